@@ -1,0 +1,47 @@
+"""Self-supervised denoising: learn the score once, then choose and tune the noise model live.
+
+Neither torch nor Qt is imported until something is used that needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Gamma": "noise",
+    "Gaussian": "noise",
+    "Poisson": "noise",
+    "Rayleigh": "noise",
+    "parse_noise": "noise",
+    "ScoreModel": "score.model",
+    "train": "score.training",
+    "train_steps": "score.training",
+    "Image": "volume.image",
+    "denoise": "volume.denoise",
+    "denoise_into": "volume.denoise",
+    "read_image": "volume.files",
+    "write_image": "volume.files",
+    "UserError": "errors",
+}
+
+__all__ = sorted([*_WHERE, "__version__"])
+
+if TYPE_CHECKING:
+    from .errors import UserError
+    from .noise import Gamma, Gaussian, Poisson, Rayleigh, parse_noise
+    from .score.model import ScoreModel
+    from .score.training import train, train_steps
+    from .volume.denoise import denoise, denoise_into
+    from .volume.files import read_image, write_image
+    from .volume.image import Image
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

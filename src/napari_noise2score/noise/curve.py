@@ -1,0 +1,144 @@
+"""What single noisy frames say of their noise: its growth with the signal and its step.
+
+Rough by intent: it only sets the coordinates and the perturbation of training, which the solver
+accounts for exactly whatever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from .transform import Transform
+
+TILE = 8
+BINS = 16
+# the share of a bin's flattest tiles that is taken for noise alone, and what the variance of
+# such a tile reads on average: its 17 effective samples scatter, and the low ones are chosen
+FLAT = 0.2
+FLAT_READS = 0.707
+
+
+def fit_transform(planes: Sequence[np.ndarray]) -> Transform:
+    """Choose variance-stabilising coordinates from noisy images alone.
+
+    The variance of the high-pass (Immerkær 1996) residual on small tiles, by their mean: in each
+    range of means the flattest tiles show the noise. A curve c0 + c1 t + c2 t² goes through them.
+
+    Parameters
+    ----------
+    planes : sequence of 2-D ndarray
+        Noisy planes or pieces of planes, at least 16 pixels wide, in grey levels.
+
+    Returns
+    -------
+    Transform
+
+    Raises
+    ------
+    ValueError
+        If no tile shows any noise.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> frame = 100 + 5.0 * rng.standard_normal((256, 256))
+    >>> round(fit_transform([frame]).c0 ** 0.5, 1)
+    5.0
+    """
+    pairs = [_tiles(np.asarray(p, dtype=np.float64)) for p in planes]
+    mean, variance, clipped = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    if np.any(keep := ~clipped & (variance > 0)):
+        mean, variance = mean[keep], variance[keep]
+    if not np.any(variance > 0):
+        raise ValueError("no tile of the images shows any noise")
+    m, v, weight = _flattest(mean, variance)
+    start = float(np.quantile(mean, 0.01))
+    c0, c1, c2 = _nonnegative_fit(np.maximum(m - start, 0), v, weight)
+    # a floor: coordinates must not stretch without bound where the noise seems to vanish
+    return Transform(start, max(c0, 0.01 * float(np.median(v))), c1, c2)
+
+
+def quantisation_step(values: np.ndarray) -> float:
+    """Give the step of the grid that pixel values lie on, in grey levels; 0 if on none.
+
+    Parameters
+    ----------
+    values : ndarray
+        Pixel values of any shape; integers are taken to lie on a grid.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> quantisation_step(5.0 * np.random.default_rng(0).poisson(20, 10_000))
+    5.0
+    >>> quantisation_step(np.random.default_rng(0).normal(size=10_000))
+    0.0
+    """
+    levels = np.unique(values)
+    if len(levels) < 2:
+        return 0.0
+    gaps = np.diff(levels.astype(np.float64))
+    if values.dtype.kind in "ui":
+        return float(np.gcd.reduce(gaps.astype(np.int64)))
+    step = float(np.median(gaps[gaps <= 1.01 * gaps.min()]))
+    steps = gaps / step
+    # floats always lie on a grid, but so fine a one that hardly any of its levels are taken
+    taken = len(levels) / (steps.sum() + 1)
+    return step if taken > 0.02 and np.allclose(steps, np.round(steps), atol=0.01) else 0.0
+
+
+def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, residual variance and whether clipped, of every tile of a plane."""
+    second = plane[:-2] - 2 * plane[1:-1] + plane[2:]
+    residual = (second[:, :-2] - 2 * second[:, 1:-1] + second[:, 2:]) / 6
+    inner = plane[1:-1, 1:-1]
+    ends = (inner == plane.min()) | (inner == plane.max())
+    rows, columns = (n // TILE * TILE for n in inner.shape)
+
+    def tiled(a: np.ndarray) -> np.ndarray:
+        a = a[:rows, :columns].reshape(rows // TILE, TILE, columns // TILE, TILE)
+        return a.mean(axis=(1, 3)).ravel()
+
+    return tiled(inner), tiled(residual**2), tiled(ends.astype(float)) > 0.1
+
+
+def _flattest(
+    mean: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, noise variance and weight, for each range of means."""
+    edges = np.unique(np.quantile(mean, np.linspace(0, 1, BINS + 1)))
+    which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, max(len(edges) - 2, 0))
+    m, v, weight = [], [], []
+    for b in np.unique(which):
+        inside = which == b
+        m.append(np.median(mean[inside]))
+        v.append(np.quantile(variance[inside], FLAT) / FLAT_READS)
+        weight.append(np.sqrt(inside.sum()))
+    return np.array(m), np.array(v), np.array(weight)
+
+
+def _nonnegative_fit(t: np.ndarray, v: np.ndarray, weight: np.ndarray) -> tuple[float, ...]:
+    """Fit c0 + c1 t + c2 t² with no coefficient below 0, errors taken relative to v."""
+    powers = np.stack([np.ones_like(t), t, t**2], axis=1)
+    relative = weight / np.maximum(v, 1e-12 * v.max() + 1e-300)
+    best, least = (float(np.median(v)), 0.0, 0.0), np.inf
+    for use in product([False, True], repeat=3):
+        if not any(use):
+            continue
+        part, *_ = np.linalg.lstsq(
+            powers[:, use] * relative[:, None], v * relative, rcond=None
+        )
+        error = float(np.sum(((powers[:, use] @ part - v) * relative) ** 2))
+        # a further coefficient must earn its place
+        error *= 1 + 0.1 * sum(use)
+        if np.all(part >= 0) and error < least:
+            full = np.zeros(3)
+            full[list(use)] = part
+            best, least = tuple(map(float, full)), error
+    return best

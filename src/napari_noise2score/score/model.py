@@ -1,0 +1,231 @@
+"""A trained score, with all that is needed to use it, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import UserError
+from ..noise.transform import Transform
+from .network import UNet
+
+FORMAT = 1
+KEY = "napari-noise2score"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreModel:
+    """The score s(z) of noisy images, learned once; it knows nothing of any noise model.
+
+    Attributes
+    ----------
+    network : UNet
+        Gives the score of ``z = T(y) + σ_a u`` in units of ``1 / √(1 + σ_a²)``.
+    transform : Transform
+        Coordinates T.
+    mean, scale : float
+        The one normalisation of z before the network.
+    sigma_a : float
+        Perturbation at which the score is asked for unless told otherwise, in units of z.
+    sigma_a_range : tuple of float
+        Perturbations the network was trained for.
+    low, high : float
+        Range of grey levels seen in training.
+    step : float
+        Quantisation step of the training images in grey levels, 0 if none.
+    axes : str
+        Axes of the training images.
+    joint : bool
+        Whether channels were seen together.
+    name : str
+        A short name.
+    provenance : mapping
+        Who made it, how, and from what.
+    """
+
+    network: UNet
+    transform: Transform
+    mean: float
+    scale: float
+    sigma_a: float
+    sigma_a_range: tuple[float, float]
+    low: float
+    high: float
+    step: float
+    axes: str
+    joint: bool
+    name: str = "score"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimensions of the network."""
+        return self.network.ndim
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network."""
+        return self.network.channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> ScoreModel:
+        """Give the model on a device; this one stays as it is."""
+        if torch.device(device) == self.device:
+            return self
+        network = _build(self.network.ndim, self.channels, self.network.width, self.network.depth)
+        network.load_state_dict(self.network.state_dict())
+        return replace(self, network=network.to(device))
+
+    def score(self, y: Tensor, sigma_a: float | None = None) -> Tensor:
+        """Give the score of z = T(y).
+
+        Parameters
+        ----------
+        y : Tensor
+            Noisy grey levels, float32, shape ``(n, channels, *space)`` on the model's device,
+            each size along Y and X a multiple of ``network.stride``.
+        sigma_a : float, optional
+            Perturbation the score is asked for, in units of z; by default `sigma_a`.
+
+        Returns
+        -------
+        Tensor
+            Score in units of 1 / z, float32, of the same shape. Pixels nearer to a border than
+            ``network.radius`` feel it.
+        """
+        at = self.sigma_a if sigma_a is None else sigma_a
+        with torch.inference_mode():
+            levels = torch.full((len(y),), at, dtype=torch.float32, device=y.device)
+            z = self.transform.forward(y)
+            return perturbed_score(self.network, z, levels, self.mean, self.scale)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, complete or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, by custom ``NAME.n2s``. One that exists is replaced.
+        """
+        net = self.network
+        header = {
+            "format": FORMAT,
+            "network": {
+                "ndim": net.ndim,
+                "channels": net.channels,
+                "width": net.width,
+                "depth": net.depth,
+            },
+            "transform": asdict(self.transform),
+        } | {key: getattr(self, key) for key in _PLAIN}
+        write_tensors(path, dict(net.state_dict()), header)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> ScoreModel:
+        """Read what `save` wrote. Nothing is ever unpickled.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        device : str or torch.device
+            Where to put the network.
+
+        Returns
+        -------
+        ScoreModel
+
+        Raises
+        ------
+        UserError
+            If there is no such file, it is no such model, or a newer version made it.
+        """
+        header, tensors = read_tensors(path, "score model")
+        try:
+            network = _build(**header["network"])
+            network.load_state_dict(tensors)
+            plain = {key: header[key] for key in _PLAIN}
+            plain["sigma_a_range"] = tuple(plain["sigma_a_range"])
+            model = ScoreModel(
+                network=network, transform=Transform(**header["transform"]), **plain
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
+        return model.to(device)
+
+
+_PLAIN = (
+    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "step", "axes", "joint", "name",
+    "provenance",
+)  # fmt: skip
+
+
+def perturbed_score(
+    network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scale: float
+) -> Tensor:
+    """Give the network's score of z at each image's σ_a, of shape ``(n,)``, float32."""
+    level = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
+    known = torch.log(level).expand(-1, 1, *z.shape[2:])
+    out = network(torch.cat([(z - mean) / scale, known], dim=1))
+    return out.float() / torch.sqrt(1 + level**2)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> None:
+    """Write tensors and a header as a safetensors file, complete or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(
+            {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()},
+            part,
+            metadata={KEY: json.dumps(header)},
+        )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_tensors(
+    path: str | os.PathLike[str], what: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `write_tensors` wrote; anything else is a `UserError`."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(KEY, "null"))
+            if header is None:
+                raise UserError(f"{path}: a safetensors file, but not a {what} of noise2score")
+            if header["format"] > FORMAT:
+                raise UserError(
+                    f"{path}: written by a newer version of napari-noise2score "
+                    f"(format {header['format']}, this one reads up to {FORMAT}); please upgrade"
+                )
+            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}: not a {what} of noise2score, or damaged") from None
+
+
+def _build(ndim: int, channels: int, width: int, depth: int) -> UNet:
+    network = UNet(ndim, channels, width, depth).eval()
+    return network.requires_grad_(False)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,163 @@
+"""Random patches of images that may be larger than memory, some kept back for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .axes import Layout, read_block
+
+HELD_OUT_PIECES = 32
+
+
+class Patches:
+    """Draws patches from images, reading nothing but what it gives.
+
+    Validation patches come from pieces (planes, volumes) that training never sees or, where
+    there are few pieces, from a corner of each that training never touches.
+
+    Parameters
+    ----------
+    images : sequence of array-like
+        numpy, dask or zarr arrays.
+    layouts : sequence of Layout
+        One for each image.
+    size : tuple of int
+        Size of a patch in space. Where an image is smaller it is continued by reflection.
+    rng : numpy.random.Generator
+        Chooses which pieces are held out.
+
+    Notes
+    -----
+    Patches are flipped along each axis and turned by quarter turns in the YX plane.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Any],
+        layouts: Sequence[Layout],
+        size: tuple[int, ...],
+        rng: np.random.Generator,
+    ):
+        self.images, self.layouts, self.size = list(images), list(layouts), size
+        counts = np.array([_pieces(where) for where in self.layouts])
+        self._ends = np.cumsum(counts)
+        pieces = int(self._ends[-1])
+        self._whole = pieces >= 10
+        if self._whole:
+            kept = min(HELD_OUT_PIECES, max(1, pieces // 20))
+            self._held = np.sort(rng.choice(pieces, kept, replace=False))
+        else:
+            self._held = np.arange(pieces)
+        # a pixel is as likely as any other, whatever image it is in
+        area = np.array([float(np.prod(where.space_shape)) for where in self.layouts])
+        self._share = np.cumsum(counts * area) / np.sum(counts * area)
+
+    def draw(self, count: int, rng: np.random.Generator, held_out: bool = False) -> np.ndarray:
+        """Draw patches.
+
+        Parameters
+        ----------
+        count : int
+            Number of patches.
+        rng : numpy.random.Generator
+            Source of chance.
+        held_out : bool
+            From what training never sees, or from all else.
+
+        Returns
+        -------
+        ndarray
+            float32, shape ``(count, channels, *size)``, grey levels.
+
+        Raises
+        ------
+        UserError
+            If a pixel is not a finite number.
+        """
+        return np.stack([self._one(rng, held_out) for _ in range(count)])
+
+    def _one(self, rng: np.random.Generator, held_out: bool) -> np.ndarray:
+        piece = self._choose(rng, held_out)
+        which = int(np.searchsorted(self._ends, piece, side="right"))
+        where = self.layouts[which]
+        first = int(self._ends[which - 1]) if which else 0
+        position = np.unravel_index(piece - first, loop_shape(where)) if where.loop else ()
+        start = self._start(where.space_shape, rng, held_out)
+        space = [slice(a, a + n) for a, n in zip(start, self.size, strict=True)]
+        block = read_block(self.images[which], where, [int(p) for p in position], space)
+        return _turn(self._grow(checked(block)), rng)
+
+    def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
+        if held_out:
+            return int(rng.choice(self._held))
+        while True:
+            which = int(np.searchsorted(self._share, rng.random(), side="right"))
+            which = min(which, len(self.images) - 1)
+            first = int(self._ends[which - 1]) if which else 0
+            piece = int(rng.integers(first, self._ends[which]))
+            if not self._whole or piece not in self._held:
+                return piece
+
+    def _start(
+        self, shape: tuple[int, ...], rng: np.random.Generator, held_out: bool
+    ) -> list[int]:
+        room = [max(n - size, 0) for n, size in zip(shape, self.size, strict=True)]
+        if self._whole:
+            return [int(rng.integers(r + 1)) for r in room]
+        # the corner at the far end of Y and X, a quarter of each, is for validation
+        corner = [max(n - max(n // 4, size), 0) for n, size in zip(shape, self.size, strict=True)]
+        for _ in range(1000):
+            start = [int(rng.integers(r + 1)) for r in room]
+            if held_out:
+                start[-2:] = [int(rng.integers(c, r + 1)) for c, r in zip(corner, room)][-2:]  # noqa: B905
+                return start
+            if any(
+                a + size <= c
+                for a, size, c in zip(start[-2:], self.size[-2:], corner[-2:], strict=True)
+            ):
+                return start
+        # too small to be divided: validation then shares pixels with training
+        return start
+
+    def _grow(self, block: np.ndarray) -> np.ndarray:
+        missing = [
+            (0, size - n) for n, size in zip(block.shape[1:], self.size, strict=True)
+        ]
+        if not any(after for _, after in missing):
+            return block
+        return np.pad(block, [(0, 0), *missing], mode="reflect")
+
+
+def checked(block: np.ndarray) -> np.ndarray:
+    """Give a block as float32; a `UserError` where a pixel is not a finite number."""
+    block = np.asarray(block, dtype=np.float32)
+    if not np.isfinite(block).all():
+        raise UserError(
+            "the image holds pixels that are not numbers (NaN or infinite): "
+            "replace them, for example by a neighbour's value, and try again"
+        )
+    return block
+
+
+def _turn(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if block.ndim == 4 and rng.random() < 0.5:
+        block = block[:, ::-1]
+    if rng.random() < 0.5:
+        block = block[..., ::-1]
+    turns = int(rng.integers(4))
+    if block.shape[-1] != block.shape[-2]:
+        turns = turns // 2 * 2
+    return np.ascontiguousarray(np.rot90(block, turns, axes=(-2, -1)))
+
+
+def loop_shape(where: Layout) -> tuple[int, ...]:
+    """Size along each looped axis."""
+    return tuple(where.shape[where.axes.index(a)] for a in where.loop)
+
+
+def _pieces(where: Layout) -> int:
+    return int(np.prod(loop_shape(where), dtype=np.int64))

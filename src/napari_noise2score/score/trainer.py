@@ -1,0 +1,282 @@
+"""The state of one training: network, averaged weights, optimiser, sources of chance."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..errors import UserError
+from ..noise.curve import fit_transform, quantisation_step
+from .axes import Layout, read_block
+from .device import choose_device, inner_precision
+from .model import ScoreModel, perturbed_score, read_tensors, write_tensors
+from .network import UNet
+from .objective import antithetic_loss
+from .patches import Patches, checked, loop_shape
+
+WIDTH = 32
+PATCH = {2: (64, 64), 3: (8, 48, 48)}
+BATCH = {2: 8, 3: 4}
+LEARNING_RATE = 2e-3
+WARM_UP = 100
+EMA = 0.995
+VALIDATION_PATCHES = 16
+
+
+class Trainer:
+    """One training, step by step; `train_steps` runs it.
+
+    Parameters
+    ----------
+    arrays : sequence of array-like
+        Noisy images.
+    layouts : sequence of Layout
+        One for each image, of equal channels.
+    device : str
+        Where to train.
+    seed : int
+        Fixes initial weights, patches and perturbations.
+    name : str
+        Name of the model.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[Any],
+        layouts: Sequence[Layout],
+        device: str,
+        seed: int,
+        name: str,
+    ):
+        self.device = choose_device(device)
+        self.name = name
+        self.layout = layouts[0]
+        self.facts = _survey(arrays, layouts, np.random.default_rng(seed))
+        self.chance = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        ndim = len(self.layout.space)
+        self.network = UNet(ndim, self.layout.channels, WIDTH)
+        self.network.initialise(self.noise)
+        self.batch = BATCH[ndim]
+        size = _patch_size(layouts, self.network.stride)
+        self.patches = Patches(arrays, layouts, size, self.chance)
+        held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
+        self.held_out = torch.from_numpy(held_out)
+        self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
+        self.same = {
+            "seed": seed,
+            "axes": sorted({where.axes for where in layouts}),
+            "shapes": sorted({where.shape for where in layouts}),
+            "patch": size,
+        }
+        memory = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        self.network.to(self.device, memory_format=memory)
+        self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self.steps, self.seconds = 0, 0.0
+        self.loss = self.val_loss = math.nan
+        # a window asks for the model while the next step is on its way
+        self._lock = threading.Lock()
+
+    def step(self, fraction: float) -> float:
+        """Take one step at this share of the budget and give its learning rate."""
+        cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2
+        rate = LEARNING_RATE * cosine * min(1.0, (self.steps + 1) / WARM_UP)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
+        u = torch.randn(y.shape, generator=self.noise)
+        low, high = map(math.log, self.facts["sigma_a_range"])
+        sigma_a = torch.exp(low + (high - low) * torch.rand(len(y), generator=self.noise))
+        loss = self._loss(self.network, y, u, sigma_a)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"training broke down at step {self.steps + 1}: the images may hold extreme "
+                "values; clip them and try again"
+            )
+        self.steps += 1
+        self.loss = value if self.steps == 1 else self.loss + (value - self.loss) / min(
+            self.steps, 50
+        )
+        keep = min(EMA, self.steps / (self.steps + 9))
+        with self._lock, torch.no_grad():
+            for key, new in self.network.state_dict().items():
+                self.averaged[key].lerp_(new, 1 - keep)
+        return rate
+
+    def validate(self) -> None:
+        """Measure the loss of the averaged weights on held-out noisy patches."""
+        sigma_a = torch.full((len(self.held_out),), self.facts["sigma_a"])
+        with torch.no_grad():
+            loss = self._loss(self.model().network, self.held_out, self.held_out_u, sigma_a)
+        self.val_loss = loss.item()
+
+    def model(self) -> ScoreModel:
+        """Give the averaged weights as they are now, as a model of their own."""
+        net = self.network
+        network = UNet(net.ndim, net.channels, net.width, net.depth).eval().requires_grad_(False)
+        with self._lock:
+            network.load_state_dict(self.averaged)
+        return ScoreModel(
+            network=network.to(self.device),
+            axes=self.layout.axes,
+            joint=self.layout.joint,
+            name=self.name,
+            provenance={
+                "software": f"napari-noise2score {__version__}",
+                "torch": torch.__version__,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "device": str(self.device),
+                "seed": self.same["seed"],
+                "shapes": self.same["shapes"][:8],
+                "steps": self.steps,
+                "seconds": round(self.seconds, 1),
+                "loss": self.loss,
+                "val_loss": None if math.isnan(self.val_loss) else self.val_loss,
+            },
+            **self.facts,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that is needed to go on later, weights and chance included."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"averaged.{k}": v for k, v in self.averaged.items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        tensors["noise"] = self.noise.get_state()
+        header = {
+            "format": 1,
+            "same": self.same,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "chance": self.chance.bit_generator.state,
+        }
+        write_tensors(path, tensors, header)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on from what `save` wrote; a `UserError` if it was another training."""
+        header, tensors = read_tensors(path, "training checkpoint")
+        same = json.loads(json.dumps(self.same))
+        if different := [k for k in same if header.get("same", {}).get(k) != same[k]]:
+            raise UserError(
+                f"{path}: this training was begun with other {', '.join(different)}; "
+                "resume with the same images and settings, or begin anew"
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+            }
+
+        self.network.load_state_dict(part("network."))
+        for key, value in part("averaged.").items():
+            self.averaged[key].copy_(value)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimiser.").items():
+            index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+        whole = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({**whole, "state": state})
+        self.noise.set_state(tensors["noise"])
+        self.chance.bit_generator.state = header["chance"]
+        self.steps, self.seconds = header["steps"], header["seconds"]
+        self.loss = header["loss"]
+
+    def _loss(self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor) -> Tensor:
+        y, u, sigma_a = (part.to(self.device, non_blocking=True) for part in (y, u, sigma_a))
+        mean, scale = self.facts["mean"], self.facts["scale"]
+
+        def score(z: Tensor, at: Tensor) -> Tensor:
+            with inner_precision(self.device):
+                return perturbed_score(network, z, at, mean, scale)
+
+        return antithetic_loss(score, self.facts["transform"].forward(y), u, sigma_a)
+
+
+def _patch_size(layouts: Sequence[Layout], stride: tuple[int, ...]) -> tuple[int, ...]:
+    """The usual patch, or a smaller one that the largest image fills, in whole strides."""
+    largest = [max(n) for n in zip(*(where.space_shape for where in layouts), strict=True)]
+    usual = PATCH[len(stride)]
+    return tuple(min(p, -(-n // s) * s) for p, n, s in zip(usual, largest, stride, strict=True))
+
+
+def _survey(
+    arrays: Sequence[Any], layouts: Sequence[Layout], chance: np.random.Generator
+) -> dict[str, Any]:
+    """Look at a few pieces of the images and choose coordinates, σ_a and normalisation."""
+    crops = [_crop(arrays, layouts, chance) for _ in range(min(64, 8 * _count(layouts)))]
+    values = np.concatenate([c.ravel() for c in crops])
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise UserError(
+            f"the images are constant (every pixel looked at is {low:g}): "
+            "there is nothing to learn from them"
+        )
+    try:
+        transform = fit_transform([plane for c in crops for plane in c.reshape(-1, *c.shape[-2:])])
+    except ValueError:
+        raise UserError("the images show no noise: there is nothing to denoise") from None
+    step = quantisation_step(values)
+    levels = torch.from_numpy(values.astype(np.float64))
+    z = transform.forward(levels)
+    dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
+    sigma_a = _choose_sigma_a(step * float(transform.slope(dark)))
+    return {
+        "transform": transform,
+        "mean": float(z.mean()),
+        "scale": float(z.std()),
+        "sigma_a": sigma_a,
+        "sigma_a_range": (sigma_a / 2, max(0.7, 1.2 * sigma_a)),
+        "low": low,
+        "high": high,
+        "step": step,
+    }
+
+
+def _choose_sigma_a(step: float) -> float:
+    """Choose the perturbation, in units of the noise, for a quantisation step in the same units.
+
+    On a grid the density is a comb unless it is blurred by 0.7 steps; without one, less
+    perturbation is less lost, until the gradient drowns.
+    """
+    return min(max(0.2, 0.7 * step), 1.0)
+
+
+def _crop(
+    arrays: Sequence[Any], layouts: Sequence[Layout], chance: np.random.Generator
+) -> np.ndarray:
+    """A random plane of a random image, at most 128 pixels wide, ``(channel, [1,] Y, X)``."""
+    which = int(chance.integers(len(arrays)))
+    where = layouts[which]
+    position = [int(chance.integers(n)) for n in loop_shape(where)]
+    space = []
+    for axis, n in zip(where.space, where.space_shape, strict=True):
+        size = min(n, 1 if axis == "Z" else 128)
+        start = int(chance.integers(n - size + 1))
+        space.append(slice(start, start + size))
+    block = read_block(arrays[which], where, position, space)
+    if block.dtype.kind == "f":
+        checked(block)
+    return block
+
+
+def _count(layouts: Sequence[Layout]) -> int:
+    return sum(int(np.prod(loop_shape(where), dtype=np.int64)) for where in layouts)

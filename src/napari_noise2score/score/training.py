@@ -1,0 +1,202 @@
+"""Train a score on noisy images: a generator of steps that whoever runs it may stop at any time."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .axes import Layout, layout
+from .model import ScoreModel
+from .trainer import Trainer
+
+VALIDATE_EVERY = 50
+DEFAULT_MINUTES = 5.0
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where training stands after a step.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    steps : int or None
+        Steps asked for, None if a time was.
+    fraction : float
+        Share of the budget that is used, 0 to 1.
+    seconds, seconds_left : float
+        Time used, and an estimate of the time to go.
+    rate : float
+        Steps per second.
+    loss : float
+        Smoothed training loss, per pixel; about −1 where noise hides the image.
+    val_loss : float
+        Loss of the averaged weights on held-out noisy patches, NaN until first measured.
+    learning_rate : float
+        Of this step.
+    snapshot : callable
+        Gives the `ScoreModel` of the averaged weights as they are now.
+    checkpoint : callable
+        Writes all that is needed to go on later to a file.
+    """
+
+    step: int
+    steps: int | None
+    fraction: float
+    seconds: float
+    seconds_left: float
+    rate: float
+    loss: float
+    val_loss: float
+    learning_rate: float
+    snapshot: Callable[[], ScoreModel]
+    checkpoint: Callable[[str | os.PathLike[str]], None]
+
+
+def train(images: Any, axes: str | Sequence[str] = "YX", **settings: Any) -> ScoreModel:
+    """Learn the score of noisy images, without any clean image or noise model.
+
+    Parameters
+    ----------
+    images : array-like or sequence of array-like
+        Noisy images in grey levels (numpy, dask or zarr; integers or floats).
+    axes : str or sequence of str
+        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension.
+    **settings
+        As for `train_steps`.
+
+    Returns
+    -------
+    ScoreModel
+
+    Raises
+    ------
+    UserError
+        If the axes do not fit, or the images are empty, constant or not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> stack = rng.normal(100, 10, (4, 64, 64)).astype("float32")
+    >>> model = train(stack, "TYX", steps=2)
+    >>> model.channels, model.ndim
+    (1, 2)
+    """
+    for progress in train_steps(images, axes, **settings):
+        pass
+    return progress.snapshot()
+
+
+def train_steps(
+    images: Any,
+    axes: str | Sequence[str] = "YX",
+    *,
+    ndim: int = 2,
+    steps: int | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    name: str = "score",
+    resume: str | os.PathLike[str] | None = None,
+) -> Iterator[TrainProgress]:
+    """Train step by step; closing the generator stops, and what was learned can be kept.
+
+    Parameters
+    ----------
+    images : array-like or sequence of array-like
+        Noisy images in grey levels; they may differ in size, not in channels.
+    axes : str or sequence of str
+        Axes of the images, or of each of them.
+    ndim : {2, 3}
+        Whether the network sees planes or volumes.
+    steps : int, optional
+        Number of steps.
+    minutes : float, optional
+        Time to train, in minutes; 5 if neither is given. With both, whichever ends first.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    seed : int
+        The same seed and steps give the same weights on one kind of CPU.
+    name : str
+        Name of the model.
+    resume : path-like, optional
+        A checkpoint to go on from; it was written for the same images and seed.
+
+    Yields
+    ------
+    TrainProgress
+        After every step.
+
+    Raises
+    ------
+    UserError
+        If the axes do not fit, the images are empty, constant or not finite, or there is no
+        such budget or device.
+    """
+    if steps is None and minutes is None:
+        minutes = DEFAULT_MINUTES
+    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
+        raise UserError("train for at least 1 step, or for more than 0 minutes")
+    arrays, layouts = _arrange(images, axes, ndim)
+    trainer = Trainer(arrays, layouts, device, seed, name)
+    if resume is not None:
+        trainer.restore(resume)
+    before, began = trainer.seconds, time.monotonic()
+
+    def used() -> float:
+        """Share of the budget that is used."""
+        trainer.seconds = before + time.monotonic() - began
+        by_steps = trainer.steps / steps if steps else 0.0
+        by_time = trainer.seconds / (60 * minutes) if minutes else 0.0
+        return min(max(by_steps, by_time), 1.0)
+
+    fraction = used()
+    while fraction < 1 or trainer.steps == 0:
+        rate = trainer.step(fraction)
+        fraction = used()
+        if trainer.steps % VALIDATE_EVERY == 0 or fraction == 1:
+            trainer.validate()
+        yield TrainProgress(
+            step=trainer.steps,
+            steps=steps,
+            fraction=fraction,
+            seconds=trainer.seconds,
+            seconds_left=trainer.seconds * (1 - fraction) / max(fraction, 1e-9),
+            rate=trainer.steps / trainer.seconds,
+            loss=trainer.loss,
+            val_loss=trainer.val_loss,
+            learning_rate=rate,
+            snapshot=trainer.model,
+            checkpoint=trainer.save,
+        )
+    if math.isnan(trainer.val_loss):
+        trainer.validate()
+
+
+def _arrange(
+    images: Any, axes: str | Sequence[str], ndim: int
+) -> tuple[list[Any], list[Layout]]:
+    """Give the images as a list with the layout of each, all fit for one network."""
+    arrays = list(images) if isinstance(images, list | tuple) else [images]
+    if not arrays:
+        raise UserError("there is no image to train on")
+    arrays = [a if hasattr(a, "dtype") else np.asarray(a) for a in arrays]
+    each = [axes] * len(arrays) if isinstance(axes, str) else list(axes)
+    if len(each) != len(arrays):
+        raise UserError(f"{len(each)} axes are given for {len(arrays)} images")
+    for array in arrays:
+        if array.dtype.kind not in "uif":
+            raise UserError(f"pixels of type {array.dtype} cannot be trained on; use numbers")
+    layouts = [layout(a, array.shape, ndim) for a, array in zip(each, arrays, strict=True)]
+    counts = sorted({where.channels for where in layouts})
+    if len(counts) > 1:
+        raise UserError(f"the images differ in their number of channels: {counts}")
+    return arrays, layouts

@@ -1,0 +1,66 @@
+"""What the docks have in common: a layer, settings, and one job at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from ._choosers import LayerChooser
+from ._job_bar import JobBar
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+
+class Dock(QWidget):
+    """A dock that works on one layer, and stops when that layer or the dock goes.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer whose layers are offered.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer):
+        super().__init__()
+        self._viewer = viewer
+        self._source: Any = None  # the layer that is worked on
+        # two docks one above the other are higher than a small screen: let them scroll
+        content = QWidget()
+        self._area = QScrollArea()
+        self._area.setWidgetResizable(True)
+        self._area.setFrameShape(QFrame.Shape.NoFrame)
+        self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._area.setMinimumHeight(240)
+        self._area.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self._area)
+        self._rows = QVBoxLayout(content)
+        self._settings = QFormLayout()
+        self._rows.addLayout(self._settings)
+        self._layer = LayerChooser(viewer, self._settings)
+        self._layer.removed.connect(self._stop_if_removed)
+        self._job = JobBar()
+
+    def stop(self) -> None:
+        """Ask the job to stop, if there is one."""
+        self._job.stop()
+
+    def _stop_if_removed(self, layer: Any) -> None:
+        if layer is self._source:
+            self.stop()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Stop when the dock is closed: napari then takes the widget out of it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.stop()
+        super().changeEvent(event)
+
+    def showEvent(self, event: QEvent) -> None:
+        """Be wide enough for all controls, as there is no scrolling sideways."""
+        bar = self._area.verticalScrollBar().sizeHint().width()
+        self._area.setMinimumWidth(self._area.widget().minimumSizeHint().width() + bar)
+        super().showEvent(event)

@@ -1,0 +1,115 @@
+"""A progress bar, a Stop button and a line of text, for one job at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from ._work import Failure, report, start
+
+
+class JobBar(QWidget):
+    """Run a generator in the background and show how far it is.
+
+    The job stops when Stop is clicked, when the dock is closed and when the window is.
+    """
+
+    told = Signal(list)  # what the generator yielded since the last time
+    ended = Signal(str)  # "done", "stopped" or "failed"
+    busy_changed = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker: Any = None
+        self._outcome = "stopped"
+        self._bar = QProgressBar()
+        self._bar.setToolTip("How far the work is, and the time it still takes.")
+        self._stop = QPushButton("Stop")
+        self._status = QLabel()
+        self._status.setWordWrap(True)
+        row = QHBoxLayout()
+        row.addWidget(self._bar, stretch=1)
+        row.addWidget(self._stop)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addLayout(row)
+        rows.addWidget(self._status)
+        self._stop.clicked.connect(self.stop)
+        self._rest()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+        return self._worker is not None
+
+    def set_stop_tip(self, text: str) -> None:
+        """Say what Stop does to the work done so far."""
+        self._stop.setToolTip(text)
+
+    def run(self, steps: Generator[Any, None, None]) -> None:
+        """Start a job; there must be none."""
+        if self.busy:
+            raise RuntimeError("a job is running")
+        self._outcome = "stopped"
+        self._stop.setEnabled(True)
+        self._bar.setRange(0, 0)  # busy, until the job tells how far it is
+        self._worker = start(
+            steps, told=self.told.emit, returned=self._returned, finished=self._finished
+        )
+        self.destroyed.connect(self._worker.quit)
+        self.busy_changed.emit(True)
+
+    def stop(self) -> None:
+        """Ask the job to stop, if there is one. It ends after its current step."""
+        if self._worker is not None:
+            self._worker.quit()
+            self._stop.setEnabled(False)
+            self.say("Stopping…")
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+        self._status.setText(text)
+
+    def show_progress(self, share: float, seconds_left: float | None = None) -> None:
+        """Show how far the job is, from 0 to 1, and the time left."""
+        self._bar.setRange(0, 1000)
+        self._bar.setValue(round(1000 * share))
+        left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
+        self._bar.setFormat(f"{share:.0%}{left}")
+
+    def _returned(self, failure: Failure | None) -> None:
+        self._outcome = "done" if failure is None else "failed"
+        if failure is not None:
+            report(failure.error)
+
+    def _finished(self) -> None:
+        self.destroyed.disconnect(self._worker.quit)
+        self._worker = None
+        self._rest()
+        self.busy_changed.emit(False)
+        self.ended.emit(self._outcome)
+
+    def _rest(self) -> None:
+        self._bar.setRange(0, 1)
+        self._bar.reset()
+        self._bar.setFormat("")
+        self._stop.setEnabled(False)
+
+
+def duration(seconds: float) -> str:
+    """Spell a time for a person.
+
+    Examples
+    --------
+    >>> duration(42.3), duration(200), duration(7500)
+    ('42 s', '3 min 20 s', '2 h 5 min')
+    """
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,142 @@
+"""Between a napari layer and an array with axes, there and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from napari.layers import Image
+
+from .. import __version__
+from ..errors import UserError
+
+AXIS_NAMES = {
+    "t": "T",
+    "time": "T",
+    "c": "C",
+    "ch": "C",
+    "channel": "C",
+    "z": "Z",
+    "y": "Y",
+    "x": "X",
+}
+
+
+def layer_data(layer: Image) -> Any:
+    """Give the array of a layer, at full resolution and without transparency."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    if layer.rgb and data.shape[-1] == 4:
+        data = da.asarray(data)[..., :3]  # how opaque a pixel is shown was never measured
+    return data
+
+
+def layer_axes(layer: Image) -> str:
+    """Tell the axes of a layer where the layer says them, else give an empty string.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Its axis labels are read, and whether it is rgb. A single plane is ``YX``.
+
+    Returns
+    -------
+    str
+        One letter of ``TCZYX`` for each dimension of the array, or nothing.
+
+    Examples
+    --------
+    >>> layer_axes(Image(np.zeros((3, 64, 64)), axis_labels=("time", "y", "x")))
+    'TYX'
+    >>> layer_axes(Image(np.zeros((7, 64, 64, 3)), rgb=True))  # three axes without a name
+    ''
+    """
+    letters = [AXIS_NAMES.get(label.strip().lower(), "") for label in layer.axis_labels]
+    if not all(letters) or len(set(letters)) < len(letters):
+        if layer.ndim > 2:
+            return ""
+        letters = ["Y", "X"]
+    return "".join(letters) + ("C" if layer.rgb else "")
+
+
+def describe(layer: Image, axes: str) -> str:
+    """Say the size along each axis, so that a wrong letter is seen.
+
+    Examples
+    --------
+    >>> describe(Image(np.zeros((3, 64, 65))), "TYX")
+    'T 3 · Y 64 · X 65'
+    """
+    shape = layer_data(layer).shape
+    if len(axes) != len(shape):
+        return "sizes " + " × ".join(map(str, shape))
+    return " · ".join(f"{a} {n}" for a, n in zip(axes.upper(), shape, strict=True))
+
+
+def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
+    """Give what a denoised layer takes from the layer it was made of, as for ``add_image``.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        The noisy layer.
+    model : str
+        Name of the model.
+    noise : NoiseModel
+        The noise that is removed. Where it has an offset, the denoised values are without it,
+        and the contrast limits are shifted.
+
+    Returns
+    -------
+    dict
+        Name, place, pixel size, units, axis labels, looks and origin.
+    """
+    settings: dict[str, Any] = {
+        "name": f"{layer.name} denoised",
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine.affine_matrix,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+        "rgb": layer.rgb,
+        "multiscale": False,
+        "metadata": {
+            "noise2score": {
+                "source": layer.name,
+                "model": model,
+                "noise": str(noise),
+                "version": __version__,
+            }
+        },
+    }
+    if not layer.rgb:
+        offset = getattr(noise, "offset", 0.0)
+        settings["colormap"] = layer.colormap
+        settings["gamma"] = layer.gamma
+        settings["contrast_limits"] = [limit - offset for limit in layer.contrast_limits]
+    return settings
+
+
+def display_type(layer: Image) -> np.dtype:
+    """Tell the type that a denoised layer needs, for napari to show it as its source.
+
+    napari takes floating point colours to lie between 0 and 1, so an rgb result has the type
+    of its source. All else is float32.
+
+    Examples
+    --------
+    >>> display_type(Image(np.zeros((40, 40, 3), np.uint8)))
+    dtype('uint8')
+    >>> display_type(Image(np.zeros((40, 40), np.uint8)))
+    dtype('float32')
+    """
+    return layer_data(layer).dtype if layer.rgb else np.dtype(np.float32)
+
+
+def check_layer(layer: Image | None) -> Image:
+    """Give the layer back, or say that there is none."""
+    if layer is None:
+        raise UserError("there is no image layer: open an image, or a sample from the File menu")
+    return layer

@@ -1,0 +1,267 @@
+"""Spell a noise model with a few spin boxes, or as text; each follows the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+)
+
+from ..errors import UserError
+from ._session import when_ready
+
+GREY = "grey levels"
+
+
+class Parameter(NamedTuple):
+    """A number of a noise model, as its control shows it."""
+
+    name: str
+    label: str
+    start: float
+    unit: str
+    tip: str
+    lowest: float = 0.00001
+
+
+class Family(NamedTuple):
+    """A kind of noise: how the menu and the text call it, and its numbers."""
+
+    title: str
+    name: str
+    parameters: tuple[Parameter, ...]
+    reads: bool = True  # whether read noise may be added
+
+
+SPREAD = "Standard deviation of the noise, in grey levels."
+FAMILIES = (
+    Family(
+        "Poisson: photon counting",
+        "poisson",
+        (
+            Parameter(
+                "gain", "Gain", 1, "grey levels per count",
+                "Grey levels that one counted photon or electron adds, as the camera's data "
+                "sheet says.",
+            ),
+            Parameter(
+                "offset", "Offset", 0, GREY,
+                "Grey level without any light, often 100. The denoised values are without it.",
+                -1e9,
+            ),
+        ),
+    ),
+    Family(
+        "Gaussian: the same everywhere",
+        "gaussian",
+        (Parameter("sigma", "Sigma", 10, GREY, SPREAD),),
+        reads=False,
+    ),
+    Family(
+        "Gaussian: growing with the signal",
+        "gaussian",
+        (
+            Parameter(
+                "a", "a", 0.1, "",
+                "Growth of the noise with the signal x: its standard deviation is a x + b. "
+                "Without unit.",
+                0,
+            ),
+            Parameter("b", "b", 10, GREY, SPREAD.replace("the noise", "the noise at x = 0")),
+        ),
+        reads=False,
+    ),
+    Family(
+        "Gamma: speckle",
+        "gamma",
+        (
+            Parameter(
+                "alpha", "Alpha", 26, "looks",
+                "Number of looks: the noise is the signal divided by the root of alpha. "
+                "Without unit, above 1.",
+                1.00001,
+            ),
+        ),
+    ),
+    Family(
+        "Rayleigh: multiplicative",
+        "rayleigh",
+        (
+            Parameter(
+                "sigma", "Sigma", 0.3, "× signal",
+                "Size of the noise as a share of the signal. Without unit.",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+class NoiseForm(QObject):
+    """Controls for a noise model, and the text that is used.
+
+    Parameters
+    ----------
+    rows : QFormLayout
+        Where the controls go; they share it with others so that all stand in line.
+    """
+
+    changed = Signal(str)
+
+    def __init__(self, rows: QFormLayout) -> None:
+        super().__init__(rows.parentWidget())
+        self._rows = rows
+        self._ready = False
+        self._family = QComboBox()
+        self._family.addItems([family.title for family in FAMILIES])
+        self._family.setToolTip("Where the noise comes from.")
+        self._boxes = {
+            (i, p.name): _spin_box(p) for i, f in enumerate(FAMILIES) for p in f.parameters
+        }
+        self._reads = QCheckBox()
+        self._reads.setToolTip("Whether the electronics add Gaussian noise to every pixel.")
+        self._read = _spin_box(Parameter("sigma", "", 3, GREY, SPREAD))
+        self._text = QLineEdit()
+        self._text.setToolTip(
+            "The noise model as text; this is what is used, and the same text works in Python "
+            "and on the command line."
+        )
+        self._complaint = QLabel()
+        self._complaint.setWordWrap(True)
+        self._rows.addRow("Noise", self._family)
+        for (i, name), box in self._boxes.items():
+            label = next(p.label for p in FAMILIES[i].parameters if p.name == name)
+            self._rows.addRow(label, box)
+            box.valueChanged.connect(self._compose)
+        self._read_row = QHBoxLayout()
+        self._read_row.addWidget(self._reads)
+        self._read_row.addWidget(self._read, stretch=1)
+        self._rows.addRow("Read noise", self._read_row)
+        self._rows.addRow("As text", self._text)
+        self._rows.addRow(self._complaint)
+        self._family.currentIndexChanged.connect(self._show_rows)
+        self._family.currentIndexChanged.connect(self._compose)
+        self._reads.toggled.connect(self._show_rows)
+        self._reads.toggled.connect(self._compose)
+        self._read.valueChanged.connect(self._compose)
+        self._text.textChanged.connect(self._follow_text)
+        self._show_rows()
+        self._compose()
+        when_ready(self._get_ready)
+
+    @property
+    def text(self) -> str:
+        """The noise model as text."""
+        return self._text.text()
+
+    def set_text(self, text: str) -> None:
+        """Set the noise model; the controls follow where it can be read."""
+        self._text.setText(text)
+        self._text.setCursorPosition(0)
+
+    def _get_ready(self, _devices: list[str]) -> None:
+        self._ready = True
+        self._follow_text(self.text)
+
+    def _show_rows(self) -> None:
+        chosen = self._family.currentIndex()
+        for (i, _), box in self._boxes.items():
+            self._rows.setRowVisible(box, i == chosen)
+        self._rows.setRowVisible(self._read_row, chosen >= 0 and FAMILIES[chosen].reads)
+        self._read.setEnabled(self._reads.isChecked())
+
+    def _compose(self) -> None:
+        """Write the text that the controls stand for."""
+        chosen = self._family.currentIndex()
+        if chosen < 0:
+            return
+        family = FAMILIES[chosen]
+        values = {p.name: self._boxes[chosen, p.name].value() for p in family.parameters}
+        if not values.get("offset", 1):
+            del values["offset"]
+        text = _spell(family.name, values)
+        if family.reads and self._reads.isChecked():
+            text += " + " + _spell("gaussian", {"sigma": self._read.value()})
+        if text != self.text:
+            with QSignalBlocker(self._text):  # the controls need not follow themselves
+                self._text.setText(text)
+            self._text.setCursorPosition(0)  # show the family rather than the end
+            self._complain("")
+            self.changed.emit(text)
+
+    def _follow_text(self, text: str) -> None:
+        """Set the controls to what the text says."""
+        if self._ready:
+            try:
+                self._show(parse(text))
+                self._complain("")
+            except UserError as error:
+                self._complain(str(error))
+        self.changed.emit(text)
+
+    def _show(self, model: Any) -> None:
+        base, read = getattr(model, "base", model), getattr(model, "read", None)
+        values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+        values = {name: value for name, value in values.items() if value is not None}
+        chosen = _find(type(base).__name__.lower(), set(values))
+        controls = [self._family, self._reads, self._read, *self._boxes.values()]
+        blockers = [QSignalBlocker(control) for control in controls]
+        self._family.setCurrentIndex(chosen)  # none, if only the text can say it
+        if chosen >= 0:
+            for name, value in values.items():
+                self._boxes[chosen, name].setValue(value)
+        self._reads.setChecked(read is not None)
+        if read is not None:
+            self._read.setValue(read.sigma)
+        for blocker in blockers:
+            blocker.unblock()
+        self._show_rows()
+
+    def _complain(self, complaint: str) -> None:
+        self._complaint.setText(complaint)
+        self._rows.setRowVisible(self._complaint, bool(complaint))
+
+
+class _SpinBox(QDoubleSpinBox):
+    def textFromValue(self, value: float) -> str:
+        """Spell a number without the zeros that say nothing."""
+        return f"{value:.10g}"
+
+
+def _spin_box(parameter: Parameter) -> QDoubleSpinBox:
+    box = _SpinBox()
+    box.setDecimals(5)
+    box.setRange(parameter.lowest, 1e9)
+    box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+    box.setValue(parameter.start)
+    box.setSuffix(f" {parameter.unit}" if parameter.unit else "")
+    box.setToolTip(parameter.tip)
+    box.setKeyboardTracking(False)
+    return box
+
+
+def _spell(name: str, values: dict[str, float]) -> str:
+    return f"{name}({', '.join(f'{k}={v:.10g}' for k, v in values.items())})"
+
+
+def _find(name: str, parameters: set[str]) -> int:
+    """Index of the family with these parameters, -1 if there is none."""
+    for i, family in enumerate(FAMILIES):
+        if family.name == name and {p.name for p in family.parameters} == parameters:
+            return i
+    return -1
+
+
+def parse(text: str) -> Any:
+    """Read a noise model. This imports torch, if nothing did before."""
+    from ..noise import parse_noise
+
+    return parse_noise(text)

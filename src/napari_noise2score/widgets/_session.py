@@ -1,0 +1,83 @@
+"""What all docks of this napari share: the models at hand, axes as typed, and what is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from napari.layers import Layer
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal
+
+if TYPE_CHECKING:
+    from ..score.model import ScoreModel
+
+
+class Session(QObject):
+    """Models trained or loaded since napari started, and the axes a person gave to a layer.
+
+    A Qt signal rather than another kind, as it lets go of a dock that was destroyed.
+    """
+
+    models_changed = Signal(str)  # the name of the model that was added
+    axes_typed = Signal(object)  # the layer they belong to
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, ScoreModel] = {}
+        self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+
+    def add_model(self, model: ScoreModel, name: str) -> str:
+        """Add a model, and return the name it goes by, unlike any other."""
+        base, number = name or "model", 2
+        name = base
+        while name in self.models:
+            name, number = f"{base} ({number})", number + 1
+        self.models[name] = model
+        self.models_changed.emit(name)
+        return name
+
+    def set_axes(self, layer: Layer, axes: str) -> None:
+        """Remember axes that a person typed, for the other docks."""
+        if self.axes.get(layer) != axes:
+            self.axes[layer] = axes
+            self.axes_typed.emit(layer)
+
+
+session = Session()
+
+_devices: list[str] = []
+
+
+def when_ready(callback: Callable[[list[str]], None]) -> None:
+    """Import what takes seconds to import, off the window's thread, then call back.
+
+    Parameters
+    ----------
+    callback : callable
+        Called on the window's thread with the devices a network can run on.
+    """
+    if _devices:
+        callback(_devices)
+        return
+    worker = create_worker(_load, _start_thread=False)
+    worker.returned.connect(callback)
+    worker.start()
+
+
+def _load() -> list[str]:
+    import torch
+
+    # imported for later: the first click shall not wait for it
+    from .. import noise  # noqa: F401
+    from ..score import training  # noqa: F401
+    from ..volume import denoise  # noqa: F401
+
+    found = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    _devices[:] = found
+    return found

@@ -1,0 +1,94 @@
+"""Run a generator on a background thread, and tell the window how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import notification_manager, show_error
+from qtpy.QtCore import Qt
+
+from ..errors import UserError
+
+PERIOD = 0.1  # seconds between two messages to the window
+
+
+class Failure(NamedTuple):
+    """An exception that ended a job, carried to the window's thread."""
+
+    error: Exception
+
+
+def start(
+    steps: Generator[Any, None, None],
+    *,
+    told: Callable[[list[Any]], None],
+    returned: Callable[[Failure | None], None],
+    finished: Callable[[], None] | None = None,
+) -> GeneratorWorker:
+    """Run a generator on a background thread until it ends or ``worker.quit()`` is called.
+
+    Parameters
+    ----------
+    steps : generator
+        What to run. It is closed on the background thread when the worker quits.
+    told : callable
+        Given what was yielded since the last time, as a list, a few times a second.
+    returned : callable
+        Given None when the generator ended, or how it failed. Not called after ``quit``.
+    finished : callable
+        Called last, however it ended.
+
+    Returns
+    -------
+    GeneratorWorker
+        The running worker. The three callables run on the window's thread; as methods of a
+        QObject they are dropped when that object is destroyed.
+    """
+    groups = _grouped(steps)
+
+    def work():
+        # a RuntimeError, as torch raises when memory is short, would be taken by the worker
+        # for its own deletion and the end would never be told: carry every error across
+        try:
+            yield from groups
+        except Exception as error:
+            return Failure(error)
+        return None
+
+    work.__qualname__ = steps.__qualname__.rpartition(".")[2]  # napari lists it when it closes
+    worker = create_worker(work, _start_thread=False)
+    worker.yielded.connect(told)
+    worker.returned.connect(returned)
+    if finished is not None:
+        worker.finished.connect(finished)
+    # directly, that is on the background thread: clearing up may take a while
+    worker.aborted.connect(groups.close, Qt.ConnectionType.DirectConnection)
+    worker.start()
+    return worker
+
+
+def _grouped(steps: Generator[Any, None, None]) -> Iterator[list[Any]]:
+    """Group what comes quickly, so that the window is not flooded."""
+    group: list[Any] = []
+    last = 0.0
+    try:
+        for step in steps:
+            group.append(step)
+            if time.monotonic() - last >= PERIOD:
+                yield group
+                group, last = [], time.monotonic()
+        if group:
+            yield group
+    finally:
+        steps.close()
+
+
+def report(error: Exception) -> None:
+    """Show an error as a napari notification: one line if it is the user's to mend."""
+    if isinstance(error, UserError):
+        show_error(str(error))
+    else:
+        notification_manager.receive_error(type(error), error, error.__traceback__)

@@ -1,0 +1,139 @@
+"""The Denoise dock: choose a trained model and a noise model, and denoise a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from qtpy.QtWidgets import QHBoxLayout, QPushButton
+
+from ..errors import UserError
+from ._choosers import DeviceChooser, ModelChooser
+from ._dock import Dock
+from ._layers import display_type, result_settings
+from ._noise_form import NoiseForm, parse
+from ._work import report
+
+if TYPE_CHECKING:
+    import napari.layers
+    import napari.viewer
+
+
+class Result(NamedTuple):
+    """What a job ends with: the denoised array, numpy or lazy."""
+
+    data: Any
+
+
+class DenoiseWidget(Dock):
+    """Denoise an image layer with a trained model.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer whose layers are offered, and that shows the result.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer):
+        super().__init__(napari_viewer)
+        self._result: Result | None = None
+        self._looks: dict[str, Any] = {}  # of the layer it will be
+        self._models = ModelChooser()
+        self._settings.addRow("Model", self._models)
+        self._noise = NoiseForm(self._settings)
+        self._device = DeviceChooser()
+        self._all = QPushButton("Denoise")
+        self._all.setToolTip(
+            "Denoise the whole layer in the background and add the result as a new layer. "
+            "The layer is not changed."
+        )
+        self._lazy = QPushButton("Add lazy layer")
+        self._lazy.setToolTip(
+            "Add the result at once as a layer that denoises what is looked at, when it is "
+            "looked at: for images that are too large to denoise as a whole."
+        )
+        self._job.set_stop_tip("Stop denoising. Nothing is added.")
+        self._job.say("Choose a trained model, and the noise that the image has.")
+        self._settings.addRow("Device", self._device)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._all)
+        buttons.addWidget(self._lazy)
+        self._rows.addLayout(buttons)
+        self._rows.addWidget(self._job)
+        self._rows.addStretch()
+        self._all.clicked.connect(self.denoise)
+        self._lazy.clicked.connect(self.add_lazy)
+        self._job.told.connect(self._show_progress)
+        self._job.ended.connect(self._add)
+        self._job.busy_changed.connect(self._all.setDisabled)
+        self._job.busy_changed.connect(self._lazy.setDisabled)
+        self._layer.changed.connect(self._take_known_noise)
+        self._take_known_noise(self._layer.layer)
+
+    def denoise(self) -> None:
+        """Denoise the whole chosen layer in the background and add the result."""
+        self._run(_denoise_all)
+
+    def add_lazy(self) -> None:
+        """Add a layer that denoises what is looked at."""
+        self._run(_denoise_lazily)
+
+    def _run(self, steps: Any) -> None:
+        if self._job.busy:
+            return
+        try:
+            data, axes = self._layer.image()
+            model = self._models.model()
+            noise = parse(self._noise.text)  # quick: a model is at hand, so torch is loaded
+        except UserError as error:
+            report(error)
+            return
+        self._result, self._source = None, self._layer.layer
+        self._looks = result_settings(self._source, self._models.name, noise)
+        self._job.say("Preparing…")
+        dtype = display_type(self._source)
+        self._job.run(steps(data, model, noise, axes, self._device.currentText(), dtype))
+
+    def _show_progress(self, batch: Sequence[Any]) -> None:
+        last = batch[-1]
+        if isinstance(last, Result):
+            self._result = last
+            return
+        self._job.show_progress(last.done / last.total)
+        self._job.say(f"Tile {last.done} of {last.total}")
+
+    def _add(self, outcome: str) -> None:
+        result, self._result, self._source = self._result, None, None
+        if outcome == "done" and result is not None:
+            layer = self._viewer.add_image(result.data, **self._looks)
+            self._job.say(f"Added '{layer.name}'.")
+        else:
+            self._job.say(f"{outcome.capitalize()}; nothing was added.")
+
+    def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
+        """Take the noise that an image's metadata state, as those of the sample do."""
+        known = layer.metadata.get("noise2score", {}) if layer is not None else {}
+        if "noise" in known and "model" not in known:  # else it is the noise that was removed
+            self._noise.set_text(known["noise"])
+
+
+def _denoise_all(data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any):
+    from ..volume.denoise import denoise_into
+
+    try:
+        target = np.empty(data.shape, dtype)
+    except MemoryError:
+        raise UserError(
+            f"the result of {dtype.itemsize * data.size / 2**30:.1f} GiB does not fit in memory: "
+            "use 'Add lazy layer', or 'noise2score denoise' in a terminal, which writes a file"
+        ) from None
+    yield from denoise_into(target, data, model, noise, axes=axes, device=device)
+    yield Result(target)
+
+
+def _denoise_lazily(data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any):
+    from ..volume.denoise import as_type, denoise
+
+    lazy = denoise(data, model, noise, axes=axes, device=device)
+    yield Result(lazy.map_blocks(as_type, dtype, dtype=dtype))

@@ -1,0 +1,128 @@
+"""The Train dock: learn the score of an image, once, without knowing its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QPushButton, QSpinBox, QWidget
+from superqt import QCollapsible
+
+from ..errors import UserError
+from ._choosers import DeviceChooser, ModelChooser
+from ._dock import Dock
+from ._loss_plot import LossPlot
+from ._session import session
+from ._work import report
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+
+class TrainWidget(Dock):
+    """Train a model on an image layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer whose layers are offered.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer):
+        super().__init__(napari_viewer)
+        self._last: Any = None  # the last progress told: it can give the model so far
+        self._ndim = QComboBox()
+        self._ndim.addItem("2-D: each plane by itself", 2)
+        self._ndim.addItem("3-D: volumes along Z", 3)
+        self._ndim.setToolTip(
+            "What the network sees at once. 3-D uses the planes above and below, and takes "
+            "longer; choose it if they show the same things."
+        )
+        self._minutes = QDoubleSpinBox()
+        self._minutes.setRange(0.01, 100_000)
+        self._minutes.setValue(1)
+        self._minutes.setSuffix(" min")
+        self._minutes.setToolTip(
+            "How long to train, in minutes. One or two show what is possible; more makes the "
+            "result better."
+        )
+        self._device = DeviceChooser()
+        self._seed = QSpinBox()
+        self._seed.setRange(0, 2**31 - 1)
+        self._seed.setToolTip("The same seed, image and steps train the same model again.")
+        self._train = QPushButton("Train")
+        self._train.setToolTip("Learn from the chosen layer. The layer is not changed.")
+        self._job.set_stop_tip("Stop training and keep the model as it is by then.")
+        self._job.say("Choose a layer and how long to train.")
+        self._plot = LossPlot(napari_viewer)
+        self._models = ModelChooser()
+        self._arrange()
+        self._train.clicked.connect(self.train)
+        self._job.told.connect(self._show_progress)
+        self._job.ended.connect(self._keep)
+        self._job.busy_changed.connect(self._train.setDisabled)
+
+    def _arrange(self) -> None:
+        self._settings.addRow("Learn in", self._ndim)
+        self._settings.addRow("Time", self._minutes)
+        self._settings.addRow("Device", self._device)
+        inner = QWidget()
+        QFormLayout(inner).addRow("Seed", self._seed)
+        advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+        advanced.layout().setContentsMargins(0, 0, 0, 0)
+        advanced.addWidget(inner)
+        model = QFormLayout()
+        model.addRow("Model", self._models)
+        self._rows.addWidget(advanced)
+        self._rows.addWidget(self._train)
+        self._rows.addWidget(self._job)
+        self._rows.addWidget(self._plot, stretch=1)
+        self._rows.addLayout(model)
+
+    def train(self) -> None:
+        """Train on the chosen layer for the time that is set."""
+        if self._job.busy:
+            return
+        try:
+            data, axes = self._layer.image()
+        except UserError as error:
+            report(error)
+            return
+        self._last, self._source = None, self._layer.layer
+        self._plot.clear_losses()
+        self._job.say("Preparing…")
+        self._job.run(
+            _steps(
+                [data],
+                axes,
+                ndim=self._ndim.currentData(),
+                minutes=self._minutes.value(),
+                device=self._device.currentText(),
+                seed=self._seed.value(),
+                name=self._source.name,
+            )
+        )
+
+    def _show_progress(self, batch: Sequence[Any]) -> None:
+        self._last = batch[-1]
+        self._job.show_progress(self._last.fraction, self._last.seconds_left)
+        self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
+        self._plot.add(batch)
+
+    def _keep(self, outcome: str) -> None:
+        """Keep the model that was reached, however the training ended."""
+        last, self._last = self._last, None
+        layer, self._source = self._source, None
+        if last is None:
+            self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
+            return
+        name = session.add_model(last.snapshot(), layer.name)
+        how = {"done": "Trained", "stopped": "Stopped", "failed": "Failed"}[outcome]
+        self._job.say(f"{how} after {last.step} steps. The model is '{name}'.")
+
+
+def _steps(images: list[Any], axes: str, **settings: Any):
+    # imported here, on the background thread, as torch takes seconds
+    from ..score.training import train_steps
+
+    yield from train_steps(images, axes, **settings)

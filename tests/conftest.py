@@ -1,0 +1,91 @@
+"""A screen for the window tests, or the reason why they are skipped."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+LINUX = sys.platform.startswith("linux")
+PACKAGES = "libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "window: needs napari, Qt, OpenGL and a screen")
+    # the doctests of the widgets cannot be collected where Qt cannot be imported
+    config.option.doctest_ignore_import_errors = missing_toolkit() is not None
+    if LINUX and not has_screen() and shutil.which("Xvfb"):
+        config._xvfb = start_xvfb()
+
+
+def pytest_unconfigure(config):
+    if xvfb := getattr(config, "_xvfb", None):
+        xvfb.terminate()
+        xvfb.wait()
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("window") and (reason := missing_window()):
+        pytest.skip(reason)
+
+
+def has_screen() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def start_xvfb() -> subprocess.Popen:
+    """Start a virtual screen on a free display, until the tests end."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x800x24", "-nolisten", "tcp"],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        if number := told.readline().strip():  # it says nothing if it could not start
+            os.environ["DISPLAY"] = f":{number}"
+    return process
+
+
+@cache
+def missing_toolkit() -> str | None:
+    """Say why napari or Qt cannot be imported."""
+    for package in ("napari", "qtpy", "pyqtgraph", "superqt", "pytestqt"):
+        if importlib.util.find_spec(package) is None:
+            extra = "test" if package == "pytestqt" else "gui"
+            return f"no {package}: pip install -e '.[gui,test]' (extra '{extra}')"
+    try:
+        from qtpy import QtWidgets  # noqa: F401
+    except Exception as error:
+        return f"Qt cannot be loaded ({error}): install the Debian packages {PACKAGES}"
+    return None
+
+
+@cache
+def missing_window() -> str | None:
+    """Say why no window can be opened; Qt itself would end the process without a word."""
+    if reason := missing_toolkit():
+        return reason
+    if not LINUX:
+        return None
+    if not has_screen():
+        return "no screen: install the Debian package xvfb"
+    from qtpy.QtCore import QLibraryInfo
+
+    if hasattr(QLibraryInfo, "path"):  # Qt 6
+        plugins = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.PluginsPath))
+        try:
+            for plugin in plugins.glob("platforms/libqxcb.so"):
+                ctypes.CDLL(str(plugin))
+            ctypes.CDLL("libGL.so.1")
+        except OSError as error:
+            return f"Qt cannot open a window ({error}): install the Debian packages {PACKAGES}"
+    return None

@@ -1,0 +1,399 @@
+"""The docks, in a real napari viewer, used as a person would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_noise2score.sample import NOISE, OFFSET, SCALE, simulate_cells
+
+pytestmark = pytest.mark.window
+
+PLUGIN = "napari-noise2score"
+LONG = 120_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def cells():
+    noisy, truth = simulate_cells((2, 4, 48, 48))
+    return noisy, truth
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    """A model trained long enough to be of use."""
+    from napari_noise2score import train
+
+    return train([cells[0]], "TZYX", steps=60)
+
+
+@pytest.fixture
+def session():
+    from napari_noise2score.widgets._session import session
+
+    session.models.clear()
+    yield session
+    session.models.clear()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, session):
+    from superqt.utils import WorkerBase
+
+    viewer = make_napari_viewer()
+    yield viewer
+    WorkerBase.await_workers(LONG)
+
+
+@pytest.fixture
+def told():
+    """What napari was asked to show in notifications during the test."""
+    from napari.utils.notifications import notification_manager
+
+    notification_manager.records.clear()
+    return lambda: [record.message for record in notification_manager.records]
+
+
+def dock(viewer, name):
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    return widget
+
+
+def add_cells(viewer, noisy, **settings):
+    return viewer.add_image(
+        noisy,
+        name="cells",
+        scale=[SCALE[a] for a in "TZYX"],
+        translate=(0, 1, 2, 3),
+        units=("s", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+        colormap="green",
+        contrast_limits=(100, 180),
+        **settings,
+    )
+
+
+def click(qtbot, button):
+    from qtpy.QtCore import Qt
+
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait_until_idle(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget._job.busy, timeout=LONG)
+
+
+def mean_square_error(values, truth):
+    return float(np.mean((np.asarray(values, float) - truth) ** 2))
+
+
+def test_train_then_denoise(viewer, qtbot, cells, session, told):
+    noisy, truth = cells
+    source = add_cells(viewer, noisy)
+    train = dock(viewer, "Train")
+    assert train._layer._axes.text() == "TZYX"
+    assert train._layer._sizes.text() == "T 2 · Z 4 · Y 48 · X 48"
+    train._minutes.setValue(0.2)
+    click(qtbot, train._train)
+    assert not train._train.isEnabled()
+    train.train()  # a second start is none
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    assert train._plot._seen.getData()[0] is not None
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]
+    assert train._train.isEnabled()
+
+    denoise = dock(viewer, "Denoise")
+    assert denoise._models.name == "cells"
+    denoise._noise.set_text(NOISE)
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    assert told() == []
+    result = viewer.layers["cells denoised"]
+    assert result.data.dtype == np.float32
+    for kept in ("scale", "translate", "units", "axis_labels"):
+        np.testing.assert_array_equal(getattr(result, kept), getattr(source, kept))
+    assert result.colormap.name == "green"
+    assert list(result.contrast_limits) == [0, 80]  # without the offset
+    origin = result.metadata["noise2score"]
+    assert origin["model"] == "cells"
+    assert origin["noise"] == NOISE
+    assert set(origin) == {"source", "model", "noise", "version"}
+    assert mean_square_error(result.data, truth) < mean_square_error(noisy - OFFSET, truth)
+
+
+def test_lazy_layer_is_the_same(viewer, qtbot, cells, session, model):
+    add_cells(viewer, cells[0])
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    denoise._noise.set_text(NOISE)
+    click(qtbot, denoise._lazy)
+    wait_until_idle(qtbot, denoise)
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    lazy, whole = viewer.layers["cells denoised"], viewer.layers["cells denoised [1]"]
+    assert hasattr(lazy.data, "dask")
+    np.testing.assert_allclose(lazy.data[1, 2].compute(), whole.data[1, 2], rtol=1e-5)
+
+
+def test_stop_keeps_the_model(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    assert session.models["cells"].channels == 1
+    assert "Stopped after" in train._job._status.text()
+    click(qtbot, train._train)  # and it can go on to another
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    train.stop()
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells", "cells (2)"]
+
+
+def test_removing_the_layer_stops_training(viewer, qtbot, cells, session):
+    layer = add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    viewer.layers.remove(layer)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]
+    assert train._layer.layer is None
+
+
+def test_closing_the_dock_stops_training(viewer, qtbot, cells):
+    from superqt.utils import WorkerBase
+
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    train.parent().destroyOnClose()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+
+
+def test_closing_the_viewer_stops_training(viewer, qtbot, cells):
+    from superqt.utils import WorkerBase
+
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    viewer.close()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+
+
+def test_axes_are_asked_for_not_guessed(viewer, qtbot, cells, told):
+    viewer.add_image(cells[0], name="unnamed")
+    train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
+    assert train._layer._axes.text() == ""
+    click(qtbot, train._train)
+    assert not train._job.busy
+    assert "'unnamed' does not say what its 4 dimensions are" in told()[-1]
+    qtbot.keyClicks(train._layer._axes, "tqyx")
+    click(qtbot, train._train)
+    assert "'Q' is not an axis" in told()[-1]
+    train._layer._axes.clear()
+    qtbot.keyClicks(train._layer._axes, "tzyx")
+    assert train._layer.image()[1] == "TZYX"
+    assert denoise._layer.image()[1] == "TZYX"  # said once is enough
+
+
+def test_error_in_training_is_told(viewer, qtbot, session, told):
+    viewer.add_image(np.zeros((64, 64)), name="black")
+    train = dock(viewer, "Train")
+    click(qtbot, train._train)
+    wait_until_idle(qtbot, train)
+    assert len(told()) == 1
+    assert not session.models
+    assert "Failed" in train._job._status.text()
+
+
+def test_wrong_channels_add_nothing(viewer, qtbot, session, model, told):
+    viewer.add_image(np.full((2, 32, 32), 110.0), name="two", axis_labels=("c", "y", "x"))
+    session.add_model(model, "one channel")
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    assert "1 channel" in told()[-1]
+    assert len(viewer.layers) == 1
+    denoise._noise.set_text("poisson(gane=2)")
+    click(qtbot, denoise._all)
+    assert "did you mean 'gain'" in told()[-1]
+
+
+def test_no_layer_no_model(viewer, qtbot, told):
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._all)
+    assert "no image layer" in told()[-1]
+    viewer.add_image(np.zeros((32, 32)))
+    click(qtbot, denoise._all)
+    assert "no model yet" in told()[-1]
+
+
+def test_out_of_memory_is_told(viewer, qtbot, cells, session, model, told, monkeypatch):
+    """A RuntimeError, as torch raises, must end the job like any other error."""
+
+    def fail(*_args, **_settings):
+        raise RuntimeError("CUDA out of memory")
+        yield
+
+    monkeypatch.setattr("napari_noise2score.volume.denoise.denoise_into", fail)
+    add_cells(viewer, cells[0])
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    assert told() == ["CUDA out of memory"]
+    assert len(viewer.layers) == 1
+
+
+def test_model_file(viewer, qtbot, session, model, tmp_path, told, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    path = tmp_path / "cells.n2s"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    session.add_model(model, "trained")
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._models._save)
+    qtbot.waitUntil(path.exists, timeout=LONG)
+    click(qtbot, denoise._models._load)
+    qtbot.waitUntil(lambda: denoise._models.name == "cells", timeout=LONG)
+    path.write_text("nonsense")
+    click(qtbot, denoise._models._load)
+    qtbot.waitUntil(lambda: len(told()) == 1, timeout=LONG)
+    assert list(session.models) == ["trained", "cells"]
+
+
+def test_rgb_is_shown_as_its_source(viewer, qtbot, session, told):
+    random = np.random.default_rng(0)
+    photo = random.integers(80, 120, (40, 40, 3), dtype=np.uint8)
+    viewer.add_image(photo, name="photo", rgb=True)
+    train = dock(viewer, "Train")
+    assert train._layer._axes.text() == "YXC"
+    train._minutes.setValue(0.02)
+    click(qtbot, train._train)
+    wait_until_idle(qtbot, train)
+    denoise = dock(viewer, "Denoise")
+    denoise._noise.set_text("gaussian(sigma=10)")
+    for button in (denoise._all, denoise._lazy):
+        click(qtbot, button)
+        wait_until_idle(qtbot, denoise)
+        result = viewer.layers[-1]
+        assert result.rgb
+        assert result.data.dtype == np.uint8
+    assert told() == []
+    assert abs(float(np.mean(viewer.layers[1].data)) - photo.mean()) < 5
+
+
+def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
+    import dask.array as da
+
+    levels = [da.from_array(cells[0]), da.from_array(cells[0][..., ::2, ::2])]
+    add_cells(viewer, levels, multiscale=True)
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    assert viewer.layers[-1].data.shape == cells[0].shape
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gaussian(sigma=25)",
+        "gaussian(a=0.098, b=25)",
+        "poisson(gain=5)",
+        "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
+        "gamma(alpha=26) + gaussian(sigma=10)",
+        "rayleigh(sigma=0.3)",
+    ],
+)
+def test_noise_text_and_controls_agree(viewer, qtbot, text):
+    form = dock(viewer, "Denoise")._noise
+    qtbot.waitUntil(lambda: form._ready, timeout=LONG)
+    form.set_text("gaussian(sigma=1)")
+    form.set_text(text)
+    form._compose()  # what the controls say
+    assert form.text == text
+
+
+def test_noise_text_follows_controls(viewer, qtbot):
+    from napari_noise2score.widgets._noise_form import FAMILIES
+
+    form = dock(viewer, "Denoise")._noise
+    qtbot.waitUntil(lambda: form._ready, timeout=LONG)
+    for i, family in enumerate(FAMILIES):
+        form._family.setCurrentIndex(i)
+        assert form.text.startswith(family.name)
+        assert form._complaint.text() == ""
+    form._family.setCurrentIndex(0)
+    form._boxes[0, "gain"].setValue(2.5)
+    form._reads.setChecked(True)
+    form._read.setValue(4)
+    assert form.text == "poisson(gain=2.5) + gaussian(sigma=4)"
+    form.set_text("poisson(gain=")
+    assert "not understood" in form._complaint.text()
+    assert form.text == "poisson(gain="  # what was typed stays
+
+
+def test_layers_are_followed(viewer):
+    denoise = dock(viewer, "Denoise")
+    assert denoise._layer.layer is None
+    layer = viewer.add_image(np.zeros((8, 8)), name="first")
+    viewer.add_labels(np.zeros((8, 8), int))
+    assert denoise._layer._layer.choices == (layer,)
+    other = viewer.add_image(np.zeros((8, 8)), name="second")
+    assert denoise._layer.layer is layer  # a choice stays
+    viewer.layers.remove(layer)
+    assert denoise._layer.layer is other
+
+
+def test_sample_and_menus(viewer, qtbot):
+    """Open all from the menus, as a person does."""
+    from napari._app_model import get_app_model
+
+    denoise = dock(viewer, "Denoise")
+    viewer.open_sample(PLUGIN, "cells")
+    noisy = viewer.layers["cells"]
+    assert denoise._layer.layer is noisy
+    assert [str(unit) for unit in noisy.units] == ["second", *["micrometer"] * 3]
+    assert noisy.axis_labels == ("t", "z", "y", "x")
+    qtbot.waitUntil(lambda: denoise._noise.text == NOISE, timeout=LONG)
+    commands = {
+        item.command.id
+        for item in get_app_model().menus.get_menu("napari/layers/filter")
+        if hasattr(item, "command")
+    }
+    assert {f"{PLUGIN}.train", f"{PLUGIN}.denoise"} <= commands
+
+
+def test_every_control_explains_itself(viewer):
+    from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton
+
+    for name in ("Train", "Denoise"):
+        widget = dock(viewer, name)
+        kinds = (QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton)
+        for kind in kinds:
+            for control in widget.findChildren(kind):
+                inner = control.objectName().startswith("qt_")  # the line inside a spin box
+                assert inner or control.toolTip(), f"{name}: a {kind.__name__} has no tooltip"
+
+
+def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
+    """The docks import torch on no account themselves: the window would stand still."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, napari_noise2score.widgets.train, napari_noise2score.widgets.denoise;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
