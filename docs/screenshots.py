@@ -4,7 +4,7 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1280x800x24
 
     python docs/screenshots.py
 
-It opens the sample, trains for half a minute, denoises, and writes PNG files to ``docs/images``.
+It opens the sample, trains for a minute, denoises, and writes PNG files to ``docs/images``.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def main() -> None:
     viewer.open_sample(PLUGIN, "cells")
     _, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
     shoot(viewer, "train-ready")
-    train._minutes.setValue(0.5)
+    train._minutes.setValue(1)
     train.train()
-    wait(lambda: False, 20)
+    wait(lambda: False, 40)
     shoot(viewer, "train")
-    wait(lambda: not train._job.busy, 60)
+    wait(lambda: not train._job.busy, 120)
     shoot(viewer, "train-done")
     _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
     shoot(viewer, "denoise")

@@ -15,16 +15,15 @@ LONG = 120_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def cells():
-    noisy, truth = simulate_cells((2, 4, 48, 48))
-    return noisy, truth
+    return simulate_cells((2, 4, 32, 32))
 
 
 @pytest.fixture(scope="module")
 def model(cells):
-    """A model trained long enough to be of use."""
+    """A model, hardly trained: of the right form."""
     from napari_noise2score import train
 
-    return train([cells[0]], "TZYX", steps=60)
+    return train([cells[0]], "TZYX", steps=2)
 
 
 @pytest.fixture
@@ -92,13 +91,15 @@ def test_train_then_denoise(viewer, qtbot, cells, session, told):
     source = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
     assert train._layer._axes.text() == "TZYX"
-    assert train._layer._sizes.text() == "T 2 · Z 4 · Y 48 · X 48"
-    train._minutes.setValue(0.2)
+    assert train._layer._sizes.text() == "T 2 · Z 4 · Y 32 · X 32"
+    train._minutes.setValue(10)
     click(qtbot, train._train)
     assert not train._train.isEnabled()
     train.train()  # a second start is none
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    assert train._plot._seen.getData()[0] is not None
+    # steps rather than minutes, so that a slow machine learns as much
+    qtbot.waitUntil(lambda: train._last and train._last.step >= 40, timeout=LONG)
+    assert len(train._plot._seen.xData) >= 40
+    click(qtbot, train._job._stop)
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]
     assert train._train.isEnabled()
@@ -119,7 +120,17 @@ def test_train_then_denoise(viewer, qtbot, cells, session, told):
     assert origin["model"] == "cells"
     assert origin["noise"] == NOISE
     assert set(origin) == {"source", "model", "noise", "version"}
-    assert mean_square_error(result.data, truth) < mean_square_error(noisy - OFFSET, truth)
+    assert mean_square_error(result.data, truth) < 0.5 * mean_square_error(noisy - OFFSET, truth)
+
+
+def test_training_ends_in_time(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(0.02)
+    click(qtbot, train._train)
+    wait_until_idle(qtbot, train)
+    assert session.models["cells"].axes == "TZYX"
+    assert "Trained after" in train._job._status.text()
 
 
 def test_lazy_layer_is_the_same(viewer, qtbot, cells, session, model):

@@ -1,0 +1,329 @@
+"""The command line, ``noise2score``: the same calls as from Python, with progress and plain errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UserError
+
+# typer ships a click of its own or takes the installed one, as its version has it
+Usage: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
+)
+
+Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY, zarr; a folder or a quoted glob.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Axes of the images, letters of TCZYX; only where the file does not say."),
+]
+Noise = Annotated[
+    str, typer.Option(help='As "gaussian(sigma=25)", "poisson(gain=2.1) + gaussian(sigma=3)".')
+]
+Model = Annotated[Path, typer.Option(help="Model file, by custom NAME.n2s.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("noise2score-demo"),
+    headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
+) -> None:
+    """Train on the embedded sample, denoise it, and show the result."""
+    from . import demo as demonstration
+
+    demonstration.run(out, headless, track=_track, say=_say)
+
+
+@app.command()
+def train(
+    source: Input,
+    model: Model,
+    axes: Axes = None,
+    ndim: Annotated[int | None, typer.Option(help="Train on planes (2) or volumes (3).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time to train; 5 minutes.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same weights.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from where training was cut off.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="The same settings from a YAML file.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Learn the score of noisy images. No clean image and no noise model is needed."""
+    from .config import TrainSettings
+
+    given = {
+        "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
+        "seed": seed,
+    }  # fmt: skip
+    settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
+    checkpoint = model.with_name(f"{model.name}.resume")
+    if resume and not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such file: there is no training to resume")
+    if model.exists() and not (overwrite or resume):
+        raise UserError(f"{model} exists already; use --overwrite to replace it")
+    from .score.training import train_steps
+    from .volume.files import read_images
+
+    images = read_images(source, settings.axes)
+    run = train_steps(
+        [image.data for image in images],
+        [image.axes for image in images],
+        name=model.stem,
+        resume=checkpoint if resume else None,
+        **settings.model_dump(exclude={"axes"}),
+    )
+    progress, saved = None, 0.0
+    try:
+        for progress in _track(run, "training", _describe_training):
+            if progress.seconds - saved > 60:
+                progress.checkpoint(checkpoint)
+                saved = progress.seconds
+    except KeyboardInterrupt:
+        if progress is None:
+            raise
+        progress.checkpoint(checkpoint)
+        progress.snapshot().save(model)
+        _say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
+        raise
+    assert progress is not None
+    progress.snapshot().save(model)
+    checkpoint.unlink(missing_ok=True)
+    _say(
+        f"{model}: {progress.step} steps in {progress.seconds:.0f} s, "
+        f"held-out loss {progress.val_loss:.4f}"
+    )
+
+
+@app.command()
+def denoise(
+    source: Input,
+    output: Annotated[Path, typer.Argument(help=".tif, .ome.tif, .npy, .png, .zarr or a folder.")],
+    model: Model,
+    noise: Noise,
+    axes: Axes = None,
+    tile: Annotated[
+        str | None, typer.Option(help="Size of a tile, as 512x512 (or 16x256x256 in 3-D).")
+    ] = None,
+    device: Device = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or same: rounded and clipped to the input's type.")
+    ] = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Denoise images with a trained score under a noise model."""
+    from .noise import parse_noise
+    from .score.model import ScoreModel
+    from .volume.denoise import denoise_into, prepare, result_of
+
+    if dtype not in ("float32", "same"):
+        raise UserError(f"--dtype {dtype}: give float32 or same")
+    spec, size = parse_noise(noise), _tile(tile)
+    score = ScoreModel.load(model)
+
+    def check(image: Any) -> None:
+        prepare(image, score, spec, tile=size, device=device)
+
+    def fill(target: Any, image: Any, name: str) -> None:
+        run = denoise_into(target, image, score, spec, tile=size, device=device)
+        for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
+            pass
+
+    _write_all(
+        source, axes, output, overwrite, fill, lambda image: result_of(image, image.data, score, spec),
+        same=dtype == "same", check=check,
+    )  # fmt: skip
+
+
+@app.command()
+def simulate(
+    clean: Input,
+    output: Annotated[Path, typer.Argument(help="A file or, for many images, a folder.")],
+    noise: Noise,
+    seed: Seed = 0,
+    axes: Axes = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make clean images noisy, in floating point, neither rounded nor clipped."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from . import __version__
+    from .noise import parse_noise
+
+    spec = parse_noise(noise)
+    chance = np.random.default_rng(seed)
+
+    def fill(target: Any, image: Any, name: str) -> None:
+        # one slab of the first axis at a time: a volume need not fit in memory
+        for at in [...] if image.data.ndim == 2 else range(image.data.shape[0]):
+            slab = np.asarray(image.data[at], dtype=np.float64)
+            if not np.isfinite(slab).all():
+                raise UserError(f"{name} holds pixels that are not numbers (NaN or infinite)")
+            target[at] = spec.sample(slab, chance).astype(np.float32)
+
+    notes = {"noise": str(spec), "seed": seed, "version": __version__}
+    _write_all(
+        clean, axes, output, overwrite, fill,
+        lambda image: replace(image, name=f"{image.name} noisy", notes=notes),
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    denoised: Input,
+    clean: Input,
+    data_range: Annotated[float, typer.Option(help="Grey levels from black to white.")] = 255,
+    affine: Annotated[
+        bool, typer.Option("--affine", help="First fit scale and offset of each to the clean one.")
+    ] = False,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Compare with clean images: PSNR and SSIM of each image, and their means."""
+    from .volume.evaluate import evaluate as compare
+
+    rows = compare(denoised, clean, data_range=data_range, affine=affine, axes=axes)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    wide = max(len(name) for name in rows)
+    print(f"{'image':<{wide}}  PSNR (dB)    SSIM")
+    for name, row in rows.items():
+        print(f"{name:<{wide}}  {row['psnr']:9.3f}  {row['ssim']:.4f}")
+
+
+@app.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Json = False
+) -> None:
+    """Say what a model file holds."""
+    from .score.model import ScoreModel
+
+    facts = ScoreModel.load(model).describe()
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    wide = max(map(len, facts))
+    for key, value in facts.items():
+        print(f"{key:<{wide}}  {value}")
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line and exit code 2."""
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except Usage as error:
+        # with no command at all the message is the help, which is longer than a line
+        message = error.format_message()
+        _fail(message if len(sys.argv) < 2 else " ".join(message.split()))
+    except (KeyboardInterrupt, typer.Abort):
+        print("noise2score: stopped", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        # a full disk, a folder that may not be written: the user's to mend, not ours
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> None:
+    print(f"noise2score: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _track(
+    run: Iterator[Any], name: str, describe: Callable[[Any], tuple[float, str]]
+) -> Iterator[Any]:
+    """Pass a job's progress on, with a bar on the terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=1.0, note="starting")
+        for progress in run:
+            done, note = describe(progress)
+            bar.update(task, completed=done, note=note)
+            yield progress
+
+
+def _describe_training(progress: Any) -> tuple[float, str]:
+    note = (
+        f"step {progress.step}  loss {progress.loss:.3f}  held out {progress.val_loss:.3f}  "
+        f"{progress.rate:.1f}/s  {progress.seconds_left:.0f} s left"
+    )
+    return progress.fraction, note
+
+
+def _tile(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise UserError(f"--tile {text}: write it like 512x512") from None
+
+
+def _write_all(
+    source: str,
+    axes: str | None,
+    output: Path,
+    overwrite: bool,
+    fill: Callable[[Any, Any, str], None],
+    describe: Callable[[Any], Any],
+    same: bool = False,
+    check: Callable[[Any], None] = lambda image: None,
+) -> None:
+    """Fill one output file for each input; check all before the first is begun."""
+    import numpy as np
+
+    from .volume.files import find_images, open_output, read_image
+
+    paths = find_images(source)
+    many = len(paths) > 1 or Path(source).is_dir() and paths[0] != Path(source)
+    targets = [output]
+    if many:
+        targets = [output / _result_name(path, same) for path in paths]
+        if len(set(targets)) < len(targets):
+            raise UserError(f"{source}: some images differ only in their ending; rename them")
+    for path, target in zip(paths, targets, strict=True):
+        if target.resolve() == path.resolve():
+            raise UserError(f"{target} is the input; raw data are never overwritten")
+        if target.exists() and not overwrite:
+            raise UserError(f"{target} exists already; use --overwrite to replace it")
+        check(read_image(path, axes))
+    for path, target in zip(paths, targets, strict=True):
+        image = read_image(path, axes)
+        dtype = image.data.dtype if same else np.dtype("float32")
+        with open_output(target, describe(image), dtype, overwrite) as array:
+            fill(array, image, path.name)
+
+
+def _result_name(path: Path, same: bool) -> str:
+    """The input's own name, but for formats that cannot hold floating point numbers."""
+    if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
+        return f"{path.stem}.tif"
+    return path.name

@@ -30,6 +30,10 @@ class NoiseModel(Protocol):
     def lowest(self) -> float:
         """Smallest x the model is defined for, in grey levels."""
 
+    @property
+    def offset(self) -> float:
+        """Grey level without light: what stands in y but not in x."""
+
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw a noisy image y from a clean image x."""
 
@@ -73,6 +77,7 @@ class _Pixelwise:
     """What all models share: bins from the cumulative distribution, and ``+ Gaussian``."""
 
     lowest: float = 0.0
+    offset: float = 0.0
 
     def cdf(self, y: Tensor, x: Tensor) -> Tensor:
         """Give P(Y < y | x)."""
@@ -466,7 +471,7 @@ class Sum:
     @property
     def offset(self) -> float:
         """Grey level without light."""
-        return getattr(self.base, "offset", 0.0)
+        return self.base.offset
 
     def sample(self, x, rng):
         """Draw a noisy image y from a clean image x."""

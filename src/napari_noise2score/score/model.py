@@ -112,6 +112,21 @@ class ScoreModel:
             z = self.transform.forward(y)
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
 
+    def describe(self) -> dict[str, Any]:
+        """Say in plain words what the model is, for people; values are JSON."""
+        t = self.transform
+        return {
+            "name": self.name,
+            "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
+            f"{sum(p.numel() for p in self.network.parameters()):,} weights",
+            "trained on axes": self.axes,
+            "grey levels": f"{self.low:g} to {self.high:g}, step {self.step:g}",
+            "noise curve": f"variance {t.c0:.4g} + {t.c1:.4g} t + {t.c2:.4g} t², "
+            f"t = grey level above {t.start:.4g}",
+            "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
+            f"{self.sigma_a_range[1]:.3g}), in units of the noise",
+        } | dict(self.provenance)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all.
 

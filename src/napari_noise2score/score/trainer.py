@@ -25,6 +25,8 @@ from .objective import antithetic_loss
 from .patches import Patches, checked, loop_shape
 
 WIDTH = 32
+# a 3-D network sees enough through its neighbouring planes, and its halo costs more
+DEPTH = {2: 3, 3: 2}
 PATCH = {2: (64, 64), 3: (8, 48, 48)}
 BATCH = {2: 8, 3: 4}
 LEARNING_RATE = 2e-3
@@ -65,7 +67,7 @@ class Trainer:
         self.chance = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         ndim = len(self.layout.space)
-        self.network = UNet(ndim, self.layout.channels, WIDTH)
+        self.network = UNet(ndim, self.layout.channels, WIDTH, DEPTH[ndim])
         self.network.initialise(self.noise)
         self.batch = BATCH[ndim]
         size = _patch_size(layouts, self.network.stride)
@@ -238,7 +240,8 @@ def _survey(
     levels = torch.from_numpy(values.astype(np.float64))
     z = transform.forward(levels)
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
-    sigma_a = _choose_sigma_a(step * float(transform.slope(dark)))
+    # light comes in steps too: of one photon, which is what the variance grows by
+    sigma_a = _choose_sigma_a(max(step, transform.c1) * float(transform.slope(dark)))
     return {
         "transform": transform,
         "mean": float(z.mean()),
@@ -252,7 +255,7 @@ def _survey(
 
 
 def _choose_sigma_a(step: float) -> float:
-    """Choose the perturbation, in units of the noise, for a quantisation step in the same units.
+    """Choose the perturbation, in units of the noise, for a step of the data in the same units.
 
     On a grid the density is a comb unless it is blurred by 0.7 steps; without one, less
     perturbation is less lost, until the gradient drowns.

@@ -44,6 +44,7 @@ class Job:
     layout: Layout
     model: ScoreModel
     solve: Table
+    offset: float
     sigma_a: float
     tile: tuple[int, ...]
 
@@ -81,8 +82,8 @@ def denoise(
     Returns
     -------
     dask.array.Array
-        The clean image x in grey levels, float32, of the shape and axes of the image. Where the
-        noise model has an offset, it is removed.
+        The clean image in the grey levels of the noisy one, offset included, float32, of the
+        shape and axes of the image.
 
     Raises
     ------
@@ -205,7 +206,9 @@ def prepare(
         raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
     solve = make_solver(noise, model.transform, sigma_a, model.low, model.high)
     size = _tile_size(tile, where, model.network.stride)
-    return Job(data, where, model.to(choose_device(device)), solve, sigma_a, size)
+    return Job(
+        data, where, model.to(choose_device(device)), solve, noise.offset, sigma_a, size
+    )
 
 
 def _fit(where: Layout, model: ScoreModel) -> Layout:
@@ -260,7 +263,8 @@ def _denoise_tile(job: Job, position: Sequence[int], space: Sequence[slice]) -> 
         y = torch.from_numpy(block)[None].to(job.model.device)
         score = job.model.score(y, job.sigma_a)
         core = (slice(None), slice(None), *inner)
-        x = job.solve(y[core], score[core])
+        # back in the grey levels of the image, where the offset belongs to what one sees
+        x = job.solve(y[core], score[core]) + job.offset
     return job.layout.from_block(x[0].cpu().numpy())
 
 

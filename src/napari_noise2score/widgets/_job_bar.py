@@ -57,7 +57,7 @@ class JobBar(QWidget):
         self._stop.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
         self._worker = start(
-            steps, told=self.told.emit, returned=self._returned, finished=self._finished
+            steps, told=self._tell, returned=self._returned, finished=self._finished
         )
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
@@ -79,6 +79,9 @@ class JobBar(QWidget):
         self._bar.setValue(round(1000 * share))
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
+
+    def _tell(self, batch: list[Any]) -> None:
+        self.told.emit(batch)
 
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"

@@ -69,6 +69,7 @@ class TrainWidget(Dock):
         inner = QWidget()
         QFormLayout(inner).addRow("Seed", self._seed)
         advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+        advanced.toggleButton().setToolTip("Settings that are seldom needed.")
         advanced.layout().setContentsMargins(0, 0, 0, 0)
         advanced.addWidget(inner)
         model = QFormLayout()
