@@ -4,7 +4,7 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1280x800x24
 
     python docs/screenshots.py
 
-It opens the sample, trains for a minute, denoises, and writes PNG files to ``docs/images``.
+It opens the sample, trains for some minutes, denoises, and writes PNG files to ``docs/images``.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def main() -> None:
     viewer.window._qt_window.resize(1280, 800)
     viewer.open_sample(PLUGIN, "cells")
     _, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
-    shoot(viewer, "train-ready")
-    train._minutes.setValue(1)
+    train._minutes.setValue(5)
     train.train()
-    wait(lambda: False, 40)
+    # steps rather than minutes, so that a slow machine gives the same pictures
+    wait(lambda: getattr(train._last, "step", 0) >= 150, 900)
     shoot(viewer, "train")
-    wait(lambda: not train._job.busy, 120)
-    shoot(viewer, "train-done")
+    wait(lambda: getattr(train._last, "step", 0) >= 250 or not train._job.busy, 900)
+    train.stop()
+    wait(lambda: not train._job.busy, 60)
     _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
-    shoot(viewer, "denoise")
     denoise.denoise()
     wait(lambda: not denoise._job.busy, 120)
     shoot(viewer, "denoised")

@@ -151,7 +151,7 @@ def _blur(volume: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         kernel /= kernel.sum()
         size = volume.shape[axis]
         padded = np.pad(volume, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
-        volume = sum(
-            np.float32(k) * padded.take(range(i, i + size), axis) for i, k in enumerate(kernel)
-        )
+        volume = np.zeros_like(volume)
+        for i, weight in enumerate(kernel.astype(np.float32)):
+            volume += weight * padded.take(range(i, i + size), axis)
     return volume

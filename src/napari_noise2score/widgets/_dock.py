@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from ._choosers import LayerChooser
 from ._job_bar import JobBar
@@ -28,12 +28,14 @@ class Dock(QWidget):
         self._viewer = viewer
         self._source: Any = None  # the layer that is worked on
         # two docks one above the other are higher than a small screen: let them scroll
-        content = QWidget()
+        self._content = content = QWidget()
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._area.setMinimumHeight(240)
+        self._bar = QScrollBar()
+        self._area.setVerticalScrollBar(self._bar)
         self._area.setWidget(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -53,14 +55,14 @@ class Dock(QWidget):
         if layer is self._source:
             self.stop()
 
-    def changeEvent(self, event: QEvent) -> None:
+    def changeEvent(self, event: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
         super().changeEvent(event)
 
-    def showEvent(self, event: QEvent) -> None:
+    def showEvent(self, event: Any) -> None:
         """Be wide enough for all controls, as there is no scrolling sideways."""
-        bar = self._area.verticalScrollBar().sizeHint().width()
-        self._area.setMinimumWidth(self._area.widget().minimumSizeHint().width() + bar)
+        width = self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
+        self._area.setMinimumWidth(width)
         super().showEvent(event)

@@ -83,8 +83,7 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
     model : str
         Name of the model.
     noise : NoiseModel
-        The noise that is removed. Where it has an offset, the denoised values are without it,
-        and the contrast limits are shifted.
+        The noise that is removed.
 
     Returns
     -------
@@ -112,10 +111,9 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
         },
     }
     if not layer.rgb:
-        offset = getattr(noise, "offset", 0.0)
         settings["colormap"] = layer.colormap
         settings["gamma"] = layer.gamma
-        settings["contrast_limits"] = [limit - offset for limit in layer.contrast_limits]
+        settings["contrast_limits"] = layer.contrast_limits
     return settings
 
 

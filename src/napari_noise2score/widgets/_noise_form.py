@@ -55,7 +55,7 @@ FAMILIES = (
             ),
             Parameter(
                 "offset", "Offset", 0, GREY,
-                "Grey level without any light, often 100. The denoised values are without it.",
+                "Grey level without any light, often 100. The denoised image keeps it.",
                 -1e9,
             ),
         ),
@@ -122,6 +122,7 @@ class NoiseForm(QObject):
         self._ready = False
         self._family = QComboBox()
         self._family.addItems([family.title for family in FAMILIES])
+        self._family.setPlaceholderText("as the text says")
         self._family.setToolTip("Where the noise comes from.")
         self._boxes = {
             (i, p.name): _spin_box(p) for i, f in enumerate(FAMILIES) for p in f.parameters
@@ -211,7 +212,7 @@ class NoiseForm(QObject):
         base, read = getattr(model, "base", model), getattr(model, "read", None)
         values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
         values = {name: value for name, value in values.items() if value is not None}
-        chosen = _find(type(base).__name__.lower(), set(values))
+        chosen = _find(type(base).__name__.lower(), set(values), read is not None)
         controls = [self._family, self._reads, self._read, *self._boxes.values()]
         blockers = [QSignalBlocker(control) for control in controls]
         self._family.setCurrentIndex(chosen)  # none, if only the text can say it
@@ -252,10 +253,11 @@ def _spell(name: str, values: dict[str, float]) -> str:
     return f"{name}({', '.join(f'{k}={v:.10g}' for k, v in values.items())})"
 
 
-def _find(name: str, parameters: set[str]) -> int:
+def _find(name: str, parameters: set[str], read: bool) -> int:
     """Index of the family with these parameters, -1 if there is none."""
     for i, family in enumerate(FAMILIES):
-        if family.name == name and {p.name for p in family.parameters} == parameters:
+        same = family.name == name and {p.name for p in family.parameters} == parameters
+        if same and (family.reads or not read):
             return i
     return -1
 

@@ -11,26 +11,15 @@ def open_cells() -> list[tuple[Any, dict[str, Any], str]]:
     """Give the simulated cells as layers: the truth, hidden, and the noisy image over it."""
     noisy, truth = simulate_cells()
     axes = "TZYX"
-    place = {
+    place: dict[str, Any] = {
         "scale": [SCALE[a] for a in axes],
         "units": [UNITS[a] for a in axes],
         "axis_labels": list(axes.lower()),
     }
-    brightest = float(truth.max())
+    truth += OFFSET  # in the grey levels of the camera, to be compared by eye
+    place["contrast_limits"] = [OFFSET, float(truth.max())]
+    known = {"noise2score": {"noise": NOISE}}
     return [
-        (
-            truth,
-            {"name": "cells truth", "visible": False, "contrast_limits": [0, brightest], **place},
-            "image",
-        ),
-        (
-            noisy,
-            {
-                "name": "cells",
-                "contrast_limits": [OFFSET, OFFSET + brightest],
-                "metadata": {"noise2score": {"noise": NOISE}},
-                **place,
-            },
-            "image",
-        ),
+        (truth, {"name": "cells truth", "visible": False, **place}, "image"),
+        (noisy, {"name": "cells", "metadata": known, **place}, "image"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from napari.qt.threading import GeneratorWorker, create_worker
@@ -58,7 +58,7 @@ def start(
             return Failure(error)
         return None
 
-    work.__qualname__ = steps.__qualname__.rpartition(".")[2]  # napari lists it when it closes
+    work.__qualname__ = "noise2score"  # napari lists it if it is closed meanwhile
     worker = create_worker(work, _start_thread=False)
     worker.yielded.connect(told)
     worker.returned.connect(returned)
@@ -70,7 +70,7 @@ def start(
     return worker
 
 
-def _grouped(steps: Generator[Any, None, None]) -> Iterator[list[Any]]:
+def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, None]:
     """Group what comes quickly, so that the window is not flooded."""
     group: list[Any] = []
     last = 0.0

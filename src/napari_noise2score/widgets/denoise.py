@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 from qtpy.QtWidgets import QHBoxLayout, QPushButton
 
@@ -51,7 +52,9 @@ class DenoiseWidget(Dock):
         self._lazy = QPushButton("Add lazy layer")
         self._lazy.setToolTip(
             "Add the result at once as a layer that denoises what is looked at, when it is "
-            "looked at: for images that are too large to denoise as a whole."
+            "looked at: for images that are too large to denoise as a whole. The window waits "
+            "for each plane, unless asynchronous rendering is on in napari's preferences, under "
+            "Experimental."
         )
         self._job.set_stop_tip("Stop denoising. Nothing is added.")
         self._job.say("Choose a trained model, and the noise that the image has.")
@@ -136,4 +139,4 @@ def _denoise_lazily(data: Any, model: Any, noise: Any, axes: str, device: str, d
     from ..volume.denoise import as_type, denoise
 
     lazy = denoise(data, model, noise, axes=axes, device=device)
-    yield Result(lazy.map_blocks(as_type, dtype, dtype=dtype))
+    yield Result(da.map_blocks(as_type, lazy, dtype, dtype=dtype))

@@ -70,7 +70,8 @@ class TrainWidget(Dock):
         QFormLayout(inner).addRow("Seed", self._seed)
         advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
         advanced.toggleButton().setToolTip("Settings that are seldom needed.")
-        advanced.layout().setContentsMargins(0, 0, 0, 0)
+        if (frame := advanced.layout()) is not None:
+            frame.setContentsMargins(0, 0, 0, 0)
         advanced.addWidget(inner)
         model = QFormLayout()
         model.addRow("Model", self._models)
@@ -118,8 +119,8 @@ class TrainWidget(Dock):
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
             return
         name = session.add_model(last.snapshot(), layer.name)
-        how = {"done": "Trained", "stopped": "Stopped", "failed": "Failed"}[outcome]
-        self._job.say(f"{how} after {last.step} steps. The model is '{name}'.")
+        how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
+        self._job.say(f"{how[outcome]} {last.step} steps. The model is '{name}'.")
 
 
 def _steps(images: list[Any], axes: str, **settings: Any):

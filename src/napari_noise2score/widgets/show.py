@@ -1,0 +1,35 @@
+"""A napari window for those who come from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import napari
+import numpy as np
+
+from ..volume.image import Image
+
+
+def show(images: Iterable[Image]) -> None:
+    """Open a viewer with an image layer for each, all shown alike, until it is closed.
+
+    Parameters
+    ----------
+    images : iterable of Image
+        Images in grey levels of one scale, the last one the cleanest.
+    """
+    images = list(images)
+    viewer = napari.Viewer(title="noise2score demo")
+    limits = [float(v) for v in np.quantile(np.asarray(images[-1].data), [0.01, 0.999])]
+    for image in images:
+        viewer.add_image(
+            image.data,
+            name=image.name,
+            scale=[image.scale.get(a, 1.0) for a in image.axes],
+            units=[image.units.get(a, "pixel") for a in image.axes],
+            axis_labels=tuple(image.axes.lower()),
+            contrast_limits=limits,
+            metadata={"noise2score": dict(image.notes)},
+        )
+    viewer.grid.enabled = True
+    napari.run()

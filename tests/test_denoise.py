@@ -1,0 +1,145 @@
+"""Denoising: lazy, tiled without seams, true to the image's axes, better than doing nothing."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_noise2score import Gaussian, UserError, denoise, denoise_into, train
+from napari_noise2score.volume.image import Image
+
+NOISE = Gaussian(10)
+
+
+def blobs(shape, seed=0):
+    grid = np.indices(shape[-2:]) / 16
+    clean = 100 + 40 * np.sin(grid[0]) * np.cos(grid[1]) + np.zeros(shape)
+    return clean, clean + 10 * np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return train(blobs((6, 96, 96))[1], "TYX", steps=300)
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.mean((np.asarray(a) - b) ** 2))
+
+
+def test_noise_is_removed(model):
+    clean, noisy = blobs((2, 100, 90), seed=1)
+    assert psnr(denoise(noisy, model, NOISE, axes="TYX"), clean) > psnr(noisy, clean) + 6
+
+
+def test_one_training_serves_every_noise_model(model):
+    clean, noisy = blobs((100, 90), seed=1)
+    stronger, weaker = (denoise(noisy, model, f"gaussian(sigma={s})") for s in (10, 3))
+    # told that there is less noise, it takes less away
+    assert np.std(noisy - weaker) < np.std(noisy - stronger)
+    # all that is near 100 has Poisson noise of variance 100 if the gain is 1
+    assert psnr(denoise(noisy, model, "poisson(gain=1)"), clean) > psnr(noisy, clean) + 5
+
+
+@pytest.mark.parametrize("tile", [(8, 8), (24, 40), (64, 64)])
+def test_tiles_leave_no_seam_even_at_the_edges(model, tile):
+    _, noisy = blobs((83, 91))
+    whole = denoise(noisy, model, NOISE).compute()
+    tiled = denoise(noisy, model, NOISE, tile=tile).compute()
+    assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)
+
+
+def test_volumes_are_tiled_without_seams():
+    _, noisy = blobs((6, 40, 44))
+    model = train(noisy, "ZYX", ndim=3, steps=5)
+    whole = denoise(noisy, model, NOISE, axes="ZYX").compute()
+    tiled = denoise(noisy, model, NOISE, axes="ZYX", tile=(4, 32, 32)).compute()
+    assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)
+
+
+def test_numpy_dask_zarr_and_a_target_agree(model, tmp_path):
+    _, noisy = blobs((2, 3, 50, 60))
+    noisy = noisy.astype(np.float32)
+    expected = denoise(noisy, model, NOISE, axes="TZYX").compute()
+    store = zarr.create_array(str(tmp_path / "a.zarr"), data=noisy, chunks=(1, 1, 32, 32))
+    for source in (da.from_array(noisy, chunks=(1, 2, 20, 20)), store):
+        assert np.array_equal(denoise(source, model, NOISE, axes="TZYX").compute(), expected)
+    target = np.zeros(noisy.shape, np.float32)
+    steps = list(denoise_into(target, noisy, model, NOISE, axes="TZYX", tile=(32, 32)))
+    assert (steps[-1].done, steps[-1].total) == (24, 24)
+    assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
+
+
+def test_only_what_is_looked_at_is_read(model):
+    read = []
+
+    def page(block_info=None):
+        read.append(block_info[None]["chunk-location"])
+        return np.full((1, 64, 64), 100, np.uint16)
+
+    stack = da.map_blocks(page, chunks=((1,) * 10_000, 64, 64), dtype=np.uint16)
+    result = denoise(stack, model, NOISE, axes="TYX")
+    assert result.shape == stack.shape
+    assert not read
+    result[1234].compute()
+    assert set(read) == {(1234, 0, 0)}
+
+
+@pytest.mark.parametrize("axes", ["YXT", "XTY", "TYX"])
+def test_axes_may_come_in_any_order(model, axes):
+    _, noisy = blobs((3, 40, 56))
+    expected = denoise(noisy, model, NOISE, axes="TYX").compute()
+    order = ["TYX".index(a) for a in axes]
+    result = denoise(noisy.transpose(order), model, NOISE, axes=axes).compute()
+    assert np.allclose(result, expected.transpose(order), atol=1e-3)
+
+
+def test_the_result_is_in_the_grey_levels_of_the_image(model):
+    clean, noisy = blobs((100, 90))
+    shifted = denoise(noisy, model, "poisson(gain=2, offset=50)").compute()
+    assert abs(shifted.mean() - clean.mean()) < 2
+
+
+def test_integers_are_rounded_and_clipped(model):
+    _, noisy = blobs((40, 40))
+    target = np.zeros((40, 40), np.uint8)
+    for _ in denoise_into(target, noisy, model, NOISE):
+        pass
+    expected = denoise(noisy, model, NOISE).compute()
+    assert np.array_equal(target, np.clip(np.rint(expected), 0, 255).astype(np.uint8))
+
+
+def test_the_input_is_not_altered(model):
+    _, noisy = blobs((40, 40))
+    before = noisy.copy()
+    denoise(noisy, model, NOISE).compute()
+    assert np.array_equal(noisy, before)
+
+
+def test_channels_seen_one_by_one_in_training_are_denoised_one_by_one():
+    _, noisy = blobs((6, 40, 40))
+    separate = train(noisy, "CYX", steps=2)
+    assert denoise(noisy, separate, NOISE, axes="CYX").shape == noisy.shape
+    # any number of them, since each is an image of its own
+    assert denoise(noisy[:2], separate, NOISE, axes="CYX").compute().shape == (2, 40, 40)
+
+
+def test_mistakes_are_told_in_one_line(model):
+    _, noisy = blobs((40, 40))
+    bad = noisy.copy()
+    bad[3, 3] = np.nan
+    for call, says in [
+        (lambda: denoise(np.zeros((40, 40, 3)), model, NOISE, axes="YXC"), "1 channel, but .* 3"),
+        (lambda: denoise(np.zeros((3, 40, 40)), model, NOISE), "say which they are"),
+        (lambda: denoise(noisy, model, "gauss(sigma=3)"), "did you mean 'gaussian'"),
+        (lambda: denoise(noisy, model, NOISE, tile=(0, 8)), "above 0"),
+        (lambda: denoise(noisy, model, NOISE, tile=(8,)), "for each of YX"),
+        (lambda: denoise(noisy, model, NOISE, sigma_a=5), "trained for"),
+        (lambda: denoise(bad, model, NOISE).compute(), "not numbers"),
+        (lambda: denoise(np.zeros((0, 40)), model, NOISE), "empty"),
+        (lambda: Image(np.zeros((3, 3), bool), "YX"), "type bool"),
+    ]:
+        with pytest.raises(UserError, match=says) as caught:
+            call()
+        assert "\n" not in str(caught.value)

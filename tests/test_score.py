@@ -1,0 +1,262 @@
+"""Training learns a score from noisy images alone; the model file keeps it safe."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import zarr
+from safetensors.torch import save_file
+
+from napari_noise2score import ScoreModel, UserError, train, train_steps
+from napari_noise2score.noise.curve import fit_transform, quantisation_step
+from napari_noise2score.score.axes import layout, parse_axes
+from napari_noise2score.score.model import KEY
+from napari_noise2score.score.network import UNet
+from napari_noise2score.score.objective import antithetic_loss
+
+
+def noisy_stack(shape=(6, 64, 64), sigma=10.0, seed=0):
+    """Smooth blobs under Gaussian noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[-2], : shape[-1]] / 16
+    clean = 100 + 40 * np.sin(y) * np.cos(x)
+    return (clean + sigma * rng.standard_normal(shape)).astype(np.float32), clean
+
+
+def weights(model):
+    return torch.cat([p.flatten() for p in model.network.state_dict().values()])
+
+
+def test_training_lowers_the_held_out_loss():
+    stack, _ = noisy_stack()
+    losses = [p.val_loss for p in train_steps(stack, "TYX", steps=100) if p.step in (50, 100)]
+    assert losses[1] < losses[0] < 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    stack, _ = noisy_stack()
+    first, again, other = (train(stack, "TYX", steps=4, seed=s) for s in (1, 1, 2))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_training_leaves_the_global_sources_of_chance_alone():
+    stack, _ = noisy_stack((2, 64, 64))
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    train(stack, "TYX", steps=2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_numpy_dask_and_zarr_train_alike(tmp_path):
+    stack, _ = noisy_stack()
+    on_disk = zarr.create_array(str(tmp_path / "a.zarr"), data=stack, chunks=(1, 32, 32))
+    models = [train(a, "TYX", steps=2) for a in (stack, da.from_array(stack, (2, 40, 40)), on_disk)]
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    assert torch.equal(weights(models[0]), weights(models[2]))
+
+
+def test_a_lazy_image_is_never_read_whole():
+    largest = 0
+
+    def page(block_info=None):
+        return np.random.default_rng(0).normal(100, 10, (1, 512, 512)).astype(np.float32)
+
+    stack = da.map_blocks(page, chunks=((1,) * 1000, 512, 512), dtype=np.float32)
+
+    class Watched:
+        shape, dtype, ndim = stack.shape, stack.dtype, stack.ndim
+
+        def __getitem__(self, at):
+            nonlocal largest
+            piece = stack[at]
+            largest = max(largest, piece.size)
+            return piece
+
+    train(Watched(), "TYX", steps=2)
+    assert largest <= 128 * 128
+
+
+def test_stopping_early_keeps_what_was_learned(tmp_path):
+    stack, _ = noisy_stack()
+    run = train_steps(stack, "TYX", minutes=10)
+    for progress in run:
+        if progress.step == 3:
+            run.close()
+    model = progress.snapshot()
+    model.save(tmp_path / "m.n2s")
+    assert ScoreModel.load(tmp_path / "m.n2s").provenance["steps"] == 3
+
+
+def test_a_training_that_was_cut_off_ends_in_the_same_weights(tmp_path):
+    stack, _ = noisy_stack()
+    for whole in train_steps(stack, "TYX", steps=6):
+        if whole.step == 3:
+            whole.checkpoint(tmp_path / "half")
+    for resumed in train_steps(stack, "TYX", steps=6, resume=tmp_path / "half"):
+        pass
+    assert torch.equal(weights(whole.snapshot()), weights(resumed.snapshot()))
+    with pytest.raises(UserError, match="other seed"):
+        next(train_steps(stack, "TYX", steps=6, seed=1, resume=tmp_path / "half"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "ndim", "channels"),
+    [
+        ((37, 51), "YX", 2, 1),
+        ((5, 37, 51), "ZYX", 3, 1),
+        ((40, 40, 3), "YXC", 2, 3),
+        ((2, 4, 40, 40), "TCYX", 2, 4),
+        ((6, 40, 40), "CYX", 2, 1),
+        ((2, 2, 3, 40, 40), "TCZYX", 3, 2),
+        ((9, 11), "YX", 2, 1),
+    ],
+)
+def test_any_size_and_axes_can_be_trained_on(shape, axes, ndim, channels):
+    stack = np.random.default_rng(0).normal(100, 10, shape).astype(np.float32)
+    model = train(stack, axes, ndim=ndim, steps=1)
+    assert (model.ndim, model.channels) == (ndim, channels)
+
+
+@pytest.mark.parametrize(
+    ("images", "axes", "says"),
+    [
+        (np.zeros((64, 64)), "YX", "constant"),
+        (np.full((64, 64), np.nan), "YX", "NaN"),
+        (np.zeros((0, 64, 64)), "TYX", "empty"),
+        (np.zeros((4, 64, 64)), "YX", "name 2 dimensions, but the image has 3"),
+        (np.zeros((4, 64, 64)), "TYQ", "'Q' is not an axis"),
+        (np.zeros((4, 64, 64)), "TTX", "once only"),
+        (np.zeros((64, 64), complex), "YX", "type complex"),
+        ([], "YX", "no image"),
+    ],
+)
+def test_images_that_cannot_be_learned_from_are_refused_in_one_line(images, axes, says):
+    with pytest.raises(UserError, match=says) as caught:
+        train(images, axes, steps=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_bad_pixel_is_found():
+    stack, _ = noisy_stack((1, 64, 64))
+    stack[0, 32, 32] = np.inf
+    with pytest.raises(UserError, match="not numbers"):
+        train(stack, "TYX", steps=50)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="there is .*cpu"):
+        train(noisy_stack()[0], "TYX", steps=1, device="abacus")
+
+
+# the model file
+
+
+@pytest.fixture(scope="module")
+def model():
+    return train(noisy_stack()[0], "TYX", steps=2, name="blobs")
+
+
+def test_a_model_survives_its_file(model, tmp_path):
+    model.save(tmp_path / "m.n2s")
+    back = ScoreModel.load(tmp_path / "m.n2s")
+    assert torch.equal(weights(model), weights(back))
+    y = torch.rand(1, 1, 32, 32) * 255
+    assert torch.equal(model.score(y), back.score(y))
+    assert back.describe() == model.describe()
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.n2s"]
+
+
+def test_other_files_are_refused_in_one_line(model, tmp_path):
+    (tmp_path / "text").write_text("no model")
+    (tmp_path / "pickle").write_bytes(pickle.dumps({"network": 1}))
+    torch.save({"a": torch.zeros(1)}, tmp_path / "torch")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    model.save(tmp_path / "m.n2s")
+    (tmp_path / "cut").write_bytes((tmp_path / "m.n2s").read_bytes()[:-1000])
+    save_file({"a": torch.zeros(1)}, tmp_path / "newer", metadata={KEY: json.dumps({"format": 99})})
+    save_file({"a": torch.zeros(1)}, tmp_path / "empty", metadata={KEY: json.dumps({"format": 1})})
+    for name, says in [
+        ("text", "not a score model"),
+        ("pickle", "not a score model"),
+        ("torch", "not a score model"),
+        ("other", "not a score model"),
+        ("cut", "damaged"),
+        ("newer", "newer version"),
+        ("empty", "not a complete"),
+        ("absent", "no such file"),
+    ]:
+        with pytest.raises(UserError, match=says) as caught:
+            ScoreModel.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_newest_training_checkpoint_is_no_model(tmp_path):
+    for progress in train_steps(noisy_stack()[0], "TYX", steps=1):
+        progress.checkpoint(tmp_path / "c")
+    with pytest.raises(UserError, match="not a complete score model"):
+        ScoreModel.load(tmp_path / "c")
+
+
+# the parts that the promises rest on
+
+
+@pytest.mark.parametrize(("ndim", "depth"), [(2, 3), (3, 2)])
+def test_nothing_beyond_the_radius_reaches_a_pixel(ndim, depth):
+    net = UNet(ndim, 1, 2, depth).double()
+    chance = torch.Generator().manual_seed(0)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, 0, 0.3, generator=chance)
+    size = (25, 160, 160)[3 - ndim :]
+    x = torch.randn(1, 2, *size, dtype=torch.float64, requires_grad=True)
+    reach = torch.zeros(ndim, dtype=torch.long)
+    for shift in range(2**depth):
+        at = [n // 2 + shift * (n == 160) for n in size]
+        (gradient,) = torch.autograd.grad(net(x)[(0, 0, *at)], x)
+        touched = gradient[0].abs().sum(0).nonzero() - torch.tensor(at)
+        reach = torch.maximum(reach, touched.abs().amax(0))
+    assert tuple(reach.tolist()) == net.radius
+
+
+def test_the_objective_is_least_at_the_true_score():
+    # y ~ N(0, 1), so y + σ_a u has the score −y / (1 + σ_a²)
+    chance = torch.Generator().manual_seed(0)
+    z, u = torch.randn(2, 64, 1, 64, 64, generator=chance)
+    sigma_a = torch.full((64,), 0.5)
+    factors = [0.7, 0.75, 0.8, 0.85, 0.9]
+    losses = [
+        antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a).item() for k in factors
+    ]
+    assert factors[int(np.argmin(losses))] == 0.8
+
+
+def test_the_noise_curve_is_read_off_single_frames():
+    rng = np.random.default_rng(0)
+    clean = np.repeat(np.linspace(20, 220, 256)[None], 256, axis=0)
+    camera = 2.0 * rng.poisson(clean / 2.0) + 3.0 * rng.standard_normal(clean.shape)
+    curve = fit_transform([camera])
+    for level in (60.0, 120.0, 180.0):
+        read = float(curve.variance(torch.tensor(level)))
+        assert read == pytest.approx(2.0 * level + 9, rel=0.15)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_the_step_of_integers_is_found(step):
+    counts = np.random.default_rng(0).poisson(50, 10_000).astype(np.uint16) * step
+    assert quantisation_step(counts) == step
+    assert quantisation_step(counts.astype(np.float32) / 7) == pytest.approx(step / 7, rel=1e-3)
+
+
+def test_axes_are_read_in_any_order():
+    assert parse_axes("xyzct", 5) == "XYZCT"
+    where = layout("XYC", (30, 20, 3))
+    assert (where.space_shape, where.channels) == ((20, 30), 3)
+    block = where.to_block(np.zeros((30, 20, 3)))
+    assert block.shape == (3, 20, 30)
+    assert where.from_block(block).shape == (30, 20, 3)
