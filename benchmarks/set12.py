@@ -87,9 +87,7 @@ def main() -> None:
 
     model = supervised(work / "train", gray, facts["steps"])
     scores = []
-    for noisy, clean in zip(
-        read_images(str(work / "noisy")), read_images(str(set12)), strict=True
-    ):
+    for noisy, clean in zip(read_images(str(work / "noisy")), read_images(str(set12)), strict=True):
         truth = np.asarray(clean.data[:], dtype=np.float64)
         wide = [-(-n // 8) * 8 + 144 - n for n in truth.shape]
         halo = [(72, w - 72) for w in wide]

@@ -42,9 +42,7 @@ pixelwise = st.one_of(
     st.builds(Gamma, st.floats(1.01, 1e4)),
     st.builds(Rayleigh, positive),
 )
-models = st.one_of(
-    pixelwise, st.builds(lambda base, s: base + Gaussian(s), pixelwise, positive)
-)
+models = st.one_of(pixelwise, st.builds(lambda base, s: base + Gaussian(s), pixelwise, positive))
 
 
 @pytest.mark.parametrize("text", SPELLINGS)

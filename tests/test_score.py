@@ -230,9 +230,7 @@ def test_the_objective_is_least_at_the_true_score():
     z, u = torch.randn(2, 64, 1, 64, 64, generator=chance)
     sigma_a = torch.full((64,), 0.5)
     factors = [0.7, 0.75, 0.8, 0.85, 0.9]
-    losses = [
-        antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a).item() for k in factors
-    ]
+    losses = [antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a).item() for k in factors]
     assert factors[int(np.argmin(losses))] == 0.8
 
 

@@ -210,9 +210,7 @@ def evaluate(
 
 
 @app.command()
-def info(
-    model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Json = False
-) -> None:
+def info(model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Json = False) -> None:
     """Say what a model file holds."""
     from .score.model import ScoreModel
 

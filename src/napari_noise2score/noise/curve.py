@@ -21,7 +21,7 @@ FLAT = 0.2
 FLAT_READS = 0.707
 
 
-def fit_transform(planes: Sequence[np.ndarray]) -> Transform:
+def fit_transform(planes: Sequence[np.ndarray], step: float = 0.0) -> Transform:
     """Choose variance-stabilising coordinates from noisy images alone.
 
     The variance of the high-pass (Immerkær 1996) residual on small tiles, by their mean: in each
@@ -30,7 +30,9 @@ def fit_transform(planes: Sequence[np.ndarray]) -> Transform:
     Parameters
     ----------
     planes : sequence of 2-D ndarray
-        Noisy planes or pieces of planes, at least 16 pixels wide, in grey levels.
+        Noisy planes or pieces of planes, in grey levels.
+    step : float
+        Quantisation step of the grey levels, 0 if none.
 
     Returns
     -------
@@ -57,8 +59,10 @@ def fit_transform(planes: Sequence[np.ndarray]) -> Transform:
     m, v, weight = _flattest(mean, variance)
     start = float(np.quantile(mean, 0.01))
     c0, c1, c2 = _nonnegative_fit(np.maximum(m - start, 0), v, weight)
-    # a floor: coordinates must not stretch without bound where the noise seems to vanish
-    return Transform(start, max(c0, 0.01 * float(np.median(v))), c1, c2)
+    # A floor under the variance. Where few photons are left the noise nearly vanishes, and
+    # coordinates that followed it would tear the single counts (or grey levels) apart.
+    floor = max(0.01 * float(np.median(v)), step**2, c1**2)
+    return Transform(start, max(c0, floor), c1, c2)
 
 
 def quantisation_step(values: np.ndarray) -> float:
@@ -99,18 +103,17 @@ def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     residual = (second[:, :-2] - 2 * second[:, 1:-1] + second[:, 2:]) / 6
     inner = plane[1:-1, 1:-1]
     ends = (inner == plane.min()) | (inner == plane.max())
-    rows, columns = (n // TILE * TILE for n in inner.shape)
+    size = max(1, min(TILE, *inner.shape))
+    rows, columns = (n // size for n in inner.shape)
 
     def tiled(a: np.ndarray) -> np.ndarray:
-        a = a[:rows, :columns].reshape(rows // TILE, TILE, columns // TILE, TILE)
+        a = a[: rows * size, : columns * size].reshape(rows, size, columns, size)
         return a.mean(axis=(1, 3)).ravel()
 
     return tiled(inner), tiled(residual**2), tiled(ends.astype(float)) > 0.1
 
 
-def _flattest(
-    mean: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _flattest(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, noise variance and weight, for each range of means."""
     edges = np.unique(np.quantile(mean, np.linspace(0, 1, BINS + 1)))
     which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -126,14 +129,13 @@ def _flattest(
 def _nonnegative_fit(t: np.ndarray, v: np.ndarray, weight: np.ndarray) -> tuple[float, ...]:
     """Fit c0 + c1 t + c2 t² with no coefficient below 0, errors taken relative to v."""
     powers = np.stack([np.ones_like(t), t, t**2], axis=1)
-    relative = weight / np.maximum(v, 1e-12 * v.max() + 1e-300)
+    # but not to the next to nothing that is left of it where there is next to no light
+    relative = weight / (v + np.median(v))
     best, least = (float(np.median(v)), 0.0, 0.0), np.inf
     for use in product([False, True], repeat=3):
         if not any(use):
             continue
-        part, *_ = np.linalg.lstsq(
-            powers[:, use] * relative[:, None], v * relative, rcond=None
-        )
+        part, *_ = np.linalg.lstsq(powers[:, use] * relative[:, None], v * relative, rcond=None)
         error = float(np.sum(((powers[:, use] @ part - v) * relative) ** 2))
         # a further coefficient must earn its place
         error *= 1 + 0.1 * sum(use)

@@ -89,9 +89,7 @@ def _call(part: str, text: str) -> tuple[NoiseModel, str]:
             raise UserError(f"noise '{text}': {name}='{number}' is not a number") from None
     required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
     if missing := sorted(required - set(values)):
-        raise UserError(
-            f"noise '{text}': {family} needs {missing[0]}, as in {_like(family)}"
-        )
+        raise UserError(f"noise '{text}': {family} needs {missing[0]}, as in {_like(family)}")
     return model(**values), part[match.end() :].strip()
 
 

@@ -56,9 +56,7 @@ def parse_axes(axes: str, ndim: int) -> str:
     if "Y" not in letters or "X" not in letters:
         raise UserError(f"axes '{axes}': both Y and X must be named")
     if len(letters) != ndim:
-        raise UserError(
-            f"axes '{axes}' name {len(letters)} dimensions, but the image has {ndim}"
-        )
+        raise UserError(f"axes '{axes}' name {len(letters)} dimensions, but the image has {ndim}")
     return letters
 
 

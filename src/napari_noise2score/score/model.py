@@ -85,9 +85,7 @@ class ScoreModel:
         """Give the model on a device; this one stays as it is."""
         if torch.device(device) == self.device:
             return self
-        network = _build(self.network.ndim, self.channels, self.network.width, self.network.depth)
-        network.load_state_dict(self.network.state_dict())
-        return replace(self, network=network.to(device))
+        return replace(self, network=filled(self.network, self.network.state_dict(), device))
 
     def score(self, y: Tensor, sigma_a: float | None = None) -> Tensor:
         """Give the score of z = T(y).
@@ -170,13 +168,11 @@ class ScoreModel:
         """
         header, tensors = read_tensors(path, "score model")
         try:
-            network = _build(**header["network"])
-            network.load_state_dict(tensors)
+            network = UNet.empty(**header["network"])
+            network = filled(network, tensors, "cpu")
             plain = {key: header[key] for key in _PLAIN}
             plain["sigma_a_range"] = tuple(plain["sigma_a_range"])
-            model = ScoreModel(
-                network=network, transform=Transform(**header["transform"]), **plain
-            )
+            model = ScoreModel(network=network, transform=Transform(**header["transform"]), **plain)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
         return model.to(device)
@@ -188,9 +184,14 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def perturbed_score(
-    network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scale: float
-) -> Tensor:
+def filled(like: UNet, weights: Mapping[str, Tensor], device: str | torch.device) -> UNet:
+    """Give a network of the same build with these weights, for use and not for training."""
+    network = UNet.empty(like.ndim, like.channels, like.width, like.depth)
+    network.load_state_dict(weights)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scale: float) -> Tensor:
     """Give the network's score of z at each image's σ_a, of shape ``(n,)``, float32."""
     level = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
     known = torch.log(level).expand(-1, 1, *z.shape[2:])
@@ -235,11 +236,6 @@ def read_tensors(
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"{path}: not a {what} of noise2score, or damaged") from None
-
-
-def _build(ndim: int, channels: int, width: int, depth: int) -> UNet:
-    network = UNet(ndim, channels, width, depth).eval()
-    return network.requires_grad_(False)
 
 
 def _first_line(error: Exception) -> str:

@@ -81,6 +81,15 @@ class UNet(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
+    @classmethod
+    def empty(cls, ndim: int, channels: int, width: int, depth: int) -> UNet:
+        """Give a network whose weights are still to be filled in; no chance is used up."""
+        with torch.device("meta"):
+            network = cls(ndim, channels, width, depth)
+        # channels last is up to twice as fast on a CPU, and no slower elsewhere
+        last = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        return network.to_empty(device="cpu").to(memory_format=last)
+
     @property
     def stride(self) -> tuple[int, ...]:
         """What the size along each spatial axis must be a multiple of."""

@@ -102,9 +102,7 @@ class Patches:
             if not self._whole or piece not in self._held:
                 return piece
 
-    def _start(
-        self, shape: tuple[int, ...], rng: np.random.Generator, held_out: bool
-    ) -> list[int]:
+    def _start(self, shape: tuple[int, ...], rng: np.random.Generator, held_out: bool) -> list[int]:
         room = [max(n - size, 0) for n, size in zip(shape, self.size, strict=True)]
         if self._whole:
             return [int(rng.integers(r + 1)) for r in room]
@@ -124,9 +122,7 @@ class Patches:
         return start
 
     def _grow(self, block: np.ndarray) -> np.ndarray:
-        missing = [
-            (0, size - n) for n, size in zip(block.shape[1:], self.size, strict=True)
-        ]
+        missing = [(0, size - n) for n, size in zip(block.shape[1:], self.size, strict=True)]
         if not any(after for _, after in missing):
             return block
         return np.pad(block, [(0, 0), *missing], mode="reflect")

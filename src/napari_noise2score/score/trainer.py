@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..noise.curve import fit_transform, quantisation_step
 from .axes import Layout, read_block
 from .device import choose_device, inner_precision
-from .model import ScoreModel, perturbed_score, read_tensors, write_tensors
+from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
 from .network import UNet
 from .objective import antithetic_loss
 from .patches import Patches, checked, loop_shape
@@ -67,8 +67,9 @@ class Trainer:
         self.chance = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         ndim = len(self.layout.space)
-        self.network = UNet(ndim, self.layout.channels, WIDTH, DEPTH[ndim])
+        self.network = UNet.empty(ndim, self.layout.channels, WIDTH, DEPTH[ndim])
         self.network.initialise(self.noise)
+        self.network.to(self.device)
         self.batch = BATCH[ndim]
         size = _patch_size(layouts, self.network.stride)
         self.patches = Patches(arrays, layouts, size, self.chance)
@@ -78,11 +79,9 @@ class Trainer:
         self.same = {
             "seed": seed,
             "axes": sorted({where.axes for where in layouts}),
-            "shapes": sorted({where.shape for where in layouts}),
-            "patch": size,
+            "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
+            "patch": list(size),
         }
-        memory = torch.channels_last if ndim == 2 else torch.channels_last_3d
-        self.network.to(self.device, memory_format=memory)
         self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4
@@ -114,9 +113,8 @@ class Trainer:
                 "values; clip them and try again"
             )
         self.steps += 1
-        self.loss = value if self.steps == 1 else self.loss + (value - self.loss) / min(
-            self.steps, 50
-        )
+        shown = min(self.steps, 20)
+        self.loss = value if shown == 1 else self.loss + (value - self.loss) / shown
         keep = min(EMA, self.steps / (self.steps + 9))
         with self._lock, torch.no_grad():
             for key, new in self.network.state_dict().items():
@@ -132,12 +130,10 @@ class Trainer:
 
     def model(self) -> ScoreModel:
         """Give the averaged weights as they are now, as a model of their own."""
-        net = self.network
-        network = UNet(net.ndim, net.channels, net.width, net.depth).eval().requires_grad_(False)
         with self._lock:
-            network.load_state_dict(self.averaged)
+            network = filled(self.network, self.averaged, self.device)
         return ScoreModel(
-            network=network.to(self.device),
+            network=network,
             axes=self.layout.axes,
             joint=self.layout.joint,
             name=self.name,
@@ -184,9 +180,7 @@ class Trainer:
             )
 
         def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         self.network.load_state_dict(part("network."))
         for key, value in part("averaged.").items():
@@ -232,11 +226,12 @@ def _survey(
             f"the images are constant (every pixel looked at is {low:g}): "
             "there is nothing to learn from them"
         )
+    step = quantisation_step(values)
+    planes = [plane for crop in crops for plane in crop.reshape(-1, *crop.shape[-2:])]
     try:
-        transform = fit_transform([plane for c in crops for plane in c.reshape(-1, *c.shape[-2:])])
+        transform = fit_transform(planes, step)
     except ValueError:
         raise UserError("the images show no noise: there is nothing to denoise") from None
-    step = quantisation_step(values)
     levels = torch.from_numpy(values.astype(np.float64))
     z = transform.forward(levels)
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
@@ -247,7 +242,7 @@ def _survey(
         "mean": float(z.mean()),
         "scale": float(z.std()),
         "sigma_a": sigma_a,
-        "sigma_a_range": (sigma_a / 2, max(0.7, 1.2 * sigma_a)),
+        "sigma_a_range": (sigma_a / 2, max(0.7, 1.5 * sigma_a)),
         "low": low,
         "high": high,
         "step": step,

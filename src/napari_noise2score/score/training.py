@@ -181,9 +181,7 @@ def train_steps(
         trainer.validate()
 
 
-def _arrange(
-    images: Any, axes: str | Sequence[str], ndim: int
-) -> tuple[list[Any], list[Layout]]:
+def _arrange(images: Any, axes: str | Sequence[str], ndim: int) -> tuple[list[Any], list[Layout]]:
     """Give the images as a list with the layout of each, all fit for one network."""
     arrays = list(images) if isinstance(images, list | tuple) else [images]
     if not arrays:

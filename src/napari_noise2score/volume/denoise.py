@@ -101,9 +101,7 @@ def denoise(
     job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
     where = job.layout
     sizes = dict(zip(where.space, job.tile, strict=True)) | dict.fromkeys(where.loop, 1)
-    chunks = tuple(
-        _cut(n, sizes.get(a, n)) for a, n in zip(where.axes, where.shape, strict=True)
-    )
+    chunks = tuple(_cut(n, sizes.get(a, n)) for a, n in zip(where.axes, where.shape, strict=True))
 
     def block(block_info: Any = None) -> np.ndarray:
         place = [slice(*ends) for ends in block_info[None]["array-location"]]
@@ -206,9 +204,7 @@ def prepare(
         raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
     solve = make_solver(noise, model.transform, sigma_a, model.low, model.high)
     size = _tile_size(tile, where, model.network.stride)
-    return Job(
-        data, where, model.to(choose_device(device)), solve, noise.offset, sigma_a, size
-    )
+    return Job(data, where, model.to(choose_device(device)), solve, noise.offset, sigma_a, size)
 
 
 def _fit(where: Layout, model: ScoreModel) -> Layout:

@@ -141,7 +141,9 @@ def write_image(path: str | os.PathLike[str], image: Image, overwrite: bool = Fa
 
 
 @contextmanager
-def open_output(path: Path, image: Image, dtype: np.dtype, overwrite: bool = False) -> Iterator[Any]:
+def open_output(
+    path: Path, image: Image, dtype: np.dtype, overwrite: bool = False
+) -> Iterator[Any]:
     """Open a file to be filled block by block; it appears under its name only when complete.
 
     Parameters

@@ -27,9 +27,7 @@ def read_zarr(path: Path, axes: str | None) -> Image:
         return _read_array(path, node, attributes, axes, name)
     attributes = attributes.get("ome", attributes)
     if not (isinstance(attributes, Mapping) and attributes.get("multiscales")):
-        raise UserError(
-            f"{path}: a zarr group, but not an OME-Zarr image; name one of its arrays"
-        )
+        raise UserError(f"{path}: a zarr group, but not an OME-Zarr image; name one of its arrays")
     try:
         return _read_ome(node, attributes, axes, name)
     except UserError as error:

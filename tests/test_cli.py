@@ -1,0 +1,242 @@
+"""The command line as a user runs it: real files, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+
+from napari_noise2score import ScoreModel, read_image, train
+from napari_noise2score.cli import main
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command line; give its exit code and what it printed."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["noise2score", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Two clean pictures, a noisy stack, and a model."""
+    root = tmp_path_factory.mktemp("world")
+    y, x = np.mgrid[:64, :72] / 12
+    clean = np.rint(120 + 60 * np.sin(y) * np.cos(x)).astype(np.uint8)
+    (root / "clean").mkdir()
+    iio.imwrite(root / "clean" / "a.png", clean)
+    iio.imwrite(root / "clean" / "b.png", clean[:50, ::-1].copy())
+    noisy = clean + 10 * np.random.default_rng(0).standard_normal((6, 64, 72))
+    tifffile.imwrite(
+        root / "stack.tif", noisy.astype(np.float32), imagej=True, resolution=(10, 10),
+        metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
+    )  # fmt: skip
+    train(noisy, "TYX", steps=120, name="m").save(root / "m.n2s")
+    return root
+
+
+def test_simulate_train_denoise_evaluate(run, world, tmp_path):
+    noise = "gaussian(sigma=10)"
+    assert run("simulate", world / "clean", tmp_path / "noisy", "--noise", noise)[0] == 0
+    code, _, said = run("train", tmp_path / "noisy", "--model", tmp_path / "m.n2s", "--steps", 2)
+    assert (code, "2 steps" in said) == (0, True)
+    model = world / "m.n2s"
+    code, *_ = run(
+        "denoise", tmp_path / "noisy", tmp_path / "done", "--model", model, "--noise", noise
+    )
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "done").iterdir()) == ["a.tif", "b.tif"]
+    scores = {}
+    for name in ("noisy", "done"):
+        code, out, _ = run("evaluate", tmp_path / name, world / "clean", "--json")
+        scores[name] = json.loads(out)
+    assert set(scores["done"]) == {"a.tif", "b.tif", "mean"}
+    assert scores["noisy"]["mean"]["psnr"] == pytest.approx(28.1, abs=0.2)
+    assert scores["done"]["mean"]["psnr"] > scores["noisy"]["mean"]["psnr"] + 4
+
+
+def test_a_simulation_is_neither_rounded_nor_clipped_and_repeats(run, world, tmp_path):
+    clean = world / "clean" / "a.png"
+    for name, seed in (("a.npy", 0), ("b.npy", 0), ("c.npy", 1)):
+        run("simulate", clean, tmp_path / name, "--noise", "gaussian(sigma=80)", "--seed", seed)
+    a, b, c = (np.load(tmp_path / f"{n}.npy") for n in "abc")
+    assert a.dtype == np.float32
+    assert a.min() < 0
+    assert a.max() > 255
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+@pytest.mark.parametrize("ending", [".tif", ".ome.tif", ".npy", ".zarr"])
+def test_a_result_keeps_the_metadata_and_says_what_made_it(run, world, tmp_path, ending):
+    out = tmp_path / f"out{ending}"
+    noise = "poisson(gain=1) + gaussian(sigma=2)"
+    code, _, err = run(
+        "denoise", world / "stack.tif", out, "--model", world / "m.n2s", "--noise", noise
+    )
+    assert (code, err) == (0, "")
+    image = read_image(out, "TYX")
+    assert image.data.dtype == np.float32
+    if ending != ".npy":
+        assert dict(image.scale) == pytest.approx({"T": 2.0, "Y": 0.1, "X": 0.1}, rel=1e-4)
+        assert (image.notes["model"], image.notes["noise"]) == ("m", noise)
+
+
+def test_same_type_and_tiles_on_request(run, world, tmp_path):
+    clean = world / "clean"
+    options = ("--model", world / "m.n2s", "--noise", "gaussian(sigma=10)", "--tile", "24x32")
+    assert run("denoise", clean, tmp_path / "o", *options, "--dtype", "same")[0] == 0
+    assert read_image(tmp_path / "o" / "a.png").data.dtype == np.uint8
+
+
+def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, world, tmp_path):
+    good = tmp_path / "good.yaml"
+    good.write_text("steps: 2\nseed: 7\n")
+    model = tmp_path / "m.n2s"
+    assert run("train", world / "stack.tif", "--model", model, "--config", good)[0] == 0
+    assert ScoreModel.load(model).provenance["seed"] == 7
+    for text, says in [
+        ("steps: 2\nspeed: 9\n", "line 2: speed: no such setting"),
+        ("seed: 1\n\nsteps: none\n", "line 3: steps"),
+        ("steps: [1\n", "not a YAML file"),
+        ("steps\n", "line 1: write settings as"),
+        ("ndim: 4\n", "line 1: ndim"),
+    ]:
+        (tmp_path / "bad.yaml").write_text(text)
+        options = ("--model", tmp_path / "no.n2s", "--config", tmp_path / "bad.yaml")
+        code, _, err = run("train", world / "stack.tif", *options)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_a_training_that_was_stopped_is_kept_and_resumed(world, tmp_path):
+    import signal
+    import time
+
+    line = [sys.executable, "-c", "from napari_noise2score.cli import main; main()"]
+    model = tmp_path / "m.n2s"
+    words = ["train", str(world / "stack.tif"), "--model", str(model), "--steps", "100000"]
+    process = subprocess.Popen([*line, *words], stderr=subprocess.PIPE, text=True)
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume" in err
+    done = ScoreModel.load(model).provenance["steps"]
+    words[-1] = str(done + 2)
+    subprocess.run([*line, *words, "--resume"], check=True)
+    assert ScoreModel.load(model).provenance["steps"] == done + 2
+    assert not (tmp_path / "m.n2s.resume").exists()
+
+
+def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
+    nan = np.full((64, 64), 3.0, np.float32)
+    nan[5, 5] = np.nan
+    np.save(tmp_path / "nan.npy", nan)
+    np.save(tmp_path / "flat.npy", np.ones((64, 64), np.float32))
+    np.save(tmp_path / "none.npy", np.ones((0, 64), np.float32))
+    np.save(tmp_path / "stack.npy", np.ones((3, 64, 64), np.float32))
+    iio.imwrite(tmp_path / "rgb.png", np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / "text.n2s").write_text("no model")
+    out, m = tmp_path / "out.tif", world / "m.n2s"
+    noise = ("--noise", "gaussian(sigma=10)")
+    apply = ("--model", m, *noise)
+    new = ("--model", tmp_path / "new.n2s", "--steps", 1)
+    before = sorted(tmp_path.rglob("*"))
+    for words, says in [
+        (("train", world / "stack.tif", *new, "--axes", "TYQ"), "'Q' is not an axis"),
+        (("train", tmp_path / "stack.npy", *new), "--axes"),
+        (("train", tmp_path / "flat.npy", *new), "constant"),
+        (("train", tmp_path / "none.npy", *new), "empty"),
+        (("train", tmp_path / "nan.npy", *new), "NaN"),
+        (("train", tmp_path / "absent.tif", *new), "no such file"),
+        (("train", world / "stack.tif", "--model", tmp_path / "new.n2s", "--steps", 0), "steps"),
+        (("train", world / "stack.tif", *new, "--device", "abacus"), "abacus"),
+        (("train", world / "stack.tif", *new, "--resume"), "no training to resume"),
+        (("train", world / "stack.tif", *new, "--ndim", 3), "no Z"),
+        (("train", world / "stack.tif", "--model", m, "--steps", 1), "--overwrite"),
+        (("denoise", tmp_path / "nan.npy", out, *apply), "NaN"),
+        (("denoise", tmp_path / "none.npy", out, *apply), "empty"),
+        (("denoise", tmp_path / "rgb.png", out, *apply), "1 channel, but"),
+        (("denoise", tmp_path / "absent.tif", out, *apply), "no such file"),
+        (("denoise", world / "stack.tif", out, "--model", m, "--noise", "gausian()"), "gaussian"),
+        (("denoise", world / "stack.tif", out, "--model", m, *noise, "--tile", "9"), "tile"),
+        (("denoise", world / "stack.tif", out, "--model", m, *noise, "--tile", "axb"), "512x512"),
+        (("denoise", world / "stack.tif", out, "--model", m, *noise, "--dtype", "int"), "same"),
+        (("denoise", world / "stack.tif", tmp_path / "o.jpg", *apply), "end the name"),
+        (("denoise", world / "stack.tif", world / "stack.tif", *apply), "never overwritten"),
+        (("denoise", world / "stack.tif", out, "--model", tmp_path / "text.n2s", *noise), "not a"),
+        (("info", tmp_path / "text.n2s"), "not a score model"),
+        (("evaluate", world / "clean", tmp_path / "rgb.png"), "shape"),
+        (("evaluate", world / "stack.tif", world / "clean"), "no clean image of that name"),
+        (("simulate", world / "clean" / "a.png", out, "--noise", "x"), "not understood"),
+        (("denoise", world / "stack.tif", out, "--bogus"), "No such option"),
+        (("denoise", world / "stack.tif"), "Missing"),
+        (("dance",), "dance"),
+    ]:
+        code, _, err = run(*words)
+        assert code == 2, words
+        assert err.count("\n") == 1, err
+        assert says in err, err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_info_says_what_a_model_is(run, world):
+    _, out, _ = run("info", world / "m.n2s", "--json")
+    facts = json.loads(out)
+    assert (facts["name"], facts["steps"], facts["trained on axes"]) == ("m", 120, "TYX")
+    assert "noise curve" in run("info", world / "m.n2s")[1]
+
+
+def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_path):
+    clean = iio.imread(world / "clean" / "a.png").astype(np.float32)
+    np.save(tmp_path / "a.npy", clean / 2 + 40)
+    plain, fitted = (
+        json.loads(run("evaluate", tmp_path / "a.npy", world / "clean", "--json", *option)[1])
+        for option in ((), ("--affine",))
+    )
+    assert plain["mean"]["psnr"] < 30
+    assert fitted["mean"]["psnr"] > 100
+
+
+def test_a_help_page_for_every_command(run):
+    for command in ("demo", "train", "denoise", "simulate", "evaluate", "info"):
+        code, out, _ = run(command, "--help")
+        assert (code, "Usage" in out) == (0, True)
+
+
+def test_importing_the_package_imports_neither_torch_nor_qt():
+    code = (
+        "import sys, napari_noise2score, napari_noise2score.cli;"
+        "heavy = {'torch', 'qtpy', 'napari', 'PyQt6'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"no evaluation data in {DATA}")
+def test_real_microscopy_gains_from_its_own_four_shots(run, tmp_path):
+    shots = f"{DATA}/fmd/raw/Confocal_MICE_*.png"
+    clean = DATA / "fmd" / "gt" / "Confocal_MICE.png"
+    run("train", shots, "--model", tmp_path / "m.n2s", "--steps", 60)
+    options = ("--model", tmp_path / "m.n2s", "--noise", "poisson(gain=2)")
+    run("denoise", shots, tmp_path / "done", *options)
+    before, after = (
+        json.loads(run("evaluate", source, clean, "--json")[1])["mean"]["psnr"]
+        for source in (shots, tmp_path / "done")
+    )
+    assert after > before + 3
