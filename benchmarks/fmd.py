@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -33,10 +34,7 @@ def photon_transfer(shots: np.ndarray) -> tuple[float, float]:
     mean = (mean[:, 1:] + mean[:, :-1]) / 2
     clipped = (shots.max(axis=0) == 255)[:, 1:]
     edges = np.quantile(mean, np.linspace(0, 1, 21))
-    bins = [
-        (mean >= low) & (mean < high) & ~clipped
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    bins = [(mean >= low) & (mean < high) & ~clipped for low, high in pairwise(edges)]
     bins = [inside for inside in bins if inside.sum() > 200]
     m = np.array([mean[inside].mean() for inside in bins])
     v = np.array([(noise[:, inside] ** 2).mean() for inside in bins])

@@ -1,5 +1,6 @@
-"""Set12 at gaussian(sigma=25): the command line as a user runs it, and the same network trained
-on clean targets for the same steps, which is the ceiling.
+"""Set12 at gaussian(sigma=25), by the command line as a user runs it.
+
+Beside it, the same network trained on clean targets for the same steps, which is the ceiling.
 
     python benchmarks/set12.py DATA [--minutes 10] [--noise "gaussian(sigma=25)"]
 

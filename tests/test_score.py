@@ -99,8 +99,7 @@ def test_a_training_that_was_cut_off_ends_in_the_same_weights(tmp_path):
     for whole in train_steps(stack, "TYX", steps=6):
         if whole.step == 3:
             whole.checkpoint(tmp_path / "half")
-    for resumed in train_steps(stack, "TYX", steps=6, resume=tmp_path / "half"):
-        pass
+    *_, resumed = train_steps(stack, "TYX", steps=6, resume=tmp_path / "half")
     assert torch.equal(weights(whole.snapshot()), weights(resumed.snapshot()))
     with pytest.raises(UserError, match="other seed"):
         next(train_steps(stack, "TYX", steps=6, seed=1, resume=tmp_path / "half"))
@@ -151,7 +150,7 @@ def test_one_bad_pixel_is_found():
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(UserError, match="there is .*cpu"):
+    with pytest.raises(UserError, match="there is"):
         train(noisy_stack()[0], "TYX", steps=1, device="abacus")
 
 

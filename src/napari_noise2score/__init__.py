@@ -30,7 +30,23 @@ _WHERE = {
     "UserError": "errors",
 }
 
-__all__ = sorted([*_WHERE, "__version__"])
+__all__ = [
+    "Gamma",
+    "Gaussian",
+    "Image",
+    "Poisson",
+    "Rayleigh",
+    "ScoreModel",
+    "UserError",
+    "__version__",
+    "denoise",
+    "denoise_into",
+    "parse_noise",
+    "read_image",
+    "train",
+    "train_steps",
+    "write_image",
+]
 
 if TYPE_CHECKING:
     from .errors import UserError

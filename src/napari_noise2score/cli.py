@@ -1,4 +1,4 @@
-"""The command line, ``noise2score``: the same calls as from Python, with progress and plain errors."""
+"""The command line, ``noise2score``: the calls of the library, with progress and plain errors."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def denoise(
         for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
             pass
 
-    _write_all(
-        source, axes, output, overwrite, fill, lambda image: result_of(image, image.data, score, spec),
-        same=dtype == "same", check=check,
-    )  # fmt: skip
+    def describe(image: Any) -> Any:
+        return result_of(image, image.data, score, spec)
+
+    _write_all(source, axes, output, overwrite, fill, describe, same=dtype == "same", check=check)
 
 
 @app.command()
@@ -301,7 +301,7 @@ def _write_all(
     from .volume.files import find_images, open_output, read_image
 
     paths = find_images(source)
-    many = len(paths) > 1 or Path(source).is_dir() and paths[0] != Path(source)
+    many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
     targets = [output]
     if many:
         targets = [output / _result_name(path, same) for path in paths]
@@ -321,7 +321,7 @@ def _write_all(
 
 
 def _result_name(path: Path, same: bool) -> str:
-    """The input's own name, but for formats that cannot hold floating point numbers."""
+    """Give the input's own name, but for formats that cannot hold floating point numbers."""
     if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
         return f"{path.stem}.tif"
     return path.name

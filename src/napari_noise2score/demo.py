@@ -41,7 +41,7 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     noisy = Image(raw, name="noisy", **known)
     truth = Image(signal + np.float32(OFFSET), name="truth", **known)
 
-    say(f"embedded sample: {'×'.join(map(str, raw.shape))} (TZYX), noise {NOISE}")  # noqa: RUF001
+    say(f"embedded sample: {'×'.join(map(str, raw.shape))} (TZYX), noise {NOISE}")
     training = train_steps(raw, noisy.axes, minutes=MINUTES, name="demo")
     for progress in track(
         training, "training", lambda p: (p.fraction, f"{p.seconds_left:.0f} s left")

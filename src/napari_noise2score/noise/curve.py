@@ -47,8 +47,8 @@ def fit_transform(planes: Sequence[np.ndarray], step: float = 0.0) -> Transform:
     --------
     >>> rng = np.random.default_rng(0)
     >>> frame = 100 + 5.0 * rng.standard_normal((256, 256))
-    >>> round(fit_transform([frame]).c0 ** 0.5, 1)
-    5.0
+    >>> bool(abs(fit_transform([frame]).c0 ** 0.5 - 5) < 0.3)
+    True
     """
     pairs = [_tiles(np.asarray(p, dtype=np.float64)) for p in planes]
     mean, variance, clipped = (np.concatenate(part) for part in zip(*pairs, strict=True))
@@ -126,7 +126,9 @@ def _flattest(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.array(m), np.array(v), np.array(weight)
 
 
-def _nonnegative_fit(t: np.ndarray, v: np.ndarray, weight: np.ndarray) -> tuple[float, ...]:
+def _nonnegative_fit(
+    t: np.ndarray, v: np.ndarray, weight: np.ndarray
+) -> tuple[float, float, float]:
     """Fit c0 + c1 t + c2 t² with no coefficient below 0, errors taken relative to v."""
     powers = np.stack([np.ones_like(t), t, t**2], axis=1)
     # but not to the next to nothing that is left of it where there is next to no light
@@ -142,5 +144,5 @@ def _nonnegative_fit(t: np.ndarray, v: np.ndarray, weight: np.ndarray) -> tuple[
         if np.all(part >= 0) and error < least:
             full = np.zeros(3)
             full[list(use)] = part
-            best, least = tuple(map(float, full)), error
+            best, least = (float(full[0]), float(full[1]), float(full[2])), error
     return best

@@ -7,7 +7,10 @@ import difflib
 import re
 
 from ..errors import UserError
-from .models import Gamma, Gaussian, NoiseModel, Poisson, Rayleigh
+from .base import NoiseModel
+from .gaussian import Gaussian
+from .poisson import Poisson
+from .speckle import Gamma, Rayleigh
 
 FAMILIES: dict[str, type] = {
     "gaussian": Gaussian,
@@ -57,7 +60,7 @@ def parse_noise(text: str) -> NoiseModel:
             "after the model only '+ gaussian(sigma=...)' may follow"
         )
     read, rest = _call(rest[1:], text)
-    if rest or not isinstance(read, Gaussian) or read.sigma is None:
+    if rest or not isinstance(read, Gaussian) or read.growth:
         raise UserError(f"noise '{text}': only one '+ gaussian(sigma=...)' may be added")
     return first + read  # type: ignore[operator]
 

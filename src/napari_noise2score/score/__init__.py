@@ -1,0 +1,1 @@
+"""Learning the score of noisy images: coordinates, network, objective, training, model file."""

@@ -6,6 +6,9 @@ what else is in the tile, so a large image can be cut wherever one likes.
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,12 +19,13 @@ class Block(nn.Module):
 
     def __init__(self, ndim: int, width: int):
         super().__init__()
-        conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+        conv: Any = nn.Conv3d if ndim == 3 else nn.Conv2d
         flat = (1, 3, 3) if ndim == 3 else 3
         self.first = conv(width, width, 3, padding=1)
         self.second = conv(width, width, flat, padding=(0, 1, 1) if ndim == 3 else 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give features of the shape of those put in."""
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
@@ -55,17 +59,15 @@ class UNet(nn.Module):
     def __init__(self, ndim: int = 2, channels: int = 1, width: int = 32, depth: int = 3):
         super().__init__()
         self.ndim, self.channels, self.width, self.depth = ndim, channels, width, depth
-        conv = nn.Conv3d if ndim == 3 else nn.Conv2d
+        conv: Any = nn.Conv3d if ndim == 3 else nn.Conv2d
         half = (1, 2, 2) if ndim == 3 else 2
         widths = [width * 2**level for level in range(depth + 1)]
         self.stem = conv(channels + 1, width, 3, padding=1)
         self.encoder = nn.ModuleList(Block(ndim, w) for w in widths[:-1])
-        self.down = nn.ModuleList(
-            conv(a, b, half, stride=half) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(conv(a, b, half, stride=half) for a, b in pairwise(widths))
         self.middle = nn.Sequential(*(Block(ndim, widths[-1]) for _ in range(2)))
         # interpolating before a convolution, not a transposed one: no checkerboards
-        self.up = nn.ModuleList(conv(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(conv(b, a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Block(ndim, w) for w in widths[:-1])
         self.head = conv(width, channels, 3, padding=1)
 
@@ -73,11 +75,13 @@ class UNet(nn.Module):
         """Draw the first weights from this source of chance alone."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
+                assert module.bias is not None
                 fan_in = module.weight[0].numel()
                 nn.init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5, generator=source)
                 nn.init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5, generator=source)
         # residual branches and the score itself start at nothing: stable without normalisation
-        for last in [self.head, *(m.second for m in self.modules() if isinstance(m, Block))]:
+        lasts: list[Any] = [m.second for m in self.modules() if isinstance(m, Block)]
+        for last in [self.head, *lasts]:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -85,9 +89,9 @@ class UNet(nn.Module):
     def empty(cls, ndim: int, channels: int, width: int, depth: int) -> UNet:
         """Give a network whose weights are still to be filled in; no chance is used up."""
         with torch.device("meta"):
-            network = cls(ndim, channels, width, depth)
+            network: Any = cls(ndim, channels, width, depth)
         # channels last is up to twice as fast on a CPU, and no slower elsewhere
-        last = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        last: Any = torch.channels_last if ndim == 2 else torch.channels_last_3d
         return network.to_empty(device="cpu").to(memory_format=last)
 
     @property
@@ -107,6 +111,7 @@ class UNet(nn.Module):
         return (z, yx, yx)[3 - self.ndim :]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give a value per pixel and channel, from an image and its σ_a."""
         x = self.stem(x)
         skips = []
         for block, down in zip(self.encoder, self.down, strict=True):

@@ -76,7 +76,7 @@ class Trainer:
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
         self.held_out = torch.from_numpy(held_out)
         self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
-        self.same = {
+        self.same: dict[str, Any] = {
             "seed": seed,
             "axes": sorted({where.axes for where in layouts}),
             "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
@@ -208,7 +208,7 @@ class Trainer:
 
 
 def _patch_size(layouts: Sequence[Layout], stride: tuple[int, ...]) -> tuple[int, ...]:
-    """The usual patch, or a smaller one that the largest image fills, in whole strides."""
+    """Give the usual patch, or a smaller one that the largest image fills, in whole strides."""
     largest = [max(n) for n in zip(*(where.space_shape for where in layouts), strict=True)]
     usual = PATCH[len(stride)]
     return tuple(min(p, -(-n // s) * s) for p, n, s in zip(usual, largest, stride, strict=True))
@@ -261,7 +261,7 @@ def _choose_sigma_a(step: float) -> float:
 def _crop(
     arrays: Sequence[Any], layouts: Sequence[Layout], chance: np.random.Generator
 ) -> np.ndarray:
-    """A random plane of a random image, at most 128 pixels wide, ``(channel, [1,] Y, X)``."""
+    """Read a random plane of a random image, at most 128 pixels wide, ``(channel, [1,] Y, X)``."""
     which = int(chance.integers(len(arrays)))
     where = layouts[which]
     position = [int(chance.integers(n)) for n in loop_shape(where)]

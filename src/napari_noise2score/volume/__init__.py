@@ -1,0 +1,1 @@
+"""Images of any size: files and their metadata, tiles, lazy results, comparison."""

@@ -101,7 +101,8 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
         return read_tiff(path, axes)
     if _is_zarr(path):
         return read_zarr(path, axes)
-    rgb, notes = False, {}
+    rgb = False
+    notes: dict[str, Any] = {}
     if kind in PICTURE:
         data, rgb, notes = _read_picture(path)
     elif kind == ".npy":

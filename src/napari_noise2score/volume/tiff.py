@@ -167,7 +167,7 @@ def _imagej_facts(file: tifffile.TiffFile, axes: str) -> dict[str, Any]:
     said: Mapping[str, Any] = file.imagej_metadata or {}
     unit = UNITS.get(str(said.get("unit", "")), str(said.get("unit", "")))
     scale, units, translate = {}, {}, {}
-    tags = file.pages[0].tags
+    tags = file.pages.first.tags
     for axis, tag in (("X", "XResolution"), ("Y", "YResolution")):
         # without a unit, ImageJ's resolution is a printer's and no pixel size
         if unit and unit != "pixel" and tag in tags and tags[tag].value[0]:

@@ -22,7 +22,7 @@ def read_zarr(path: Path, axes: str | None) -> Image:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not a zarr store, or damaged") from None
     name = path.name.removesuffix(".zarr").removesuffix(".ome")
-    attributes = dict(node.attrs)
+    attributes: Any = dict(node.attrs)
     if isinstance(node, zarr.Array):
         return _read_array(path, node, attributes, axes, name)
     attributes = attributes.get("ome", attributes)

@@ -1,0 +1,99 @@
+"""Noise models p(y | x): how a clean pixel x becomes a noisy one y.
+
+Each model is immutable, prints as one line of text that `parse_noise` reads back, and knows
+four things: how to sample it, its score f(x, y) = d/dy log p(y | x), the closed-form solution of
+``s = f(x, y)`` for x, and its cumulative distribution, from which the table solver is built.
+They compose: ``Poisson(gain=2, offset=100) + Gaussian(sigma=3)`` is a camera.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .sum import Sum
+
+
+@runtime_checkable
+class NoiseModel(Protocol):
+    """What every noise model can do. Images are float64 grey levels, of any shape."""
+
+    def __str__(self) -> str:
+        """Give the one spelling, as ``gaussian(sigma=25)``."""
+
+    @property
+    def lowest(self) -> float:
+        """Smallest x the model is defined for, in grey levels."""
+
+    @property
+    def offset(self) -> float:
+        """Grey level without light: what stands in y but not in x."""
+
+    def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw a noisy image y from a clean image x."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Give E[y | x]."""
+
+    def variance(self, x: Tensor) -> Tensor:
+        """Give Var[y | x]."""
+
+    def clean(self, mean: Tensor) -> Tensor:
+        """Give the x that has this E[y | x]."""
+
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give f(x, y) = d/dy log p(y | x)."""
+
+    def solve(self, y: Tensor, s: Tensor) -> Tensor:
+        """Give the x for which f(x, y) = s."""
+
+    def masses(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
+
+
+def positive(model: str, **values: float) -> None:
+    """Raise a `UserError` unless every value is a number above 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{model}: {name} must be a number above 0, not {value:g}")
+
+
+def spell(name: str, **values: float | None) -> str:
+    """Write ``name(key=value, ...)``, leaving out what is None."""
+    given = ", ".join(f"{k}={_number(v)}" for k, v in values.items() if v is not None)
+    return f"{name}({given})"
+
+
+def _number(value: float) -> str:
+    """Shortest text that reads back as the same number, without a trailing '.0'."""
+    text = repr(float(value))
+    return text[:-2] if text.endswith(".0") else text
+
+
+class Pixelwise:
+    """What all models share: bins from the cumulative distribution, and ``+ Gaussian``."""
+
+    lowest: float = 0.0
+    offset: float = 0.0
+
+    def cdf(self, y: Tensor, x: Tensor) -> Tensor:
+        """Give P(Y < y | x)."""
+        raise NotImplementedError
+
+    def masses(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
+        return self.cdf(edges[None, :], x[:, None]).diff(dim=1).clamp(min=0)
+
+    def __add__(self, other: Any) -> Sum:
+        from .gaussian import Gaussian
+        from .sum import Sum
+
+        if not isinstance(other, Gaussian) or other.growth:
+            return NotImplemented
+        return Sum(cast(NoiseModel, self), other)
