@@ -111,12 +111,10 @@ class Patches:
         for _ in range(1000):
             start = [int(rng.integers(r + 1)) for r in room]
             if held_out:
-                start[-2:] = [int(rng.integers(c, r + 1)) for c, r in zip(corner, room)][-2:]  # noqa: B905
-                return start
-            if any(
-                a + size <= c
-                for a, size, c in zip(start[-2:], self.size[-2:], corner[-2:], strict=True)
-            ):
+                inside = zip(corner[-2:], room[-2:], strict=True)
+                return start[:-2] + [int(rng.integers(c, r + 1)) for c, r in inside]
+            ends = [a + size for a, size in zip(start, self.size, strict=True)]
+            if any(end <= c for end, c in zip(ends[-2:], corner[-2:], strict=True)):
                 return start
         # too small to be divided: validation then shares pixels with training
         return start
