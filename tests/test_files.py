@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 from napari_noise2score import Image, UserError, read_image, write_image
-from napari_noise2score.volume.files import find_images, open_output
+from napari_noise2score.volume.files import find_images, open_output, read_images
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"no evaluation data in {DATA}")
@@ -85,9 +85,27 @@ def test_imagej_gets_a_hyperstack_and_others_ome(tmp_path):
 
 def test_pixels_stay_in_the_file_until_asked_for(tmp_path):
     write_image(tmp_path / "a.tif", stack())
+    tifffile.imwrite(
+        tmp_path / "b.tif", stack().data, compression="zlib", metadata={"axes": "TZYX"}
+    )
     np.save(tmp_path / "a.npy", stack().data)
-    assert isinstance(read_image(tmp_path / "a.tif").data, zarr.Array)
+    assert not isinstance(read_image(tmp_path / "a.tif").data, np.ndarray)
+    assert isinstance(read_image(tmp_path / "b.tif").data, zarr.Array)
+    assert np.array_equal(read_image(tmp_path / "b.tif").data[:], stack().data)
     assert isinstance(read_image(tmp_path / "a.npy", "TZYX").data, np.memmap)
+
+
+def test_a_folder_of_more_files_than_may_be_open_is_read(tmp_path):
+    resource = pytest.importorskip("resource")
+    for i in range(60):
+        tifffile.imwrite(tmp_path / f"{i}.tif", np.full((8, 8), i, np.uint16), byteorder=">")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (50, limits[1]))
+    try:
+        images = read_images(tmp_path)
+        assert [int(image.data[0, 0]) for image in images] == list(range(60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_16_bit_png_keeps_its_depth(tmp_path):

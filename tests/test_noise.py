@@ -160,6 +160,13 @@ ORACLE = [
     ("rayleigh(sigma=0.3)", Transform(0, 3, 0.5, 0.04), 0.25),
     ("rayleigh(sigma=0.3) + gaussian(sigma=10)", Transform(0, 100, 0.5, 0.04), 0.25),
 ]
+# no training uses so little where single counts show: their density would be a comb
+CASES = [
+    (*case, sigma_a)
+    for case in ORACLE
+    for sigma_a in (0.3, 1.0)
+    if (case[0], sigma_a) != ("poisson(gain=5)", 0.3)
+]
 PRIORS = {
     "wide": lambda x: np.ones_like(x),
     "dark": lambda x: np.exp(-0.5 * ((x - 20) / 6) ** 2),
@@ -168,14 +175,11 @@ PRIORS = {
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("sigma_a", [0.3, 1.0])
-@pytest.mark.parametrize(("text", "transform", "excess"), ORACLE)
+@pytest.mark.parametrize(("text", "transform", "excess", "sigma_a"), CASES)
 def test_with_an_exact_score_the_table_is_as_good_as_the_posterior_mean(
     text, transform, excess, sigma_a, prior
 ):
     model = parse_noise(text)
-    if text == "poisson(gain=5)" and sigma_a < 0.7:
-        pytest.skip("no training uses so little: the counts would be a comb for a density")
     x = np.linspace(1, 255, 400)
     weight = PRIORS[prior](x)
     weight = torch.tensor(weight / weight.sum())

@@ -27,6 +27,9 @@ class NoiseModel(Protocol):
     def __str__(self) -> str:
         """Give the one spelling, as ``gaussian(sigma=25)``."""
 
+    def __hash__(self) -> int:
+        """Give equal models equal hashes."""
+
     @property
     def lowest(self) -> float:
         """Smallest x the model is defined for, in grey levels."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -71,6 +72,7 @@ class Table:
         return x + torch.where((z < self.low) | (z > self.high), y - edge, 0)
 
 
+@lru_cache(maxsize=16)
 def make_solver(
     noise: NoiseModel, transform: Transform, sigma_a: float, low: float, high: float
 ) -> Table:
@@ -90,7 +92,8 @@ def make_solver(
     Returns
     -------
     Table
-        Called with y and the score of T(y), it gives x.
+        Called with y and the score of T(y), it gives x. The last few are remembered: the images
+        of one job share one.
 
     Notes
     -----

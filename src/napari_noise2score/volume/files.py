@@ -175,7 +175,7 @@ def open_output(
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lower()
     part = path.with_name(f".part-{path.name}")
-    dtype = np.dtype(dtype)
+    dtype = np.dtype(dtype).newbyteorder("=")
     target: Any
     try:
         _remove(part)

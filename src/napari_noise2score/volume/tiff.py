@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,40 @@ SYMBOLS = {
 IMAGEJ_ORDER = "TZCYX"
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """An array in a file, which is open only while a part of it is read.
+
+    A memory map would keep the file open, and a folder may hold more images than files may be.
+    """
+
+    path: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[...].astype(dtype or self.dtype)
+
+
 def read_tiff(path: Path, axes: str | None) -> Image:
     """Open a TIFF file lazily; see `read_image`."""
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            said, dtype, ndim = series.axes, series.dtype, len(series.shape)
+            said, dtype, shape, offset = (
+                series.axes, series.dtype, series.shape, series.dataoffset
+            )  # fmt: skip
+            if dtype is not None:
+                dtype = dtype.newbyteorder(file.byteorder)
             if file.is_ome and file.ome_metadata:
                 facts = _ome_facts(file.ome_metadata)
             elif file.is_imagej:
@@ -44,15 +73,19 @@ def read_tiff(path: Path, axes: str | None) -> Image:
                 facts = {}
         if dtype is None or series.size == 0:
             raise UserError(f"{path}: the file holds no image")
-        store = tifffile.imread(path, aszarr=True, series=0, level=0)
-        data: Any = zarr.open_array(store, mode="r")
+        data: Any
+        if offset is not None:
+            data = Mapped(path, dtype, shape, offset)
+        else:
+            store = tifffile.imread(path, aszarr=True, series=0, level=0)
+            data = zarr.open_array(store, mode="r")
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not a TIFF file that can be read, or damaged") from None
     return Image(
         data=data,
-        axes=parse_axes(axes, ndim) if axes else _axes_said(path, said, ndim),
+        axes=parse_axes(axes, len(shape)) if axes else _axes_said(path, said, len(shape)),
         rgb="S" in said,
         name=path.name.removesuffix(path.suffix).removesuffix(".ome"),
         **facts,
