@@ -214,6 +214,31 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
     assert fitted["mean"]["psnr"] > 100
 
 
+def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_noise2score.demo.MINUTES", 0.1)
+    code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
+    assert code == 0, err
+    noisy, denoised = (float(line.split()[2]) for line in out.splitlines())
+    assert denoised > noisy
+    names = {f"{n}.{e}" for n in ("noisy", "denoised", "truth") for e in ("tif", "png")}
+    assert {p.name for p in (tmp_path / "d").iterdir()} == names | {"demo.n2s"}
+    image = read_image(tmp_path / "d" / "denoised.tif")
+    assert (image.axes, image.units["X"]) == ("TZYX", "micrometer")
+    assert image.notes["noise"].startswith("poisson(gain=2, offset=100)")
+    with tifffile.TiffFile(tmp_path / "d" / "noisy.tif") as file:
+        assert file.is_ome
+
+
+def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("elsewhere there is always a screen")
+    monkeypatch.setattr("napari_noise2score.demo.MINUTES", 0.02)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, _, err = run("demo", "--out", tmp_path / "d")
+    assert (code, "no window: there is no screen" in err) == (0, True)
+
+
 def test_a_help_page_for_every_command(run):
     for command in ("demo", "train", "denoise", "simulate", "evaluate", "info"):
         code, out, _ = run(command, "--help")
