@@ -31,5 +31,8 @@ def show(images: Iterable[Image]) -> None:
             contrast_limits=limits,
             metadata={"noise2score": dict(image.notes)},
         )
-    viewer.grid.enabled = True
+    # napari 0.9 moved the grid to the canvas
+    grid = viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
+    grid.enabled = True
+    viewer.reset_view()
     napari.run()
