@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# a relative growth of the noise, √c2, below which single precision would not notice it
+NEGLIGIBLE = 1e-12
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -57,30 +60,28 @@ class Transform:
 
     def forward(self, y: Tensor) -> Tensor:
         """Give z = T(y), in units of the noise's standard deviation."""
-        root = math.sqrt(self.c0)
+        root, k = math.sqrt(self.c0), math.sqrt(self.c2)
         below = (y - self.start).clamp(max=0) / root
         t = (y - self.start).clamp(min=0)
-        v = self.c0 + t * (self.c1 + t * self.c2)
-        if self.c2 > 0:
-            k = math.sqrt(self.c2)
-            w = 2 * self.c2 * t + self.c1
-            above = torch.log((2 * k * torch.sqrt(v) + w) / (2 * k * root + self.c1)) / k
+        rise = t * (self.c1 + t * self.c2)
+        # √v − √c0, without subtracting what is nearly equal
+        gain = rise / (torch.sqrt(self.c0 + rise) + root)
+        if k > NEGLIGIBLE:
+            above = torch.log1p(2 * k * (gain + k * t) / (2 * k * root + self.c1)) / k
         elif self.c1 > 0:
-            above = 2 * t / (torch.sqrt(v) + root)
+            above = 2 * gain / self.c1
         else:
             above = t / root
         return below + above
 
     def inverse(self, z: Tensor) -> Tensor:
         """Give y = T⁻¹(z), in grey levels."""
-        root = math.sqrt(self.c0)
+        root, k = math.sqrt(self.c0), math.sqrt(self.c2)
         below = z.clamp(max=0) * root
         z = z.clamp(min=0)
-        if self.c2 > 0:
-            k = math.sqrt(self.c2)
-            e = (2 * k * root + self.c1) * torch.exp(k * z)
-            w = (e - (4 * self.c0 * self.c2 - self.c1**2) / e) / 2
-            above = (w - self.c1) / (2 * self.c2)
+        if k > NEGLIGIBLE:
+            m = torch.expm1(k * z)
+            above = m / k * (2 * root * (2 + m) + self.c1 * m / k) / (4 * (1 + m))
         else:
             above = z * (root + self.c1 * z / 4)
         return self.start + below + above
