@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 LINUX = sys.platform.startswith("linux")
 PACKAGES = "libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
@@ -20,6 +21,11 @@ PACKAGES = "libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxc
 
 # threads that wait for each other take 20 times as long where other work shares the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# no test asserts a time; and where a change is judged, the same examples are tried each time
+settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("project")
 
 
 def pytest_configure(config):

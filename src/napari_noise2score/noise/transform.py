@@ -64,14 +64,12 @@ class Transform:
         below = (y - self.start).clamp(max=0) / root
         t = (y - self.start).clamp(min=0)
         rise = t * (self.c1 + t * self.c2)
-        # √v − √c0, without subtracting what is nearly equal
-        gain = rise / (torch.sqrt(self.c0 + rise) + root)
+        roots = torch.sqrt(self.c0 + rise) + root
         if k > NEGLIGIBLE:
-            above = torch.log1p(2 * k * (gain + k * t) / (2 * k * root + self.c1)) / k
-        elif self.c1 > 0:
-            above = 2 * gain / self.c1
+            # rise / roots is √v − √c0, without subtracting what is nearly equal
+            above = torch.log1p(2 * k * (rise / roots + k * t) / (2 * k * root + self.c1)) / k
         else:
-            above = t / root
+            above = 2 * t / roots
         return below + above
 
     def inverse(self, z: Tensor) -> Tensor:
