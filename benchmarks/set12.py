@@ -18,41 +18,11 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
-import torch
+from supervised import train_supervised
 
-from napari_noise2score.score.axes import layout
-from napari_noise2score.score.model import ScoreModel, perturbed_score
-from napari_noise2score.score.patches import Patches
-from napari_noise2score.score.trainer import Trainer
+from napari_noise2score import parse_noise
 from napari_noise2score.volume.evaluate import compare
 from napari_noise2score.volume.files import find_images, read_images
-
-
-class Supervised(Trainer):
-    """The same network, patches, batch, schedule and average, with clean targets."""
-
-    def __init__(self, noisy, clean, layouts, seed):
-        super().__init__(noisy, layouts, "auto", seed, "supervised")
-        pairs = [np.stack(pair).astype(np.float32) for pair in zip(noisy, clean, strict=True)]
-        both = [layout("CYX", pair.shape) for pair in pairs]
-        self.patches = Patches(pairs, both, self.patches.size, np.random.default_rng(seed))
-
-    def _loss(self, network, y, u, sigma_a):
-        z, target = self.facts["transform"].forward(y).split(1, dim=1)
-        with torch.autocast("cpu", torch.bfloat16):
-            fixed = torch.full_like(sigma_a, self.facts["sigma_a"])
-            s = perturbed_score(network, z, fixed, self.facts["mean"], self.facts["scale"])
-        return ((z + s - target) ** 2).mean()
-
-
-def supervised(noisy_folder: Path, clean_folder: Path, steps: int) -> ScoreModel:
-    noisy, clean = read_images(str(noisy_folder)), read_images(str(clean_folder))
-    arrays = [np.asarray(image.data[:]) for image in noisy]
-    targets = [np.asarray(image.data[:]) for image in clean]
-    trainer = Supervised(arrays, targets, [layout("YX", a.shape) for a in arrays], 0)
-    for step in range(steps):
-        trainer.step(step / steps)
-    return trainer.model()
 
 
 def main() -> None:
@@ -86,17 +56,15 @@ def main() -> None:
         mean = json.loads(run("evaluate", work / name, set12, "--json"))["mean"]
         print(f"{name}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f}", flush=True)
 
-    model = supervised(work / "train", gray, facts["steps"])
+    clean = [np.asarray(image.data[:], dtype=np.float64) for image in read_images(str(gray))]
+    noisy = [np.asarray(image.data[:]) for image in read_images(str(work / "train"))]
+    best = train_supervised(noisy, clean, "YX", parse_noise(given.noise), facts["steps"])
     scores = []
-    for noisy, clean in zip(read_images(str(work / "noisy")), read_images(str(set12)), strict=True):
-        truth = np.asarray(clean.data[:], dtype=np.float64)
-        wide = [-(-n // 8) * 8 + 144 - n for n in truth.shape]
-        halo = [(72, w - 72) for w in wide]
-        y = torch.from_numpy(np.pad(np.asarray(noisy.data[:]), halo, mode="reflect"))[None, None]
-        z = model.transform.forward(y) + model.score(y)
-        x = model.transform.inverse(z)[0, 0].numpy()
-        x = x[72 : 72 + truth.shape[0], 72 : 72 + truth.shape[1]]
-        scores.append(compare(x.astype(np.float64), truth, "YX", 255)["psnr"])
+    pairs = zip(read_images(str(work / "noisy")), read_images(str(set12)), strict=True)
+    for image, reference in pairs:
+        truth = np.asarray(reference.data[:], dtype=np.float64)
+        estimate = best(np.asarray(image.data[:])).astype(np.float64)
+        scores.append(compare(estimate, truth, "YX", 255)["psnr"])
     print(f"supervised, same steps: {np.mean(scores):.2f} dB")
 
 

@@ -9,7 +9,8 @@ import time
 
 import torch
 
-from napari_noise2score.noise import Transform, make_solver, parse_noise
+from napari_noise2score.noise import Transform, parse_noise
+from napari_noise2score.noise.table import make_table
 
 CASES = [
     ("gaussian(sigma=25)", Transform(c0=625), 0.2, (-100, 355)),
@@ -36,8 +37,8 @@ def main() -> None:
     print("noise | build (ms) | solve 1024 x 1024 (ms)")
     for text, transform, sigma_a, (low, high) in CASES:
         noise = parse_noise(text)
-        build = best(lambda: make_solver.__wrapped__(noise, transform, sigma_a, low, high))  # noqa: B023
-        solve = make_solver(noise, transform, sigma_a, low, high)
+        build = best(lambda: make_table.__wrapped__(noise, transform, sigma_a, low, high))  # noqa: B023
+        solve = make_table(noise, transform, sigma_a, low, high)
         y = low + (high - low) * torch.rand(1024, 1024)
         s = torch.randn(1024, 1024)
         print(f"{text} | {build:.0f} | {best(lambda: solve(y, s)):.0f}")  # noqa: B023

@@ -70,6 +70,50 @@ def test_simulate_train_denoise_evaluate(run, world, tmp_path):
     assert scores["done"]["mean"]["psnr"] > scores["noisy"]["mean"]["psnr"] + 4
 
 
+BASES = [
+    "gaussian(sigma=25)",
+    "gaussian(a=0.098, b=25)",
+    "gamma(alpha=26)",
+    "poisson(gain=5)",
+    "rayleigh(sigma=0.3)",
+]
+EVERY = [
+    *BASES,
+    *(f"{base} @ A" for base in BASES),
+    *(f"{base}{a} + gaussian(sigma=10)" for base in BASES[2:] for a in ("", " @ A")),
+    "gaussian(sigma=25) @ kernel([[0.1, 0.8, 0.1]])",
+    "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
+    "rician(sigma=10)",
+    "nakagami(m=1)",
+    "tweedie(power=1.5, dispersion=3)",
+]
+
+
+@pytest.mark.parametrize("noise", EVERY)
+def test_every_noise_model_goes_all_the_way(run, world, tmp_path, noise):
+    clean, noisy = world / "clean" / "a.png", tmp_path / "noisy.npy"
+    assert run("simulate", clean, noisy, "--noise", noise)[0] == 0
+    code, _, said = run(
+        "denoise", noisy, tmp_path / "done.npy", "--model", world / "m.n2s", "--noise", noise
+    )
+    assert code == 0, said
+    assert np.isfinite(np.load(tmp_path / "done.npy")).all()
+
+
+def test_a_model_may_be_trained_for_correlated_noise(run, world, tmp_path):
+    noise = "gaussian(sigma=10) @ A"
+    run("simulate", world / "clean", tmp_path / "noisy", "--noise", noise)
+    options = ("--model", tmp_path / "m.n2s", "--steps", 2)
+    assert run("train", tmp_path / "noisy", *options, "--correlation", "A")[0] == 0
+    assert "correlation" in run("info", tmp_path / "m.n2s")[1]
+    target = (tmp_path / "noisy", tmp_path / "done", "--model", tmp_path / "m.n2s", "--noise")
+    code, _, said = run("denoise", *target, "gaussian(sigma=10)")
+    assert (code, "must be written '... @ A'" in said) == (2, True)
+    assert run("denoise", *target, noise)[0] == 0
+    code, _, said = run("train", world / "clean", *options, "--overwrite", "--correlation", "B")
+    assert (code, "write A or kernel" in said) == (2, True)
+
+
 def test_a_simulation_is_neither_rounded_nor_clipped_and_repeats(run, world, tmp_path):
     clean = world / "clean" / "a.png"
     for name, seed in (("a.npy", 0), ("b.npy", 0), ("c.npy", 1)):
@@ -215,11 +259,11 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
 
 
 def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_noise2score.demo.MINUTES", 0.1)
+    monkeypatch.setattr("napari_noise2score.demo.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
     assert code == 0, err
     noisy, denoised = (float(line.split()[2]) for line in out.splitlines())
-    assert denoised > noisy
+    assert denoised > noisy + 2
     names = {f"{n}.{e}" for n in ("noisy", "denoised", "truth") for e in ("tif", "png")}
     assert {p.name for p in (tmp_path / "d").iterdir()} == names | {"demo.n2s"}
     image = read_image(tmp_path / "d" / "denoised.tif")
@@ -232,7 +276,7 @@ def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("elsewhere there is always a screen")
-    monkeypatch.setattr("napari_noise2score.demo.MINUTES", 0.02)
+    monkeypatch.setattr("napari_noise2score.demo.BUDGET", {"steps": 1})
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     code, _, err = run("demo", "--out", tmp_path / "d")

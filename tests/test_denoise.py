@@ -21,7 +21,7 @@ def blobs(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(blobs((6, 96, 96))[1], "TYX", steps=300)
+    return train(blobs((6, 96, 96))[1], "TYX", steps=150)
 
 
 def psnr(a, b):

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from napari_noise2score import UserError
 from napari_noise2score.noise import (
+    Empirical,
     Gamma,
     Gaussian,
+    Nakagami,
     Poisson,
     Rayleigh,
+    Rician,
     Sum,
     Transform,
+    Tweedie,
     make_solver,
     parse_noise,
 )
@@ -32,6 +36,14 @@ SPELLINGS = [
     "rayleigh(sigma=0.3)",
     "rayleigh(sigma=0.3) + gaussian(sigma=10)",
     "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
+    "gamma(alpha=1)",
+    "nakagami(m=1)",
+    "nakagami(m=0.5) + gaussian(sigma=10)",
+    "rician(sigma=30)",
+    "rician(sigma=30) + gaussian(sigma=10)",
+    "tweedie(power=1.5, dispersion=3)",
+    "tweedie(power=1.1, dispersion=2, offset=-100)",
+    "tweedie(power=1.9, dispersion=0.2) + gaussian(sigma=10)",
 ]
 
 positive = st.floats(1e-3, 1e4)
@@ -39,8 +51,11 @@ pixelwise = st.one_of(
     st.builds(Gaussian, positive),
     st.builds(lambda a, b: Gaussian(a=a, b=b), st.floats(0, 10), positive),
     st.builds(Poisson, positive, st.floats(-1e4, 1e4)),
-    st.builds(Gamma, st.floats(1.01, 1e4)),
+    st.builds(Gamma, st.floats(1, 1e4)),
     st.builds(Rayleigh, positive),
+    st.builds(Nakagami, st.floats(0.5, 1e4)),
+    st.builds(Rician, positive),
+    st.builds(Tweedie, st.floats(1.001, 1.999), positive, st.floats(-1e4, 1e4)),
 )
 models = st.one_of(pixelwise, st.builds(lambda base, s: base + Gaussian(s), pixelwise, positive))
 
@@ -64,7 +79,16 @@ def test_every_model_survives_its_text(model):
         ("gaussian(sgima=5)", "did you mean 'sigma'"),
         ("gaussian(sigma=-1)", "above 0"),
         ("gaussian(sigma=nan)", "above 0"),
-        ("gamma(alpha=1)", "above 1"),
+        ("gamma(alpha=0.9)", "at least 1"),
+        ("nakagami(m=0.4)", "at least 0.5"),
+        ("rician(sigma=0)", "above 0"),
+        ("rican(sigma=3)", "did you mean 'rician'"),
+        ("tweedie(power=2, dispersion=3)", "between 1 and 2"),
+        ("tweedie(power=1.5)", "needs dispersion"),
+        ("tweedie(power=1.5, dispersion=1, offset=inf)", "offset must be a number"),
+        ("empirical()", "needs file"),
+        ("empirical(unsaved)", "name=value"),
+        ("empirical(file=there/is/none.npz)", "no file"),
         ("poisson()", "needs gain"),
         ("poisson(gain=two)", "not a number"),
         ("poisson(gain=2, gain=3)", "given twice"),
@@ -111,6 +135,9 @@ def test_the_masses_of_the_bins_are_those_of_the_samples(text, level):
         st.builds(Gamma, st.floats(2, 200)),
         st.builds(Rayleigh, st.floats(0.05, 1)),
         st.builds(Poisson, st.floats(0.1, 20)),
+        st.builds(Gamma, st.just(1)),
+        st.builds(Nakagami, st.floats(0.5, 50)),
+        st.builds(Rician, st.floats(1, 100)),
     ),
     st.floats(5, 250),
     st.floats(0.3, 2.5),
@@ -119,6 +146,80 @@ def test_the_closed_form_undoes_the_score(model, x, ratio):
     x = torch.tensor(x, dtype=torch.float64)
     y = x * (1 + ratio) if isinstance(model, Rayleigh) else x * ratio
     assert float(model.solve(y, model.score(x, y))) == pytest.approx(float(x), rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [1.05, 1.3, 1.5, 1.8])
+def test_the_saddlepoint_solution_nearly_undoes_the_score_where_pulses_are_many(power):
+    model = Tweedie(power, 0.1, offset=10)
+    x = torch.linspace(20, 250, 50, dtype=torch.float64)
+    y = 10 + x[:, None] * torch.linspace(0.5, 2, 20, dtype=torch.float64)
+    found = model.solve(y, model.score(x[:, None], y))
+    assert torch.allclose(found, x[:, None].expand_as(found), rtol=0.01)
+
+
+@pytest.mark.parametrize("model", [Rician(20.0), Tweedie(1.5, 3.0), Tweedie(1.9, 0.3), Nakagami(2)])
+def test_the_score_is_the_slope_of_the_masses(model):
+    x = torch.tensor([5.0, 50.0, 150.0], dtype=torch.float64)
+    for y in (8.0, 40.0, 170.0):
+        bins = model.masses(y + torch.tensor([-0.1, 0, 0.1], dtype=torch.float64), x)
+        slope = torch.log(bins[:, 1] / bins[:, 0]) / 0.1
+        seen = bins[:, 0] > 1e-9
+        assert torch.allclose(
+            model.score(x, torch.tensor(y))[seen], slope[seen], rtol=0.02, atol=1e-3
+        )
+
+
+def test_the_solutions_stay_finite_whatever_the_score_says():
+    y = torch.linspace(-100, 1000, 111, dtype=torch.float64)[:, None]
+    s = torch.linspace(-50, 50, 101, dtype=torch.float64)
+    for model in (Gamma(1), Nakagami(0.5), Rician(20), Tweedie(1.05, 0.1), Tweedie(1.9, 20, 100)):
+        x = model.solve(y, s)
+        assert torch.isfinite(x).all(), model
+        assert (x >= 0).all(), model
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 100.0])
+def test_rician_moments_and_the_way_back_at_any_ratio_of_signal_to_noise(sigma):
+    model = Rician(sigma)
+    x = sigma * torch.logspace(-2, 8, 200, dtype=torch.float64)
+    mean, variance = model.mean(x), model.variance(x)
+    assert float(mean[0]) == pytest.approx(sigma * math.sqrt(math.pi / 2), rel=1e-4)
+    assert float(variance[0]) == pytest.approx(sigma**2 * (2 - math.pi / 2), rel=1e-4)
+    assert float(variance[-1]) == pytest.approx(sigma**2, rel=1e-6)
+    assert (variance.diff() >= -1e-9 * sigma**2).all()
+    assert torch.allclose(model.clean(mean), x, rtol=1e-6, atol=1e-6 * sigma)
+    assert float(model.clean(torch.tensor(sigma))) == 0
+
+
+@pytest.mark.parametrize("dispersion", [0.1, 3.0, 50.0])
+@pytest.mark.parametrize("power", [1.05, 1.2, 1.5, 1.8, 1.95])
+def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
+    model = Tweedie(power, dispersion, offset=7)
+    x = torch.logspace(-3, 4, 29, dtype=torch.float64)
+    top = float((x + 60 * torch.sqrt(model.variance(x))).max())
+    fine = torch.cat([torch.tensor([-1.0, 0.0]), torch.logspace(-6, math.log10(top), 1000)])
+    for edges in (torch.tensor([-1, top]), torch.linspace(-50, top, 61), fine):
+        masses = model.masses(7 + edges.double(), x)
+        assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-4)
+    dark = torch.exp(-(x ** (2 - power)) / (dispersion * (2 - power)))
+    atom = model.masses(torch.tensor([6.0, 7.0, 7 + 1e-14, 1e9], dtype=torch.float64), x)
+    assert (atom[:, 0] == 0).all()
+    if power < 1.3:  # where heights near 0 are rare
+        assert torch.allclose(atom[:, 1], dark, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Gamma(1), Nakagami(1), Rician(0.01), Rician(1e3), Tweedie(1.05, 0.1), Tweedie(1.95, 50)],
+)
+def test_masses_are_finite_for_any_level_and_any_bin(model):
+    x = torch.cat([torch.tensor([1e-300]), torch.logspace(-20, 12, 40)]).double()
+    edges = torch.cat([torch.linspace(-1e6, 0, 10), torch.logspace(-20, 7, 300)]).double()
+    for masses in (model.masses(edges, x), model.masses(edges[:5], x)):
+        assert torch.isfinite(masses).all()
+        assert (masses >= 0).all()
+    assert torch.isfinite(model.mean(x)).all()
+    assert torch.isfinite(model.variance(x)).all()
 
 
 def test_the_signal_dependent_gaussian_agrees_with_the_papers_fixed_point():
@@ -164,6 +265,12 @@ ORACLE = [
     ("gamma(alpha=26) + gaussian(sigma=10)", Transform(0, 100, 0, 1 / 26), 0.25),
     ("rayleigh(sigma=0.3)", Transform(0, 3, 0.5, 0.04), 0.25),
     ("rayleigh(sigma=0.3) + gaussian(sigma=10)", Transform(0, 100, 0.5, 0.04), 0.25),
+    ("rician(sigma=20)", Transform(c0=400), 0.25),
+    ("rician(sigma=20) + gaussian(sigma=10)", Transform(c0=500), 0.25),
+    ("nakagami(m=10)", Transform(0, 2.5, 0.6, 0.025), 0.25),
+    ("nakagami(m=10) + gaussian(sigma=10)", Transform(0, 100, 0, 0.025), 0.25),
+    ("tweedie(power=1.5, dispersion=0.5)", Transform(0, 2, 2, 0.025), 0.25),
+    ("tweedie(power=1.5, dispersion=0.5) + gaussian(sigma=10)", Transform(0, 100, 2, 0.025), 0.25),
 ]
 # no training uses so little where single counts show: their density would be a comb
 CASES = [
@@ -185,11 +292,18 @@ def test_with_an_exact_score_the_table_is_as_good_as_the_posterior_mean(
     text, transform, excess, sigma_a, prior
 ):
     model = parse_noise(text)
+    true, best, y, score = oracle(model, transform, sigma_a, prior)
+    solve = make_solver(model, transform, sigma_a, model.offset - 100, model.offset + 700)
+    assert decibels(solve(y, score), true, best) < excess
+
+
+def oracle(model, transform, sigma_a, prior):
+    """Give clean pixels, the best estimates of them, noisy pixels and their exact scores."""
     x = np.linspace(1, 255, 400)
     weight = PRIORS[prior](x)
     weight = torch.tensor(weight / weight.sum())
-    low, high = model.offset - 100, model.offset + 700
-    ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
+    ends = torch.tensor([model.offset - 100, model.offset + 700], dtype=torch.float64)
+    ends = transform.forward(ends)
     bins = torch.arange(float(ends[0]) - 8, float(ends[1]) + 8, sigma_a / 8, dtype=torch.float64)
     masses = model.masses(transform.inverse(bins), torch.tensor(x))
     middle = (bins[1:] + bins[:-1]) / 2
@@ -204,12 +318,144 @@ def test_with_an_exact_score_the_table_is_as_good_as_the_posterior_mean(
     score = (marginal * away).sum(1) / marginal.sum(1) / sigma_a**2
     posterior = (kernel @ masses.T) * weight
     best = (posterior @ torch.tensor(x)) / posterior.sum(1)
+    return true, best.numpy(), transform.inverse(z), score
 
-    solve = make_solver(model, transform, sigma_a, low, high)
-    found = solve(transform.inverse(z), score).double().numpy()
+
+def decibels(found, true, best):
+    """Give the error of what was found over that of the best estimate."""
+    found = found.double().numpy()
     assert np.isfinite(found).all()
-    loss = np.mean((found - true) ** 2) / np.mean((best.numpy() - true) ** 2)
-    assert 10 * math.log10(loss) < excess
+    return 10 * math.log10(np.mean((found - true) ** 2) / np.mean((best - true) ** 2))
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("sigma_a", [0.3, 1.0])
+def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
+    model, transform = Nakagami(1), Transform(0, 4, 1, 0.27)
+    true, _, y, score = oracle(model, transform, sigma_a, prior)
+    z = transform.forward(y)
+    bins = torch.arange(-30, 30, sigma_a / 8, dtype=torch.float64)
+    x = torch.linspace(0.5, 255, 510, dtype=torch.float64)
+    away = (bins[1:] + bins[:-1]) / 2 - z[:, None]
+    kernel, masses = (
+        torch.exp(-((away / sigma_a) ** 2) / 2),
+        model.masses(transform.inverse(bins), x),
+    )
+    f = ((kernel * away) @ masses.T) / (kernel @ masses.T).clamp(min=1e-250) / sigma_a**2
+    exact = x[torch.searchsorted(f, score[:, None]).clamp(max=len(x) - 1)[:, 0]].numpy()
+    found = make_solver(model, transform, sigma_a, -100, 700)(y, score)
+    assert decibels(found, true, exact) < 0.5
+    assert (found >= 0).all()
+
+
+LEVELS = np.linspace(0.5, 260, 64)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize(
+    ("text", "transform", "sigma_a"),
+    [
+        ("gaussian(sigma=25)", Transform(c0=625), 0.3),
+        ("gaussian(sigma=25)", Transform(c0=625), 1.0),
+        ("poisson(gain=5)", Transform(0, 5, 5), 1.0),
+        ("poisson(gain=5) + gaussian(sigma=10)", Transform(0, 100, 5), 0.3),
+    ],
+)
+def test_a_noise_that_was_only_sampled_is_solved_as_well_as_one_that_is_known(
+    text, transform, sigma_a, prior
+):
+    model = parse_noise(text)
+    sampled = Empirical.from_sampler(model.sample, LEVELS, samples=50_000)
+    true, _, y, score = oracle(model, transform, sigma_a, prior)
+    known = make_solver(model, transform, sigma_a, -100, 700)(y, score).double().numpy()
+    found = make_solver(sampled, transform, sigma_a, -100, 700)(y, score)
+    assert decibels(found, true, known) < 0.1
+
+
+def gaussian_density(x, y):
+    return np.exp(-(((y - x) / 25) ** 2) / 2)
+
+
+def test_a_noise_given_as_its_density_is_the_noise():
+    model = Gaussian(25)
+    given = Empirical.from_density(gaussian_density, LEVELS, np.arange(-200, 460))
+    x = torch.linspace(1, 255, 100, dtype=torch.float64)
+    edges = torch.linspace(-150, 400, 111, dtype=torch.float64)
+    assert torch.allclose(given.masses(edges, x), model.masses(edges, x), atol=1e-4)
+    assert torch.allclose(given.mean(x), x, atol=1e-6)
+    assert torch.allclose(given.variance(x), model.variance(x), rtol=2e-3)
+    assert torch.allclose(given.clean(given.mean(x)), x)
+    y = x[:, None] + torch.linspace(-60, 60, 13, dtype=torch.float64)
+    score = given.score(x[:, None], y)
+    # y stands for the middle of its bin
+    assert torch.allclose(score, model.score(x[:, None], y), atol=1.1 / 625)
+    found = given.solve(y, score)
+    assert torch.allclose(found, x[:, None].expand_as(found), atol=0.01)
+    transform = Transform(c0=625)
+    for prior in PRIORS:
+        true, _, y, s = oracle(model, transform, 0.3, prior)
+        known = make_solver(model, transform, 0.3, -100, 700)(y, s).double().numpy()
+        assert decibels(make_solver(given, transform, 0.3, -100, 700)(y, s), true, known) < 0.02
+
+
+def test_noise_measured_on_pairs_is_the_noise():
+    rng = np.random.default_rng(0)
+    clean = 200 * rng.random((400, 400)) ** 3  # most pixels are dark
+    model = Poisson(2, offset=10)
+    measured = Empirical.from_pairs(clean, model.sample(clean, rng))
+    x = torch.tensor([20.0, 60.0, 150.0], dtype=torch.float64)
+    assert torch.allclose(measured.mean(x), model.mean(x), rtol=0.02)
+    assert torch.allclose(measured.variance(x), model.variance(x), rtol=0.06)
+    y = measured.sample(np.full(100_000, 60.0), rng)
+    assert y.mean() == pytest.approx(70, rel=0.02)
+    assert y.var() == pytest.approx(120, rel=0.06)
+
+
+def test_measured_noise_is_saved_and_read_back_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = Empirical.from_density(gaussian_density, LEVELS, np.arange(-200, 460, 2))
+    assert str(model) == "empirical(unsaved)"
+    for name, text in (
+        ("noise.npz", "empirical(file=noise.npz)"),
+        ("a, (b) + c", 'empirical(file="a, (b) + c.npz")'),
+    ):
+        saved = model.save(name)
+        assert str(saved) == text
+        assert saved == model
+        for read in (parse_noise(text), parse_noise(text.replace('"', "'"))):
+            assert str(read) == text
+            assert read == model
+            assert hash(read) == hash(model)
+    both = parse_noise("empirical(file = 'noise.npz')+gaussian(sigma=3)")
+    assert str(both) == "empirical(file=noise.npz) + gaussian(sigma=3)"
+    assert model != Empirical.from_density(gaussian_density, LEVELS + 1, np.arange(-200, 460, 2))
+
+
+def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
+    edges = np.arange(-200, 460, 2)
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "other.npz", levels=LEVELS)
+    wrong = [
+        ("no file", lambda: Empirical.load(str(tmp_path / "none.npz"))),
+        ("not a noise model", lambda: Empirical.load(str(tmp_path / "text.npz"))),
+        ("not a noise model", lambda: Empirical.load(str(tmp_path / "other.npz"))),
+        ("levels must", lambda: Empirical.from_density(gaussian_density, LEVELS[::-1], edges)),
+        ("edges must", lambda: Empirical.from_density(gaussian_density, LEVELS, edges[::-1])),
+        ("shape", lambda: Empirical.from_density(lambda x, y: y, LEVELS, edges)),
+        ("0 or above", lambda: Empirical.from_density(lambda x, y: x - y, LEVELS, edges)),
+        ("finite", lambda: Empirical.from_density(lambda x, y: x + y * np.nan, LEVELS, edges)),
+        ("must rise", lambda: Empirical.from_density(lambda x, y: 1 + 0 * (x + y), LEVELS, edges)),
+        ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x[:5], LEVELS)),
+        ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x / 0, LEVELS, 10)),
+        ("same at all levels", lambda: Empirical.from_sampler(lambda x, rng: 0 * x, LEVELS, 10)),
+        ("noisy is", lambda: Empirical.from_pairs(np.zeros((3, 4)), np.zeros(4))),
+        ("at least 2", lambda: Empirical.from_pairs(np.zeros(9), np.arange(9))),
+        ("double quote", lambda: Empirical([0, 1], [0, 1, 2], [[1, 0], [0, 1]]).save('a".npz')),
+    ]  # fmt: skip
+    for says, build in wrong:
+        with np.errstate(all="ignore"), pytest.raises(UserError, match=says) as caught:
+            build()
+        assert "\n" not in str(caught.value)
 
 
 def test_an_outlier_and_a_level_beyond_the_table_give_finite_answers():

@@ -227,6 +227,38 @@ def test_error_in_training_is_told(viewer, qtbot, session, told):
     assert "Failed" in train._job._status.text()
 
 
+def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, told):
+    source = add_cells(viewer, cells[0])
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    denoise._noise.set_text(NOISE)
+    denoise._spread.setChecked(True)
+    for button in (denoise._all, denoise._lazy):
+        click(qtbot, button)
+        wait_until_idle(qtbot, denoise)
+    assert told() == []
+    whole, lazy = (viewer.layers[name] for name in ("cells uncertainty", "cells uncertainty [1]"))
+    assert (np.asarray(whole.data) > 0).all()
+    np.testing.assert_allclose(np.asarray(lazy.data), whole.data, rtol=0.01)
+    for kept in ("scale", "translate", "units", "axis_labels"):
+        np.testing.assert_array_equal(getattr(whole, kept), getattr(source, kept))
+    assert whole.metadata["noise2score"]["noise"] == NOISE
+
+
+def test_training_for_correlated_noise(viewer, qtbot, cells, session, told):
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(0.02)
+    train._correlation.setCurrentText("kernel([[0.1, 0.8")
+    click(qtbot, train._train)
+    wait_until_idle(qtbot, train)
+    assert "not understood" in told()[-1]
+    train._correlation.setCurrentText("A")
+    click(qtbot, train._train)
+    wait_until_idle(qtbot, train)
+    assert str(session.models["cells"].kernel) == "A"
+
+
 def test_wrong_channels_add_nothing(viewer, qtbot, session, model, told):
     viewer.add_image(np.full((2, 32, 32), 110.0), name="two", axis_labels=("c", "y", "x"))
     session.add_model(model, "one channel")
@@ -326,6 +358,13 @@ def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
         "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
         "gamma(alpha=26) + gaussian(sigma=10)",
         "rayleigh(sigma=0.3)",
+        "nakagami(m=1) + gaussian(sigma=2)",
+        "rician(sigma=10)",
+        "tweedie(power=1.5, dispersion=3)",
+        "tweedie(power=1.5, dispersion=3, offset=100)",
+        "gaussian(sigma=25) @ A",
+        "poisson(gain=5) @ A + gaussian(sigma=10)",
+        "gamma(alpha=26) @ kernel([[0.1, 0.8, 0.1]])",
     ],
 )
 def test_noise_text_and_controls_agree(viewer, qtbot, text):
@@ -351,6 +390,11 @@ def test_noise_text_follows_controls(viewer, qtbot):
     form._reads.setChecked(True)
     form._read.setValue(4)
     assert form.text == "poisson(gain=2.5) + gaussian(sigma=4)"
+    form._correlation.setCurrentText("A")
+    assert form.text == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
+    form._correlation.setCurrentText("kernel([[1, 1")
+    assert "not understood" in form._complaint.text()
+    form._correlation.setCurrentText("none")
     form.set_text("poisson(gain=")
     assert "not understood" in form._complaint.text()
     assert form.text == "poisson(gain="  # what was typed stays

@@ -14,10 +14,14 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
+    "Empirical": "noise",
     "Gamma": "noise",
     "Gaussian": "noise",
+    "Nakagami": "noise",
     "Poisson": "noise",
     "Rayleigh": "noise",
+    "Rician": "noise",
+    "Tweedie": "noise",
     "parse_noise": "noise",
     "ScoreModel": "score.model",
     "train": "score.training",
@@ -25,18 +29,24 @@ _WHERE = {
     "Image": "volume.image",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
+    "uncertainty": "volume.denoise",
+    "uncertainty_into": "volume.denoise",
     "read_image": "volume.files",
     "write_image": "volume.files",
     "UserError": "errors",
 }
 
 __all__ = [
+    "Empirical",
     "Gamma",
     "Gaussian",
     "Image",
+    "Nakagami",
     "Poisson",
     "Rayleigh",
+    "Rician",
     "ScoreModel",
+    "Tweedie",
     "UserError",
     "__version__",
     "denoise",
@@ -45,15 +55,27 @@ __all__ = [
     "read_image",
     "train",
     "train_steps",
+    "uncertainty",
+    "uncertainty_into",
     "write_image",
 ]
 
 if TYPE_CHECKING:
     from .errors import UserError
-    from .noise import Gamma, Gaussian, Poisson, Rayleigh, parse_noise
+    from .noise import (
+        Empirical,
+        Gamma,
+        Gaussian,
+        Nakagami,
+        Poisson,
+        Rayleigh,
+        Rician,
+        Tweedie,
+        parse_noise,
+    )
     from .score.model import ScoreModel
     from .score.training import train, train_steps
-    from .volume.denoise import denoise, denoise_into
+    from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.files import read_image, write_image
     from .volume.image import Image
 

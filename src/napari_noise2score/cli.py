@@ -58,6 +58,10 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Time to train; 5 minutes.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same weights.")] = None,
+    correlation: Annotated[
+        str | None,
+        typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from where training was cut off.")
     ] = False,
@@ -69,7 +73,7 @@ def train(
 
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
-        "seed": seed,
+        "seed": seed, "correlation": correlation,
     }  # fmt: skip
     settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
     checkpoint = model.with_name(f"{model.name}.resume")
@@ -124,12 +128,17 @@ def denoise(
     dtype: Annotated[
         str, typer.Option(help="float32, or same: rounded and clipped to the input's type.")
     ] = "float32",
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Also write the posterior standard deviation, in grey levels, here."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Denoise images with a trained score under a noise model."""
     from .noise import parse_noise
     from .score.model import ScoreModel
-    from .volume.denoise import denoise_into, prepare, result_of
+    from .volume.denoise import certain, denoise_into, result_of, uncertainty_into
+    from .volume.tiles import prepare
 
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: give float32 or same")
@@ -137,17 +146,26 @@ def denoise(
     score = ScoreModel.load(model)
 
     def check(image: Any) -> None:
-        prepare(image, score, spec, tile=size, device=device)
-
-    def fill(target: Any, image: Any, name: str) -> None:
-        run = denoise_into(target, image, score, spec, tile=size, device=device)
-        for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
-            pass
+        job = prepare(image, score, spec, tile=size, device=device)
+        if uncertainty:
+            certain(job)
 
     def describe(image: Any) -> Any:
         return result_of(image, image.data, score, spec)
 
-    _write_all(source, axes, output, overwrite, fill, describe, same=dtype == "same", check=check)
+    same = dtype == "same"
+    results = [(output, same, denoise_into)]
+    if uncertainty:
+        results.append((uncertainty, False, uncertainty_into))
+    plans = [_plan(source, axes, target, overwrite, s, check) for target, s, _ in results]
+    for plan, (_, s, into) in zip(plans, results, strict=True):
+
+        def fill(target: Any, image: Any, name: str, into: Any = into) -> None:
+            run = into(target, image, score, spec, tile=size, device=device)
+            for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
+                pass
+
+        _write_all(plan, axes, overwrite, fill, describe, s)
 
 
 @app.command()
@@ -166,21 +184,26 @@ def simulate(
 
     from . import __version__
     from .noise import parse_noise
+    from .score.axes import layout, read_block
 
     spec = parse_noise(noise)
     chance = np.random.default_rng(seed)
 
     def fill(target: Any, image: Any, name: str) -> None:
-        # one slab of the first axis at a time: a volume need not fit in memory
-        for at in [...] if image.data.ndim == 2 else range(image.data.shape[0]):
-            slab = np.asarray(image.data[at], dtype=np.float64)
-            if not np.isfinite(slab).all():
+        # a plane at a time: a volume need not fit in memory
+        where = layout(image.axes, image.data.shape)
+        plane = [slice(0, n) for n in where.space_shape]
+        for position in where.positions():
+            clean = read_block(image.data, where, position, plane).astype(np.float64)
+            if not np.isfinite(clean).all():
                 raise UserError(f"{name} holds pixels that are not numbers (NaN or infinite)")
-            target[at] = spec.sample(slab, chance).astype(np.float32)
+            noisy = spec.sample(clean, chance).astype(np.float32)
+            target[where.index(position, plane)] = where.from_block(noisy)
 
     notes = {"noise": str(spec), "seed": seed, "version": __version__}
+    plan = _plan(clean, axes, output, overwrite)
     _write_all(
-        clean, axes, output, overwrite, fill,
+        plan, axes, overwrite, fill,
         lambda image: replace(image, name=f"{image.name} noisy", notes=notes),
     )  # fmt: skip
 
@@ -285,20 +308,16 @@ def _tile(text: str | None) -> tuple[int, ...] | None:
         raise UserError(f"--tile {text}: write it like 512x512") from None
 
 
-def _write_all(
+def _plan(
     source: str,
     axes: str | None,
     output: Path,
     overwrite: bool,
-    fill: Callable[[Any, Any, str], None],
-    describe: Callable[[Any], Any],
     same: bool = False,
     check: Callable[[Any], None] = lambda image: None,
-) -> None:
-    """Fill one output file for each input; check all before the first is begun."""
-    import numpy as np
-
-    from .volume.files import find_images, open_output, read_image
+) -> list[tuple[Path, Path]]:
+    """Give every input with the output it will have; check all before the first is begun."""
+    from .volume.files import find_images, read_image
 
     paths = find_images(source)
     many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
@@ -313,7 +332,23 @@ def _write_all(
         if target.exists() and not overwrite:
             raise UserError(f"{target} exists already; use --overwrite to replace it")
         check(read_image(path, axes))
-    for path, target in zip(paths, targets, strict=True):
+    return list(zip(paths, targets, strict=True))
+
+
+def _write_all(
+    plan: list[tuple[Path, Path]],
+    axes: str | None,
+    overwrite: bool,
+    fill: Callable[[Any, Any, str], None],
+    describe: Callable[[Any], Any],
+    same: bool = False,
+) -> None:
+    """Fill one output file for each input."""
+    import numpy as np
+
+    from .volume.files import open_output, read_image
+
+    for path, target in plan:
         image = read_image(path, axes)
         dtype = image.data.dtype if same else np.dtype("float32")
         with open_output(target, describe(image), dtype, overwrite) as array:

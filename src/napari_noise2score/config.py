@@ -28,6 +28,8 @@ class TrainSettings(BaseModel):
         Where to train.
     seed : int
         Source of chance.
+    correlation : str, optional
+        Correlation of the noise, as ``A`` or ``kernel([[0.1, 0.8, 0.1]])``.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class TrainSettings(BaseModel):
     minutes: float | None = Field(None, gt=0)
     device: str = "auto"
     seed: int = Field(0, ge=0)
+    correlation: str | None = None
 
     @classmethod
     def read(cls, path: Path | None, given: dict[str, Any]) -> TrainSettings:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
 
-MINUTES = 1.0
+BUDGET: dict[str, Any] = {"minutes": 1.0}
 
 
 def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str], None]) -> None:
@@ -42,7 +42,7 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     truth = Image(signal + np.float32(OFFSET), name="truth", **known)
 
     say(f"embedded sample: {'×'.join(map(str, raw.shape))} (TZYX), noise {NOISE}")
-    training = train_steps(raw, noisy.axes, minutes=MINUTES, name="demo")
+    training = train_steps(raw, noisy.axes, name="demo", **BUDGET)
     for progress in track(
         training, "training", lambda p: (p.fraction, f"{p.seconds_left:.0f} s left")
     ):

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import UserError
 
 if TYPE_CHECKING:
+    from .correlated import Correlated
     from .sum import Sum
 
 
@@ -79,8 +80,20 @@ def _number(value: float) -> str:
     return text[:-2] if text.endswith(".0") else text
 
 
-class Pixelwise:
-    """What all models share: bins from the cumulative distribution, and ``+ Gaussian``."""
+class Summable:
+    """What may stand before ``+ Gaussian(sigma)``."""
+
+    def __add__(self, other: Any) -> Sum:
+        from .gaussian import Gaussian
+        from .sum import Sum
+
+        if not isinstance(other, Gaussian) or other.growth:
+            return NotImplemented
+        return Sum(cast(NoiseModel, self), other)
+
+
+class Pixelwise(Summable):
+    """What all pixelwise models share: bins from the cumulative distribution, ``@`` and ``+``."""
 
     lowest: float = 0.0
     offset: float = 0.0
@@ -93,10 +106,10 @@ class Pixelwise:
         """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
         return self.cdf(edges[None, :], x[:, None]).diff(dim=1).clamp(min=0)
 
-    def __add__(self, other: Any) -> Sum:
-        from .gaussian import Gaussian
-        from .sum import Sum
+    def __matmul__(self, other: Any) -> Correlated:
+        from .correlated import Correlated
+        from .kernel import Kernel
 
-        if not isinstance(other, Gaussian) or other.growth:
+        if not isinstance(other, Kernel):
             return NotImplemented
-        return Sum(cast(NoiseModel, self), other)
+        return Correlated(cast(NoiseModel, self), other)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import inspect
 import re
+from collections.abc import Callable
 
 from ..errors import UserError
 from .base import NoiseModel
+from .empirical import Empirical
 from .gaussian import Gaussian
+from .kernel import parse_kernel
 from .poisson import Poisson
-from .speckle import Gamma, Rayleigh
+from .rician import Rician
+from .speckle import Gamma, Nakagami, Rayleigh
+from .tweedie import Tweedie
 
-FAMILIES: dict[str, type] = {
+FAMILIES: dict[str, Callable[..., NoiseModel]] = {
     "gaussian": Gaussian,
     "poisson": Poisson,
     "gamma": Gamma,
     "rayleigh": Rayleigh,
+    "nakagami": Nakagami,
+    "rician": Rician,
+    "tweedie": Tweedie,
+    "empirical": Empirical.load,
 }
 
-_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*")
+_QUOTED = r"""\"[^"]*"|'[^']*'"""
+_CALL = re.compile(rf"\s*([A-Za-z_]\w*)\s*\(((?:{_QUOTED}|[^()\"'])*)\)\s*")
+_ARGUMENT = re.compile(rf"(?:{_QUOTED}|[^,])+")
+
+_KERNEL = re.compile(r"@\s*(A\b|kernel\s*\([^()]*\))")
 
 
 def parse_noise(text: str) -> NoiseModel:
@@ -28,8 +41,10 @@ def parse_noise(text: str) -> NoiseModel:
     Parameters
     ----------
     text : str
-        ``family(name=value, ...)``, optionally followed by ``+ gaussian(sigma=value)``.
-        Space is free, the order is fixed.
+        ``family(name=value, ...)``, optionally followed by ``@ A`` (or ``@ kernel([[...]])``)
+        and ``+ gaussian(sigma=value)``.
+        Space is free, the order is fixed. The name of a file may stand in quotes, and must where
+        there are brackets, commas or quotes in it.
 
     Returns
     -------
@@ -52,12 +67,18 @@ def parse_noise(text: str) -> NoiseModel:
     napari_noise2score.errors.UserError: noise 'poison(gain=5)': no noise model is called 'poison'; did you mean 'poisson'?
     """  # noqa: E501
     first, rest = _call(text, text)
+    if rest.startswith("@"):
+        kernel = _KERNEL.match(rest)
+        if kernel is None:
+            raise UserError(f"noise '{text}': after '@' write A or kernel([[0.1, 0.8, 0.1]])")
+        first = first @ parse_kernel(kernel[1])  # type: ignore[operator]
+        rest = rest[kernel.end() :].strip()
     if not rest:
         return first
     if not rest.startswith("+"):
         raise UserError(
-            f"noise '{text}': '{rest}' was not understood; "
-            "after the model only '+ gaussian(sigma=...)' may follow"
+            f"noise '{text}': '{rest}' was not understood; after the model only '@ A' "
+            "and then '+ gaussian(sigma=...)' may follow"
         )
     read, rest = _call(rest[1:], text)
     if rest or not isinstance(read, Gaussian) or read.growth:
@@ -75,22 +96,25 @@ def _call(part: str, text: str) -> tuple[NoiseModel, str]:
         )
     family = _nearest(match[1].lower(), list(FAMILIES), f"noise '{text}': no noise model is called")
     model = FAMILIES[family]
-    fields = {f.name: f for f in dataclasses.fields(model)}
-    values: dict[str, float] = {}
-    for argument in filter(None, (a.strip() for a in match[2].split(","))):
-        name, equals, number = (a.strip() for a in argument.partition("="))
+    known = inspect.signature(model).parameters
+    values: dict[str, float | str] = {}
+    for argument in filter(None, (a.strip() for a in _ARGUMENT.findall(match[2]))):
+        name, equals, value = (a.strip() for a in argument.partition("="))
         if not equals:
             raise UserError(
                 f"noise '{text}': write each parameter as name=value, as in {_like(family)}"
             )
-        name = _nearest(name, list(fields), f"noise '{text}': {family} has no parameter")
+        name = _nearest(name, list(known), f"noise '{text}': {family} has no parameter")
         if name in values:
             raise UserError(f"noise '{text}': {name} is given twice")
+        if known[name].annotation == "str":
+            values[name] = value[1:-1] if re.fullmatch(_QUOTED, value) else value
+            continue
         try:
-            values[name] = float(number)
+            values[name] = float(value)
         except ValueError:
-            raise UserError(f"noise '{text}': {name}='{number}' is not a number") from None
-    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+            raise UserError(f"noise '{text}': {name}='{value}' is not a number") from None
+    required = {n for n, p in known.items() if p.default is inspect.Parameter.empty}
     if missing := sorted(required - set(values)):
         raise UserError(f"noise '{text}': {family} needs {missing[0]}, as in {_like(family)}")
     return model(**values), part[match.end() :].strip()
@@ -110,4 +134,8 @@ def _like(family: str) -> str:
         "poisson": "poisson(gain=2.1, offset=100)",
         "gamma": "gamma(alpha=26)",
         "rayleigh": "rayleigh(sigma=0.3)",
+        "nakagami": "nakagami(m=1)",
+        "rician": "rician(sigma=10)",
+        "tweedie": "tweedie(power=1.5, dispersion=3)",
+        "empirical": "empirical(file=noise.npz)",
     }[family]

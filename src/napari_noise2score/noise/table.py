@@ -8,7 +8,6 @@ every pixel is read off as ``x = G(z, s)``. Nothing is expanded or assumed small
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,36 +16,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .base import NoiseModel
+from .recording import EXACT, Recording
 from .transform import Transform
-
-Solver = Callable[[Tensor, Tensor], Tensor]
-"""From y and the score of T(y), both of one shape, to x."""
 
 SCORES = 385
 REACH = 12.0
+# what reading x off may miss, in units of the noise
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Table:
-    """The solution x on a regular grid of z = T(y) and score.
+    """The solution x on a regular grid of z = T(y) and score, and f(x, z) itself.
+
+    Of the two, f is smooth in z at a given x; x at a given score need not be, where the noise hides
+    it or where it ends. There x is searched for in f, pixel by pixel; elsewhere it is read off.
 
     Attributes
     ----------
     values : Tensor
         Solution x in grey levels, float32, shape ``(z, score)``.
+    rough : Tensor
+        Whether x must be searched for, bool, for each cell of the grid.
+    scores : Tensor
+        f in float32, rising with x, shape ``(z, x)``.
+    levels : Tensor
+        The x of its columns in grey levels, float32, rising.
     transform : Transform
         Coordinates of z.
     low, high : float
         z of the first and the last row.
-    reach : float
-        Score of the last column; the first one has its negative.
     """
 
     values: Tensor
+    rough: Tensor
+    scores: Tensor
+    levels: Tensor
     transform: Transform
     low: float
     high: float
-    reach: float
 
     def __call__(self, y: Tensor, s: Tensor) -> Tensor:
         """Look the solution up.
@@ -61,20 +69,84 @@ class Table:
         Tensor
             Solution x, float32, of that shape.
         """
-        z = self.transform.forward(y.float())
-        row = (z - self.low) * (2 / (self.high - self.low)) - 1
-        at = torch.stack([s.float() / self.reach, row], dim=-1).reshape(1, 1, -1, 2)
-        x = F.grid_sample(
-            self.values.to(y.device)[None, None], at, padding_mode="border", align_corners=True
-        ).reshape(y.shape)
+        z, s = self.transform.forward(y.float()), s.float()
+        row, column = self._place(z, s)
+        x = self._read(row, column)
+        rough = self.rough.to(y.device)[
+            row.long().clamp(max=len(self.values) - 2), column.long().clamp(max=SCORES - 2)
+        ]
+        x[rough] = self._search(row[rough], s[rough])
         # brighter or darker than the table knows: move with y from the nearest row it has
         edge = self.transform.inverse(z.clamp(self.low, self.high))
         return x + torch.where((z < self.low) | (z > self.high), y - edge, 0)
 
+    def variance(self, y: Tensor, s: Tensor, own: Tensor) -> Tensor:
+        """Give the posterior variance of the solution.
+
+        ``Var[x | z] ≈ (∂G/∂s) (∂G/∂z + ∂G/∂s ∂s/∂z)``: second-order Tweedie, by the delta rule.
+
+        Parameters
+        ----------
+        y, s, own : Tensor
+            Noisy grey levels, the score of z = T(y), and how a pixel's score changes with its
+            own z, of one shape.
+
+        Returns
+        -------
+        Tensor
+            Variance of x in grey levels squared, float32, of that shape.
+        """
+        row, column = self._place(self.transform.forward(y.float()), s.float())
+        row, column = row.clamp(1, len(self.values) - 2), column.clamp(1, SCORES - 2)
+        dz, ds = (self.high - self.low) / (len(self.values) - 1), 2 * REACH / (SCORES - 1)
+        with_s = (self._read(row, column + 1) - self._read(row, column - 1)) / (2 * ds)
+        with_z = (self._read(row + 1, column) - self._read(row - 1, column)) / (2 * dz)
+        return (with_s * (with_z + with_s * own)).clamp(min=0)
+
+    def _place(self, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Give row and column, as fractions, of the nearest place within the grid."""
+        last = len(self.values) - 1
+        row = (z - self.low) * (last / (self.high - self.low))
+        column = (s + REACH) * ((SCORES - 1) / (2 * REACH))
+        return row.clamp(0, last), column.clamp(0, SCORES - 1)
+
+    def _read(self, row: Tensor, column: Tensor) -> Tensor:
+        scale = torch.tensor([SCORES - 1, len(self.values) - 1], device=row.device)
+        at = torch.stack([column, row], dim=-1) * (2 / scale) - 1
+        values = self.values.to(row.device)[None, None]
+        x = F.grid_sample(
+            values, at.reshape(1, 1, -1, 2), padding_mode="border", align_corners=True
+        )
+        return x.reshape(row.shape)
+
+    def _search(self, row: Tensor, s: Tensor) -> Tensor:
+        scores, levels = self.scores.to(s.device).flatten(), self.levels.to(s.device)
+        count = len(levels)
+        first = row.long().clamp(max=len(self.scores) - 2)
+        part, start = row - first, first * count
+
+        def f(column: Tensor) -> Tensor:
+            at = start + column
+            return torch.lerp(scores[at], scores[at + count], part)
+
+        # the last column whose score is below s, bit by bit
+        column = torch.zeros_like(start)
+        for bit in reversed(range((count - 2).bit_length())):
+            further = (column + (1 << bit)).clamp(max=count - 2)
+            column = torch.where(f(further) < s, further, column)
+        left, right = f(column), f(column + 1)
+        share = ((s - left) / (right - left)).clamp(0, 1)
+        return torch.lerp(levels[column], levels[column + 1], share)
+
 
 @lru_cache(maxsize=16)
-def make_solver(
-    noise: NoiseModel, transform: Transform, sigma_a: float, low: float, high: float
+def make_table(
+    noise: NoiseModel,
+    transform: Transform,
+    sigma_a: float,
+    low: float,
+    high: float,
+    recording: Recording = EXACT,
 ) -> Table:
     """Tabulate the solution of ``s = f(x, T(y))`` for a noise model.
 
@@ -88,6 +160,8 @@ def make_solver(
         Noise added in training, in units of z; it is known Gaussian noise and accounted for.
     low, high : float
         Range of the noisy grey levels y to be solved.
+    recording : Recording
+        What digitisation did to y.
 
     Returns
     -------
@@ -98,34 +172,42 @@ def make_solver(
     Notes
     -----
     The score is written ``f(x, z) = (E[T(y) | x, z] − z) / σ_a²`` (Tweedie), which is bounded,
-    and made to rise with x by a running maximum where rounding or bins disturb it.
+    and made to rise with x by a running maximum where rounding or bins disturb it. No x is given
+    whose noisy mean is beyond the last row: a score a little too high, of a dark pixel in heavy
+    speckle, would else stand for any x up to infinity.
 
     Examples
     --------
     >>> from napari_noise2score.noise import Gaussian
-    >>> solve = make_solver(Gaussian(10), Transform(c0=100), sigma_a=0.3, low=0, high=255)
+    >>> solve = make_table(Gaussian(10), Transform(c0=100), sigma_a=0.3, low=0, high=255)
     >>> y, s = torch.tensor([100.0]), torch.tensor([-1.0])
     >>> solve(y, s)  # y + (σ² + σ_a²) s, in grey levels: 100 - 10 × 1.09
-    tensor([89.0979])
+    tensor([89.0967])
     """
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # rows: somewhat beyond the data, which the shots to come may go beyond too
-    rows_low, rows_high = (ends + torch.tensor([-2.0, 2.0]) * (1 + sigma_a)).tolist()
+    first, last = (ends + torch.tensor([-2.0, 2.0]) * (1 + sigma_a)).tolist()
+    rows = torch.linspace(first, last, 2 + int((last - first) * 3 / sigma_a), dtype=torch.float64)
+    # y reaches further: a pixel at the end of the range may be an outlier of its x
+    margin = REACH * (1 + sigma_a)
     # a bin's mass is taken to lie at its middle: an atom of the density is off by half a bin
     step = max(sigma_a / 8, 0.05)
-    # x and y reach further: a pixel at the end of the range may be an outlier of its x
-    margin = REACH * (1 + sigma_a)
-    z_bins = torch.arange(rows_low - margin, rows_high + margin + step, step, dtype=torch.float64)
-    edges = transform.inverse(z_bins)
-    x = _candidates(noise, transform, rows_low - margin, rows_high + margin)
-    f, z = _tabulate(noise.masses(edges, x), noise, transform, x, z_bins, sigma_a)
-
-    inside = (z >= rows_low) & (z <= rows_high)
-    f, z = f[:, inside], z[inside]
-    f = torch.cummax(f, dim=0).values + 1e-9 * torch.arange(len(x))[:, None]
-    targets = torch.linspace(-REACH, REACH, SCORES, dtype=torch.float64)
-    values = _invert(f.T.contiguous(), targets, x)
-    return Table(values.float(), transform, float(z[0]), float(z[-1]), REACH)
+    bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
+    edges = transform.inverse(bins)
+    x = _candidates(noise, transform, first - margin, last)
+    y = recording.record((edges[1:] + edges[:-1]) / 2)
+    f = _scores(noise.masses(edges, x), transform.forward(y), rows, sigma_a)
+    f = torch.where(f.isnan(), _gaussian_scores(noise, transform, x, rows, sigma_a), f)
+    f = torch.cummax(f, dim=0).values + 1e-6 * torch.arange(len(x))[:, None]
+    f, levels = f.T.contiguous(), x.float()
+    targets = torch.linspace(-REACH, REACH, SCORES)
+    values = _invert(f, targets, levels)
+    # what reading off gives in the middle of each cell, and what searching would give
+    read = F.avg_pool2d(values[None], 2, stride=1)[0]
+    found = _invert((f[1:] + f[:-1]) / 2, (targets[1:] + targets[:-1]) / 2, levels)
+    width = 1 / transform.slope(noise.mean(read.double()))
+    rough = (read - found).abs() > TOLERANCE * width
+    return Table(values, rough, f, levels, transform, first, last)
 
 
 def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float) -> Tensor:
@@ -142,31 +224,27 @@ def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float
     return x
 
 
-def _tabulate(
-    masses: Tensor,
-    noise: NoiseModel,
-    transform: Transform,
-    x: Tensor,
-    z_bins: Tensor,
-    sigma_a: float,
-) -> tuple[Tensor, Tensor]:
-    """Give f(x, z) of shape ``(x, z)`` and z, from the masses of the bins of y."""
-    step = float(z_bins[1] - z_bins[0])
-    reach = int(8 * sigma_a / step) + 1
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64) * step
-    kernel = torch.exp(-((offsets / sigma_a) ** 2) / 2)
-    # a convolution kernel is applied unflipped: weight at +offset looks at a bin above z
-    kernels = torch.stack([kernel, kernel * offsets])[:, None]
-    every = max(1, int(sigma_a / 3 / step))
-    sums = F.conv1d(masses[:, None], kernels, padding=reach, stride=every)
-    density, moment = sums.unbind(1)
-    z = ((z_bins[1:] + z_bins[:-1]) / 2)[::every]
-    # where the model gives z no chance at all, the Gaussian of the same mean and variance does
+def _scores(masses: Tensor, z: Tensor, rows: Tensor, sigma_a: float) -> Tensor:
+    """Give f(x, row), of shape ``(x, row)``, for masses ``(x, y)`` that lie at z = T(y).
+
+    It is NaN where the masses give a row no chance at all.
+    """
+    away = ((z[:, None] - rows) / sigma_a).float()
+    kernel = torch.exp(-(away**2) / 2)
+    masses = masses.float()
+    density = masses @ kernel
+    moment = masses @ (kernel * away)
+    # less than this is but a double's rounding of differences of probabilities
+    return torch.where(density > 1e-13, moment / density / sigma_a, torch.nan)
+
+
+def _gaussian_scores(
+    noise: NoiseModel, transform: Transform, x: Tensor, rows: Tensor, sigma_a: float
+) -> Tensor:
+    """Give f(x, row) of Gaussian noise with the mean and variance of the model in z."""
     mean = noise.mean(x)
     variance = noise.variance(x) * transform.slope(mean) ** 2
-    far = (transform.forward(mean)[:, None] - z) / (variance + sigma_a**2)[:, None]
-    seen = density > 1e-13
-    return torch.where(seen, moment / density.clamp(min=1e-300) / sigma_a**2, far), z
+    return ((transform.forward(mean)[:, None] - rows) / (variance + sigma_a**2)[:, None]).float()
 
 
 def _invert(f: Tensor, targets: Tensor, x: Tensor) -> Tensor:

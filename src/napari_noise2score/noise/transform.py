@@ -93,7 +93,14 @@ class Transform:
 
         ``s_y = T'(y) s_z + T''(y) / T'(y)``, with ``T''/T' = −v'(y) / 2 v(y)``.
         """
+        return s * self.slope(y) + self._bend(y)
+
+    def own_score(self, y: Tensor, s: Tensor) -> Tensor:
+        """Give the score of z = T(y), from the score s of y."""
+        return (s - self._bend(y)) / self.slope(y)
+
+    def _bend(self, y: Tensor) -> Tensor:
+        """Give T''(y) / T'(y)."""
         t = (y - self.start).clamp(min=0)
         growth = torch.where(t > 0, self.c1 + 2 * self.c2 * t, torch.zeros_like(t))
-        v = self.variance(y)
-        return s / torch.sqrt(v) - growth / (2 * v)
+        return -growth / (2 * self.variance(y))

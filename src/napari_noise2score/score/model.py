@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import UserError
+from ..noise.kernel import Kernel
+from ..noise.recording import Recording
 from ..noise.transform import Transform
 from .network import UNet
 
@@ -40,8 +44,10 @@ class ScoreModel:
         Perturbations the network was trained for.
     low, high : float
         Range of grey levels seen in training.
-    step : float
-        Quantisation step of the training images in grey levels, 0 if none.
+    recording : Recording
+        How the training images were digitised.
+    kernel : Kernel or None
+        Correlation of the noise that is undone before T, None if there is none.
     axes : str
         Axes of the training images.
     joint : bool
@@ -60,7 +66,8 @@ class ScoreModel:
     sigma_a_range: tuple[float, float]
     low: float
     high: float
-    step: float
+    recording: Recording
+    kernel: Kernel | None
     axes: str
     joint: bool
     name: str = "score"
@@ -93,8 +100,9 @@ class ScoreModel:
         Parameters
         ----------
         y : Tensor
-            Noisy grey levels, float32, shape ``(n, channels, *space)`` on the model's device,
-            each size along Y and X a multiple of ``network.stride``.
+            Noisy grey levels (of A⁻¹ y, where there is a `kernel`), float32, shape
+            ``(n, channels, *space)`` on the model's device, each size along Y and X a multiple of
+            ``network.stride``.
         sigma_a : float, optional
             Perturbation the score is asked for, in units of z; by default `sigma_a`.
 
@@ -110,6 +118,48 @@ class ScoreModel:
             z = self.transform.forward(y)
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
 
+    def score_and_slope(
+        self, y: Tensor, sigma_a: float, apart: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Give the score of z = T(y), and how a pixel's score changes with its own z.
+
+        Parameters
+        ----------
+        y : Tensor
+            As for `score`, sizes multiples of apart.
+        sigma_a : float
+            Perturbation the score is asked for, in units of z.
+        apart : tuple of int
+            How far apart, along Z, Y and X, are pixels that are changed at once. The sign of the
+            change alternates, so that most of what one does to another cancels.
+
+        Returns
+        -------
+        score, slope : Tensor
+            Both float32, of the shape of y; the slope is the diagonal of the Jacobian.
+        """
+        levels = torch.full((len(y),), sigma_a, dtype=torch.float32, device=y.device)
+        z = self.transform.forward(y)
+
+        def score_of(z: Tensor) -> Tensor:
+            return perturbed_score(self.network, z, levels, self.mean, self.scale)
+
+        steps = apart[3 - self.ndim :]
+        sign = torch.ones(y.shape[2:], device=y.device)
+        for axis, step in enumerate(steps):
+            cell = torch.arange(sign.shape[axis], device=y.device) // step
+            sign *= (1.0 - 2.0 * (cell % 2)).reshape([-1] + [1] * (sign.ndim - 1 - axis))
+        score, slope = torch.zeros_like(z), torch.zeros_like(z)
+        for channel, *start in product(range(self.channels), *map(range, steps)):
+            apiece = tuple(slice(a, None, n) for a, n in zip(start, steps, strict=True))
+            at: Any = (slice(None), channel, *apiece)
+            probe = torch.zeros_like(z)
+            probe[at] = sign[apiece]
+            # torch's types do not follow a function through jvp
+            score, change = torch.func.jvp(score_of, (z,), (probe,))  # type: ignore[misc]
+            slope[at] = change[at] * sign[apiece]
+        return score, slope
+
     def describe(self) -> dict[str, Any]:
         """Say in plain words what the model is, for people; values are JSON."""
         t = self.transform
@@ -118,9 +168,10 @@ class ScoreModel:
             "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
             f"{sum(p.numel() for p in self.network.parameters()):,} weights",
             "trained on axes": self.axes,
-            "grey levels": f"{self.low:g} to {self.high:g}, step {self.step:g}",
+            "grey levels": f"{self.low:g} to {self.high:g}, step {self.recording.step:g}",
             "noise curve": f"variance {t.c0:.4g} + {t.c1:.4g} t + {t.c2:.4g} t², "
             f"t = grey level above {t.start:.4g}",
+            "correlation": str(self.kernel) if self.kernel else "none",
             "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
             f"{self.sigma_a_range[1]:.3g}), in units of the noise",
         } | dict(self.provenance)
@@ -143,6 +194,8 @@ class ScoreModel:
                 "depth": net.depth,
             },
             "transform": asdict(self.transform),
+            "kernel": self.kernel and self.kernel.taps,
+            "recording": {k: v for k, v in asdict(self.recording).items() if math.isfinite(v)},
         } | {key: getattr(self, key) for key in _PLAIN}
         write_tensors(path, dict(net.state_dict()), header)
 
@@ -172,14 +225,20 @@ class ScoreModel:
             network = filled(network, tensors, "cpu")
             plain = {key: header[key] for key in _PLAIN}
             plain["sigma_a_range"] = tuple(plain["sigma_a_range"])
-            model = ScoreModel(network=network, transform=Transform(**header["transform"]), **plain)
+            model = ScoreModel(
+                network=network,
+                transform=Transform(**header["transform"]),
+                recording=Recording(**header["recording"]),
+                kernel=header["kernel"] and Kernel(header["kernel"]),
+                **plain,
+            )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
         return model.to(device)
 
 
 _PLAIN = (
-    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "step", "axes", "joint", "name",
+    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "name",
     "provenance",
 )  # fmt: skip
 

@@ -56,7 +56,7 @@ class UNet(nn.Module):
     torch.Size([1, 1, 16, 16])
     """
 
-    def __init__(self, ndim: int = 2, channels: int = 1, width: int = 32, depth: int = 3):
+    def __init__(self, ndim: int = 2, channels: int = 1, width: int = 32, depth: int = 2):
         super().__init__()
         self.ndim, self.channels, self.width, self.depth = ndim, channels, width, depth
         conv: Any = nn.Conv3d if ndim == 3 else nn.Conv2d
@@ -93,6 +93,13 @@ class UNet(nn.Module):
         # channels last is up to twice as fast on a CPU, and no slower elsewhere
         last: Any = torch.channels_last if ndim == 2 else torch.channels_last_3d
         return network.to_empty(device="cpu").to(memory_format=last)
+
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Give the kernels that lie between features, and all other parameters."""
+        ends = {id(self.stem.weight), id(self.head.weight)}
+        inner = [p.ndim > 1 and id(p) not in ends for p in self.parameters()]
+        both = list(zip(self.parameters(), inner, strict=True))
+        return [p for p, is_inner in both if is_inner], [p for p, is_inner in both if not is_inner]
 
     @property
     def stride(self) -> tuple[int, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import UserError
+from ..noise.kernel import Kernel
 from .axes import Layout, read_block
 
 HELD_OUT_PIECES = 32
@@ -29,6 +31,8 @@ class Patches:
         Size of a patch in space. Where an image is smaller it is continued by reflection.
     rng : numpy.random.Generator
         Chooses which pieces are held out.
+    kernel : Kernel, optional
+        Correlation to undo.
 
     Notes
     -----
@@ -41,8 +45,12 @@ class Patches:
         layouts: Sequence[Layout],
         size: tuple[int, ...],
         rng: np.random.Generator,
+        kernel: Kernel | None = None,
     ):
-        self.images, self.layouts, self.size = list(images), list(layouts), size
+        self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
+        # what A⁻¹ takes from around a patch is read with it
+        around = 2 * kernel.reach if kernel else 0
+        self.size = (*size[:-2], size[-2] + around, size[-1] + around)
         counts = np.array([_pieces(where) for where in self.layouts])
         self._ends = np.cumsum(counts)
         pieces = int(self._ends[-1])
@@ -71,7 +79,7 @@ class Patches:
         Returns
         -------
         ndarray
-            float32, shape ``(count, channels, *size)``, grey levels.
+            float32, shape ``(count, channels, *size)``, grey levels, of A⁻¹ y if there is a kernel.
 
         Raises
         ------
@@ -89,7 +97,11 @@ class Patches:
         start = self._start(where.space_shape, rng, held_out)
         space = [slice(a, a + n) for a, n in zip(start, self.size, strict=True)]
         block = read_block(self.images[which], where, [int(p) for p in position], space)
-        return _turn(self._grow(checked(block)), rng)
+        block = self._grow(checked(block))
+        if self.kernel is not None:
+            # before it is turned: the kernel need not look the same from all sides
+            block = decorrelated(block, self.kernel)
+        return _turn(block, rng)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         if held_out:
@@ -135,6 +147,12 @@ def checked(block: np.ndarray) -> np.ndarray:
             "replace them, for example by a neighbour's value, and try again"
         )
     return block
+
+
+def decorrelated(block: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Give A⁻¹ of every plane of a block, less `Kernel.reach` on each side of Y and X."""
+    inner = slice(kernel.reach, -kernel.reach or None)
+    return kernel.undo(torch.from_numpy(block))[..., inner, inner].numpy()
 
 
 def _turn(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:

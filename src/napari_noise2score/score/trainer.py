@@ -16,20 +16,23 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import UserError
-from ..noise.curve import fit_transform, quantisation_step
+from ..noise.curve import fit_transform
+from ..noise.kernel import Kernel
+from ..noise.recording import recording_of
 from .axes import Layout, read_block
 from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
+from .muon import Muon
 from .network import UNet
 from .objective import antithetic_loss
-from .patches import Patches, checked, loop_shape
+from .patches import Patches, checked, decorrelated, loop_shape
 
 WIDTH = 32
-# a 3-D network sees enough through its neighbouring planes, and its halo costs more
-DEPTH = {2: 3, 3: 2}
+DEPTH = 2
 PATCH = {2: (64, 64), 3: (8, 48, 48)}
 BATCH = {2: 8, 3: 4}
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 4e-3
+KERNEL_RATE = 0.02
 WARM_UP = 100
 EMA = 0.995
 VALIDATION_PATCHES = 16
@@ -50,6 +53,8 @@ class Trainer:
         Fixes initial weights, patches and perturbations.
     name : str
         Name of the model.
+    kernel : Kernel, optional
+        Correlation of the noise, undone before anything else.
     """
 
     def __init__(
@@ -59,20 +64,21 @@ class Trainer:
         device: str,
         seed: int,
         name: str,
+        kernel: Kernel | None = None,
     ):
         self.device = choose_device(device)
         self.name = name
         self.layout = layouts[0]
-        self.facts = _survey(arrays, layouts, np.random.default_rng(seed))
+        self.facts = _survey(arrays, layouts, np.random.default_rng(seed), kernel)
         self.chance = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         ndim = len(self.layout.space)
-        self.network = UNet.empty(ndim, self.layout.channels, WIDTH, DEPTH[ndim])
+        self.network = UNet.empty(ndim, self.layout.channels, WIDTH, DEPTH)
         self.network.initialise(self.noise)
         self.network.to(self.device)
         self.batch = BATCH[ndim]
         size = _patch_size(layouts, self.network.stride)
-        self.patches = Patches(arrays, layouts, size, self.chance)
+        self.patches = Patches(arrays, layouts, size, self.chance, kernel)
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
         self.held_out = torch.from_numpy(held_out)
         self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
@@ -81,11 +87,14 @@ class Trainer:
             "axes": sorted({where.axes for where in layouts}),
             "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
             "patch": list(size),
+            "kernel": str(kernel),
         }
         self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        kernels, rest = self.network.parameter_groups()
+        self.optimisers: list[torch.optim.Optimizer] = [
+            Muon(kernels, KERNEL_RATE),
+            torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
+        ]
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
         # a window asks for the model while the next step is on its way
@@ -94,18 +103,19 @@ class Trainer:
     def step(self, fraction: float) -> float:
         """Take one step at this share of the budget and give its learning rate."""
         cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2
-        rate = LEARNING_RATE * cosine * min(1.0, (self.steps + 1) / WARM_UP)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        share = cosine * min(1.0, (self.steps + 1) / WARM_UP)
+        for optimiser, most in zip(self.optimisers, (KERNEL_RATE, LEARNING_RATE), strict=True):
+            optimiser.param_groups[0]["lr"] = share * most
         y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
         u = torch.randn(y.shape, generator=self.noise)
         low, high = map(math.log, self.facts["sigma_a_range"])
         sigma_a = torch.exp(low + (high - low) * torch.rand(len(y), generator=self.noise))
         loss = self._loss(self.network, y, u, sigma_a)
-        self.optimiser.zero_grad()
+        self.network.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         value = loss.item()
         if not math.isfinite(value):
             raise UserError(
@@ -119,7 +129,7 @@ class Trainer:
         with self._lock, torch.no_grad():
             for key, new in self.network.state_dict().items():
                 self.averaged[key].lerp_(new, 1 - keep)
-        return rate
+        return share * LEARNING_RATE
 
     def validate(self) -> None:
         """Measure the loss of the averaged weights on held-out noisy patches."""
@@ -156,8 +166,10 @@ class Trainer:
         """Write all that is needed to go on later, weights and chance included."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        for which, optimiser in enumerate(self.optimisers):
+            for i, state in optimiser.state_dict()["state"].items():
+                at = f"optimiser.{which}.{i}"
+                tensors |= {f"{at}.{k}": torch.as_tensor(v) for k, v in state.items()}
         tensors["noise"] = self.noise.get_state()
         header = {
             "format": 1,
@@ -185,12 +197,12 @@ class Trainer:
         self.network.load_state_dict(part("network."))
         for key, value in part("averaged.").items():
             self.averaged[key].copy_(value)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimiser.").items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-        whole = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**whole, "state": state})
+        for which, optimiser in enumerate(self.optimisers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in part(f"optimiser.{which}.").items():
+                index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         self.noise.set_state(tensors["noise"])
         self.chance.bit_generator.state = header["chance"]
         self.steps, self.seconds = header["steps"], header["seconds"]
@@ -215,10 +227,17 @@ def _patch_size(layouts: Sequence[Layout], stride: tuple[int, ...]) -> tuple[int
 
 
 def _survey(
-    arrays: Sequence[Any], layouts: Sequence[Layout], chance: np.random.Generator
+    arrays: Sequence[Any],
+    layouts: Sequence[Layout],
+    chance: np.random.Generator,
+    kernel: Kernel | None,
 ) -> dict[str, Any]:
     """Look at a few pieces of the images and choose coordinates, σ_a and normalisation."""
     crops = [_crop(arrays, layouts, chance) for _ in range(min(64, 8 * _count(layouts)))]
+    if kernel is not None:
+        around = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
+        crops = [np.pad(checked(c), around, mode="reflect") for c in crops]
+        crops = [decorrelated(c, kernel) for c in crops]
     values = np.concatenate([c.ravel() for c in crops])
     low, high = float(values.min()), float(values.max())
     if low == high:
@@ -226,17 +245,17 @@ def _survey(
             f"the images are constant (every pixel looked at is {low:g}): "
             "there is nothing to learn from them"
         )
-    step = quantisation_step(values)
+    recording = recording_of(values)
     planes = [plane for crop in crops for plane in crop.reshape(-1, *crop.shape[-2:])]
     try:
-        transform = fit_transform(planes, step)
+        transform = fit_transform(planes, recording.step)
     except ValueError:
         raise UserError("the images show no noise: there is nothing to denoise") from None
     levels = torch.from_numpy(values.astype(np.float64))
     z = transform.forward(levels)
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
     # light comes in steps too: of one photon, which is what the variance grows by
-    sigma_a = _choose_sigma_a(max(step, transform.c1) * float(transform.slope(dark)))
+    sigma_a = _choose_sigma_a(max(recording.step, transform.c1) * float(transform.slope(dark)))
     return {
         "transform": transform,
         "mean": float(z.mean()),
@@ -245,7 +264,8 @@ def _survey(
         "sigma_a_range": (sigma_a / 2, max(0.7, 1.5 * sigma_a)),
         "low": low,
         "high": high,
-        "step": step,
+        "recording": recording,
+        "kernel": kernel,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..noise.kernel import Kernel, parse_kernel
 from .axes import Layout, layout
 from .model import ScoreModel
 from .trainer import Trainer
@@ -105,6 +106,7 @@ def train_steps(
     device: str = "auto",
     seed: int = 0,
     name: str = "score",
+    correlation: Kernel | str | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[TrainProgress]:
     """Train step by step; closing the generator stops, and what was learned can be kept.
@@ -127,6 +129,10 @@ def train_steps(
         The same seed and steps give the same weights on one kind of CPU.
     name : str
         Name of the model.
+    correlation : Kernel or str, optional
+        Correlation of the noise between neighbouring pixels, as ``"A"`` or
+        ``"kernel([[0.1, 0.8, 0.1]])"``: it is undone before the score is learned, and the model
+        then serves the noise models ``... @ A``.
     resume : path-like, optional
         A checkpoint to go on from; it was written for the same images and seed.
 
@@ -146,7 +152,8 @@ def train_steps(
     if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
         raise UserError("train for at least 1 step, or for more than 0 minutes")
     arrays, layouts = _arrange(images, axes, ndim)
-    trainer = Trainer(arrays, layouts, device, seed, name)
+    kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
+    trainer = Trainer(arrays, layouts, device, seed, name, kernel)
     if resume is not None:
         trainer.restore(resume)
     before, began = trainer.seconds, time.monotonic()

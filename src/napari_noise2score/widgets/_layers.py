@@ -117,6 +117,19 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
     return settings
 
 
+def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
+    """Give what the layer of a result's uncertainty takes from that of the result itself.
+
+    It lies where the result lies, but its grey levels are others.
+    """
+    looks = {"colormap", "gamma", "contrast_limits"}
+    settings = {key: value for key, value in result.items() if key not in looks}
+    settings["name"] = result["name"].replace("denoised", "uncertainty")
+    if not result["rgb"]:
+        settings["colormap"] = "magma"
+    return settings
+
+
 def display_type(layer: Image) -> np.dtype:
     """Tell the type that a denoised layer needs, for napari to show it as its source.
 

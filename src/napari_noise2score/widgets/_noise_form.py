@@ -20,6 +20,7 @@ from ..errors import UserError
 from ._session import when_ready
 
 GREY = "grey levels"
+NONE = "none"
 
 
 class Parameter(NamedTuple):
@@ -31,6 +32,7 @@ class Parameter(NamedTuple):
     unit: str
     tip: str
     lowest: float = 0.00001
+    highest: float = 1e9
 
 
 class Family(NamedTuple):
@@ -43,6 +45,11 @@ class Family(NamedTuple):
 
 
 SPREAD = "Standard deviation of the noise, in grey levels."
+OFFSET = Parameter(
+    "offset", "Offset", 0, GREY,
+    "Grey level without any light, often 100. The denoised image keeps it.",
+    -1e9,
+)  # fmt: skip
 FAMILIES = (
     Family(
         "Poisson: photon counting",
@@ -53,11 +60,7 @@ FAMILIES = (
                 "Grey levels that one counted photon or electron adds, as the camera's data "
                 "sheet says.",
             ),
-            Parameter(
-                "offset", "Offset", 0, GREY,
-                "Grey level without any light, often 100. The denoised image keeps it.",
-                -1e9,
-            ),
+            OFFSET,
         ),
     ),
     Family(
@@ -81,15 +84,57 @@ FAMILIES = (
         reads=False,
     ),
     Family(
-        "Gamma: speckle",
+        "Gamma: speckle, intensity",
         "gamma",
         (
             Parameter(
                 "alpha", "Alpha", 26, "looks",
-                "Number of looks: the noise is the signal divided by the root of alpha. "
-                "Without unit, above 1.",
-                1.00001,
+                "Number of looks: the noise is the signal divided by the root of alpha. 1 is a "
+                "single look at fully developed speckle. Without unit, at least 1.",
+                1,
             ),
+        ),
+    ),
+    Family(
+        "Nakagami: speckle, amplitude",
+        "nakagami",
+        (
+            Parameter(
+                "m", "m", 1, "looks",
+                "Number of looks, for images of amplitude: OCT, ultrasound, SAR. 1 is fully "
+                "developed speckle. Without unit, at least 0.5.",
+                0.5,
+            ),
+        ),
+    ),
+    Family(
+        "Rician: magnitude (MRI)",
+        "rician",
+        (
+            Parameter(
+                "sigma", "Sigma", 10, GREY,
+                "Standard deviation of the noise in each of the two channels, in grey levels: "
+                "where there is no signal, the mean divided by 1.25.",
+            ),
+        ),
+    ),
+    Family(
+        "Tweedie: pulses of random height",
+        "tweedie",
+        (
+            Parameter(
+                "power", "Power", 1.5, "",
+                "How the noise grows: its variance is the dispersion times the signal to this "
+                "power. Near 1 as photon counts, near 2 as speckle; a photomultiplier or EMCCD "
+                "lies between. Without unit.",
+                1.001, 1.999,
+            ),
+            Parameter(
+                "dispersion", "Dispersion", 3, "",
+                "Size of the noise: its variance where the signal is 1 grey level. In grey levels "
+                "to the power of 2 − power.",
+            ),
+            OFFSET,
         ),
     ),
     Family(
@@ -127,6 +172,7 @@ class NoiseForm(QObject):
         self._boxes = {
             (i, p.name): _spin_box(p) for i, f in enumerate(FAMILIES) for p in f.parameters
         }
+        self._correlation = correlation_box()
         self._reads = QCheckBox()
         self._reads.setToolTip("Whether the electronics add Gaussian noise to every pixel.")
         self._read = _spin_box(Parameter("sigma", "", 3, GREY, SPREAD))
@@ -142,6 +188,7 @@ class NoiseForm(QObject):
             label = next(p.label for p in FAMILIES[i].parameters if p.name == name)
             self._rows.addRow(label, box)
             box.valueChanged.connect(self._compose)
+        self._rows.addRow("Correlation", self._correlation)
         self._read_row = QHBoxLayout()
         self._read_row.addWidget(self._reads)
         self._read_row.addWidget(self._read, stretch=1)
@@ -150,6 +197,7 @@ class NoiseForm(QObject):
         self._rows.addRow(self._complaint)
         self._family.currentIndexChanged.connect(self._show_rows)
         self._family.currentIndexChanged.connect(self._compose)
+        self._correlation.currentTextChanged.connect(self._compose)
         self._reads.toggled.connect(self._show_rows)
         self._reads.toggled.connect(self._compose)
         self._read.valueChanged.connect(self._compose)
@@ -189,6 +237,8 @@ class NoiseForm(QObject):
         if not values.get("offset", 1):
             del values["offset"]
         text = _spell(family.name, values)
+        if kernel := correlation(self._correlation):
+            text += f" @ {kernel}"
         if family.reads and self._reads.isChecked():
             text += " + " + _spell("gaussian", {"sigma": self._read.value()})
         if text != self.text:
@@ -196,6 +246,11 @@ class NoiseForm(QObject):
                 self._text.setText(text)
             self._text.setCursorPosition(0)  # show the family rather than the end
             self._complain("")
+            if self._ready:
+                try:
+                    parse(text)  # a kernel is typed letter by letter
+                except UserError as error:
+                    self._complain(str(error))
             self.changed.emit(text)
 
     def _follow_text(self, text: str) -> None:
@@ -209,16 +264,24 @@ class NoiseForm(QObject):
         self.changed.emit(text)
 
     def _show(self, model: Any) -> None:
-        base, read = getattr(model, "base", model), getattr(model, "read", None)
+        read, base = getattr(model, "read", None), model
+        if read is not None:
+            base = base.base
+        kernel = getattr(base, "kernel", None)
+        if kernel is not None:
+            base = base.base
         values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
         values = {name: value for name, value in values.items() if value is not None}
         chosen = _find(type(base).__name__.lower(), set(values), read is not None)
-        controls = [self._family, self._reads, self._read, *self._boxes.values()]
+        controls = [self._family, self._correlation, self._reads, self._read]
+        controls += self._boxes.values()
         blockers = [QSignalBlocker(control) for control in controls]
         self._family.setCurrentIndex(chosen)  # none, if only the text can say it
         if chosen >= 0:
             for name, value in values.items():
                 self._boxes[chosen, name].setValue(value)
+        if kernel != parse_kernel(correlation(self._correlation)):
+            self._correlation.setCurrentText(str(kernel or NONE))
         self._reads.setChecked(read is not None)
         if read is not None:
             self._read.setValue(read.sigma)
@@ -231,6 +294,27 @@ class NoiseForm(QObject):
         self._rows.setRowVisible(self._complaint, bool(complaint))
 
 
+def correlation_box() -> QComboBox:
+    """Make the control for the correlation of the noise, of which `correlation` gives the text."""
+    box = QComboBox()
+    box.setEditable(True)
+    box.addItems([NONE, "A", "kernel([[0.1, 0.8, 0.1]])"])
+    box.setToolTip(
+        "How neighbouring pixels share their noise: none, A for the 3×3 kernel of Xie et al., or "
+        "rows of weights around the pixel itself, in brackets. Without unit."
+    )
+    box.setMinimumContentsLength(8)
+    if (line := box.lineEdit()) is not None:
+        line.setToolTip(box.toolTip())
+    return box
+
+
+def correlation(box: QComboBox) -> str:
+    """Give the text of a kernel, empty if there is none."""
+    text = box.currentText().strip()
+    return "" if text == NONE else text
+
+
 class _SpinBox(QDoubleSpinBox):
     def textFromValue(self, value: float) -> str:
         """Spell a number without the zeros that say nothing."""
@@ -240,7 +324,7 @@ class _SpinBox(QDoubleSpinBox):
 def _spin_box(parameter: Parameter) -> QDoubleSpinBox:
     box = _SpinBox()
     box.setDecimals(5)
-    box.setRange(parameter.lowest, 1e9)
+    box.setRange(parameter.lowest, parameter.highest)
     box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
     box.setValue(parameter.start)
     box.setSuffix(f" {parameter.unit}" if parameter.unit else "")
@@ -260,6 +344,16 @@ def _find(name: str, parameters: set[str], read: bool) -> int:
         if same and (family.reads or not read):
             return i
     return -1
+
+
+def parse_kernel(text: str) -> Any:
+    """Read a kernel, None from an empty text or one that is not complete yet."""
+    from ..noise.kernel import parse_kernel
+
+    try:
+        return parse_kernel(text) if text else None
+    except UserError:
+        return None
 
 
 def parse(text: str) -> Any:

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._loss_plot import LossPlot
+from ._noise_form import correlation, correlation_box
 from ._session import session
 from ._work import report
 
@@ -50,6 +51,7 @@ class TrainWidget(Dock):
         self._seed = QSpinBox()
         self._seed.setRange(0, 2**31 - 1)
         self._seed.setToolTip("The same seed, image and steps train the same model again.")
+        self._correlation = correlation_box()
         self._train = QPushButton("Train")
         self._train.setToolTip("Learn from the chosen layer. The layer is not changed.")
         self._job.set_stop_tip("Stop training and keep the model as it is by then.")
@@ -67,7 +69,9 @@ class TrainWidget(Dock):
         self._settings.addRow("Time", self._minutes)
         self._settings.addRow("Device", self._device)
         inner = QWidget()
-        QFormLayout(inner).addRow("Seed", self._seed)
+        seldom = QFormLayout(inner)
+        seldom.addRow("Seed", self._seed)
+        seldom.addRow("Correlation", self._correlation)
         advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
         advanced.toggleButton().setToolTip("Settings that are seldom needed.")
         if (frame := advanced.layout()) is not None:
@@ -98,6 +102,7 @@ class TrainWidget(Dock):
                 [data],
                 axes,
                 ndim=self._ndim.currentData(),
+                correlation=correlation(self._correlation) or None,
                 minutes=self._minutes.value(),
                 device=self._device.currentText(),
                 seed=self._seed.value(),

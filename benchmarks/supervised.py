@@ -1,0 +1,74 @@
+"""The ceiling of the tables: the same network, trained on clean targets with the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from napari_noise2score.noise import NoiseModel
+from napari_noise2score.score.axes import layout
+from napari_noise2score.score.device import inner_precision
+from napari_noise2score.score.model import ScoreModel, perturbed_score
+from napari_noise2score.score.patches import Patches
+from napari_noise2score.score.trainer import Trainer
+
+
+class Supervised(Trainer):
+    """Same patches, batch, schedule, seed and average; the target is the clean image.
+
+    From z = T(y) the network gives what is missing from y to x, in units of the noise.
+    """
+
+    def __init__(self, noisy, clean, axes: str, noise: NoiseModel, seed: int = 0):
+        super().__init__(noisy, [layout(axes, a.shape) for a in noisy], "auto", seed, "supervised")
+        self.clean_mean: Callable = noise.clean
+        move = [axes.index(a) for a in axes if a == "C"]
+        pairs = [
+            np.concatenate([np.moveaxis(np.atleast_3d(a) if move else a[..., None], -1, 0)
+                            for a in pair]).astype(np.float32)
+            for pair in zip(noisy, clean, strict=True)
+        ]  # fmt: skip
+        both = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
+        self.patches = Patches(pairs, both, self.patches.size, np.random.default_rng(seed))
+
+    def estimate(self, network, y: torch.Tensor) -> torch.Tensor:
+        """Give x̂ for a batch of y, float32."""
+        transform = self.facts["transform"]
+        told = torch.full((len(y),), self.facts["sigma_a"], device=self.device)
+        z = transform.forward(y)
+        # as in the score's training: bfloat16 inside, but not when it is used
+        with inner_precision(self.device) if torch.is_grad_enabled() else nullcontext():
+            out = perturbed_score(network, z, told, self.facts["mean"], self.facts["scale"])
+        return self.clean_mean(y) + out / transform.slope(y)
+
+    def _loss(self, network, y, u, sigma_a):
+        noisy, clean = y.to(self.device).chunk(2, dim=1)
+        error = self.estimate(network, noisy) - clean
+        return (error**2).mean() / float(self.facts["transform"].variance(noisy).mean())
+
+
+def train_supervised(
+    noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], axes: str, noise: NoiseModel,
+    steps: int,
+) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
+    """Give a function from a noisy image ``(Y, X)`` or ``(Y, X, C)`` to its estimate."""
+    trainer = Supervised(noisy, clean, axes, noise)
+    for step in range(steps):
+        trainer.step(step / steps)
+    model: ScoreModel = trainer.model()
+
+    def denoise(image: np.ndarray) -> np.ndarray:
+        planes = np.moveaxis(np.atleast_3d(image), -1, 0).astype(np.float32)
+        height, width = planes.shape[1:]
+        halo = [(40, -n % 8 + 40) for n in (height, width)]
+        y = torch.from_numpy(np.pad(planes, [(0, 0), *halo], mode="reflect"))[None]
+        with torch.inference_mode():
+            x = trainer.estimate(model.network, y.to(trainer.device))[0].cpu().numpy()
+        x = np.moveaxis(x[:, 40 : 40 + height, 40 : 40 + width], 0, -1)
+        return x.reshape(image.shape)
+
+    return denoise
