@@ -19,6 +19,7 @@ from napari_noise2score.noise import (
     Transform,
     make_closed_form,
     make_solver,
+    measure_kernel,
 )
 from napari_noise2score.score.patches import decorrelated
 
@@ -67,6 +68,20 @@ def test_nonsense_is_told_in_one_line(text, says):
     with pytest.raises(UserError, match=says) as caught:
         parse_noise(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_kernel_is_measured_from_the_differences_of_shots():
+    noise = Poisson(4, 10) @ A
+    scene = 60 + 40 * np.random.default_rng(0).random((8, 8))
+    scene = np.kron(scene, np.ones((64, 64)))  # flat pieces, brighter and darker
+    rng = np.random.default_rng(1)
+    first, second = noise.sample(scene, rng), noise.sample(scene, rng)
+    difference = (first - second) / np.sqrt(2 * 4 * scene)
+    found = measure_kernel(difference)
+    assert np.abs(np.array(found.taps) - A.taps).max() < 0.02
+    assert parse_noise(str(Poisson(4) @ found)).kernel == found
+    white = measure_kernel(rng.standard_normal((400, 400)))
+    assert np.abs(np.array(white.taps) - np.pad([[1.0]], 1)).max() < 0.02
 
 
 @pytest.mark.parametrize("kernel", [A, ROW])

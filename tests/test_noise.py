@@ -25,6 +25,7 @@ from napari_noise2score.noise import (
     make_solver,
     parse_noise,
 )
+from napari_noise2score.noise.recording import Recording
 
 SPELLINGS = [
     "gaussian(sigma=25)",
@@ -346,6 +347,46 @@ def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
     found = make_solver(model, transform, sigma_a, -100, 700)(y, score)
     assert decibels(found, true, exact) < 0.5
     assert (found >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "transform", "sigma_a", "recording"),
+    [
+        (Gaussian(20), Transform(c0=400), 1.0, Recording(1, 0, 0, 255)),
+        (Gaussian(3), Transform(c0=9), 1.2, Recording(5, 0, 0, 255)),
+        (Poisson(2, 20) + Gaussian(3), Transform(20, 9, 2), 1.0, Recording(1, 0, 0, 255)),
+        (Poisson(5), Transform(0, 25, 5), 0.7, Recording(5, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("prior", ["dark", "bright", "saturated"])
+def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recording, prior):
+    """Against the posterior mean of what was recorded: on a grid, cut off at both ends."""
+    x = np.linspace(1, 300, 600)
+    weight = np.exp(-0.5 * ((x - 230) / 20) ** 2) if prior == "saturated" else PRIORS[prior](x)
+    weight = torch.tensor(weight / weight.sum())
+    top = min(recording.ceiling, 600)
+    levels = torch.arange(0, top + 1, recording.step, dtype=torch.float64)
+    edges = torch.cat([levels - recording.step / 2, levels[-1:] + recording.step / 2])
+    edges[0], edges[-1] = -1e4, 1e4
+    masses = model.masses(edges, torch.tensor(x))
+    chance = np.random.default_rng(0)
+    true = chance.choice(x, 4000, p=weight.numpy())
+    y = recording.rounded(torch.tensor(model.sample(true, chance))).clamp(0, top)
+    z = transform.forward(y) + sigma_a * torch.tensor(chance.standard_normal(len(y)))
+    away = transform.forward(levels) - z[:, None]
+    kernel = torch.exp(-((away / sigma_a) ** 2) / 2)
+    marginal = kernel * (weight @ masses)
+    score = (marginal * away).sum(1) / marginal.sum(1) / sigma_a**2
+    posterior = (kernel @ masses.T) * weight
+    best = ((posterior @ torch.tensor(x)) / posterior.sum(1)).numpy()
+    solve = make_solver(model, transform, sigma_a, 0, float(top), recording)
+    found = solve(transform.inverse(z), score)
+    # of what saturates, only the share of it that does not is seen: s = f then gives a lower mean
+    assert decibels(found, true, best) < (0.6 if prior == "saturated" else 0.1)
+    # without knowing of it, x would be far off
+    if prior == "saturated" and recording.ceiling < 600:
+        blind = make_solver(model, transform, sigma_a, 0, float(top))
+        assert decibels(blind(transform.inverse(z), score), true, best) > 0.6
 
 
 LEVELS = np.linspace(0.5, 260, 64)

@@ -25,8 +25,8 @@ class Recording:
     Examples
     --------
     >>> import torch
-    >>> Recording(step=2, floor=0).record(torch.tensor([-7.0, 2.9, 300.4]))
-    tensor([  0.,   2., 300.])
+    >>> Recording(step=2, floor=0).rounded(torch.tensor([-7.0, 2.9, 300.4]))
+    tensor([ -8.,   2., 300.])
     """
 
     step: float = 0.0
@@ -34,11 +34,11 @@ class Recording:
     floor: float = -math.inf
     ceiling: float = math.inf
 
-    def record(self, y: Tensor) -> Tensor:
-        """Give the grey levels that are recorded for y."""
-        if self.step:
-            y = self.zero + self.step * ((y - self.zero) / self.step).round()
-        return y.clamp(self.floor, self.ceiling)
+    def rounded(self, y: Tensor) -> Tensor:
+        """Give y on the grid, not cut off."""
+        if not self.step:
+            return y
+        return self.zero + self.step * ((y - self.zero) / self.step).round()
 
 
 EXACT = Recording()

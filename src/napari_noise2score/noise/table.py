@@ -195,8 +195,15 @@ def make_table(
     bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
     edges = transform.inverse(bins)
     x = _candidates(noise, transform, first - margin, last)
-    y = recording.record((edges[1:] + edges[:-1]) / 2)
-    f = _scores(noise.masses(edges, x), transform.forward(y), rows, sigma_a)
+    y = (edges[1:] + edges[:-1]) / 2
+    masses = noise.masses(edges, x)
+    # σ_a hides the grid itself; what is left of rounding is the variance it adds. Counts that lie
+    # on the grid anyhow get none, and counts that lie beside it are not all moved one way, for
+    # which no detector is exact enough.
+    rounding = (masses.sum(0) * (recording.rounded(y) - y) ** 2).sum() / masses.sum()
+    sigma = torch.sqrt(sigma_a**2 + rounding * transform.slope(y) ** 2)
+    z = transform.forward(y.clamp(recording.floor, recording.ceiling))
+    f = _scores(masses, z, sigma, rows)
     f = torch.where(f.isnan(), _gaussian_scores(noise, transform, x, rows, sigma_a), f)
     f = torch.cummax(f, dim=0).values + 1e-6 * torch.arange(len(x))[:, None]
     f, levels = f.T.contiguous(), x.float()
@@ -224,18 +231,18 @@ def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float
     return x
 
 
-def _scores(masses: Tensor, z: Tensor, rows: Tensor, sigma_a: float) -> Tensor:
-    """Give f(x, row), of shape ``(x, row)``, for masses ``(x, y)`` that lie at z = T(y).
+def _scores(masses: Tensor, z: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
+    """Give f(x, row), of shape ``(x, row)``, for masses ``(x, y)`` spread by σ about z = T(y).
 
     It is NaN where the masses give a row no chance at all.
     """
-    away = ((z[:, None] - rows) / sigma_a).float()
-    kernel = torch.exp(-(away**2) / 2)
+    away = (z[:, None] - rows) / sigma[:, None]
+    kernel = torch.exp(-(away**2) / 2) * (sigma.min() / sigma[:, None])
     masses = masses.float()
-    density = masses @ kernel
-    moment = masses @ (kernel * away)
+    density = masses @ kernel.float()
+    moment = masses @ (kernel * away / sigma[:, None]).float()
     # less than this is but a double's rounding of differences of probabilities
-    return torch.where(density > 1e-13, moment / density / sigma_a, torch.nan)
+    return torch.where(density > 1e-13, moment / density, torch.nan)
 
 
 def _gaussian_scores(
