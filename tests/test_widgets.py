@@ -238,7 +238,9 @@ def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model,
         wait_until_idle(qtbot, denoise)
     assert told() == []
     whole, lazy = (viewer.layers[name] for name in ("cells uncertainty", "cells uncertainty [1]"))
-    assert (np.asarray(whole.data) > 0).all()
+    # a pixel that is as dark as can be has none
+    assert np.min(whole.data) >= 0
+    assert np.median(whole.data) > 1
     np.testing.assert_allclose(np.asarray(lazy.data), whole.data, rtol=0.01)
     for kept in ("scale", "translate", "units", "axis_labels"):
         np.testing.assert_array_equal(getattr(whole, kept), getattr(source, kept))
@@ -393,7 +395,7 @@ def test_noise_text_follows_controls(viewer, qtbot):
     form._correlation.setCurrentText("A")
     assert form.text == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
     form._correlation.setCurrentText("kernel([[1, 1")
-    assert "not understood" in form._complaint.text()
+    assert "write A or kernel" in form._complaint.text()
     form._correlation.setCurrentText("none")
     form.set_text("poisson(gain=")
     assert "not understood" in form._complaint.text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from .base import NoiseModel, Summable
 from .gaussian import Gaussian
@@ -98,10 +101,22 @@ class Correlated(Summable):
         """Give the x for which f(x, y) = s; planes wrap around."""
         if not self.additive:
             return self.base.solve(self.kernel.undo(y), self.kernel.transposed(s))
-        drift, x = self.kernel.apply(s), y
-        for _ in range(10 if getattr(self.base, "growth", 0) else 1):
-            x = y + self.kernel.transposed(self.base.variance(x) * drift)
-        return x
+        drift = self.kernel.apply(s)
+        return settle(self.base, y, lambda variance: y + self.kernel.transposed(variance * drift))
+
+
+def settle(base: NoiseModel, start: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give the fixed point of x = step(Var[y | x]), ten steps from the start.
+
+    Where noise grows too fast with x for a score, it would run away: it is kept within the range
+    of the start, and as much again to both sides.
+    """
+    low, high = float(start.min()), float(start.max())
+    room = high - low
+    x = start
+    for _ in range(10 if getattr(base, "growth", 0) else 1):
+        x = step(base.variance(x.clamp(max(low - room, base.lowest), high + room)))
+    return x
 
 
 def parts(noise: NoiseModel) -> tuple[NoiseModel, Kernel | None, float]:

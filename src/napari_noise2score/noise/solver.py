@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .base import NoiseModel
-from .correlated import Correlated, parts
+from .correlated import Correlated, parts, settle
 from .gaussian import Gaussian
 from .kernel import Kernel
 from .recording import EXACT, Recording
@@ -136,10 +136,9 @@ def _additive(
         known = w + sigma_a**2 * transform.variance(w) * score
         if read:
             known = known + read**2 * kernel.whiten(score, 0.0)
-        x = kernel.apply(w)
-        for _ in range(10 if base.growth else 1):
-            x = kernel.apply(known + base.variance(x) * score)
-        return x
+        return settle(
+            base, kernel.apply(w), lambda variance: kernel.apply(known + variance * score)
+        )
 
     return solve
 
