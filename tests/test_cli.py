@@ -168,23 +168,26 @@ def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, worl
         assert says in err
 
 
-def test_a_training_that_was_stopped_is_kept_and_resumed(world, tmp_path):
-    import signal
-    import time
+def test_a_training_that_was_stopped_is_kept_and_resumed(run, world, tmp_path, monkeypatch):
+    from napari_noise2score import cli
 
-    line = [sys.executable, "-c", "from napari_noise2score.cli import main; main()"]
+    track = cli._track
+
+    def until_stopped(steps, *about):
+        for progress in track(steps, *about):
+            yield progress
+            if progress.step == 5:
+                raise KeyboardInterrupt  # where Ctrl-C raises it, between two steps
+
+    monkeypatch.setattr(cli, "_track", until_stopped)
     model = tmp_path / "m.n2s"
-    words = ["train", str(world / "stack.tif"), "--model", str(model), "--steps", "100000"]
-    process = subprocess.Popen([*line, *words], stderr=subprocess.PIPE, text=True)
-    time.sleep(15)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with --resume" in err
-    done = ScoreModel.load(model).provenance["steps"]
-    words[-1] = str(done + 2)
-    subprocess.run([*line, *words, "--resume"], check=True)
-    assert ScoreModel.load(model).provenance["steps"] == done + 2
+    words = ("train", world / "stack.tif", "--model", model, "--steps")
+    code, _, err = run(*words, 100_000)
+    assert (code, "go on with --resume" in err) == (130, True)
+    assert ScoreModel.load(model).provenance["steps"] == 5
+    monkeypatch.setattr(cli, "_track", track)
+    assert run(*words, 7, "--resume")[0] == 0
+    assert ScoreModel.load(model).provenance["steps"] == 7
     assert not (tmp_path / "m.n2s.resume").exists()
 
 

@@ -67,7 +67,7 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
 def stack():
     """Spots that stand out from the noise by little."""
     chance = np.random.default_rng(0)
-    clean = 100 + 80 * gaussian_filter(chance.standard_normal((4, 96, 96)), (0, 1.5, 1.5))
+    clean = 100 + 80 * gaussian_filter(chance.standard_normal((3, 72, 72)), (0, 1.5, 1.5))
     return clean, clean + 10 * chance.standard_normal(clean.shape)
 
 

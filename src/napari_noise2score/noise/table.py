@@ -182,7 +182,7 @@ def make_table(
     >>> solve = make_table(Gaussian(10), Transform(c0=100), sigma_a=0.3, low=0, high=255)
     >>> y, s = torch.tensor([100.0]), torch.tensor([-1.0])
     >>> solve(y, s)  # y + (σ² + σ_a²) s, in grey levels: 100 - 10 × 1.09
-    tensor([89.0967])
+    tensor([89.0963])
     """
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # rows: somewhat beyond the data, which the shots to come may go beyond too
