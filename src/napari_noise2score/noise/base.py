@@ -70,12 +70,12 @@ def positive(model: str, **values: float) -> None:
 
 def spell(name: str, **values: float | None) -> str:
     """Write ``name(key=value, ...)``, leaving out what is None."""
-    given = ", ".join(f"{k}={_number(v)}" for k, v in values.items() if v is not None)
+    given = ", ".join(f"{k}={spell_number(v)}" for k, v in values.items() if v is not None)
     return f"{name}({given})"
 
 
-def _number(value: float) -> str:
-    """Shortest text that reads back as the same number, without a trailing '.0'."""
+def spell_number(value: float) -> str:
+    """Give the shortest text that reads back as the same number, without a trailing '.0'."""
     text = repr(float(value))
     return text[:-2] if text.endswith(".0") else text
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .base import spell_number
 
 SMALLEST = 0.02
 # beyond the reach of the inverse its taps are below this share of the largest
@@ -80,7 +81,7 @@ class Kernel:
     def __str__(self) -> str:
         if self.taps == A.taps:
             return "A"
-        rows = ", ".join(f"[{', '.join(_short(v) for v in row)}]" for row in self.taps)
+        rows = ", ".join(f"[{', '.join(spell_number(v) for v in row)}]" for row in self.taps)
         return f"kernel([{rows}])"
 
     @property
@@ -232,11 +233,6 @@ def parse_kernel(text: str) -> Kernel:
             f"correlation '{text}' was not understood; write A or kernel([[0.1, 0.8, 0.1]])"
         ) from None
     return Kernel(taps)
-
-
-def _short(value: float) -> str:
-    text = repr(value)
-    return text[:-2] if text.endswith(".0") else text
 
 
 A = Kernel(((0.05, 0.1, 0.05), (0.1, 0.4, 0.1), (0.05, 0.1, 0.05)))

@@ -27,6 +27,7 @@ def make_solver(
     high: float,
     recording: Recording = EXACT,
     kernel: Kernel | None = None,
+    exact: bool = True,
 ) -> Solver:
     """Make what solves ``s = f(x, y)`` for x.
 
@@ -44,6 +45,8 @@ def make_solver(
         What digitisation did to y; taken into account where pixels are independent.
     kernel : Kernel, optional
         The correlation that was undone before the score was learned.
+    exact : bool
+        By the table where that can be, or by the closed forms of the papers.
 
     Returns
     -------
@@ -73,15 +76,15 @@ def make_solver(
     tensor(89.1000)
     """
     base, own, read = parts(noise)
-    if own is None and kernel is None:
-        return make_table(noise, transform, sigma_a, low, high, recording)
-    if kernel is None:
-        return make_closed_form(noise, transform, sigma_a)
-    if own != kernel:
+    if kernel is not None and own != kernel:
         raise UserError(
             f"the model was trained for noise correlated by {kernel}: "
             f"the noise must be written '... @ {kernel}', not '{noise}'"
         )
+    if not exact or (own is not None and kernel is None):
+        return make_closed_form(noise, transform, sigma_a, kernel)
+    if kernel is None:
+        return make_table(noise, transform, sigma_a, low, high, recording)
     if isinstance(base, Gaussian):
         return _additive(base, kernel, read, transform, sigma_a)
     return _blurred(base, kernel, read, transform, sigma_a, low, high)

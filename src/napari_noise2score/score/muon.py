@@ -1,4 +1,4 @@
-"""Muon, an optimiser for the kernels of convolutions: half the steps of AdamW for the same loss."""
+"""Muon, an optimiser for the kernels of convolutions: AdamW learns less in a short time."""
 
 from __future__ import annotations
 

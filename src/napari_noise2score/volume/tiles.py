@@ -14,7 +14,7 @@ import torch
 from dask.utils import SerializableLock
 
 from ..errors import UserError
-from ..noise import NoiseModel, Solver, make_closed_form, make_solver, parse_noise
+from ..noise import NoiseModel, Solver, make_solver, parse_noise
 from ..noise.correlated import parts
 from ..score.axes import Layout, layout, read_block
 from ..score.device import choose_device
@@ -85,10 +85,8 @@ def prepare(
     if not low <= sigma_a <= high:
         raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
     solve = make_solver(
-        noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel
+        noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel, exact
     )
-    if not exact:
-        solve = make_closed_form(noise, model.transform, sigma_a, model.kernel)
     size = _tile_size(tile, where, model.network.stride)
     kernel = parts(noise)[1]
     reach = kernel.reach if kernel else 0
