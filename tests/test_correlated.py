@@ -121,6 +121,18 @@ def test_noise_that_grows_with_the_signal_is_solved_by_the_papers_fixed_point():
     assert torch.allclose(x, again, atol=0.01)
 
 
+@pytest.mark.parametrize("kernel", [A, SKEW])
+@pytest.mark.parametrize("base", [Gaussian(25), Gaussian(a=0.01, b=5)])
+def test_a_score_learned_of_the_undone_image_gives_the_clean_one(base, kernel):
+    """A kernel that is not the same on opposite sides blurs the noise by its mirror image."""
+    chance = torch.Generator().manual_seed(0)
+    x = 100 + 30 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
+    y = x + 5 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
+    score = kernel.transposed((base @ kernel).score(x, y))
+    solve = make_solver(base @ kernel, Transform(), 1e-6, 0, 255, kernel=kernel)
+    assert torch.allclose(solve(kernel.undo(y), score), x, atol=0.01)
+
+
 @pytest.mark.parametrize("read", [0.0, 8.0])
 @pytest.mark.parametrize("learned", ["white", "A"])
 def test_for_a_gaussian_picture_the_solution_is_the_posterior_mean(learned, read):

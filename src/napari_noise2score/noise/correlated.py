@@ -102,16 +102,24 @@ class Correlated(Summable):
         if not self.additive:
             return self.base.solve(self.kernel.undo(y), self.kernel.transposed(s))
         drift = self.kernel.apply(s)
-        return settle(self.base, y, lambda variance: y + self.kernel.transposed(variance * drift))
+        limits = float(y.min()), float(y.max())
+        return settle(
+            self.base, y, lambda variance: y + self.kernel.transposed(variance * drift), limits
+        )
 
 
-def settle(base: NoiseModel, start: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+def settle(
+    base: NoiseModel,
+    start: Tensor,
+    step: Callable[[Tensor], Tensor],
+    limits: tuple[float, float],
+) -> Tensor:
     """Give the fixed point of x = step(Var[y | x]), ten steps from the start.
 
-    Where noise grows too fast with x for a score, it would run away: it is kept within the range
-    of the start, and as much again to both sides.
+    Where noise grows too fast with x for a score, it would run away: the x that the variance is
+    taken of is kept within the limits, and as much again to both sides.
     """
-    low, high = float(start.min()), float(start.max())
+    low, high = limits
     room = high - low
     x = start
     for _ in range(10 if getattr(base, "growth", 0) else 1):

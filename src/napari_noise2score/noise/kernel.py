@@ -94,6 +94,11 @@ class Kernel:
         """Sum of the taps: what A makes of a mean."""
         return sum(v for row in self.taps for v in row)
 
+    @property
+    def even(self) -> bool:
+        """Whether opposite taps are equal, so that A is its own transpose."""
+        return self.taps == tuple(row[::-1] for row in self.taps[::-1])
+
     @cached_property
     def largest(self) -> float:
         """Largest value of the spectrum of A, without unit."""

@@ -86,7 +86,7 @@ def make_solver(
     if kernel is None:
         return make_table(noise, transform, sigma_a, low, high, recording)
     if isinstance(base, Gaussian):
-        return _additive(base, kernel, read, transform, sigma_a)
+        return _additive(base, kernel, read, transform, sigma_a, (low, high))
     return _blurred(base, kernel, read, transform, sigma_a, low, high)
 
 
@@ -132,15 +132,26 @@ def make_closed_form(
 
 
 def _additive(
-    base: Gaussian, kernel: Kernel, read: float, transform: Transform, sigma_a: float
+    base: Gaussian,
+    kernel: Kernel,
+    read: float,
+    transform: Transform,
+    sigma_a: float,
+    limits: tuple[float, float],
 ) -> Solver:
     def solve(w: Tensor, s: Tensor) -> Tensor:
         score = transform.raw_score(w, s)
         known = w + sigma_a**2 * transform.variance(w) * score
         if read:
             known = known + read**2 * kernel.whiten(score, 0.0)
+        known = kernel.apply(known)
+        # the noise of w is A⁻¹ Aᵀ ε, which is ε itself where A looks the same from opposite sides
+        drift = score if kernel.even else kernel.apply(kernel.transposed_undo(score))
         return settle(
-            base, kernel.apply(w), lambda variance: kernel.apply(known + variance * score)
+            base,
+            kernel.apply(w),
+            lambda variance: known + kernel.transposed(variance * drift),
+            limits,
         )
 
     return solve
