@@ -29,6 +29,8 @@ _WHERE = {
     "Image": "volume.image",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
+    "estimate_noise": "volume.estimate",
+    "examine_noise": "volume.estimate",
     "uncertainty": "volume.denoise",
     "uncertainty_into": "volume.denoise",
     "read_image": "volume.files",
@@ -51,6 +53,8 @@ __all__ = [
     "__version__",
     "denoise",
     "denoise_into",
+    "estimate_noise",
+    "examine_noise",
     "parse_noise",
     "read_image",
     "train",
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from .score.model import ScoreModel
     from .score.training import train, train_steps
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
+    from .volume.estimate import estimate_noise, examine_noise
     from .volume.files import read_image, write_image
     from .volume.image import Image
 

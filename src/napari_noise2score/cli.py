@@ -142,8 +142,8 @@ def denoise(
 
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: give float32 or same")
-    spec, size = parse_noise(noise), _tile(tile)
-    score = ScoreModel.load(model)
+    size, score = _tile(tile), ScoreModel.load(model)
+    spec = _estimated(source, axes, score) if noise.strip() == "auto" else parse_noise(noise)
 
     def check(image: Any) -> None:
         job = prepare(image, score, spec, tile=size, device=device)
@@ -166,6 +166,36 @@ def denoise(
                 pass
 
         _write_all(plan, axes, overwrite, fill, describe, s)
+
+
+@app.command()
+def estimate(
+    source: Input,
+    model: Annotated[
+        Path | None, typer.Option(help="The model to be used with; its correlation is kept.")
+    ] = None,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Find the noise model of images, from repeats (axis T) or from single planes."""
+    from .score.model import ScoreModel
+    from .volume.estimate import examine_noise
+    from .volume.files import read_images
+
+    score = ScoreModel.load(model) if model else None
+    found = examine_noise(read_images(source, axes), model=score)
+    if as_json:
+        print(json.dumps(found.describe(), indent=1))
+        return
+    facts = found.describe()
+    print(facts["noise"])
+    for name, (low, high) in facts["95 % interval"].items():
+        print(f"  {name:<22}{low:.4g} to {high:.4g} (95 %)")
+    print(f"  {'read off':<22}{facts['read off']}")
+    print(f"  {'grey levels':<22}{facts['grey levels']}")
+    print(f"  {'shared by neighbours':<22}{facts['correlation']:.2f}")
+    nearest = facts["rivals"][0]
+    print(f"  {'next best':<22}{nearest['noise']} (misfit +{nearest['behind']:.0f})")
 
 
 @app.command()
@@ -306,6 +336,16 @@ def _tile(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise UserError(f"--tile {text}: write it like 512x512") from None
+
+
+def _estimated(source: str, axes: str | None, score: Any) -> Any:
+    """Find the noise of a data set and say what was found."""
+    from .volume.estimate import estimate_noise
+    from .volume.files import read_images
+
+    noise = estimate_noise(read_images(source, axes), model=score)
+    _say(f"noise, estimated: {noise}")
+    return noise
 
 
 def _plan(

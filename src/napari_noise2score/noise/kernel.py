@@ -190,16 +190,69 @@ def measure_kernel(noise: np.ndarray, size: int = 3) -> Kernel:
     >>> bool(np.abs(np.array(found.taps) - A.taps).max() < 0.02)
     True
     """
-    noise = noise - noise.mean()
-    lags = range(1 - size, size)
-    height, width = noise.shape[-2:]
-    correlation = np.zeros((64, 64))
-    for dy in lags:
-        for dx in lags:
-            here = noise[..., max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-            there = noise[..., max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
-            correlation[dy, dx] = np.mean(here * there)
-    root = np.sqrt(np.maximum(np.fft.fft2(correlation).real, 0))
+    return kernel_of(correlations([noise - noise.mean()], reach=size - 1), size)
+
+
+def correlations(
+    noises: Sequence[np.ndarray], where: Sequence[np.ndarray] | None = None, reach: int = 2
+) -> np.ndarray:
+    """Give the mean product of pixels at each distance, divided by their mean square.
+
+    Parameters
+    ----------
+    noises : sequence of ndarray
+        Noise of mean 0, shape ``(..., Y, X)``.
+    where : sequence of ndarray, optional
+        Which pixels count, bool, of the shapes of the noises: both of a pair must.
+    reach : int
+        Largest distance in pixels.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(2 reach + 1, 2 reach + 1)``, 1 in the middle, the same on opposite sides.
+    """
+    sums = np.zeros((2, 2 * reach + 1, 2 * reach + 1))
+    for i, noise in enumerate(noises):
+        use = np.ones(noise.shape) if where is None else where[i].astype(float)
+        height, width = noise.shape[-2:]
+        for dy in range(reach + 1):
+            for dx in range(-reach, reach + 1):
+                here = (..., slice(dy, height), slice(max(dx, 0), width + min(dx, 0)))
+                there = (..., slice(0, height - dy), slice(max(-dx, 0), width - max(dx, 0)))
+                both = use[here] * use[there]
+                pair = np.sum(noise[here] * noise[there] * both), both.sum()
+                sums[:, reach + dy, reach + dx] += pair
+                if dy:
+                    sums[:, reach - dy, reach - dx] += pair
+    means = sums[0] / np.maximum(sums[1], 1)
+    return means / means[reach, reach]
+
+
+def kernel_of(shared: np.ndarray, size: int) -> Kernel:
+    """Give the kernel with the correlations that `correlations` gave.
+
+    Parameters
+    ----------
+    shared : ndarray
+        Correlation of pixels by their distance, odd sizes, the middle one 1.
+    size : int
+        Rows and columns of the kernel, odd.
+
+    Returns
+    -------
+    Kernel
+        Its taps sum to 1 and are the same on opposite sides.
+
+    Raises
+    ------
+    UserError
+        If that kernel cannot be undone.
+    """
+    padded = np.zeros((64, 64))
+    padded[: shared.shape[0], : shared.shape[1]] = shared
+    padded = np.roll(padded, [-(n // 2) for n in shared.shape], axis=(0, 1))
+    root = np.sqrt(np.maximum(np.fft.fft2(padded).real, 0))
     reach = np.arange(size) - size // 2
     taps = np.fft.ifft2(root).real[np.ix_(reach, reach)]
     return Kernel((taps / taps.sum()).tolist())

@@ -34,6 +34,8 @@ BATCH = {2: 8, 3: 4}
 LEARNING_RATE = 4e-3
 KERNEL_RATE = 0.02
 WARM_UP = 100
+# from so many steps on the rate falls with the root of their number: noise is what is left to learn
+SETTLED = 1000
 EMA = 0.995
 VALIDATION_PATCHES = 16
 
@@ -103,7 +105,7 @@ class Trainer:
     def step(self, fraction: float) -> float:
         """Take one step at this share of the budget and give its learning rate."""
         cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2
-        share = cosine * min(1.0, (self.steps + 1) / WARM_UP)
+        share = cosine * min(1.0, (self.steps + 1) / WARM_UP, (SETTLED / (self.steps + 1)) ** 0.5)
         for optimiser, most in zip(self.optimisers, (KERNEL_RATE, LEARNING_RATE), strict=True):
             optimiser.param_groups[0]["lr"] = share * most
         y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
@@ -261,7 +263,8 @@ def _survey(
         "mean": float(z.mean()),
         "scale": float(z.std()),
         "sigma_a": sigma_a,
-        "sigma_a_range": (sigma_a / 2, max(0.7, 1.5 * sigma_a)),
+        # not below what will be asked for: the smaller the perturbation, the noisier its gradient
+        "sigma_a_range": (sigma_a, max(0.7, 1.5 * sigma_a)),
         "low": low,
         "high": high,
         "recording": recording,

@@ -1,0 +1,251 @@
+"""Find the noise model of images from the images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .base import NoiseModel
+from .curve import fit_transform
+from .families import Fit, fit_families
+from .kernel import Kernel, correlations, kernel_of
+from .moments import FLAT, Moments, blurred, levelled, measure_moments, slope
+from .recording import Recording, recording_of
+from .transform import Transform
+
+SMALLEST = 64
+# correlated is what neighbours share more than this of; single frames share some of their picture
+SHARED = {True: 0.1, False: 0.12}
+REACH = 4
+# slow drifts, and what is left of the picture, are taken off over this radius in pixels
+SLOW = 3.0
+# a pixel so many standard deviations off its neighbours is a defect
+DEFECT = 12.0
+SATURATED = 0.2
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """A noise model read off images, and what speaks for it.
+
+    Attributes
+    ----------
+    noise : NoiseModel
+        The likeliest model.
+    fits : tuple of Fit
+        Every family, the likeliest first, with the misfit and the confidence intervals of each;
+        those of correlated noise are of the noise before it was correlated.
+    moments : Moments
+        Mean, variance and third moment by brightness, of A⁻¹ y where the noise is correlated.
+    correlation : float
+        Largest correlation of the noise of neighbouring pixels, as measured.
+    recording : Recording
+        What digitisation did to the grey levels: step, floor, saturation.
+    source : str
+        What it was read off: ``"repeats"`` or ``"single frames"``.
+    """
+
+    noise: NoiseModel
+    fits: tuple[Fit, ...]
+    moments: Moments
+    correlation: float
+    recording: Recording
+    source: str
+
+    def describe(self) -> dict[str, Any]:
+        """Say it for people and files; values are JSON."""
+        best, *rest = self.fits
+        step, floor, ceiling = self.recording.step, self.recording.floor, self.recording.ceiling
+        grey = f"steps of {step:g}" if step else "not rounded"
+        grey += f", cut off below {floor:g}" if np.isfinite(floor) else ""
+        grey += f", saturated at {ceiling:g}" if np.isfinite(ceiling) else ""
+        return {
+            "noise": str(self.noise),
+            "95 % interval": {k: list(v) for k, v in best.intervals.items()},
+            "read off": self.source,
+            "grey levels": grey,
+            "correlation": self.correlation,
+            "rivals": [
+                {"noise": str(fit.noise), "behind": fit.misfit - best.misfit} for fit in rest
+            ],
+            "curve": {
+                "mean": self.moments.mean.tolist(),
+                "variance": self.moments.variance.tolist(),
+            },
+        }
+
+
+def estimate_from_shots(
+    scenes: Sequence[np.ndarray], kernel: Kernel | None = None
+) -> NoiseEstimate:
+    """Find the noise model of a few scenes.
+
+    Parameters
+    ----------
+    scenes : sequence of ndarray
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``; one shot
+        of each will do. Shots may drift, bleach and move a little.
+    kernel : Kernel, optional
+        The correlation of the noise, if it is known.
+
+    Returns
+    -------
+    NoiseEstimate
+
+    Raises
+    ------
+    UserError
+        If the images cannot tell: too small, constant, saturated, copies of each other, or
+        filtered so that there is no pixelwise noise left.
+
+    Notes
+    -----
+    The variance by brightness is the smallest eigenvalues of patches, see `measure_moments`; the
+    family is the one whose variance and third moment fit best for its number of parameters.
+
+    Examples
+    --------
+    >>> from napari_noise2score.noise import Poisson
+    >>> scene = np.kron(np.random.default_rng(0).uniform(20, 200, (8, 8)), np.ones((32, 32)))
+    >>> rng = np.random.default_rng(1)
+    >>> shots = np.stack([Poisson(4).sample(scene, rng) for _ in range(4)])
+    >>> found = estimate_from_shots([shots])
+    >>> type(found.noise).__name__, round(found.noise.gain)
+    ('Poisson', 4)
+    """
+    repeated = all(len(shots) > 1 for shots in scenes)
+    values = np.concatenate([shots.ravel()[:: shots.size // 200_000 + 1] for shots in scenes])
+    recording = recording_of(values)
+    _check(scenes, values, recording)
+    frames, differences = [], []
+    for shots in scenes:
+        shots = shots.astype(np.float64)
+        frames += list(shots[: max(1, len(shots) - 1)])
+        differences += list(np.diff(shots, axis=0) / np.sqrt(2)) if repeated else []
+    try:
+        transform = fit_transform(frames, recording.step)
+    except ValueError:
+        raise UserError("the images show no noise: there is nothing to estimate") from None
+    frames = [_mended(frame, transform) for frame in frames]
+    correlation, measured = _correlation(frames, differences, transform, kernel is None)
+    kernel = kernel or measured
+    limits = recording.floor, recording.ceiling
+    if kernel is not None:
+        frames, differences = ([_undone(a, kernel) for a in part] for part in (frames, differences))
+        limits = -np.inf, np.inf
+    try:
+        moments = measure_moments(frames, differences, limits)
+    except ValueError:
+        raise UserError(
+            "too little to tell the noise from: give larger images, or more of them "
+            f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
+        ) from None
+    # what was clipped or stored without a sign cannot be negative, whatever the noise
+    signed = kernel is None and recording.floor == -np.inf
+    below = float(np.mean(values < 0)) if signed else None
+    fits = fit_families(moments, not repeated, below)
+    if kernel is not None:
+        fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
+    source = "repeats" if repeated else "single frames"
+    return NoiseEstimate(fits[0].noise, tuple(fits), moments, correlation, recording, source)
+
+
+def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
+    height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"images of {height}×{width} pixels are too small to tell their noise: "
+            f"give at least {SMALLEST}×{SMALLEST}"
+        )
+    if not np.isfinite(values).all():
+        raise UserError("the images hold pixels that are not numbers (NaN or infinite)")
+    if values.min() == values.max():
+        raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
+    if (share := float(np.mean(values >= recording.ceiling))) > SATURATED:
+        raise UserError(
+            f"{share:.0%} of the pixels are saturated at {recording.ceiling:g}: "
+            "their noise cannot be told; record with less light"
+        )
+    for shots in scenes:
+        for first, second in pairwise(shots):
+            if np.array_equal(first, second):
+                raise UserError(
+                    "two of the repeats are identical: copies of one shot, which say nothing "
+                    "of its noise; name the axes so that no axis of copies is taken for time"
+                )
+
+
+def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
+    """Give a frame with hot and dead pixels replaced by the median of their neighbours."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(frame, 1, mode="reflect"), (3, 3))
+    median = np.median(around.reshape(*frame.shape, 9), axis=-1)
+    width = np.sqrt(transform.variance(torch.from_numpy(median)).numpy())
+    return np.where(np.abs(frame - median) > DEFECT * width, median, frame)
+
+
+def _correlation(
+    frames: Sequence[np.ndarray],
+    differences: Sequence[np.ndarray],
+    transform: Transform,
+    wanted: bool,
+) -> tuple[float, Kernel | None]:
+    """Measure how neighbouring pixels share their noise, and the kernel if they do.
+
+    In single frames neighbours share structure, too. But where the noise is white, there are many
+    directions of patches that hold equally little.
+    """
+    noises, flats = [], []
+    for i, frame in enumerate(frames):
+        # the mean of both shots, which their difference says nothing of
+        scene = frame + differences[i] / np.sqrt(2) if differences else frame
+        level = transform.variance(torch.from_numpy(blurred(scene, SLOW))).numpy()
+        noise = (differences[i] if differences else frame) / np.sqrt(level)
+        steep = slope(scene) / np.sqrt(level)
+        noises.append(noise - blurred(noise, SLOW))
+        flats.append(steep <= np.quantile(steep, FLAT))
+    shared = correlations(noises, flats, REACH)
+    shared = _without_mean(shared)
+    apart = shared.copy()
+    apart[REACH, REACH] = 0
+    largest = float(apart.flat[np.abs(apart).argmax()])
+    if not wanted or abs(largest) <= SHARED[bool(differences)]:
+        return largest, None
+    if not differences and levelled(frames):
+        return largest, None
+    far = np.argwhere(np.abs(shared) > SHARED[bool(differences)] / 2) - REACH
+    # of A, noise tells A Aᵀ, which reaches twice as far
+    size = 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1
+    try:
+        return largest, kernel_of(shared, size)
+    except UserError:
+        raise UserError(
+            f"the noise of neighbouring pixels is nearly the same (correlation {largest:.2f}): the "
+            "images were filtered, compressed or resampled, and the noise of their pixels cannot "
+            "be told; use the raw data"
+        ) from None
+
+
+def _undone(image: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Give A⁻¹ of a whole plane."""
+    reach = min(kernel.reach, *(n - 1 for n in image.shape))
+    block = torch.from_numpy(np.pad(image, reach, mode="reflect"))
+    inner = slice(reach, -reach or None)
+    return kernel.undo(block)[inner, inner].numpy()
+
+
+def _without_mean(shared: np.ndarray) -> np.ndarray:
+    """Undo what taking off a local mean did to correlations."""
+    reach = len(shared) // 2
+    at = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(
+        -1, 2
+    )
+    away = ((at[:, None] - at) ** 2).sum(-1)
+    once, twice = (np.exp(-away / (2 * v)) / (2 * np.pi * v) for v in (SLOW**2, 2 * SLOW**2))
+    found = np.linalg.solve(np.eye(len(at)) + twice - 2 * once, shared.ravel())
+    return found.reshape(shared.shape) / found[len(found) // 2]

@@ -1,0 +1,380 @@
+"""Which noise model has the moments that were measured, and with what parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .base import NoiseModel
+from .gaussian import Gaussian
+from .moments import Moments
+from .poisson import Poisson
+from .rician import Rician
+from .speckle import Gamma, Nakagami, Rayleigh
+from .sum import Sum
+from .tweedie import Tweedie
+
+# what a variance may be off besides its statistical error: structure, rounding, motion
+SYSTEMATIC = 0.03
+# and a third moment, as a share of the variance to the power of 3/2
+SKEW_SYSTEMATIC = 0.05
+# further away than so many errors a bin is an outlier, and counts no more for being further still
+OUTLIER = 3.0
+# what a further parameter must explain, in squared errors
+PRICE = 6.0
+STEPS = 60
+# what is added for pixels of a sign that cannot be, where there are more of them than this share
+IMPOSSIBLE = 50.0
+SOME = 1e-4
+
+Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Family(NamedTuple):
+    """A family of noise: its variance and third moment as functions of the mean.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Its parameters, in the order in which ``build`` takes them.
+    start : callable
+        First parameters, from a straight line and a parabola through the variances.
+    variance, third : callable
+        Of mean and parameters.
+    build : callable
+        The noise model of parameters.
+    lowest, highest : tuple of float
+        Ends of the range of each parameter.
+    """
+
+    names: tuple[str, ...]
+    start: Callable[[np.ndarray, np.ndarray], Sequence[float]]
+    variance: Curve
+    third: Curve
+    build: Callable[..., Any]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A noise model fitted to moments.
+
+    Attributes
+    ----------
+    noise : NoiseModel
+        The model.
+    misfit : float
+        Sum of the squared deviations from the moments in units of their errors, outliers cut off,
+        and a price for each parameter: the smaller, the likelier.
+    intervals : dict
+        For each parameter the ends of its 95 % confidence interval.
+    """
+
+    noise: NoiseModel
+    misfit: float
+    intervals: dict[str, tuple[float, float]]
+
+
+def fit_families(moments: Moments, lower: bool = False, below: float | None = None) -> list[Fit]:
+    """Fit every family to moments, the likeliest first.
+
+    Parameters
+    ----------
+    moments : Moments
+        Mean, variance and third moment by brightness.
+    lower : bool
+        Whether variances may hold structure besides noise, as those of single frames do: too
+        large a one then counts for less than too small a one.
+
+    Returns
+    -------
+    list of Fit
+
+    Examples
+    --------
+    >>> m = np.linspace(10, 200, 12)
+    >>> found = Moments(m, 5 * m, 25 * m, 0.01 * m, 10 * m)
+    >>> print(fit_families(found)[0].noise)
+    poisson(gain=5)
+    """
+    fits = [fit for family in FAMILIES if (fit := _fit(family, moments, lower)) is not None]
+    if below is not None:
+        away = -moments.mean / np.sqrt(moments.variance)
+        expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
+        fits = [replace(f, misfit=f.misfit + _wrong_sign(f.noise, below, expected)) for f in fits]
+    return sorted(fits, key=lambda fit: fit.misfit)
+
+
+def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
+    """Give what counts against a model that cannot be negative where pixels are, or the reverse."""
+    signed = isinstance(noise, Sum | Gaussian) or noise.offset < 0
+    if signed:
+        return IMPOSSIBLE if expected > 10 * SOME and below < SOME else 0.0
+    return IMPOSSIBLE if below > SOME and not noise.offset > 0 else 0.0
+
+
+def _fit(family: Family, moments: Moments, lower: bool) -> Fit | None:
+    """Fit one family; None if its parameters run out of range."""
+    m, v = moments.mean, moments.variance
+    width = np.sqrt(moments.variance_error**2 + (SYSTEMATIC * v) ** 2)
+    third_width = np.sqrt(moments.third_error**2 + (SKEW_SYSTEMATIC * v**1.5) ** 2)
+    lowest, highest = np.array(family.lowest), np.array(family.highest)
+
+    def residuals(at: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            first = (v - family.variance(m, at)) / width
+            second = (moments.third - family.third(m, at)) / third_width
+        return np.nan_to_num(np.concatenate([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
+
+    def weights(away: np.ndarray) -> np.ndarray:
+        # Geman and McClure: beyond a few errors a bin has no more say
+        scale = np.full(len(away), OUTLIER)
+        if lower:
+            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER / 2, 2 * OUTLIER)
+        return 1 / (1 + (away / scale) ** 2) ** 2
+
+    at = np.clip(np.array(family.start(m, v), dtype=float), lowest, highest)
+    if not np.isfinite(at).all():
+        return None
+    damping, away = 1e-3, residuals(at)
+    for _ in range(STEPS):
+        w = weights(away)
+        slope = _slope(residuals, at, away)
+        matrix = (slope.T * w) @ slope
+        scale = np.diag(matrix) + 1e-12
+        new = at - np.linalg.solve(matrix + damping * np.diag(scale), slope.T @ (w * away))
+        new = np.clip(new, lowest, highest)
+        moved = residuals(new)
+        if _misfit(moved, weights) <= _misfit(away, weights):
+            at, away, damping = new, moved, max(damping / 5, 1e-9)
+        else:
+            damping *= 5
+    slope = _slope(residuals, at, away)
+    w = weights(away)
+    spread = np.linalg.pinv((slope.T * w) @ slope)
+    # where the family does not quite fit, the errors are larger than the bins alone say
+    excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
+    error = 1.96 * np.sqrt(np.maximum(np.diag(spread), 0) * excess)
+    try:
+        noise = family.build(*(float(f"{value:.4g}") for value in at))
+    except ValueError:
+        return None
+    intervals = {
+        name: (float(max(a - e, low)), float(a + e))
+        for name, a, e, low in zip(family.names, at, error, lowest, strict=True)
+    }
+    return Fit(noise, _misfit(away, weights) + PRICE * len(at), intervals)
+
+
+def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Sum of the squares of what is not an outlier, and about as much as its bound for what is."""
+    return float((away**2 * np.sqrt(weights(away))).sum())
+
+
+def _slope(
+    residuals: Callable[[np.ndarray], np.ndarray], at: np.ndarray, away: np.ndarray
+) -> np.ndarray:
+    columns = []
+    for i, value in enumerate(at):
+        moved = at.copy()
+        moved[i] += 1e-4 * max(abs(value), 1e-3)
+        columns.append((residuals(moved) - away) / (moved[i] - value))
+    return np.stack(columns, axis=1)
+
+
+def _line(m: np.ndarray, v: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of a straight line, relative errors alike."""
+    rows = np.stack([m, np.ones_like(m)], axis=1) / v[:, None]
+    slope, rest = np.linalg.lstsq(rows, np.ones_like(v), rcond=None)[0]
+    return float(slope), float(rest)
+
+
+def _share(m: np.ndarray, v: np.ndarray) -> float:
+    """Coefficient of variation of multiplicative noise."""
+    return float(np.sqrt(np.median(v / np.maximum(m, 1e-9) ** 2)))
+
+
+def _camera_start(m: np.ndarray, v: np.ndarray) -> tuple[float, float, float]:
+    gain, rest = _line(m, v)
+    gain = max(gain, 0.01 * float(np.median(v)) / float(np.ptp(m) + 1))
+    return gain, -rest / gain, 0.1 * float(np.sqrt(v.min()))
+
+
+def _tweedie_start(m: np.ndarray, v: np.ndarray) -> tuple[float, float]:
+    rows = np.stack([np.log(np.maximum(m, 1e-9)), np.ones_like(m)], axis=1)
+    power, _ = np.linalg.lstsq(rows, np.log(v), rcond=None)[0]
+    power = min(max(float(power), 1.1), 1.9)
+    return power, float(np.exp(np.median(np.log(v) - power * rows[:, 0])))
+
+
+# mean and standard deviation of η in y = (1 + η) x, and the skewness of its distribution
+RAYLEIGH_MEAN, RAYLEIGH_STD = math.sqrt(math.pi / 2), math.sqrt(2 - math.pi / 2)
+RAYLEIGH_SKEW = 2 * math.sqrt(math.pi) * (math.pi - 3) / (4 - math.pi) ** 1.5
+
+
+def _rayleigh_share(sigma: float) -> float:
+    return RAYLEIGH_STD * sigma / (1 + RAYLEIGH_MEAN * sigma)
+
+
+def _rayleigh_sigma(share: float) -> float:
+    share = min(share, 0.29)
+    return share / (RAYLEIGH_STD - RAYLEIGH_MEAN * share)
+
+
+def _nakagami(looks: float) -> tuple[float, float]:
+    """Coefficient of variation and skewness of an amplitude of so many looks."""
+    looks = max(looks, 0.5)
+    first = math.exp(math.lgamma(looks + 0.5) - math.lgamma(looks)) / math.sqrt(looks)
+    third = math.exp(math.lgamma(looks + 1.5) - math.lgamma(looks)) / looks**1.5
+    variance = max(1 - first**2, 1e-12)
+    return math.sqrt(variance) / first, (third - 3 * first + 2 * first**3) / variance**1.5
+
+
+@cache
+def _rice() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, variance and third moment of magnitudes with σ = 1."""
+    x = torch.linspace(0, 12, 121, dtype=torch.float64)
+    edges = torch.linspace(0, 24, 1201, dtype=torch.float64)
+    masses = Rician(1.0).masses(edges, x.clamp(min=1e-6))
+    middle = (edges[1:] + edges[:-1]) / 2
+    mean = masses @ middle
+    away = middle - mean[:, None]
+    return mean.numpy(), (masses * away**2).sum(1).numpy(), (masses * away**3).sum(1).numpy()
+
+
+def _rician(which: int) -> Curve:
+    def curve(m: np.ndarray, at: np.ndarray) -> np.ndarray:
+        table = _rice()
+        inside = np.interp(m / at[0], table[0], table[which])
+        # darker than magnitudes of nothing can be
+        missing = np.maximum(table[0][0] - m / at[0], 0) if which == 1 else 0.0
+        return at[0] ** (which + 1) * (inside + missing)
+
+    return curve
+
+
+def _with_read(base: Any) -> Callable[..., Any]:
+    """Build a model with read noise on top, unless that is next to nothing."""
+
+    def build(*values: float) -> Any:
+        *own, level = values
+        return base(*own) + Gaussian(level) if level > 0 else base(*own)
+
+    return build
+
+
+INF = np.inf
+FAMILIES = (
+    Family(
+        ("sigma",),
+        lambda m, v: (float(np.sqrt(np.median(v))),),
+        lambda m, at: np.full_like(m, at[0] ** 2),
+        lambda m, at: np.zeros_like(m),
+        Gaussian,
+        (1e-9,), (INF,),
+    ),
+    Family(
+        ("a", "b"),
+        lambda m, v: _line(m, np.sqrt(v)),
+        lambda m, at: (at[0] * m + at[1]) ** 2,
+        lambda m, at: np.zeros_like(m),
+        lambda a, b: Gaussian(a=a, b=b),
+        (0.0, 1e-6), (INF, INF),
+    ),
+    Family(
+        ("gain",),
+        lambda m, v: (float(np.median(v / np.maximum(m, 1e-9))),),
+        lambda m, at: at[0] * m,
+        lambda m, at: at[0] ** 2 * m,
+        Poisson,
+        (1e-9,), (INF,),
+    ),
+    Family(
+        ("gain", "offset"),
+        lambda m, v: _camera_start(m, v)[:2],
+        lambda m, at: at[0] * (m - at[1]),
+        lambda m, at: at[0] ** 2 * (m - at[1]),
+        Poisson,
+        (1e-9, -INF), (INF, INF),
+    ),
+    Family(
+        ("gain", "read noise"),
+        lambda m, v: (max(_line(m, v)[0], 1e-6), float(np.sqrt(v.min()))),
+        lambda m, at: at[0] * m + at[1] ** 2,
+        lambda m, at: at[0] ** 2 * m,
+        _with_read(Poisson),
+        (1e-9, 0.0), (INF, INF),
+    ),
+    Family(
+        ("gain", "offset", "read noise"),
+        _camera_start,
+        lambda m, at: at[0] * (m - at[1]) + at[2] ** 2,
+        lambda m, at: at[0] ** 2 * (m - at[1]),
+        _with_read(Poisson),
+        (1e-9, -INF, 0.0), (INF, INF, INF),
+    ),
+    Family(
+        ("alpha",),
+        lambda m, v: (_share(m, v) ** -2,),
+        lambda m, at: m**2 / at[0],
+        lambda m, at: 2 * m**3 / at[0] ** 2,
+        Gamma,
+        (1.0,), (INF,),
+    ),
+    Family(
+        ("alpha", "read noise"),
+        lambda m, v: (_share(m, v) ** -2, float(np.sqrt(v.min()) / 2)),
+        lambda m, at: m**2 / at[0] + at[1] ** 2,
+        lambda m, at: 2 * m**3 / at[0] ** 2,
+        _with_read(Gamma),
+        (1.0, 0.0), (INF, INF),
+    ),
+    Family(
+        ("sigma",),
+        lambda m, v: (_rayleigh_sigma(_share(m, v)),),
+        lambda m, at: (_rayleigh_share(at[0]) * m) ** 2,
+        lambda m, at: RAYLEIGH_SKEW * (_rayleigh_share(at[0]) * m) ** 3,
+        Rayleigh,
+        (1e-6,), (1.0,),
+    ),
+    Family(
+        ("sigma", "read noise"),
+        lambda m, v: (_rayleigh_sigma(_share(m, v)), float(np.sqrt(v.min()) / 2)),
+        lambda m, at: (_rayleigh_share(at[0]) * m) ** 2 + at[1] ** 2,
+        lambda m, at: RAYLEIGH_SKEW * (_rayleigh_share(at[0]) * m) ** 3,
+        _with_read(Rayleigh),
+        (1e-6, 0.0), (1.0, INF),
+    ),
+    Family(
+        ("m",),
+        lambda m, v: (_share(m, v) ** -2 / 4,),
+        lambda m, at: (_nakagami(at[0])[0] * m) ** 2,
+        lambda m, at: _nakagami(at[0])[1] * (_nakagami(at[0])[0] * m) ** 3,
+        Nakagami,
+        (0.5,), (INF,),
+    ),
+    Family(
+        ("sigma",),
+        lambda m, v: (float(np.sqrt(v.max())),),
+        _rician(1),
+        _rician(2),
+        Rician,
+        (1e-9,), (INF,),
+    ),
+    Family(
+        ("power", "dispersion"),
+        _tweedie_start,
+        lambda m, at: at[1] * np.maximum(m, 0) ** at[0],
+        lambda m, at: at[0] * at[1] ** 2 * np.maximum(m, 0) ** (2 * at[0] - 1),
+        Tweedie,
+        # nearer to 1 and 2 it is but another name for photons and speckle
+        (1.1, 1e-9), (1.9, INF),
+    ),
+)  # fmt: skip

@@ -1,0 +1,163 @@
+"""The noise model is found from the images alone, or it is said why it cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from napari_noise2score import Image, UserError, denoise, estimate_noise, examine_noise, train
+from napari_noise2score.cli import app
+from napari_noise2score.noise import A, Poisson, parse_noise
+from napari_noise2score.sample import simulate_cells
+from napari_noise2score.volume.files import write_image
+
+
+def scene(size=384):
+    """Patches of many grey levels with soft edges and some texture, 10 to 230."""
+    rng = np.random.default_rng(3)
+    y, x = np.indices((size, size))
+    flat = np.kron(rng.uniform(20, 220, (8, 8)), np.ones((size // 8, size // 8)))
+    spectrum = np.fft.fft2(flat) * np.exp(
+        -((np.hypot(*np.meshgrid(*[np.fft.fftfreq(size)] * 2)) * 12) ** 2)
+    )
+    return np.fft.ifft2(spectrum).real + 8 * np.sin(x / 9) * np.cos(y / 7)
+
+
+def shots(noise, count, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([noise.sample(scene(), rng) for _ in range(count)])
+
+
+def standard_deviation(noise, mean):
+    mean = torch.tensor(mean, dtype=torch.float64)
+    return float(noise.variance(noise.clean(mean)) ** 0.5)
+
+
+FAMILIES = [
+    "gaussian(sigma=15)",
+    "gaussian(a=0.098, b=25)",
+    "poisson(gain=3)",
+    "poisson(gain=5) + gaussian(sigma=10)",
+    "gamma(alpha=26)",
+    "gamma(alpha=26) + gaussian(sigma=10)",
+    "rayleigh(sigma=0.3)",
+    "rayleigh(sigma=0.3) + gaussian(sigma=10)",
+    "nakagami(m=4)",
+    "rician(sigma=30)",
+]
+
+
+def kind(noise):
+    base = getattr(noise, "base", noise)
+    return type(base).__name__, bool(getattr(base, "growth", 0))
+
+
+@pytest.mark.parametrize("text", FAMILIES)
+@pytest.mark.parametrize("count", [4, 1])
+def test_family_and_level_are_found(text, count):
+    noise = parse_noise(text)
+    y = shots(noise, count)
+    found = estimate_noise(y, "TYX") if count > 1 else estimate_noise(y[0])
+    assert kind(found) == kind(noise), found
+    for mean in (60, 120, 180):
+        wanted = standard_deviation(noise, mean)
+        assert standard_deviation(found, mean) == pytest.approx(
+            wanted, rel=0.05 if count > 1 else 0.1
+        )
+
+
+def test_a_moving_sample_tells_the_camera():
+    noisy, _ = simulate_cells((4, 8, 256, 256))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
+    found = examine_noise(noisy, "TZYX")
+    camera = found.noise
+    assert camera.base.gain == pytest.approx(2, rel=0.05)
+    assert camera.base.offset == pytest.approx(100, abs=1)
+    assert camera.read.sigma == pytest.approx(3, rel=0.1)
+    low, high = found.fits[0].intervals["gain"]
+    assert low < 2 < high
+    assert found.recording.step == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["gaussian(sigma=20) @ A", "poisson(gain=3) @ A", "gamma(alpha=26) @ A"]
+)
+def test_correlation_is_found_with_its_kernel(text):
+    noise = parse_noise(text)
+    found = estimate_noise(shots(noise, 4), "TYX")
+    assert np.array(found.kernel.taps).shape == (3, 3)
+    assert np.abs(np.array(found.kernel.taps) - A.taps).max() < 0.02
+    assert type(found.base) is type(noise.base)
+    wanted, got = (standard_deviation(n.base, 120) for n in (noise, found))
+    assert got == pytest.approx(wanted, rel=0.05)
+
+
+def test_bleaching_drift_and_defects_do_not_count_as_noise():
+    rng = np.random.default_rng(0)
+    noise = Poisson(4, 20)
+    frames = []
+    for t in range(4):
+        moved = np.roll(scene(), t, axis=1) * 0.97**t
+        frame = noise.sample(moved, rng)
+        frame[::97, ::89] = 4000  # hot pixels
+        frame[5::97, 7::89] = 0
+        frames.append(frame)
+    found = estimate_noise(np.stack(frames), "TYX")
+    assert found.gain == pytest.approx(4, rel=0.05)
+    assert found.offset == pytest.approx(20, abs=4)
+
+
+def test_several_images_are_one_data_set_and_colours_are_scenes():
+    images = [Image(shots(Poisson(3), 1, seed)[0], "YX") for seed in range(3)]
+    assert estimate_noise(images).gain == pytest.approx(3, rel=0.1)
+    colour = np.moveaxis(shots(Poisson(3), 3), 0, -1)
+    assert estimate_noise(colour, "YXC").gain == pytest.approx(3, rel=0.1)
+
+
+def blurred(image):
+    for axis in (0, 1):
+        image = sum(np.roll(image, k, axis) for k in (-1, 0, 1)) / 3
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "axes", "says"),
+    [
+        (np.full((128, 128), 7.0), "YX", "constant"),
+        (np.minimum(shots(Poisson(3), 1)[0], 60), "YX", "saturated"),
+        (np.stack([shots(Poisson(3), 1)[0]] * 2), "TYX", "identical"),
+        (shots(Poisson(3), 1)[0, :32, :32], "YX", "too small"),
+        (np.stack([blurred(blurred(y)) for y in shots(Poisson(3), 2)]), "TYX", "filtered"),
+        (np.zeros((3, 128, 128)), None, "say which they are"),
+    ],
+)
+def test_what_cannot_tell_its_noise_says_so(image, axes, says):
+    with pytest.raises(UserError, match=says) as caught:
+        estimate_noise(image, axes)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
+    noisy, _ = simulate_cells((4, 2, 128, 128))
+    write_image(tmp_path / "noisy.tif", Image(noisy, "TZYX"))
+    run = CliRunner().invoke(app, ["estimate", str(tmp_path / "noisy.tif"), "--json"])
+    facts = json.loads(run.stdout)
+    assert parse_noise(facts["noise"]).base.gain == pytest.approx(2, rel=0.15)
+    assert facts["read off"] == "repeats"
+    model = train(noisy, "TZYX", steps=2)
+    model.save(tmp_path / "m.n2s")
+    line = ["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / "out.npy")]
+    run = CliRunner().invoke(app, [*line, "--model", str(tmp_path / "m.n2s"), "--noise", "auto"])
+    assert run.exit_code == 0, run.output
+    assert f"noise, estimated: {facts['noise']}" in run.output
+    expected = denoise(noisy, model, facts["noise"], axes="TZYX").compute()
+    assert np.allclose(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_a_model_of_correlated_noise_keeps_its_correlation():
+    y = shots(parse_noise("poisson(gain=3) @ A"), 4)
+    model = train(y, "TYX", steps=2, correlation="A")
+    assert estimate_noise(y, "TYX", model).kernel == A
