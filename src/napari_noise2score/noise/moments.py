@@ -152,7 +152,8 @@ def _skewness(patches: np.ndarray) -> tuple[float, float]:
     """Third central moment of the noise of flat patches, and its standard error."""
     variance, _, directions = _level(patches)
     onto = (directions @ directions.T).astype(np.float32)
-    cubes = ((patches - patches.mean(0)) @ onto) ** 3
+    left = (patches - patches.mean(0)) @ onto
+    cubes = left * left * left
     # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
     weight = (onto**3).sum(0)
     third = cubes.mean(0) @ weight / (weight @ weight)
