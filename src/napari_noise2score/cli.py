@@ -117,7 +117,7 @@ def train(
 @app.command()
 def denoise(
     source: Input,
-    output: Annotated[Path, typer.Argument(help=".tif, .ome.tif, .npy, .png, .zarr or a folder.")],
+    output: Annotated[Path, typer.Argument(help=".ome.zarr, .tif, .npy, .png or a folder.")],
     model: Model,
     noise: Noise,
     axes: Axes = None,
@@ -132,6 +132,9 @@ def denoise(
         Path | None,
         typer.Option(help="Also write the posterior standard deviation, in grey levels, here."),
     ] = None,
+    ome_zarr: Annotated[
+        str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
+    ] = "0.5",
     overwrite: Overwrite = False,
 ) -> None:
     """Denoise images with a trained score under a noise model."""
@@ -165,7 +168,7 @@ def denoise(
             for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
                 pass
 
-        _write_all(plan, axes, overwrite, fill, describe, s)
+        _write_all(plan, axes, overwrite, fill, describe, s, ome_zarr)
 
 
 @app.command()
@@ -315,7 +318,7 @@ def _plan(
     overwrite: bool,
     same: bool = False,
     check: Callable[[Any], None] = lambda image: None,
-) -> list[tuple[Path, Path]]:
+) -> list[tuple[Path | str, Path]]:
     """Give every input with the output it will have; check all before the first is begun."""
     from .volume.files import find_images, read_image
 
@@ -327,7 +330,7 @@ def _plan(
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
     for path, target in zip(paths, targets, strict=True):
-        if target.resolve() == path.resolve():
+        if isinstance(path, Path) and target.resolve() == path.resolve():
             raise UserError(f"{target} is the input; raw data are never overwritten")
         if target.exists() and not overwrite:
             raise UserError(f"{target} exists already; use --overwrite to replace it")
@@ -336,12 +339,13 @@ def _plan(
 
 
 def _write_all(
-    plan: list[tuple[Path, Path]],
+    plan: list[tuple[Path | str, Path]],
     axes: str | None,
     overwrite: bool,
     fill: Callable[[Any, Any, str], None],
     describe: Callable[[Any], Any],
     same: bool = False,
+    ome_zarr: str = "0.5",
 ) -> None:
     """Fill one output file for each input."""
     import numpy as np
@@ -351,12 +355,13 @@ def _write_all(
     for path, target in plan:
         image = read_image(path, axes)
         dtype = image.data.dtype if same else np.dtype("float32")
-        with open_output(target, describe(image), dtype, overwrite) as array:
-            fill(array, image, path.name)
+        with open_output(target, describe(image), dtype, overwrite, ome_zarr) as array:
+            fill(array, image, Path(path).name)
 
 
-def _result_name(path: Path, same: bool) -> str:
+def _result_name(path: Path | str, same: bool) -> str:
     """Give the input's own name, but for formats that cannot hold floating point numbers."""
+    path = Path(path)
     if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
         return f"{path.stem}.tif"
     return path.name

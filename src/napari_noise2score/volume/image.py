@@ -32,6 +32,8 @@ class Image:
         Whether the channels are red, green and blue (and alpha).
     name : str
         A short name, for layers and files.
+    omero : mapping
+        How the channels are shown (names, colours, contrast), as OME-Zarr's ``omero`` has it.
     notes : mapping
         What made it: model, noise, version. Written with the image where the format can.
 
@@ -50,6 +52,7 @@ class Image:
     channels: tuple[str, ...] = ()
     rgb: bool = False
     name: str = "image"
+    omero: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
