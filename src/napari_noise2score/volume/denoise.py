@@ -15,7 +15,8 @@ from ..errors import UserError
 from ..noise import NoiseModel, Table
 from ..score.model import ScoreModel
 from .image import Image
-from .tiles import Job, TileProgress, lazily, one_by_one, prepare
+from .pipeline import one_by_one
+from .tiles import Job, TileProgress, lazily, prepare
 
 # pixels probed at once are this far apart in Y and X, and in Z
 SPARSE = 4
