@@ -121,7 +121,12 @@ def denoise_into(
 
 def result_of(image: Image, data: Any, model: ScoreModel, noise: NoiseModel | str) -> Image:
     """Give the image that holds a result: all the source says, and what made it."""
-    notes = {"model": model.name, "noise": str(noise), "version": __version__}
+    notes = {
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "noise": str(noise),
+        "version": __version__,
+    }
     return replace(image, data=data, name=f"{image.name} denoised", notes=notes)
 
 

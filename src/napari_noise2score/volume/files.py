@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,14 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     (5, 16, 16)
     """
     if is_remote(path):
-        return read_zarr(str(path), axes)
+        return replace(read_zarr(str(path), axes), source=str(path))
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
+    return replace(_read_local(path, axes), source=str(path.resolve()))
+
+
+def _read_local(path: Path, axes: str | None) -> Image:
     kind = path.suffix.lower()
     if kind in TIFF:
         return read_tiff(path, axes)
@@ -229,9 +234,7 @@ def open_output(
             build_pyramid(part)
         elif isinstance(target, np.memmap):
             target.flush()
-        if path.exists():
-            remove(path)
-        os.replace(part, path)
+        put_in_place(part, path)
     finally:
         remove(part)
 
@@ -245,6 +248,10 @@ def check_output(path: Path, image: Image, overwrite: bool) -> None:
         raise UserError(f"{path}: cannot be written; end the name in one of {WRITTEN}")
     if kind == ".png" and image.axes not in ("YX", "YXC"):
         raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
+    if image.source and not is_remote(image.source):
+        here, there = path.resolve(), Path(image.source).resolve()
+        if here == there or here in there.parents or (is_zarr(there) and there in here.parents):
+            raise UserError(f"{path} is the input; raw data are never overwritten")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already; use --overwrite to replace it")
     if path.is_dir() and not is_zarr(path):
@@ -306,6 +313,13 @@ def _write_png(path: Path, values: np.ndarray, image: Image) -> None:
     if image.notes:
         text.add_text("noise2score", json.dumps(dict(image.notes)))
     Picture.fromarray(values).save(path, format="png", pnginfo=text)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a complete file or store its name; what had that name goes."""
+    if path.exists():
+        remove(path)
+    os.replace(part, path)
 
 
 def remove(path: Path) -> None:

@@ -119,34 +119,33 @@ def create_ome_zarr(
     for level, factor in enumerate(factors):
         size = tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
         _create_level(group, str(level), axes, size, dtype, version, ndim)
-    sharpest: Any = group["0"]
-    return sharpest if axes == image.axes else Reordered(sharpest, order)
+    return sharpest_of(path, image.axes)
 
 
-def pyramid_blocks(path: Path) -> Iterator[tuple[str, tuple[slice, ...]]]:
+def pyramid_blocks(path: Path) -> list[tuple[str, tuple[slice, ...]]]:
     """Give every block of every level below the sharpest, each level after the one above it."""
     group = zarr.open_group(str(path), mode="r")
+    found = []
     for level in _names(group)[1:]:
         array: Any = group[level]
-        for block in blocks(array.shape, array.shards or _grown(array.chunks)):
-            yield level, block
+        found += [(level, at) for at in blocks(array.shape, array.shards or _grown(array.chunks))]
+    return found
 
 
-def build_block(path: Path, level: str, block: tuple[slice, ...]) -> None:
+def build_block(group: zarr.Group, level: str, block: tuple[slice, ...]) -> None:
     """Fill one block of a level with the mean of what it covers of the level above."""
-    group = zarr.open_group(str(path), mode="r+")
     above: Any = group[str(int(level) - 1)]
     target: Any = group[level]
     factor = [round(a / b) for a, b in zip(above.shape, target.shape, strict=True)]
     place = tuple(slice(at.start * f, at.stop * f) for at, f in zip(block, factor, strict=True))
-    values = mean_of_cells(above[place], factor)
-    target[block] = values
+    target[block] = mean_of_cells(above[place], factor)
 
 
 def build_pyramid(path: Path) -> None:
     """Fill all levels below the sharpest, a block at a time."""
+    group = zarr.open_group(str(path), mode="r+")
     for level, block in pyramid_blocks(path):
-        build_block(path, level, block)
+        build_block(group, level, block)
 
 
 def mean_of_cells(values: np.ndarray, factor: Sequence[int]) -> np.ndarray:
@@ -241,6 +240,13 @@ def _omero(image: Image) -> dict[str, Any]:
         for i, name in enumerate(names[:count])
     ]
     return {"channels": channels}
+
+
+def sharpest_of(path: Path, axes: str) -> zarr.Array | Reordered:
+    """Open the sharpest level for writing in the order of these axes."""
+    array: Any = zarr.open_group(str(path), mode="r+")["0"]
+    ordered = "".join(a for a in ORDER if a in axes)
+    return array if ordered == axes else Reordered(array, tuple(axes.index(a) for a in ordered))
 
 
 def _create_level(
