@@ -29,6 +29,7 @@ _WHERE = {
     "Image": "volume.image",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
+    "denoise_to_store": "volume.store",
     "uncertainty": "volume.denoise",
     "uncertainty_into": "volume.denoise",
     "read_image": "volume.files",
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "denoise",
     "denoise_into",
+    "denoise_to_store",
     "parse_noise",
     "read_image",
     "train",
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.files import read_image, write_image
     from .volume.image import Image
+    from .volume.store import denoise_to_store
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,6 +136,12 @@ def denoise(
     ome_zarr: Annotated[
         str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
     ] = "0.5",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine to share the work (zarr only).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler, as tcp://host:8786.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where this was cut off (.ome.zarr, .zarr).")
     ] = False,
@@ -145,6 +152,7 @@ def denoise(
 
     from .noise import parse_noise
     from .score.model import ScoreModel
+    from .volume.cluster import connect, on_cluster
     from .volume.denoise import certain, denoise_into, result_of, uncertainty_into
     from .volume.files import open_output, read_image
     from .volume.store import denoise_to_store, left_of
@@ -160,14 +168,15 @@ def denoise(
         if uncertainty:
             certain(job)
 
-    def write(path: Path | str, target: Path, what: str, same: bool) -> None:
+    def write(path: Path | str, target: Path, what: str, same: bool, client: Any) -> None:
         image = read_image(path, axes)
         kind = image.data.dtype if same else np.dtype("float32")
         common: Any = {"tile": size, "device": device}
         if target.suffix.lower() == ".zarr":
+            share = on_cluster(client, image, score, str(spec), device) if client else None
             run = denoise_to_store(
                 target, image, score, spec, what=what, dtype=kind, ome_zarr=ome_zarr,
-                overwrite=overwrite, resume=resume, **common,
+                overwrite=overwrite, resume=resume, run=share, **common,
             )  # fmt: skip
             try:
                 _follow(run, Path(path).name)
@@ -185,10 +194,15 @@ def denoise(
     results = [(output, "denoised", same)]
     if uncertainty:
         results.append((uncertainty, "uncertainty", False))
-    plans = [_plan(source, axes, target, overwrite, s, check, resume) for target, _, s in results]
-    for plan, (_, what, s) in zip(plans, results, strict=True):
-        for path, target in plan:
-            write(path, target, what, s)
+    shares = workers is not None or scheduler is not None
+    only = "can be resumed" if resume else "are written by workers" if shares else ""
+    plans = [
+        _plan(source, axes, target, overwrite, s, check, only, resume) for target, _, s in results
+    ]
+    with connect(scheduler, workers) if shares else nullcontext() as client:
+        for plan, (_, what, s) in zip(plans, results, strict=True):
+            for path, target in plan:
+                write(path, target, what, s, client)
 
 
 @app.command()
@@ -345,6 +359,7 @@ def _plan(
     overwrite: bool,
     same: bool = False,
     check: Callable[[Any], None] = lambda image: None,
+    only_zarr: str = "",
     resume: bool = False,
 ) -> list[tuple[Path | str, Path]]:
     """Give every input with the output it will have; check all before the first is begun."""
@@ -358,8 +373,8 @@ def _plan(
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
     for path, target in zip(paths, targets, strict=True):
-        if resume and target.suffix.lower() != ".zarr":
-            raise UserError(f"{target}: only .ome.zarr and .zarr can be resumed")
+        if only_zarr and target.suffix.lower() != ".zarr":
+            raise UserError(f"{target}: only .ome.zarr and .zarr {only_zarr}")
         image = read_image(path, axes)
         # what is there already may be this very result, or what is left of it
         check_output(target, image, overwrite or resume)
