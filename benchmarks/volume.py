@@ -1,6 +1,7 @@
 """Memory, speed and workers on OME-Zarr volumes of 1 to 64 GB, of which some blocks are denoised.
 
 python benchmarks/volume.py memory FOLDER [--blocks 8]
+python benchmarks/volume.py training FOLDER [--steps 20]
 python benchmarks/volume.py speed FOLDER [--blocks 8]
 python benchmarks/volume.py workers FOLDER [--blocks 32]
 
@@ -88,18 +89,32 @@ def some_blocks(folder: Path, gigabytes: int, count: int, **how) -> float:
     return seconds
 
 
-def memory(folder: Path, count: int) -> None:
+def memory(folder: Path, count: int, what: str = "denoise_one") -> None:
     print("volume | before (MB) | peak above (MB)")
+    model(folder)
     for gigabytes in (1, 8, 64):
         volume(folder, gigabytes)
-        words = [sys.executable, __file__, "one", str(folder), "--blocks", str(count)]
+        words = [sys.executable, __file__, what, str(folder), "--blocks", str(count)]
         said = subprocess.check_output([*words, "--gigabytes", str(gigabytes)], text=True)
         before, after = json.loads(said)
         print(f"{gigabytes} GB | {before:.0f} | {after - before:.0f}", flush=True)
 
 
-def one(folder: Path, count: int, gigabytes: int) -> None:
-    """Measure one volume in a process of its own."""
+def training(folder: Path, count: int) -> None:
+    memory(folder, count, "train_one")
+
+
+def train_one(folder: Path, count: int, gigabytes: int) -> None:
+    """Train some steps on one volume in a process of its own."""
+    image = read_image(volume(folder, gigabytes))
+    train(np.random.default_rng(0).normal(100, 10, (64, 64)), "YX", steps=1)
+    before = peak()
+    train(image.data, image.axes, steps=count)
+    print(json.dumps([before, peak()]))
+
+
+def denoise_one(folder: Path, count: int, gigabytes: int) -> None:
+    """Denoise some blocks of one volume in a process of its own."""
     score = ScoreModel.load(model(folder))
     score.score(torch.zeros(1, 1, 64, 64))  # what torch sets up when it is first used
     before = peak()
@@ -138,15 +153,18 @@ def workers(folder: Path, count: int) -> None:
     print(f"2 against 1: {rates[1] / rates[0]:.2f}")
 
 
+MODES = {"memory": memory, "training": training, "speed": speed, "workers": workers}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["memory", "speed", "workers", "one"])
+    parser.add_argument("what", choices=[*MODES, "denoise_one", "train_one"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--blocks", "--steps", type=int, default=8)
     parser.add_argument("--gigabytes", type=int, default=1)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    if given.what == "one":
-        one(given.folder, given.blocks, given.gigabytes)
+    if given.what in MODES:
+        MODES[given.what](given.folder, given.blocks)
     else:
-        globals()[given.what](given.folder, given.blocks)
+        single = {"denoise_one": denoise_one, "train_one": train_one}[given.what]
+        single(given.folder, given.blocks, given.gigabytes)
