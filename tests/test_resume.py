@@ -92,7 +92,7 @@ def test_closed_after_any_block_and_resumed_it_is_the_same_to_the_byte(job, tmp_
     assert files(target) == whole
     # a complete one is left alone
     (step,) = denoise_to_store(target, image, model, NOISE, resume=True)
-    assert step.note == "complete already"
+    assert "complete already" in step.note
 
 
 def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_path):
@@ -113,6 +113,34 @@ def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_pat
         assert not list(denoise_to_store(target, image, model, NOISE, resume=True))
         assert files(target) == whole
         assert not record.exists()
+
+
+def test_a_full_disk_is_told_and_the_job_resumed(world, job, tmp_path, monkeypatch, capfd):
+    limits = pytest.importorskip("resource", reason="no limits of this kind on this system")
+    from napari_noise2score import cli
+
+    target = tmp_path / "out.ome.zarr"
+    words = ["noise2score", "denoise", world / "noisy.ome.zarr", target, "--noise", NOISE]
+    words += ["--model", world / "m.n2s", "--resume"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+
+    def call():
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capfd.readouterr().err
+
+    before = limits.getrlimit(limits.RLIMIT_FSIZE)
+    # no file may be larger than this: a chunk cannot be written, its record can
+    limits.setrlimit(limits.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, said = call()
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, before)
+    assert (code, "File too large" in said, "--resume" in said) == (2, True, True)
+    assert "Traceback" not in said
+    assert not target.exists()
+    assert call() == (0, "")
+    assert files(target) == job[2]
 
 
 def test_another_job_is_not_resumed(world, job, tmp_path):

@@ -13,7 +13,9 @@ from .tiles import Block, Compute, Job, TileProgress, as_type, blocks, compute_b
 
 # blocks that wait for the network, and results that wait for the disk
 AHEAD = 2
-BEHIND = 2
+BEHIND = 4
+# compressing takes longer than reading, and on a GPU longer than the network
+WRITERS = 4
 
 
 def one_by_one(target: Any, job: Job, compute: Compute) -> Iterator[TileProgress]:
@@ -57,7 +59,7 @@ def side_by_side(
     waiting = iter(todo)
     readings: deque[tuple[int, Block, Future]] = deque()
     writings: deque[tuple[int, Future]] = deque()
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(WRITERS) as writer:
 
         def read_ahead() -> None:
             while len(readings) < AHEAD and (following := next(waiting, None)):

@@ -110,7 +110,7 @@ def denoise_to_store(
     result = result_of(image, image.data, model, noise)
     if resume and path.exists() and not left_of(path):
         _check_made_by(path, result)
-        yield TileProgress(1, 1, "complete already")
+        yield TileProgress(1, 1, f"{path} is complete already")
         return
     record = read_record(_record_name(path)) if resume else None
     check_output(path, image, overwrite or (record is not None and record.complete))
@@ -133,15 +133,8 @@ def denoise_to_store(
     if what == "uncertainty":
         certain(job)
     if record is None or not (hidden.exists() or record.complete):
-        remove(_record_name(path))
-        remove(hidden)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if is_ome_zarr(path):
-            create_ome_zarr(hidden, result, dtype, ome_zarr, model.ndim)
-        else:
-            create_zarr(hidden, result, dtype)
         record = Record(_record_name(path), facts, job.tile, job.block)
-        record.begin()
+        _begin(path, record, result, dtype, ome_zarr, model.ndim)
     if not record.complete:
         try:
             yield from _fill(hidden, record, job, what, run or in_this_process)
@@ -184,6 +177,19 @@ def open_target(path: Path, axes: str) -> Any:
     if is_ome_zarr(path):
         return sharpest_of(path, axes)
     return zarr.open_array(str(path), mode="r+")
+
+
+def _begin(
+    path: Path, record: Record, result: Image, dtype: np.dtype, ome_zarr: str, ndim: int
+) -> None:
+    """Make an empty store under its hidden name, and then its record."""
+    forget(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_ome_zarr(path):
+        create_ome_zarr(hidden_name(path), result, dtype, ome_zarr, ndim)
+    else:
+        create_zarr(hidden_name(path), result, dtype)
+    record.begin()
 
 
 def _fill(hidden: Path, record: Record, job: Job, what: str, run: Runner) -> Iterator[TileProgress]:
