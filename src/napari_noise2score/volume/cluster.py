@@ -77,7 +77,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         raise UserError("give either --scheduler or --workers")
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=10)
+            client = Client(scheduler, timeout=5)
         except (OSError, TimeoutError, ValueError):
             raise UserError(f"no scheduler answers at {scheduler}") from None
         with client:
