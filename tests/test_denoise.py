@@ -101,6 +101,38 @@ def test_the_result_is_in_the_grey_levels_of_the_image(model):
     assert abs(shifted.mean() - clean.mean()) < 2
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
+def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, error):
+    _, noisy = blobs((2, 128, 100))
+    expected = denoise(noisy, model, NOISE, axes="TYX").compute()
+    score = type(model).score
+
+    def in_little_memory(self, y, sigma_a=None):
+        if y[0].numel() > most:
+            raise error
+        return score(self, y, sigma_a)
+
+    monkeypatch.setattr(type(model), "score", in_little_memory)
+    most = 160 * 160
+    target = np.zeros(noisy.shape, np.float32)
+    steps = list(denoise_into(target, noisy, model, NOISE, axes="TYX"))
+    assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
+    assert "going on with tiles of" in steps[0].note
+    assert not steps[1].note  # it is said once
+    most = 10
+    with pytest.raises(UserError, match="no room for a tile"):
+        denoise(noisy, model, NOISE, axes="TYX").compute()
+
+
+def test_closing_a_run_stops_it(model):
+    _, noisy = blobs((20, 40, 40))
+    target = np.zeros(noisy.shape, np.float32)
+    run = denoise_into(target, noisy, model, NOISE, axes="TYX")
+    assert next(run).total == 20
+    run.close()
+    assert not target[10:].any()
+
+
 def test_integers_are_rounded_and_clipped(model):
     _, noisy = blobs((40, 40))
     target = np.zeros((40, 40), np.uint8)

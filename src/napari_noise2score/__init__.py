@@ -29,6 +29,7 @@ _WHERE = {
     "Image": "volume.image",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
+    "denoise_to_store": "volume.store",
     "estimate_noise": "volume.estimate",
     "examine_noise": "volume.estimate",
     "uncertainty": "volume.denoise",
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "denoise",
     "denoise_into",
+    "denoise_to_store",
     "estimate_noise",
     "examine_noise",
     "parse_noise",
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from .volume.estimate import estimate_noise, examine_noise
     from .volume.files import read_image, write_image
     from .volume.image import Image
+    from .volume.store import denoise_to_store
 
 
 def __getattr__(name: str) -> Any:

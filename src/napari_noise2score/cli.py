@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +118,7 @@ def train(
 @app.command()
 def denoise(
     source: Input,
-    output: Annotated[Path, typer.Argument(help=".tif, .ome.tif, .npy, .png, .zarr or a folder.")],
+    output: Annotated[Path, typer.Argument(help=".ome.zarr, .tif, .npy, .png or a folder.")],
     model: Model,
     noise: Noise,
     axes: Axes = None,
@@ -132,12 +133,29 @@ def denoise(
         Path | None,
         typer.Option(help="Also write the posterior standard deviation, in grey levels, here."),
     ] = None,
+    ome_zarr: Annotated[
+        str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
+    ] = "0.5",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine to share the work (zarr only).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler, as tcp://host:8786.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where this was cut off (.ome.zarr, .zarr).")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Denoise images with a trained score under a noise model."""
+    import numpy as np
+
     from .noise import parse_noise
     from .score.model import ScoreModel
+    from .volume.cluster import connect, on_cluster
     from .volume.denoise import certain, denoise_into, result_of, uncertainty_into
+    from .volume.files import open_output, read_image
+    from .volume.store import denoise_to_store, left_of
     from .volume.tiles import prepare
 
     if dtype not in ("float32", "same"):
@@ -150,22 +168,41 @@ def denoise(
         if uncertainty:
             certain(job)
 
-    def describe(image: Any) -> Any:
-        return result_of(image, image.data, score, spec)
+    def write(path: Path | str, target: Path, what: str, same: bool, client: Any) -> None:
+        image = read_image(path, axes)
+        kind = image.data.dtype if same else np.dtype("float32")
+        common: Any = {"tile": size, "device": device}
+        if target.suffix.lower() == ".zarr":
+            share = on_cluster(client, image, score, str(spec), device) if client else None
+            run = denoise_to_store(
+                target, image, score, spec, what=what, dtype=kind, ome_zarr=ome_zarr,
+                overwrite=overwrite, resume=resume, run=share, **common,
+            )  # fmt: skip
+            try:
+                _follow(run, Path(path).name)
+            except (KeyboardInterrupt, OSError):
+                if left_of(target):
+                    _say(f"{target}: cut off; the same command with --resume goes on from there")
+                raise
+            return
+        into = denoise_into if what == "denoised" else uncertainty_into
+        described = result_of(image, image.data, score, spec)
+        with open_output(target, described, kind, overwrite) as array:
+            _follow(into(array, image, score, spec, **common), Path(path).name)
 
     same = dtype == "same"
-    results = [(output, same, denoise_into)]
+    results = [(output, "denoised", same)]
     if uncertainty:
-        results.append((uncertainty, False, uncertainty_into))
-    plans = [_plan(source, axes, target, overwrite, s, check) for target, s, _ in results]
-    for plan, (_, s, into) in zip(plans, results, strict=True):
-
-        def fill(target: Any, image: Any, name: str, into: Any = into) -> None:
-            run = into(target, image, score, spec, tile=size, device=device)
-            for _ in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
-                pass
-
-        _write_all(plan, axes, overwrite, fill, describe, s)
+        results.append((uncertainty, "uncertainty", False))
+    shares = workers is not None or scheduler is not None
+    only = "can be resumed" if resume else "are written by workers" if shares else ""
+    plans = [
+        _plan(source, axes, target, overwrite, s, check, only, resume) for target, _, s in results
+    ]
+    with connect(scheduler, workers) if shares else nullcontext() as client:
+        for plan, (_, what, s) in zip(plans, results, strict=True):
+            for path, target in plan:
+                write(path, target, what, s, client)
 
 
 @app.command()
@@ -321,6 +358,13 @@ def _track(
             yield progress
 
 
+def _follow(run: Iterator[Any], name: str) -> None:
+    """Work through a job's tiles, with a bar on the terminal and a line for what happens."""
+    for progress in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
+        if progress.note:
+            _say(f"{name}: {progress.note}")
+
+
 def _describe_training(progress: Any) -> tuple[float, str]:
     note = (
         f"step {progress.step}  loss {progress.loss:.3f}  held out {progress.val_loss:.3f}  "
@@ -355,9 +399,11 @@ def _plan(
     overwrite: bool,
     same: bool = False,
     check: Callable[[Any], None] = lambda image: None,
-) -> list[tuple[Path, Path]]:
+    only_zarr: str = "",
+    resume: bool = False,
+) -> list[tuple[Path | str, Path]]:
     """Give every input with the output it will have; check all before the first is begun."""
-    from .volume.files import find_images, read_image
+    from .volume.files import check_output, find_images, read_image
 
     paths = find_images(source)
     many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
@@ -367,21 +413,21 @@ def _plan(
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
     for path, target in zip(paths, targets, strict=True):
-        if target.resolve() == path.resolve():
-            raise UserError(f"{target} is the input; raw data are never overwritten")
-        if target.exists() and not overwrite:
-            raise UserError(f"{target} exists already; use --overwrite to replace it")
-        check(read_image(path, axes))
+        if only_zarr and target.suffix.lower() != ".zarr":
+            raise UserError(f"{target}: only .ome.zarr and .zarr {only_zarr}")
+        image = read_image(path, axes)
+        # what is there already may be this very result, or what is left of it
+        check_output(target, image, overwrite or resume)
+        check(image)
     return list(zip(paths, targets, strict=True))
 
 
 def _write_all(
-    plan: list[tuple[Path, Path]],
+    plan: list[tuple[Path | str, Path]],
     axes: str | None,
     overwrite: bool,
     fill: Callable[[Any, Any, str], None],
     describe: Callable[[Any], Any],
-    same: bool = False,
 ) -> None:
     """Fill one output file for each input."""
     import numpy as np
@@ -390,13 +436,13 @@ def _write_all(
 
     for path, target in plan:
         image = read_image(path, axes)
-        dtype = image.data.dtype if same else np.dtype("float32")
-        with open_output(target, describe(image), dtype, overwrite) as array:
-            fill(array, image, path.name)
+        with open_output(target, describe(image), np.dtype("float32"), overwrite) as array:
+            fill(array, image, Path(path).name)
 
 
-def _result_name(path: Path, same: bool) -> str:
+def _result_name(path: Path | str, same: bool) -> str:
     """Give the input's own name, but for formats that cannot hold floating point numbers."""
+    path = Path(path)
     if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
         return f"{path.stem}.tif"
     return path.name

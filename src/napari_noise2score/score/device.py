@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import psutil
 import torch
 
 from ..errors import UserError
@@ -61,3 +62,27 @@ def inner_precision(device: torch.device) -> contextlib.AbstractContextManager[A
         known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         fast = device.type == "cpu" and known is not None and known()
     return torch.autocast(device.type, torch.bfloat16) if fast else contextlib.nullcontext()
+
+
+def free_memory(device: torch.device) -> int:
+    """Give how many bytes are free where a device computes.
+
+    Examples
+    --------
+    >>> free_memory(choose_device("cpu")) > 0
+    True
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # what torch holds in reserve is free as well
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + reserve)
+    return int(psutil.virtual_memory().available)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that a device has no memory left."""
+    known = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in known)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -87,6 +88,17 @@ class ScoreModel:
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell this model from any other: 16 letters that depend on all that a result does."""
+        digest = hashlib.sha256()
+        plain = [self.transform, self.recording, self.kernel and self.kernel.taps]
+        plain += [self.mean, self.scale, self.sigma_a, self.low, self.high, self.joint]
+        digest.update(repr(plain).encode())
+        for key, weights in sorted(self.network.state_dict().items()):
+            digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def to(self, device: str | torch.device) -> ScoreModel:
         """Give the model on a device; this one stays as it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,14 @@ from ..noise.kernel import Kernel
 from .axes import Layout, read_block
 
 HELD_OUT_PIECES = 32
+# what has more pixels than this may be empty for the most part, and is searched for what is not
+LARGE = 2**27
+TRIES = 8
+# the dark is part of the image as well: so many of the empty patches are kept
+KEPT = 0.1
+# the mean of a cell of 4×4 pixels varies 1.0 times as much as white noise makes it vary
+CELL = 4
+EMPTY = 1.5
 
 
 class Patches:
@@ -36,7 +44,8 @@ class Patches:
 
     Notes
     -----
-    Patches are flipped along each axis and turned by quarter turns in the YX plane.
+    Patches are flipped along each axis and turned by quarter turns in the YX plane. From images of
+    more than 2²⁷ pixels most patches that hold nothing but noise are passed over.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Patches:
             self._held = np.sort(rng.choice(pieces, kept, replace=False))
         else:
             self._held = np.arange(pieces)
+        self._choosy = is_large(self.layouts)
         # a pixel is as likely as any other, whatever image it is in
         area = np.array([float(np.prod(where.space_shape)) for where in self.layouts])
         self._share = np.cumsum(counts * area) / np.sum(counts * area)
@@ -89,6 +99,13 @@ class Patches:
         return np.stack([self._one(rng, held_out) for _ in range(count)])
 
     def _one(self, rng: np.random.Generator, held_out: bool) -> np.ndarray:
+        block = telling(lambda: self._any(rng, held_out), rng, self._choosy)
+        if self.kernel is not None:
+            # before it is turned: the kernel need not look the same from all sides
+            block = decorrelated(block, self.kernel)
+        return _turn(block, rng)
+
+    def _any(self, rng: np.random.Generator, held_out: bool) -> np.ndarray:
         piece = self._choose(rng, held_out)
         which = int(np.searchsorted(self._ends, piece, side="right"))
         where = self.layouts[which]
@@ -97,11 +114,7 @@ class Patches:
         start = self._start(where.space_shape, rng, held_out)
         space = [slice(a, a + n) for a, n in zip(start, self.size, strict=True)]
         block = read_block(self.images[which], where, [int(p) for p in position], space)
-        block = self._grow(checked(block))
-        if self.kernel is not None:
-            # before it is turned: the kernel need not look the same from all sides
-            block = decorrelated(block, self.kernel)
-        return _turn(block, rng)
+        return self._grow(checked(block))
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         if held_out:
@@ -136,6 +149,45 @@ class Patches:
         if not any(after for _, after in missing):
             return block
         return np.pad(block, [(0, 0), *missing], mode="reflect")
+
+
+def is_large(layouts: Sequence[Layout]) -> bool:
+    """Say whether images are so large that it pays to look for what is in them."""
+    return sum(float(np.prod(where.shape, dtype=np.float64)) for where in layouts) > LARGE
+
+
+def telling(
+    draw: Callable[[], np.ndarray], rng: np.random.Generator, choosy: bool = True
+) -> np.ndarray:
+    """Draw a block, and most often another in its place as long as it is empty."""
+    block = draw()
+    for _ in range(TRIES if choosy else 0):
+        if not is_empty(block) or rng.random() < KEPT:
+            break
+        block = draw()
+    return block
+
+
+def is_empty(block: np.ndarray) -> bool:
+    """Say whether a block holds nothing but white noise, or nothing at all.
+
+    Noise is told by the differences of neighbours, what is in the image by the means of cells.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(100, 10, (1, 64, 64))
+    >>> is_empty(noise), is_empty(noise + 10 * np.sin(np.arange(64) / 10))
+    (True, False)
+    """
+    y, x = (n - n % CELL for n in block.shape[-2:])
+    if min(y, x) < 2 * CELL:
+        return False
+    part = block[..., :y, :x].astype(np.float64)
+    noise = float(np.mean(np.diff(part, axis=-1) ** 2)) / 2
+    cells = part.reshape(*part.shape[:-2], y // CELL, CELL, x // CELL, CELL).mean((-3, -1))
+    # each channel has a level of its own
+    varies = float(np.mean(np.var(cells, axis=tuple(range(1, cells.ndim)))))
+    return varies <= EMPTY * noise / CELL**2
 
 
 def checked(block: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tens
 from .muon import Muon
 from .network import UNet
 from .objective import antithetic_loss
-from .patches import Patches, checked, decorrelated, loop_shape
+from .patches import Patches, checked, decorrelated, is_large, loop_shape, telling
 
 WIDTH = 32
 DEPTH = 2
@@ -235,7 +235,11 @@ def _survey(
     kernel: Kernel | None,
 ) -> dict[str, Any]:
     """Look at a few pieces of the images and choose coordinates, σ_a and normalisation."""
-    crops = [_crop(arrays, layouts, chance) for _ in range(min(64, 8 * _count(layouts)))]
+    choosy = is_large(layouts)
+    crops = [
+        telling(lambda: _crop(arrays, layouts, chance), chance, choosy)
+        for _ in range(min(64, 8 * _count(layouts)))
+    ]
     if kernel is not None:
         around = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
         crops = [np.pad(checked(c), around, mode="reflect") for c in crops]

@@ -15,7 +15,8 @@ from ..errors import UserError
 from ..noise import NoiseModel, Table
 from ..score.model import ScoreModel
 from .image import Image
-from .tiles import Job, TileProgress, lazily, one_by_one, prepare
+from .pipeline import one_by_one
+from .tiles import Job, TileProgress, lazily, prepare
 
 # pixels probed at once are this far apart in Y and X, and in Z
 SPARSE = 4
@@ -120,7 +121,12 @@ def denoise_into(
 
 def result_of(image: Image, data: Any, model: ScoreModel, noise: NoiseModel | str) -> Image:
     """Give the image that holds a result: all the source says, and what made it."""
-    notes = {"model": model.name, "noise": str(noise), "version": __version__}
+    notes = {
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "noise": str(noise),
+        "version": __version__,
+    }
     return replace(image, data=data, name=f"{image.name} denoised", notes=notes)
 
 

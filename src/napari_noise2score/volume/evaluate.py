@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,25 +47,26 @@ def evaluate(
         If images cannot be paired, differ in shape, or the clean one exceeds the range.
     """
     estimates, truths = find_images(denoised), find_images(clean)
-    by_name = {path.stem: path for path in truths}
+    by_name = {Path(path).stem: path for path in truths}
     rows: dict[str, dict[str, float]] = {}
     for path in estimates:
-        match = truths[0] if len(truths) == 1 else by_name.get(path.stem)
+        name = Path(path).name
+        match = truths[0] if len(truths) == 1 else by_name.get(Path(path).stem)
         if match is None:
-            raise UserError(f"{path.name}: no clean image of that name in {clean}")
+            raise UserError(f"{name}: no clean image of that name in {clean}")
         x, image = read_image(path, axes), read_image(match, axes)
         if x.data.shape != image.data.shape:
             raise UserError(
-                f"{path.name} has shape {x.data.shape}, but {match.name} has {image.data.shape}"
+                f"{name} has shape {x.data.shape}, but {Path(match).name} has {image.data.shape}"
             )
         truth = np.asarray(image.data, dtype=np.float64)
         if truth.max() > data_range:
             raise UserError(
-                f"{match.name} reaches {truth.max():g}, above the data range {data_range:g}; "
+                f"{Path(match).name} reaches {truth.max():g}, above the data range {data_range:g}; "
                 "give --data-range"
             )
         estimate = np.asarray(x.data, dtype=np.float64)
-        rows[path.name] = compare(estimate, truth, x.axes, data_range, affine)
+        rows[name] = compare(estimate, truth, x.axes, data_range, affine)
     mean = {key: float(np.mean([row[key] for row in rows.values()])) for key in ("psnr", "ssim")}
     return rows | {"mean": mean}
 

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +19,44 @@ import numpy as np
 from ..errors import UserError
 from ..score.axes import parse_axes
 from .image import Image
+from .ome_zarr import blocks, build_pyramid, create_ome_zarr, write_units
 from .tiff import ask_for_axes, create_tiff, read_tiff
 from .zarrs import create_zarr, read_zarr
 
 TIFF = (".tif", ".tiff")
 PICTURE = (".png", ".jpg", ".jpeg")
 READ = (*TIFF, *PICTURE, ".npy", ".zarr")
-WRITTEN = ".tif, .tiff, .ome.tif, .npy, .png, .zarr"
+WRITTEN = ".tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr"
 
 
-def find_images(source: str | os.PathLike[str]) -> list[Path]:
+def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
     """Find the image files that a path, folder or glob stands for.
 
     Parameters
     ----------
     source : path-like
-        A file, a zarr store, a folder of images, or a glob such as ``"shots/*.tif"``.
+        A file, a zarr store or its address (``https://…``, ``s3://…``), a folder of images, or a
+        glob such as ``"shots/*.tif"``.
 
     Returns
     -------
     list of Path
-        In natural order: ``t2.tif`` comes before ``t10.tif``.
+        In natural order: ``t2.tif`` comes before ``t10.tif``. An address stays a string.
 
     Raises
     ------
     UserError
         If there is none.
     """
+    if is_remote(source):
+        return [str(source)]
     path = Path(source)
-    if path.is_file() or _is_zarr(path):
+    if path.is_file() or is_zarr(path):
         return [path]
     if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in READ and p.name[0] != "."]
+        found: list[Path | str] = [
+            p for p in path.iterdir() if p.suffix.lower() in READ and p.name[0] != "."
+        ]
         if not found:
             raise UserError(f"{path}: the folder holds no image ({', '.join(READ)})")
     elif glob.has_magic(str(source)):
@@ -72,7 +79,8 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     Parameters
     ----------
     path : path-like
-        TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image.
+        TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image (0.4, 0.5).
+        Zarr may also lie at an address that fsspec knows, as ``https://…`` or ``s3://…``.
     axes : str, optional
         Axes, letters of ``TCZYX``, where the file does not say.
 
@@ -93,13 +101,19 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     >>> read_image(file, axes="ZYX").data.shape
     (5, 16, 16)
     """
+    if is_remote(path):
+        return replace(read_zarr(str(path), axes), source=str(path))
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
+    return replace(_read_local(path, axes), source=str(path.resolve()))
+
+
+def _read_local(path: Path, axes: str | None) -> Image:
     kind = path.suffix.lower()
     if kind in TIFF:
         return read_tiff(path, axes)
-    if _is_zarr(path):
+    if is_zarr(path):
         return read_zarr(path, axes)
     rgb = False
     notes: dict[str, Any] = {}
@@ -116,34 +130,56 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     return Image(data, parse_axes(axes, data.ndim), rgb=rgb, name=path.stem, notes=notes)
 
 
-def write_image(path: str | os.PathLike[str], image: Image, overwrite: bool = False) -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    image: Image,
+    overwrite: bool = False,
+    *,
+    ome_zarr: str = "0.5",
+) -> None:
     """Write an image with its metadata; the format follows the name.
 
     Parameters
     ----------
     path : path-like
-        Ending in one of .tif, .tiff, .ome.tif, .npy, .png, .zarr.
+        Ending in one of .tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr.
     image : Image
-        The image; lazy data are computed plane by plane of the first axis.
+        The image; lazy data are computed block by block.
     overwrite : bool
         Whether a file that exists may be replaced.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr to write.
 
     Raises
     ------
     UserError
         If the file exists, or the ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "stack.ome.zarr"
+    >>> write_image(file, Image(np.zeros((5, 16, 16)), "ZYX", units={"Z": "micrometer"}))
+    >>> dict(read_image(file).units)
+    {'Z': 'micrometer'}
     """
-    with open_output(Path(path), image, image.data.dtype, overwrite) as target:
-        if image.data.ndim == 2:
-            target[:] = np.asarray(image.data[:])
-        else:
-            for i in range(image.data.shape[0]):
-                target[i] = np.asarray(image.data[i])
+    with open_output(Path(path), image, image.data.dtype, overwrite, ome_zarr) as target:
+        shape = image.data.shape
+        # whole shards of a store; whole planes, or what there is of them, of any other file
+        unit = write_units(image.axes, shape)[1]
+        if Path(path).suffix.lower() != ".zarr":
+            unit = (1, *shape[1:]) if len(shape) > 2 else shape
+        for block in blocks(shape, unit):
+            target[block] = np.asarray(image.data[block])
 
 
 @contextmanager
 def open_output(
-    path: Path, image: Image, dtype: np.dtype, overwrite: bool = False
+    path: Path,
+    image: Image,
+    dtype: np.dtype,
+    overwrite: bool = False,
+    ome_zarr: str = "0.5",
 ) -> Iterator[Any]:
     """Open a file to be filled block by block; it appears under its name only when complete.
 
@@ -157,6 +193,8 @@ def open_output(
         Type of the pixels.
     overwrite : bool
         Whether a file that exists may be replaced.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr to write.
 
     Yields
     ------
@@ -178,9 +216,11 @@ def open_output(
     dtype = np.dtype(dtype).newbyteorder("=")
     target: Any
     try:
-        _remove(part)
+        remove(part)
         if kind in TIFF:
             target = create_tiff(part, image, dtype)
+        elif is_ome_zarr(path):
+            target = create_ome_zarr(part, image, dtype, ome_zarr)
         elif kind == ".zarr":
             target = create_zarr(part, image, dtype)
         elif kind == ".npy":
@@ -190,34 +230,51 @@ def open_output(
         yield target
         if kind == ".png":
             _write_png(part, target, image)
+        elif is_ome_zarr(path):
+            build_pyramid(part)
         elif isinstance(target, np.memmap):
             target.flush()
-        if path.exists():
-            _remove(path)
-        os.replace(part, path)
+        put_in_place(part, path)
     finally:
-        _remove(part)
+        remove(part)
 
 
 def check_output(path: Path, image: Image, overwrite: bool) -> None:
     """Raise a `UserError` if an image cannot be written there."""
     kind = path.suffix.lower()
-    if path.name.lower().endswith(".ome.zarr") or kind not in (*TIFF, ".npy", ".png", ".zarr"):
+    if is_remote(path):
+        raise UserError(f"{path}: results are written to a disk, not through the network")
+    if kind not in (*TIFF, ".npy", ".png", ".zarr"):
         raise UserError(f"{path}: cannot be written; end the name in one of {WRITTEN}")
     if kind == ".png" and image.axes not in ("YX", "YXC"):
         raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
+    if image.source and not is_remote(image.source):
+        here, there = path.resolve(), Path(image.source).resolve()
+        if here == there or here in there.parents or (is_zarr(there) and there in here.parents):
+            raise UserError(f"{path} is the input; raw data are never overwritten")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already; use --overwrite to replace it")
-    if path.is_dir() and not _is_zarr(path):
+    if path.is_dir() and not is_zarr(path):
         raise UserError(f"{path} is a folder and will not be replaced by an image")
 
 
-def _is_zarr(path: Path) -> bool:
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path is an address in the network."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]+:/", str(path)))
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Say whether the name is that of an OME-Zarr image."""
+    return path.name.lower().endswith(".ome.zarr")
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether there is a zarr store."""
     marks = ("zarr.json", ".zgroup", ".zarray")
     return path.is_dir() and any((path / mark).exists() for mark in marks)
 
 
-def _natural(path: Path) -> list[Any]:
+def _natural(path: Path | str) -> list[Any]:
     return [int(p) if p.isdigit() else p.lower() for p in re.split(r"(\d+)", str(path))]
 
 
@@ -258,7 +315,15 @@ def _write_png(path: Path, values: np.ndarray, image: Image) -> None:
     Picture.fromarray(values).save(path, format="png", pnginfo=text)
 
 
-def _remove(path: Path) -> None:
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a complete file or store its name; what had that name goes."""
+    if path.exists():
+        remove(path)
+    os.replace(part, path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a store with all that is in it."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -32,8 +32,12 @@ class Image:
         Whether the channels are red, green and blue (and alpha).
     name : str
         A short name, for layers and files.
+    omero : mapping
+        How the channels are shown (names, colours, contrast), as OME-Zarr's ``omero`` has it.
     notes : mapping
         What made it: model, noise, version. Written with the image where the format can.
+    source : str
+        Where it was read from, empty if it was not.
 
     Examples
     --------
@@ -50,7 +54,9 @@ class Image:
     channels: tuple[str, ...] = ()
     rgb: bool = False
     name: str = "image"
+    omero: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))

@@ -124,7 +124,7 @@ def _axes_said(path: Path, said: str, ndim: int) -> str:
     raise UserError(ask_for_axes(path, ndim))
 
 
-def ask_for_axes(path: Path, ndim: int) -> str:
+def ask_for_axes(path: Path | str, ndim: int) -> str:
     """Say that an image does not name its axes, and how to."""
     example = {3: "ZYX", 4: "TZYX", 5: "TCZYX"}.get(ndim, "YX")
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,22 @@ from ..errors import UserError
 from ..noise import NoiseModel, Solver, make_solver, parse_noise
 from ..noise.correlated import parts
 from ..score.axes import Layout, layout, read_block
-from ..score.device import choose_device
+from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
 from ..score.patches import checked, decorrelated
 from .image import Image
 
-TILE = {2: (1024, 1024), 3: (32, 256, 256)}
+# from the largest down; the largest that fits in memory is taken
+TILES = {
+    2: ((2048, 2048), (1024, 1024), (512, 512), (256, 256), (128, 128), (64, 64)),
+    3: ((32, 256, 256), (16, 256, 256), (16, 128, 128), (8, 128, 128), (8, 64, 64)),
+}
+# larger ones gain nothing on a CPU
+MOST_ON_CPU = 32 * 256 * 256
+# bytes that a pixel takes on its way through the network, for each feature: measured
+PER_FEATURE = 30
+# no side of a tile is halved below this
+SMALLEST = 16
 
 # one tile at a time on the device: tiles side by side would only share its memory and cores
 _LOCK = SerializableLock("napari-noise2score")
@@ -30,15 +41,20 @@ _LOCK = SerializableLock("napari-noise2score")
 
 @dataclass(frozen=True)
 class TileProgress:
-    """How many tiles of how many are done."""
+    """How many tiles of how many are done, and what there is to say of it."""
 
     done: int
     total: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a tile needs: the image, how it lies, the score and the solver."""
+    """All that a tile needs: the image, how it lies, the score and the solver.
+
+    A tile passes through the network at once; a block, of one tile or more, is read and written
+    at once.
+    """
 
     data: Any
     layout: Layout
@@ -48,7 +64,11 @@ class Job:
     reach: int
     sigma_a: float
     tile: tuple[int, ...]
+    block: tuple[int, ...]
 
+
+Block = tuple[tuple[int, ...], tuple[slice, ...]]
+"""Position in the loop and place in space."""
 
 Compute = Callable[[Job, torch.Tensor, tuple[slice, ...]], torch.Tensor]
 """From a tile with what is around it, ``(1, channels, *space)``, and the part to solve."""
@@ -64,8 +84,13 @@ def prepare(
     device: str = "auto",
     sigma_a: float | None = None,
     exact: bool = True,
+    unit: Sequence[int] | None = None,
 ) -> Job:
-    """Check that all fits together and make ready what every tile needs."""
+    """Check that all fits together and make ready what every tile needs.
+
+    A unit is what a block must be a multiple of along the axes of space; without one, each tile
+    is a block of its own.
+    """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     if isinstance(image, Image):
         data, axes = image.data, axes or image.axes
@@ -87,26 +112,27 @@ def prepare(
     solve = make_solver(
         noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel, exact
     )
-    size = _tile_size(tile, where, model.network.stride)
+    model = model.to(choose_device(device))
+    size = _tile_size(tile, where, model)
+    block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))
     kernel = parts(noise)[1]
     reach = kernel.reach if kernel else 0
-    model = model.to(choose_device(device))
-    return Job(data, where, model, solve, noise.offset, reach, sigma_a, size)
+    return Job(data, where, model, solve, noise.offset, reach, sigma_a, size, block)
 
 
 def lazily(job: Job, compute: Compute) -> da.Array:
     """Give what `compute` makes of an image, of which nothing is computed until it is asked for."""
     where = job.layout
-    sizes = dict(zip(where.space, job.tile, strict=True)) | dict.fromkeys(where.loop, 1)
+    sizes = dict(zip(where.space, job.block, strict=True)) | dict.fromkeys(where.loop, 1)
     chunks = tuple(_cut(n, sizes.get(a, n)) for a, n in zip(where.axes, where.shape, strict=True))
 
     def block(block_info: Any = None) -> np.ndarray:
         place = [slice(*ends) for ends in block_info[None]["array-location"]]
         at = dict(zip(where.axes, place, strict=True))
         position = [at[a].start for a in where.loop]
-        return _tile(job, compute, position, [at[a] for a in where.space])[
-            tuple(None if a in where.loop else slice(None) for a in where.axes)
-        ]
+        space = [at[a] for a in where.space]
+        values, _ = compute_block(job, compute, read(job, position, space), space, job.tile)
+        return values[tuple(None if a in where.loop else slice(None) for a in where.axes)]
 
     return da.map_blocks(
         block,
@@ -115,15 +141,6 @@ def lazily(job: Job, compute: Compute) -> da.Array:
         meta=np.empty((0,) * len(chunks), np.float32),
         name=f"{compute.__name__}-{uuid.uuid4().hex}",
     )
-
-
-def one_by_one(target: Any, job: Job, compute: Compute) -> Iterator[TileProgress]:
-    """Write what `compute` makes of an image into an array, tile by tile."""
-    tiles = list(_tiles(job))
-    for done, (position, space) in enumerate(tiles, 1):
-        values = _tile(job, compute, position, space)
-        target[job.layout.index(position, space)] = as_type(values, target.dtype)
-        yield TileProgress(done, len(tiles))
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -146,10 +163,9 @@ def _fit(where: Layout, model: ScoreModel) -> Layout:
     return where
 
 
-def _tile_size(
-    tile: Sequence[int] | None, where: Layout, stride: tuple[int, ...]
-) -> tuple[int, ...]:
-    wanted = tuple(tile) if tile is not None else TILE[len(stride)]
+def _tile_size(tile: Sequence[int] | None, where: Layout, model: ScoreModel) -> tuple[int, ...]:
+    stride = model.network.stride
+    wanted = tuple(tile) if tile is not None else _fitting_tile(model)
     if len(wanted) != len(stride) or min(wanted) < 1:
         raise UserError(
             f"tile {'x'.join(map(str, wanted))}: give a size above 0 for each of {where.space}"
@@ -158,50 +174,127 @@ def _tile_size(
     return tuple(-(-n // s) * s for n, s in zip(wanted, stride, strict=True))
 
 
+def _fitting_tile(model: ScoreModel) -> tuple[int, ...]:
+    """Give the largest tile that the device's free memory has room for."""
+    network, on_cpu = model.network, model.device.type == "cpu"
+    # on a CPU, others live in the same memory
+    room = free_memory(model.device) * (0.25 if on_cpu else 0.7)
+    for tile in TILES[network.ndim]:
+        around = [n + 2 * r for n, r in zip(tile, network.radius, strict=True)]
+        need = PER_FEATURE * network.width * math.prod(around)
+        if need <= room and not (on_cpu and math.prod(tile) > MOST_ON_CPU):
+            break
+    return tile
+
+
+def halved(tile: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Give half a tile, cut across its longest side; None if it is as small as can be."""
+    longest = max(range(len(tile)), key=lambda axis: tile[axis])
+    half = -(-tile[longest] // (2 * stride[longest])) * stride[longest]
+    if half == tile[longest] or tile[longest] <= SMALLEST:
+        return None
+    return tuple(half if axis == longest else n for axis, n in enumerate(tile))
+
+
 def _cut(size: int, piece: int) -> tuple[int, ...]:
     whole, rest = divmod(size, piece)
     return (piece,) * whole + ((rest,) if rest else ())
 
 
-def _tiles(job: Job) -> Iterator[tuple[tuple[int, ...], list[slice]]]:
-    """Position and place in space of every tile."""
-    cuts = []
-    for n, size in zip(job.layout.space_shape, job.tile, strict=True):
-        cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])
-    for position, space in product(job.layout.positions(), product(*cuts)):
-        yield position, list(space)
+def blocks(job: Job) -> Iterator[Block]:
+    """Give the position and the place in space of every block."""
+    cuts = _cuts(job.layout.space_shape, job.block)
+    yield from product(job.layout.positions(), product(*cuts))
 
 
-def _tile(
-    job: Job, compute: Compute, position: Sequence[int], space: Sequence[slice]
-) -> np.ndarray:
-    """Compute one tile; the result has the axes of the image less the looped ones."""
-    y, wide = _read_tile(job, position, space)
-    with _LOCK, torch.inference_mode():
-        x = compute(job, y.to(job.model.device), wide)
-        # what the solver took from around the tile has served
-        inner = slice(job.reach, -job.reach or None)
-        return job.layout.from_block(x[0, ..., inner, inner].cpu().numpy())
-
-
-def _read_tile(
-    job: Job, position: Sequence[int], space: Sequence[slice]
-) -> tuple[torch.Tensor, tuple[slice, ...]]:
-    """Read a tile with all around it that matters, and say where in it the solver works."""
-    network, kernel = job.model.network, job.model.kernel
-    outer, wide = [], [slice(None), slice(None)]
-    for axis, place in enumerate(space):
-        stride, flat = network.stride[axis], axis >= len(space) - 2
-        reach = job.reach if flat else 0
-        halo = -(-(network.radius[axis] + reach) // stride) * stride
+def read(job: Job, position: Sequence[int], space: Sequence[slice]) -> torch.Tensor:
+    """Read a block with all around it that matters, ``(1, channels, *space)``."""
+    kernel = job.model.kernel
+    outer = []
+    for axis, (place, halo, stride) in enumerate(
+        zip(space, _halo(job), job.model.network.stride, strict=True)
+    ):
+        undone = kernel.reach if kernel and axis >= len(space) - 2 else 0
         size = -(-(place.stop - place.start) // stride) * stride
-        undone = kernel.reach if kernel and flat else 0
         outer.append((place.start - halo - undone, place.start + size + halo + undone))
-        wide.append(slice(halo - reach, halo + place.stop - place.start + reach))
     block = checked(_read_reflected(job, position, outer))
     if kernel:
         block = decorrelated(block, kernel)
-    return torch.from_numpy(block)[None], tuple(wide)
+    return torch.from_numpy(block)[None]
+
+
+def compute_block(
+    job: Job,
+    compute: Compute,
+    y: torch.Tensor,
+    space: Sequence[slice],
+    tile: tuple[int, ...],
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Compute what `read` gave, tile by tile; where memory runs out, in smaller tiles.
+
+    The result has the axes of the image less the looped ones, and comes with the size of tile
+    that there was room for.
+    """
+    shape = [place.stop - place.start for place in space]
+    result = torch.empty((job.layout.channels, *shape))
+    todo = list(product(*_cuts(shape, tile)))
+    while todo:
+        place = todo[0]
+        smaller = None
+        try:
+            result[(slice(None), *place)] = _tile(job, compute, y, place)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            smaller = halved(tile, job.model.network.stride)
+            if smaller is None:
+                raise UserError(
+                    f"there is no room for a tile of {'x'.join(map(str, tile))} in the memory of "
+                    f"{job.model.device}: close what else uses it, or choose another device"
+                ) from None
+        if smaller is None:
+            todo.pop(0)
+        else:
+            # only now has the error let go of the memory it held
+            if job.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            tile = smaller
+            todo = list(product(*_cuts(shape, tile)))
+    return job.layout.from_block(result.numpy()), tile
+
+
+def _tile(job: Job, compute: Compute, y: torch.Tensor, place: Sequence[slice]) -> torch.Tensor:
+    """Compute one tile of a block, ``(channels, *space)``."""
+    part: list[Any] = [...]
+    wide = [slice(None), slice(None)]
+    for axis, (at, halo, stride) in enumerate(
+        zip(place, _halo(job), job.model.network.stride, strict=True)
+    ):
+        reach = job.reach if axis >= len(place) - 2 else 0
+        size = at.stop - at.start
+        part.append(slice(at.start, at.start + -(-size // stride) * stride + 2 * halo))
+        wide.append(slice(halo - reach, halo + size + reach))
+    with _LOCK, torch.inference_mode():
+        x = compute(job, y[tuple(part)].to(job.model.device), tuple(wide))
+        # what the solver took from around the tile has served
+        inner = slice(job.reach, -job.reach or None)
+        return x[0, ..., inner, inner].cpu()
+
+
+def _halo(job: Job) -> list[int]:
+    """How far around a tile matters along each axis of space, in whole coarse cells."""
+    network = job.model.network
+    flat = len(network.stride) - 2
+    return [
+        -(-(radius + (job.reach if axis >= flat else 0)) // stride) * stride
+        for axis, (radius, stride) in enumerate(zip(network.radius, network.stride, strict=True))
+    ]
+
+
+def _cuts(shape: Sequence[int], size: Sequence[int]) -> list[list[slice]]:
+    return [
+        [slice(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, size, strict=True)
+    ]
 
 
 def _read_reflected(

@@ -1,37 +1,42 @@
-"""Zarr arrays and OME-Zarr images."""
+"""Zarr arrays and OME-Zarr images, read from a disk or through the network."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from pydantic import ValidationError
+from yaozarrs import v04, v05
 
 from ..errors import UserError
 from ..score.axes import LETTERS, parse_axes
 from .image import Image
 from .tiff import ask_for_axes
 
+MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
 
-def read_zarr(path: Path, axes: str | None) -> Image:
+
+def read_zarr(path: Path | str, axes: str | None) -> Image:
     """Open a zarr array, or the sharpest level of an OME-Zarr image; see `read_image`."""
-    try:
-        node = zarr.open(str(path), mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: not a zarr store, or damaged") from None
-    name = path.name.removesuffix(".zarr").removesuffix(".ome")
+    node = _open(path)
+    name = str(path).rstrip("/").rsplit("/")[-1].removesuffix(".zarr").removesuffix(".ome")
     attributes: Any = dict(node.attrs)
     if isinstance(node, zarr.Array):
         return _read_array(path, node, attributes, axes, name)
     attributes = attributes.get("ome", attributes)
-    if not (isinstance(attributes, Mapping) and attributes.get("multiscales")):
-        raise UserError(f"{path}: a zarr group, but not an OME-Zarr image; name one of its arrays")
     try:
         return _read_ome(node, attributes, axes, name)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "function-wrap")
+        said = " ".join(f"{where}: {first['msg']}".split())
+        raise UserError(f"{path}: not a valid OME-Zarr image ({said})") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a valid OME-Zarr image ({detail})") from None
@@ -39,8 +44,8 @@ def read_zarr(path: Path, axes: str | None) -> Image:
 
 def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
     """Make a zarr 3 array of zeros with the metadata of an image."""
-    # chunks of one plane or a thin slab: fit for viewing, and never shared by two tiles
-    sizes = {"Y": 512, "X": 512, "Z": 8}
+    # chunks of one plane: fit for viewing, and never shared by two tiles
+    sizes = {"Y": 512, "X": 512}
     chunks = tuple(
         min(n, sizes.get(a, 1)) for a, n in zip(image.axes, image.data.shape, strict=True)
     )
@@ -58,13 +63,38 @@ def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
             "units": dict(image.units),
             "channels": list(image.channels),
             "rgb": image.rgb,
+            "omero": dict(image.omero),
             "notes": dict(image.notes),
         },
     )
 
 
+def _open(path: Path | str) -> zarr.Array | zarr.Group:
+    """Open what is there; whatever keeps it from being opened is one line."""
+    remote = "://" in str(path)
+    try:
+        return zarr.open(str(path), mode="r")
+    except ImportError as error:
+        raise UserError(
+            f"{path}: {' '.join(str(error).split())}; "
+            "pip install 'napari-noise2score[remote]' reads from the network"
+        ) from None
+    except Exception as error:
+        # a server may fail in as many ways as there are servers
+        if remote and not isinstance(error, FileNotFoundError):
+            detail = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise UserError(f"{path}: cannot be read ({detail})") from None
+        if remote or isinstance(error, OSError | ValueError | KeyError | TypeError):
+            raise UserError(f"{path}: not a zarr store, or damaged") from None
+        raise
+
+
 def _read_array(
-    path: Path, array: zarr.Array, attributes: Mapping[str, Any], axes: str | None, name: str
+    path: Path | str,
+    array: zarr.Array,
+    attributes: Mapping[str, Any],
+    axes: str | None,
+    name: str,
 ) -> Image:
     said = attributes.get("axes")
     names = getattr(array.metadata, "dimension_names", None)
@@ -89,6 +119,7 @@ def _read_array(
         channels=tuple(attributes.get("channels") or ()),
         rgb=bool(attributes.get("rgb", False)),
         name=name,
+        omero=dict(attributes.get("omero") or {}),
         notes=dict(attributes.get("notes") or {}),
     )
 
@@ -96,31 +127,68 @@ def _read_array(
 def _read_ome(
     group: zarr.Group, attributes: Mapping[str, Any], axes: str | None, name: str
 ) -> Image:
-    scales = attributes["multiscales"][0]
-    level = scales["datasets"][0]
-    array = group[level["path"]]
-    if not isinstance(array, zarr.Array):
-        raise UserError(f"its level '{level['path']}' is not an array")
-    # version 0.3 named axes by plain strings
-    said = [a if isinstance(a, Mapping) else {"name": a} for a in scales["axes"]]
-    letters = "".join(str(a["name"]) for a in said)
-    letters = parse_axes(axes or letters, array.ndim)
+    if "plate" in attributes or "well" in attributes:
+        raise UserError("a plate of many images; name one of them, as in plate.zarr/A/1/0")
+    if not attributes.get("multiscales"):
+        if "bioformats2raw.layout" in attributes:
+            raise UserError("a collection of images; name one of them, as in collection.zarr/0")
+        raise UserError("a zarr group, but not an OME-Zarr image; name one of its arrays")
+    scales = _checked_scales(attributes)
+    levels = [group.get(dataset["path"]) for dataset in scales["datasets"]]
+    for dataset, level in zip(scales["datasets"], levels, strict=True):
+        if not isinstance(level, zarr.Array):
+            raise UserError(f"its level '{dataset['path']}' is missing or not an array")
+        if level.ndim != len(scales["axes"]):
+            raise UserError(
+                f"its level '{dataset['path']}' has {level.ndim} dimensions, "
+                f"but {len(scales['axes'])} axes are named"
+            )
+    array: Any = levels[0]
+    letters = parse_axes(axes or "".join(a["name"] for a in scales["axes"]), array.ndim)
     scale, translate = np.ones(array.ndim), np.zeros(array.ndim)
-    for part in (level, scales):
-        for step in part.get("coordinateTransformations", []):
-            values = step.get(step["type"])
+    for part in (scales["datasets"][0], scales):
+        for step in part.get("coordinateTransformations") or []:
             if step["type"] == "scale":
-                factor = np.asarray(values, dtype=float)
+                factor = np.asarray(step["scale"], dtype=float)
                 scale, translate = scale * factor, translate * factor
-            elif step["type"] == "translation":
-                translate = translate + np.asarray(values, dtype=float)
-    channels = (attributes.get("omero") or {}).get("channels", [])
+            else:
+                translate = translate + np.asarray(step["translation"], dtype=float)
+    omero = attributes.get("omero") or {}
+    notes = (scales.get("metadata") or {}).get("noise2score")
     return Image(
         data=array,
         axes=letters,
         scale={a: float(v) for a, v in zip(letters, scale, strict=True) if a != "C"},
         translate={a: float(v) for a, v in zip(letters, translate, strict=True) if v},
-        units={str(a["name"]).upper(): str(a["unit"]) for a in said if a.get("unit")},
-        channels=tuple(str(c.get("label", "")) for c in channels),
+        units={a: s["unit"] for a, s in zip(letters, scales["axes"], strict=True) if s.get("unit")},
+        channels=tuple(str(c.get("label", "")) for c in omero.get("channels", [])),
         name=str(scales.get("name") or name),
+        omero=omero,
+        notes=notes if isinstance(notes, dict) else {},
     )
+
+
+def _checked_scales(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the first multiscale image as its version's specification has it, or raise."""
+    scales = dict(attributes["multiscales"][0])
+    version = str(attributes.get("version") or scales.get("version") or "0.4")
+    if isinstance(scales["axes"][0], str):
+        # version 0.3 named axes by plain strings, and no pixel size
+        kinds = {"t": "time", "c": "channel"}
+        names = scales["axes"]
+        scales["axes"] = [{"name": a, "type": kinds.get(a, "space")} for a in names]
+        ones = [{"type": "scale", "scale": [1.0] * len(names)}]
+        scales["datasets"] = [{"coordinateTransformations": ones} | d for d in scales["datasets"]]
+        version = "0.4"
+    if version not in MODELS:
+        raise UserError(f"OME-Zarr {version} is not known here; {' and '.join(MODELS)} are")
+    return valid_scales(scales, version)
+
+
+def valid_scales(scales: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Give a multiscale image as a version's specification has it; a ``ValidationError`` if not."""
+    with warnings.catch_warnings():
+        # a unit that is spelt in an unusual way is taken as it is
+        warnings.simplefilter("ignore")
+        checked = MODELS[version].model_validate(dict(scales) | {"version": version})
+    return checked.model_dump(mode="json")

@@ -1,0 +1,106 @@
+"""Many workers share a job, one may die, and the result is that of a single one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
+from napari_noise2score.cli import main
+from napari_noise2score.volume.cluster import connect, on_cluster
+from napari_noise2score.volume.store import denoise_to_store, left_of
+
+pytest.importorskip("distributed", reason="no distributed: pip install -e '.[cluster]'")
+
+NOISE = "gaussian(sigma=10)"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cluster")
+    noisy = np.random.default_rng(0).normal(100, 10, (30, 128, 120)).astype(np.float32)
+    write_image(root / "noisy.ome.zarr", Image(noisy, "TYX"))
+    train(noisy[:4, :64, :64], "TYX", steps=1, name="m").save(root / "m.n2s")
+    image, model = read_image(root / "noisy.ome.zarr"), ScoreModel.load(root / "m.n2s")
+    for _ in denoise_to_store(root / "alone.ome.zarr", image, model, NOISE):
+        pass
+    return root
+
+
+@pytest.fixture(scope="module")
+def client():
+    with connect(workers=2) as client:
+        yield client
+
+
+def files(store):
+    return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+
+
+def test_two_workers_give_what_one_gives_though_one_is_killed(world, client, tmp_path):
+    image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
+    run = on_cluster(client, image, model, NOISE)
+    pids = client.run(os.getpid)
+    assert len(set(pids.values())) == 2
+    done = []
+    for step in denoise_to_store(tmp_path / "out.ome.zarr", image, model, NOISE, run=run):
+        done.append(step.done)
+        if step.done == 8:
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+    assert done == list(range(1, 31))
+    assert files(tmp_path / "out.ome.zarr") == files(world / "alone.ome.zarr")
+
+
+def test_what_a_cluster_began_one_process_may_finish(world, client, tmp_path):
+    image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
+    # an image in memory is sent along
+    inside = Image(image.data[:], "TYX", name=image.name)
+    run = on_cluster(client, inside, model, NOISE)
+    target = tmp_path / "out.ome.zarr"
+    steps = denoise_to_store(target, inside, model, NOISE, run=run)
+    for step in steps:
+        if step.done == 5:
+            break
+    steps.close()
+    assert left_of(target)
+    for step in denoise_to_store(target, inside, model, NOISE, resume=True):
+        pass
+    assert step.total == 30
+    assert files(target) == files(world / "alone.ome.zarr")
+
+
+def test_a_mistake_comes_back_from_the_workers_in_one_line(world, client, tmp_path):
+    model = ScoreModel.load(world / "m.n2s")
+    bad = Image(np.full((4, 64, 64), np.nan, np.float32), "TYX")
+    run = on_cluster(client, bad, model, NOISE)
+    with pytest.raises(UserError, match="NaN"):
+        list(denoise_to_store(tmp_path / "out.ome.zarr", bad, model, NOISE, run=run))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_takes_a_scheduler(world, client, tmp_path, monkeypatch, capfd):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["noise2score", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capfd.readouterr().err
+
+    job = ("denoise", world / "noisy.ome.zarr", tmp_path / "out.ome.zarr")
+    with_model = ("--model", world / "m.n2s", "--noise", NOISE)
+    address = client.scheduler.address
+    assert call(*job, *with_model, "--scheduler", address) == (0, "")
+    assert files(tmp_path / "out.ome.zarr") == files(world / "alone.ome.zarr")
+    tiff = (*job[:2], tmp_path / "out.tif", *with_model)
+    for words, says in [
+        ((*tiff, "--workers", 2), "only .ome.zarr and .zarr are written by workers"),
+        ((*job, *with_model, "--overwrite", "--workers", 0), "at least 1"),
+        ((*job, *with_model, "--overwrite", "--workers", 1, "--scheduler", address), "either"),
+        ((*job, *with_model, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"), "no scheduler"),
+    ]:
+        code, said = call(*words)
+        assert (code, said.count("\n")) == (2, 1), said
+        assert says in said

@@ -1,0 +1,220 @@
+"""A job that is killed is gone on with, and nobody can tell from the result."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
+from napari_noise2score.volume.store import denoise_to_store, hidden_name, left_of
+
+NOISE = "gaussian(sigma=10)"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A noisy movie of 60 planes as OME-Zarr, and a model."""
+    root = tmp_path_factory.mktemp("resume")
+    noisy = np.random.default_rng(0).normal(100, 10, (60, 264, 64)).astype(np.float32)
+    write_image(root / "noisy.ome.zarr", Image(noisy, "TYX", units={"X": "micrometer"}))
+    train(noisy[:4, :64, :64], "TYX", steps=1, name="m").save(root / "m.n2s")
+    return root
+
+
+@pytest.fixture(scope="module")
+def job(world):
+    """What a job needs, and its uninterrupted result as files."""
+    from napari_noise2score import ScoreModel
+
+    image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
+    for step in denoise_to_store(world / "whole.ome.zarr", image, model, NOISE):
+        pass
+    assert (step.done, step.total) == (120, 120)  # 60 planes, and one level above each
+    return image, model, files(world / "whole.ome.zarr")
+
+
+def files(store):
+    return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+
+
+def test_killed_at_five_random_points_and_resumed_it_is_the_same_to_the_byte(world, job, tmp_path):
+    chance = random.Random()
+    target = tmp_path / "out.ome.zarr"
+    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    words = [
+        *(sys.executable, "-c", "from napari_noise2score.cli import main; main()", "denoise"),
+        *(world / "noisy.ome.zarr", target, "--model", world / "m.n2s", "--noise", NOISE),
+        "--resume",
+    ]
+    killed, seen = [], 0
+    for part in range(5):
+        process = subprocess.Popen(list(map(str, words)), stderr=subprocess.DEVNULL)
+        until = 14 * part + chance.randint(1, 14)
+        while process.poll() is None and seen < until:
+            seen = record.read_text().count("done") if record.exists() else 0
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.02)
+        process.kill()
+        process.wait()
+        killed.append(seen)
+        assert not target.exists()  # it has no name before it is complete
+        assert left_of(target)
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert files(target) == job[2], f"killed after {killed} blocks"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ome.zarr"]
+
+
+def test_closed_after_any_block_and_resumed_it_is_the_same_to_the_byte(job, tmp_path):
+    image, model, whole = job
+    target = tmp_path / "out.ome.zarr"
+    last = None
+    for stop in (1, 59, 60, 61, 119):
+        run = denoise_to_store(target, image, model, NOISE, resume=True)
+        for step in run:
+            if step.done >= stop:
+                break
+        run.close()
+        assert last is None or step.done > last  # nothing is done twice
+        last = step.done
+    # what a kill in the middle of a write leaves behind
+    (hidden_name(target) / "0" / "c" / "0.abc.partial").write_bytes(b"torn")
+    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    record.write_text(record.read_text() + '{"do')
+    assert [s.done for s in denoise_to_store(target, image, model, NOISE, resume=True)] == [120]
+    assert files(target) == whole
+    # a complete one is left alone
+    (step,) = denoise_to_store(target, image, model, NOISE, resume=True)
+    assert "complete already" in step.note
+
+
+def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_path):
+    image, model, whole = job
+    target = tmp_path / "out.ome.zarr"
+    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    run = denoise_to_store(target, image, model, NOISE)
+    next(run)
+    run.close()
+    shutil.rmtree(hidden_name(target))
+    with record.open("a") as file:
+        file.write('{"complete": true}\n')
+    last = record.read_text()
+    for there in (hidden_name(target), target):
+        record.write_text(last)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(world / "whole.ome.zarr", there)
+        assert not list(denoise_to_store(target, image, model, NOISE, resume=True))
+        assert files(target) == whole
+        assert not record.exists()
+
+
+def test_a_full_disk_is_told_and_the_job_resumed(world, job, tmp_path, monkeypatch, capfd):
+    limits = pytest.importorskip("resource", reason="no limits of this kind on this system")
+    from napari_noise2score import cli
+
+    target = tmp_path / "out.ome.zarr"
+    words = ["noise2score", "denoise", world / "noisy.ome.zarr", target, "--noise", NOISE]
+    words += ["--model", world / "m.n2s", "--resume"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+
+    def call():
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capfd.readouterr().err
+
+    before = limits.getrlimit(limits.RLIMIT_FSIZE)
+    # no file may be larger than this: a chunk cannot be written, its record can
+    limits.setrlimit(limits.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, said = call()
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, before)
+    assert (code, "File too large" in said, "--resume" in said) == (2, True, True)
+    assert "Traceback" not in said
+    assert not target.exists()
+    assert call() == (0, "")
+    assert files(target) == job[2]
+
+
+def test_another_job_is_not_resumed(world, job, tmp_path):
+    image, model, _ = job
+    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    target = tmp_path / "out.ome.zarr"
+    run = denoise_to_store(target, image, model, NOISE)
+    next(run)
+    run.close()
+    other = train(image.data[:2, :64, :64], "TYX", steps=1)
+    for begun, says in [
+        ((image, model, "gaussian(sigma=9)"), "another noise"),
+        ((image, other, NOISE), "another model"),
+        ((Image(image.data[:20, :, :], "TYX"), model, NOISE), "another input, size"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            list(denoise_to_store(target, *begun, resume=True))
+        assert left_of(target)
+    shutil.copytree(world / "whole.ome.zarr", target)
+    record.unlink()
+    with pytest.raises(UserError, match="another model, noise"):
+        list(denoise_to_store(target, image, model, "gaussian(sigma=9)", resume=True))
+    (tmp_path / ".part-x.zarr.jsonl").write_text("nonsense\n")
+    with pytest.raises(UserError, match="begin anew"):
+        list(denoise_to_store(tmp_path / "x.zarr", image, model, NOISE, resume=True))
+
+
+def test_neither_the_input_nor_what_is_there_is_written_over(world, job, tmp_path):
+    image, model, _ = job
+    there = tmp_path / "there.ome.zarr"
+    write_image(there, Image(np.zeros((8, 8), np.uint8), "YX"))
+    before = files(there)
+    (world / "link.ome.zarr").symlink_to(world / "noisy.ome.zarr")
+    for target, overwrite, says in [
+        (there, False, "--overwrite"),
+        (world / "noisy.ome.zarr", True, "is the input"),
+        (world / "link.ome.zarr", True, "is the input"),
+        (world / "noisy.ome.zarr" / "new.ome.zarr", True, "is the input"),
+        (tmp_path / "a.tif", False, "only .ome.zarr and .zarr"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            list(denoise_to_store(target, image, model, NOISE, overwrite=overwrite))
+    assert files(there) == before
+    for _ in denoise_to_store(there, image, model, NOISE, overwrite=True):
+        assert files(there) == before  # until the new one is complete
+        break
+
+
+def test_a_mistake_in_the_data_leaves_nothing(job, tmp_path):
+    _, model, _ = job
+    bad = np.full((3, 64, 64), 100.0, np.float32)
+    bad[2, 3, 3] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        list(denoise_to_store(tmp_path / "out.ome.zarr", Image(bad, "TYX"), model, NOISE))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("out.ome.zarr", "denoised"), ("out.zarr", "denoised"), ("out.ome.zarr", "uncertainty")],
+)
+def test_a_store_holds_what_the_lazy_result_holds(job, tmp_path, name, what):
+    from napari_noise2score import uncertainty
+
+    image, model, _ = job
+    piece = Image(image.data[:1, :40, :44].transpose(1, 0, 2), "YTX", scale={"X": 0.5})
+    for _ in denoise_to_store(
+        tmp_path / name, piece, model, NOISE, what=what, tile=(32, 32), ome_zarr="0.4"
+    ):
+        pass
+    result = read_image(tmp_path / name)
+    lazy = {"denoised": denoise, "uncertainty": uncertainty}[what](piece, model, NOISE)
+    order = [piece.axes.index(a) for a in result.axes]
+    assert np.allclose(result.data[:], lazy.compute().transpose(order), atol=0.01)
+    assert result.scale["X"] == 0.5
+    assert result.notes["noise"] == NOISE
+    assert isinstance(result.data, zarr.Array)
