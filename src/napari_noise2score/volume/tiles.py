@@ -79,7 +79,7 @@ def prepare(
                 f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
             )
         axes = "YX"
-    where = _fit(layout(axes, data.shape, model.ndim), model)
+    where = fit(layout(axes, data.shape, model.ndim), model)
     low, high = sigma_a_range = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
@@ -134,7 +134,7 @@ def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype)
 
 
-def _fit(where: Layout, model: ScoreModel) -> Layout:
+def fit(where: Layout, model: ScoreModel) -> Layout:
     """Give the layout as the model wants it, or say why it cannot be."""
     if "C" in where.axes and not model.joint and "C" in model.axes:
         return replace(where, joint=False)
@@ -176,7 +176,7 @@ def _tile(
     job: Job, compute: Compute, position: Sequence[int], space: Sequence[slice]
 ) -> np.ndarray:
     """Compute one tile; the result has the axes of the image less the looped ones."""
-    y, wide = _read_tile(job, position, space)
+    y, wide = read_tile(job.data, job.layout, job.model, position, space, job.reach)
     with _LOCK, torch.inference_mode():
         x = compute(job, y.to(job.model.device), wide)
         # what the solver took from around the tile has served
@@ -184,37 +184,45 @@ def _tile(
         return job.layout.from_block(x[0, ..., inner, inner].cpu().numpy())
 
 
-def _read_tile(
-    job: Job, position: Sequence[int], space: Sequence[slice]
+def read_tile(
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    position: Sequence[int],
+    space: Sequence[slice],
+    around: int = 0,
 ) -> tuple[torch.Tensor, tuple[slice, ...]]:
-    """Read a tile with all around it that matters, and say where in it the solver works."""
-    network, kernel = job.model.network, job.model.kernel
+    """Read a tile with all around it that matters, and say where in it the solver works.
+
+    The solver works on the tile and on so many pixels around it.
+    """
+    network, kernel = model.network, model.kernel
     outer, wide = [], [slice(None), slice(None)]
     for axis, place in enumerate(space):
         stride, flat = network.stride[axis], axis >= len(space) - 2
-        reach = job.reach if flat else 0
+        reach = around if flat else 0
         halo = -(-(network.radius[axis] + reach) // stride) * stride
         size = -(-(place.stop - place.start) // stride) * stride
         undone = kernel.reach if kernel and flat else 0
         outer.append((place.start - halo - undone, place.start + size + halo + undone))
         wide.append(slice(halo - reach, halo + place.stop - place.start + reach))
-    block = checked(_read_reflected(job, position, outer))
+    block = checked(_read_reflected(data, where, position, outer))
     if kernel:
         block = decorrelated(block, kernel)
     return torch.from_numpy(block)[None], tuple(wide)
 
 
 def _read_reflected(
-    job: Job, position: Sequence[int], outer: Sequence[tuple[int, int]]
+    data: Any, where: Layout, position: Sequence[int], outer: Sequence[tuple[int, int]]
 ) -> np.ndarray:
     """Read a block that may reach beyond the image, which is continued by reflection."""
     picks = []
-    for (start, stop), n in zip(outer, job.layout.space_shape, strict=True):
+    for (start, stop), n in zip(outer, where.space_shape, strict=True):
         # reflection without repeating the edge has a period of 2 n − 2
         at = np.arange(start, stop) % max(2 * n - 2, 1)
         picks.append(np.minimum(at, np.abs(2 * n - 2 - at)) if n > 1 else at * 0)
     space = [slice(int(at.min()), int(at.max()) + 1) for at in picks]
-    block = read_block(job.data, job.layout, position, space)
+    block = read_block(data, where, position, space)
     for axis, (at, read) in enumerate(zip(picks, space, strict=True), 1):
         block = np.take(block, at - read.start, axis=axis)
     return block
