@@ -4,86 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from window import LONG, PLUGIN, add_cells, click, dock, mean_square_error, wait_until_idle
 
-from napari_noise2score.sample import NOISE, OFFSET, SCALE, simulate_cells
+from napari_noise2score.sample import NOISE, OFFSET
 
 pytestmark = pytest.mark.window
-
-PLUGIN = "napari-noise2score"
-LONG = 120_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def cells():
-    return simulate_cells((2, 4, 32, 32))
-
-
-@pytest.fixture(scope="module")
-def model(cells):
-    """A model, hardly trained: of the right form."""
-    from napari_noise2score import train
-
-    return train([cells[0]], "TZYX", steps=2)
-
-
-@pytest.fixture
-def session():
-    from napari_noise2score.widgets._session import session
-
-    session.models.clear()
-    yield session
-    session.models.clear()
-
-
-@pytest.fixture
-def viewer(make_napari_viewer, session):
-    from superqt.utils import WorkerBase
-
-    viewer = make_napari_viewer()
-    yield viewer
-    WorkerBase.await_workers(LONG)
-
-
-@pytest.fixture
-def told():
-    """What napari was asked to show in notifications during the test."""
-    from napari.utils.notifications import notification_manager
-
-    notification_manager.records.clear()
-    return lambda: [record.message for record in notification_manager.records]
-
-
-def dock(viewer, name):
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    return widget
-
-
-def add_cells(viewer, noisy, **settings):
-    return viewer.add_image(
-        noisy,
-        name="cells",
-        scale=[SCALE[a] for a in "TZYX"],
-        translate=(0, 1, 2, 3),
-        units=("s", "um", "um", "um"),
-        axis_labels=("t", "z", "y", "x"),
-        colormap="green",
-        contrast_limits=(100, 180),
-        **settings,
-    )
-
-
-def click(qtbot, button):
-    from qtpy.QtCore import Qt
-
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_until_idle(qtbot, widget):
-    qtbot.waitUntil(lambda: not widget._job.busy, timeout=LONG)
-
-
-def mean_square_error(values, truth):
-    return float(np.mean((np.asarray(values, float) - truth) ** 2))
 
 
 def test_train_then_denoise(viewer, qtbot, cells, session, told):

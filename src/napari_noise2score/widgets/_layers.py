@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dask.array as da
 import numpy as np
 from napari.layers import Image
+from napari.utils.transforms import Affine
 
 from .. import __version__
 from ..errors import UserError
+from ..score.axes import parse_axes
 
 AXIS_NAMES = {
     "t": "T",
@@ -128,6 +131,70 @@ def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
     if not result["rgb"]:
         settings["colormap"] = "magma"
     return settings
+
+
+def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any) -> dict[str, Any]:
+    """Give what the layer of one denoised plane takes from the layer it was made of.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        The noisy layer.
+    place : sequence of int
+        Index into the noisy image of the first pixel of the plane.
+    model, noise
+        As for `result_settings`.
+    """
+    settings = result_settings(layer, model, noise)
+    settings["name"] = f"{layer.name} preview"
+    settings["metadata"]["noise2score"]["preview"] = True
+    to_world = Affine(
+        scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear
+    )
+    settings["translate"] = to_world(np.asarray(place[: layer.ndim], float))
+    return settings
+
+
+def is_preview(layer: Any) -> bool:
+    """Tell whether a layer is a preview, and no image of its own."""
+    return "preview" in layer.metadata.get("noise2score", {})
+
+
+def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
+    """Tell which plane of a layer the viewer shows.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer, with the layer in it.
+    layer : napari.layers.Image
+        The layer.
+    axes : str
+        What its dimensions are.
+
+    Returns
+    -------
+    tuple of int
+        Index along each dimension of its array, 0 along those that fill the canvas.
+
+    Raises
+    ------
+    UserError
+        If what is shown is no plane of Y and X, or lies beside the image.
+    """
+    shape = layer_data(layer).shape
+    axes = parse_axes(axes, len(shape))
+    if viewer.dims.ndisplay != 2:
+        raise UserError("the viewer shows a volume; switch it to 2-D")
+    before = viewer.dims.ndim - layer.ndim  # dimensions of the viewer that the layer has not
+    shown = {axis - before for axis in viewer.dims.displayed}
+    if shown != {axes.index("Y"), axes.index("X")}:
+        raise UserError("the canvas does not show Y and X")
+    at = np.rint(layer.world_to_data(viewer.dims.point[-layer.ndim :])).astype(int)
+    index = [0 if axis in shown else int(i) for axis, i in enumerate(at)]
+    if not all(0 <= i < n for i, n in zip(index, shape, strict=False)):
+        raise UserError(f"'{layer.name}' has no plane here")
+    return tuple(index) + (0,) * (len(shape) - len(index))
 
 
 def display_type(layer: Image) -> np.dtype:

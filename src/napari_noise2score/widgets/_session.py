@@ -22,6 +22,7 @@ class Session(QObject):
 
     models_changed = Signal(str)  # the name of the model that was added
     axes_typed = Signal(object)  # the layer they belong to
+    preview_taken = Signal(object)  # the `Preview` that shows something from now on
 
     def __init__(self) -> None:
         super().__init__()

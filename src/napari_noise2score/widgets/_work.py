@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 
 from ..errors import UserError
 
@@ -74,6 +74,11 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
     """Group what comes quickly, so that the window is not flooded."""
     group: list[Any] = []
     last = 0.0
+    # napari has as many threads as the machine has cores: a training of an hour must not keep all
+    # that is short waiting
+    pool = QThreadPool.globalInstance()
+    assert pool is not None
+    pool.releaseThread()
     try:
         for step in steps:
             group.append(step)
@@ -83,6 +88,7 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
         if group:
             yield group
     finally:
+        pool.reserveThread()
         steps.close()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
 import numpy as np
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
 from ..errors import UserError
@@ -14,6 +15,7 @@ from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._layers import display_type, result_settings, spread_settings
 from ._noise_form import NoiseForm, parse
+from ._preview import Preview, PreviewRow, Wish
 from ._work import report
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class DenoiseWidget(Dock):
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
         self._noise = NoiseForm(self._settings)
+        self._preview = Preview(napari_viewer, self)
+        self._row = PreviewRow(
+            self._preview,
+            "Show the plane on view denoised, as a layer of its own, while the noise is chosen. "
+            "Each plane takes a moment once; then every change of the noise is seen at once.",
+        )
         self._device = DeviceChooser()
         self._spread = QCheckBox("layer of its own")
         self._spread.setToolTip(
@@ -65,6 +73,7 @@ class DenoiseWidget(Dock):
         )
         self._job.set_stop_tip("Stop denoising. Nothing is added.")
         self._job.say("Choose a trained model, and the noise that the image has.")
+        self._settings.addRow("Preview", self._row)
         self._settings.addRow("Uncertainty", self._spread)
         self._settings.addRow("Device", self._device)
         buttons = QHBoxLayout()
@@ -80,6 +89,13 @@ class DenoiseWidget(Dock):
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
+        self._preview.told.connect(self._say)
+        self._layer.axes_changed.connect(self._show_preview)
+        self._layer.changed.connect(self._show_preview)
+        self._models.changed.connect(self._show_preview)
+        self._noise.changed.connect(self._show_preview)
+        self._device.currentTextChanged.connect(self._show_preview)
+        self._row.live.toggled.connect(self._show_preview)
         self._take_known_noise(self._layer.layer)
 
     def denoise(self) -> None:
@@ -89,6 +105,43 @@ class DenoiseWidget(Dock):
     def add_lazy(self) -> None:
         """Add a layer that denoises what is looked at."""
         self._run(_denoise_lazily)
+
+    def stop(self) -> None:
+        """Ask the job to stop, if there is one, and take the preview away."""
+        super().stop()
+        self._preview.hide()
+
+    def changeEvent(self, event: Any) -> None:
+        """Begin the preview when the dock is opened: napari then puts the widget in it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is not None:
+            self._show_preview()
+
+    def _show_preview(self, _changed: Any = None) -> None:
+        """Let the preview follow the settings, if they are complete."""
+        if not self._row.live.isChecked() or self.parent() is None:
+            self._preview.hide()
+            return
+        try:
+            _, axes = self._layer.image()
+            model = self._models.model()
+        except UserError:
+            self._preview.hide()  # what is missing is told when a button is pressed
+            return
+        self._preview.show(
+            Wish(
+                self._layer.layer,
+                axes,
+                model,
+                self._models.name,
+                self._noise.text,
+                self._device.currentText(),
+            )
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._job.busy:
+            self._job.say(text)
 
     def _run(self, steps: Any) -> None:
         if self._job.busy:
@@ -117,6 +170,7 @@ class DenoiseWidget(Dock):
 
     def _add(self, outcome: str) -> None:
         result, self._result, self._source = self._result, None, None
+        self._preview.hide()  # until the noise is changed again: the result is to be seen
         if outcome == "done" and result is not None:
             if result.spread is not None:
                 self._viewer.add_image(result.spread, **spread_settings(self._looks))
