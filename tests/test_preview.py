@@ -24,7 +24,7 @@ def denoise(viewer, qtbot, cells, session, model):
 
 
 def pixels(viewer):
-    return np.asarray(viewer.layers["cells preview"].data)
+    return np.array(viewer.layers["cells preview"].data)
 
 
 def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, told):

@@ -189,9 +189,13 @@ class Preview(QObject):
             self._viewer.layers.selection = selected
             self.shown_changed.emit(True)
         else:
-            self._layer.data = solved.values
             self._layer.metadata = settings["metadata"]
-            if not np.array_equal(self._layer.translate, settings["translate"]):
+            if np.array_equal(self._layer.translate, settings["translate"]):
+                # in place: all that new data would set off costs as much as solving
+                self._layer.data[...] = solved.values
+                self._layer.refresh(thumbnail=False, highlight=False, extent=False)
+            else:
+                self._layer.data = solved.values
                 self._layer.translate = settings["translate"]
         self._shown, self._outcome = (wish, at), ""
         self.told.emit(self._outcome)
