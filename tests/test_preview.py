@@ -108,7 +108,7 @@ def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, told):
 
 
 def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, told):
-    status = denoise._job._status
+    status = denoise._row.status
     viewer.dims.ndisplay = 3
     qtbot.waitUntil(lambda: "switch it to 2-D" in status.text(), timeout=LONG)
     viewer.dims.ndisplay = 2

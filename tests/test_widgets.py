@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from window import LONG, PLUGIN, add_cells, click, dock, mean_square_error, wait_until_idle
+from window import (
+    LONG,
+    PLUGIN,
+    add_cells,
+    click,
+    dock,
+    mean_square_error,
+    wait_for_preview,
+    wait_until_idle,
+)
 
 from napari_noise2score.sample import NOISE, OFFSET
 
@@ -380,3 +389,84 @@ def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_training_in_the_window_gives_the_weights_of_training_in_python(
+    viewer, qtbot, cells, session, monkeypatch
+):
+    """The preview looks on, and changes nothing."""
+    from itertools import count
+    from types import SimpleNamespace
+
+    from napari_noise2score import train
+    from napari_noise2score.score import training
+
+    def settle_clock():
+        # a budget in minutes depends on how fast the machine is: let each look at the clock
+        # take a second
+        ticks = count()
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+    settle_clock()
+    expected = train(cells[0], "TZYX", minutes=0.5, seed=3)
+    settle_clock()
+    add_cells(viewer, cells[0])
+    widget = dock(viewer, "Train")
+    widget._minutes.setValue(0.5)
+    widget._seed.setValue(3)
+    click(qtbot, widget._train)
+    wait_until_idle(qtbot, widget)
+    wait_for_preview(qtbot, widget)
+    found = session.models["cells"]
+    assert found.provenance["steps"] == expected.provenance["steps"] > 20
+    theirs = expected.network.state_dict()
+    for key, weights in found.network.state_dict().items():
+        assert weights.equal(theirs[key]), key
+
+
+def test_pause_and_go_on(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    assert train._repeats.text() == "8 planes of 32 × 32 pixels"
+    train._minutes.setValue(60)
+    pause, status = train._job._pause, train._job._status
+    assert not pause.isEnabled()
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: status.text() == "Paused.", timeout=LONG)
+    step = train._last.step
+    qtbot.wait(300)
+    assert train._last.step == step
+    assert pause.text() == "Go on"
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: train._last.step >= step + 2, timeout=LONG)
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: train._job._worker.is_paused, timeout=LONG)
+    click(qtbot, train._job._stop)  # while it is paused
+    wait_until_idle(qtbot, train)
+    assert not pause.isChecked()
+    assert list(session.models) == ["cells"]
+
+
+def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, monkeypatch):
+    noisy, truth = cells
+    monkeypatch.setattr("napari_noise2score.widgets.train.PREVIEW_EVERY", 0.1)
+    add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
+    train = dock(viewer, "Train")
+    train._minutes.setValue(10)
+    click(qtbot, train._train)
+    wait_for_preview(qtbot, train)
+    layer = viewer.layers["cells preview"]
+    assert layer.metadata["noise2score"]["noise"] == NOISE
+    first = mean_square_error(layer.data, truth[:1, :1] + OFFSET)
+    qtbot.waitUntil(
+        lambda: mean_square_error(layer.data, truth[:1, :1] + OFFSET) < 0.7 * first, timeout=LONG
+    )
+    assert train._job.busy
+    click(qtbot, train._row.before)
+    assert not layer.visible
+    train._row.live.setChecked(False)
+    assert layer not in viewer.layers
+    train.stop()
+    wait_until_idle(qtbot, train)

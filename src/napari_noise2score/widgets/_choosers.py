@@ -81,6 +81,11 @@ class LayerChooser(QObject):
         """The chosen layer, None if the viewer has no image."""
         return self._layer.value
 
+    @property
+    def axes(self) -> str:
+        """The axes as they are written, right or not."""
+        return self._axes.text()
+
     def set_layer(self, layer: napari.layers.Image) -> None:
         """Choose a layer."""
         self._layer.value = layer

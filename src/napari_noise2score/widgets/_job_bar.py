@@ -27,23 +27,33 @@ class JobBar(QWidget):
         self._outcome = "stopped"
         self._bar = QProgressBar()
         self._bar.setToolTip("How far the work is, and the time it still takes.")
+        self._pause = QPushButton("Pause")
+        self._pause.setCheckable(True)
+        self._pause.setToolTip("Rest, and go on where it was when pressed again. No time is lost.")
+        self._pause.hide()
         self._stop = QPushButton("Stop")
         self._status = QLabel()
         self._status.setWordWrap(True)
         row = QHBoxLayout()
         row.addWidget(self._bar, stretch=1)
+        row.addWidget(self._pause)
         row.addWidget(self._stop)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addLayout(row)
         rows.addWidget(self._status)
         self._stop.clicked.connect(self.stop)
+        self._pause.toggled.connect(self._set_paused)
         self._rest()
 
     @property
     def busy(self) -> bool:
         """Whether a job is running."""
         return self._worker is not None
+
+    def allow_pause(self) -> None:
+        """Offer a button to pause and go on."""
+        self._pause.show()
 
     def set_stop_tip(self, text: str) -> None:
         """Say what Stop does to the work done so far."""
@@ -55,10 +65,12 @@ class JobBar(QWidget):
             raise RuntimeError("a job is running")
         self._outcome = "stopped"
         self._stop.setEnabled(True)
+        self._pause.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
         self._worker = start(
             steps, told=self._tell, returned=self._returned, finished=self._finished
         )
+        self._worker.paused.connect(self._tell_paused)
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
 
@@ -67,6 +79,7 @@ class JobBar(QWidget):
         if self._worker is not None:
             self._worker.quit()
             self._stop.setEnabled(False)
+            self._pause.setEnabled(False)
             self.say("Stopping…")
 
     def say(self, text: str) -> None:
@@ -79,6 +92,18 @@ class JobBar(QWidget):
         self._bar.setValue(round(1000 * share))
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
+
+    def _set_paused(self, paused: bool) -> None:
+        self._pause.setText("Go on" if paused else "Pause")
+        if self._worker is None:
+            return
+        if paused:
+            self._worker.pause()
+        else:
+            self._worker.resume()
+
+    def _tell_paused(self) -> None:
+        self.say("Paused.")
 
     def _tell(self, batch: list[Any]) -> None:
         self.told.emit(batch)
@@ -100,6 +125,8 @@ class JobBar(QWidget):
         self._bar.reset()
         self._bar.setFormat("")
         self._stop.setEnabled(False)
+        self._pause.setEnabled(False)
+        self._pause.setChecked(False)
 
 
 def duration(seconds: float) -> str:

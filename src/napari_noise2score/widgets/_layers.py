@@ -12,7 +12,7 @@ from napari.utils.transforms import Affine
 
 from .. import __version__
 from ..errors import UserError
-from ..score.axes import parse_axes
+from ..score.axes import layout, parse_axes
 
 AXIS_NAMES = {
     "t": "T",
@@ -74,6 +74,36 @@ def describe(layer: Image, axes: str) -> str:
     if len(axes) != len(shape):
         return "sizes " + " × ".join(map(str, shape))
     return " · ".join(f"{a} {n}" for a, n in zip(axes.upper(), shape, strict=True))
+
+
+def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
+    """Say what a network learns from, nothing if the axes do not fit.
+
+    Examples
+    --------
+    >>> describe_repeats(Image(np.zeros((3, 4, 64, 65))), "TZYX", 2)
+    '12 planes of 64 × 65 pixels'
+    >>> describe_repeats(Image(np.zeros((3, 4, 64, 65))), "TZYX", 3)
+    '3 volumes of 4 × 64 × 65 pixels'
+    >>> describe_repeats(Image(np.zeros((64, 65, 3)), rgb=True), "YXC", 2)
+    '1 plane of 64 × 65 pixels, 3 channels seen together'
+    """
+    try:
+        where = layout(axes, layer_data(layer).shape, ndim)
+    except UserError:
+        return ""
+    count = len(list(where.positions()))
+    what = ("plane" if ndim == 2 else "volume") + "s" * (count > 1)
+    together = f", {where.channels} channels seen together" if where.channels > 1 else ""
+    size = " × ".join(map(str, where.space_shape))
+    return f"{count} {what} of {size} pixels{together}"
+
+
+def known_noise(layer: Image | None) -> str:
+    """Give the noise that an image's metadata state, as those of the sample do, else nothing."""
+    known = layer.metadata.get("noise2score", {}) if layer is not None else {}
+    # where there is a model, it is the noise that was removed
+    return known.get("noise", "") if "model" not in known else ""
 
 
 def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:

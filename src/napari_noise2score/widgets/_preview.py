@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
 from ._layers import display_type, layer_data, plane_on_view, preview_settings
@@ -29,7 +30,7 @@ class Wish:
 
     layer: Image
     axes: str
-    model: ScoreModel
+    model: ScoreModel | Callable[[], ScoreModel]  # or what gives it, in the background
     name: str  # of the model
     noise: str
     device: str
@@ -87,6 +88,11 @@ class Preview(QObject):
             getattr(viewer.dims.events, event).connect(self._look)
         viewer.layers.events.removed.connect(self._layer_removed)
         session.preview_taken.connect(self._give_way)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is computed."""
+        return self._worker is not None
 
     @property
     def layer(self) -> Image | None:
@@ -174,7 +180,7 @@ class Preview(QObject):
             if isinstance(news, Solved):
                 self._put(news, *self._goal)
             elif hasattr(news, "total"):
-                self.told.emit(f"Preview: getting this plane ready, {news.done} of {news.total}")
+                self.told.emit(f"Getting this plane ready: {news.done} of {news.total}")
             else:
                 self._scored = self._goal[0], news
 
@@ -259,14 +265,25 @@ class PreviewRow(QWidget):
             "Show the image as it was; press again to see it denoised. The same as the eye beside "
             "the preview in the list of layers."
         )
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.hide()
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        rows.addLayout(row)
+        rows.addWidget(self.status)
         row.addWidget(self.live)
         row.addStretch()
         row.addWidget(self.before)
         self.before.toggled.connect(lambda before: preview.set_shown(not before))
         preview.shown_changed.connect(self._follow)
+        preview.told.connect(self._say)
         preview.removed.connect(lambda: self.live.setChecked(False))
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+        self.status.setVisible(bool(text))
 
     def _follow(self, shown: bool) -> None:
         self.before.setEnabled(True)
@@ -279,7 +296,8 @@ def _solve(wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None
 
     noise = parse_noise(wish.noise)
     if planes is None:
-        planes = LivePlanes(data, wish.model, wish.axes, wish.device)
+        model = wish.model() if callable(wish.model) else wish.model
+        planes = LivePlanes(data, model, wish.axes, wish.device)
         yield planes
     place = planes.place(at)
     if not planes.is_ready(place, noise):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Session(QObject):
-    """Models trained or loaded since napari started, and the axes a person gave to a layer.
+    """Models trained or loaded since napari started, and the axes and noise of each layer as typed.
 
     A Qt signal rather than another kind, as it lets go of a dock that was destroyed.
     """
@@ -28,6 +28,7 @@ class Session(QObject):
         super().__init__()
         self.models: dict[str, ScoreModel] = {}
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
 
     def add_model(self, model: ScoreModel, name: str) -> str:
         """Add a model, and return the name it goes by, unlike any other."""

@@ -13,9 +13,10 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
-from ._layers import display_type, result_settings, spread_settings
+from ._layers import display_type, known_noise, result_settings, spread_settings
 from ._noise_form import NoiseForm, parse
 from ._preview import Preview, PreviewRow, Wish
+from ._session import session
 from ._work import report
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class DenoiseWidget(Dock):
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
-        self._preview.told.connect(self._say)
         self._layer.axes_changed.connect(self._show_preview)
         self._layer.changed.connect(self._show_preview)
         self._models.changed.connect(self._show_preview)
+        self._noise.changed.connect(self._remember_noise)
         self._noise.changed.connect(self._show_preview)
         self._device.currentTextChanged.connect(self._show_preview)
         self._row.live.toggled.connect(self._show_preview)
@@ -139,10 +140,6 @@ class DenoiseWidget(Dock):
             )
         )
 
-    def _say(self, text: str) -> None:
-        if not self._job.busy:
-            self._job.say(text)
-
     def _run(self, steps: Any) -> None:
         if self._job.busy:
             return
@@ -180,10 +177,13 @@ class DenoiseWidget(Dock):
             self._job.say(f"{outcome.capitalize()}; nothing was added.")
 
     def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
-        """Take the noise that an image's metadata state, as those of the sample do."""
-        known = layer.metadata.get("noise2score", {}) if layer is not None else {}
-        if "noise" in known and "model" not in known:  # else it is the noise that was removed
-            self._noise.set_text(known["noise"])
+        """Take the noise that was chosen for a layer before, or that its metadata state."""
+        if known := (layer and session.noises.get(layer)) or known_noise(layer):
+            self._noise.set_text(known)
+
+    def _remember_noise(self, text: str) -> None:
+        if self._layer.layer is not None:
+            session.noises[self._layer.layer] = text
 
 
 def _denoise_all(
