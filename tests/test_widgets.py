@@ -217,21 +217,86 @@ def test_no_layer_no_model(viewer, qtbot, told):
     assert "no model yet" in told()[-1]
 
 
-def test_out_of_memory_is_told(viewer, qtbot, cells, session, model, told, monkeypatch):
+def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
+    viewer, qtbot, cells, session, model, monkeypatch
+):
     """A RuntimeError, as torch raises, must end the job like any other error."""
+    from napari.utils.notifications import notification_manager
 
-    def fail(*_args, **_settings):
-        raise RuntimeError("CUDA out of memory")
-        yield
+    from napari_noise2score.volume import denoise as module
 
-    monkeypatch.setattr("napari_noise2score.volume.denoise.denoise_into", fail)
+    real = module.denoise_into
+
+    def fail_unless_on_cpu(*args, device, **settings):
+        if device != "cpu":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        yield from real(*args, device=device, **settings)
+
+    monkeypatch.setattr(module, "denoise_into", fail_unless_on_cpu)
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
+    denoise._row.live.setChecked(False)
+    notification_manager.records.clear()
     click(qtbot, denoise._all)
     wait_until_idle(qtbot, denoise)
-    assert told() == ["CUDA out of memory"]
     assert len(viewer.layers) == 1
+    (notice,) = notification_manager.records
+    assert "smaller --tile" in notice.message
+    ((text, press),) = notice.actions
+    assert text == "Use the processor"
+    press(None)
+    wait_until_idle(qtbot, denoise)
+    assert denoise._device.currentText() == "cpu"
+    assert viewer.layers[-1].name == "cells denoised"
+
+
+def test_work_is_shown_and_cancelled_in_the_activity_dock(viewer, qtbot, cells, session):
+    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    bars = viewer.window._qt_window._activity_dialog.findChildren(QtLabeledProgressBar)
+    (bar,) = [bar for bar in bars if "Training on cells" in bar.description_label.text()]
+    click(qtbot, bar.cancel_button)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]  # as with Stop, what was learned is kept
+
+
+def test_choosing_another_device_or_layer_while_training_changes_nothing(
+    viewer, qtbot, cells, session, told
+):
+    source = add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    train._device.setCurrentText("cpu")
+    other = add_cells(viewer, cells[0])
+    train._layer.set_layer(other)
+    source.data = source.data[:, :2]  # edited while it is learned from
+    step = train._last.step
+    qtbot.waitUntil(lambda: train._last.step >= step + 5, timeout=LONG)
+    viewer.layers.remove(other)  # not the one that is worked on
+    assert train._job.busy
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]
+    assert told() == []
+
+
+def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, model):
+    from superqt.utils import WorkerBase
+
+    viewer.add_image(np.tile(cells[0], (1, 1, 12, 12)), name="cells", axis_labels="tzyx")
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    qtbot.waitUntil(lambda: denoise._preview.busy, timeout=LONG)
+    viewer.close()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
 
 
 def test_model_file(viewer, qtbot, session, model, tmp_path, told, monkeypatch):

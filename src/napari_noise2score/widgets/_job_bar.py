@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
+from napari.utils import cancelable_progress
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -24,6 +25,8 @@ class JobBar(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._worker: Any = None
+        self._activity: Any = None  # the same progress, in napari's activity dock
+        self._again_on_cpu: Callable[[], None] | None = None
         self._outcome = "stopped"
         self._bar = QProgressBar()
         self._bar.setToolTip("How far the work is, and the time it still takes.")
@@ -59,8 +62,12 @@ class JobBar(QWidget):
         """Say what Stop does to the work done so far."""
         self._stop.setToolTip(text)
 
-    def run(self, steps: Generator[Any, None, None]) -> None:
-        """Start a job; there must be none."""
+    def offer_cpu(self, again: Callable[[], None]) -> None:
+        """Say what to do where a graphics card is too small and a person chooses the processor."""
+        self._again_on_cpu = again
+
+    def run(self, steps: Generator[Any, None, None], title: str) -> None:
+        """Start a job; there must be none. Its title is shown in napari's activity dock."""
         if self.busy:
             raise RuntimeError("a job is running")
         self._outcome = "stopped"
@@ -73,6 +80,12 @@ class JobBar(QWidget):
         self._worker.paused.connect(self._tell_paused)
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
+        # napari lets the whole window work meanwhile: a short job may already be over
+        worker, activity = self._worker, _Activity(total=100, desc=title, cancel_callback=self.stop)
+        if self._worker is worker:
+            self._activity = activity
+        else:
+            activity.close()
 
     def stop(self) -> None:
         """Ask the job to stop, if there is one. It ends after its current step."""
@@ -90,6 +103,10 @@ class JobBar(QWidget):
         """Show how far the job is, from 0 to 1, and the time left."""
         self._bar.setRange(0, 1000)
         self._bar.setValue(round(1000 * share))
+        percent = int(100 * share)
+        # seldom: napari lets the whole window work at each
+        if self._activity is not None and percent > self._activity.n:
+            self._activity.update(percent - self._activity.n)
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
 
@@ -111,11 +128,14 @@ class JobBar(QWidget):
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"
         if failure is not None:
-            report(failure.error)
+            report(failure.error, self._again_on_cpu)
 
     def _finished(self) -> None:
         self.destroyed.disconnect(self._worker.quit)
         self._worker = None
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
         self._rest()
         self.busy_changed.emit(False)
         self.ended.emit(self._outcome)
@@ -127,6 +147,13 @@ class JobBar(QWidget):
         self._stop.setEnabled(False)
         self._pause.setEnabled(False)
         self._pause.setChecked(False)
+
+
+class _Activity(cancelable_progress):
+    def cancel(self) -> None:
+        """Stop the job; napari by itself would do so only where it runs the loop."""
+        super().cancel()
+        self.cancel_callback()
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from napari.qt.threading import GeneratorWorker, create_worker
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import Notification, notification_manager, show_error
 from qtpy.QtCore import Qt, QThreadPool
 
 from ..errors import UserError
@@ -92,9 +92,27 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
         steps.close()
 
 
-def report(error: Exception) -> None:
-    """Show an error as a napari notification: one line if it is the user's to mend."""
+def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> None:
+    """Show an error as a napari notification: one line if it is the user's to mend.
+
+    Parameters
+    ----------
+    error : Exception
+        What went wrong.
+    again_on_cpu : callable, optional
+        Offered as a button where the memory of a graphics card was too small.
+    """
     if isinstance(error, UserError):
         show_error(str(error))
+    elif "out of memory" in str(error).lower():
+        button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []
+        notification_manager.dispatch(
+            Notification(
+                "The graphics card ran out of memory. Close other programs that use it, or set "
+                "Device to cpu; on the command line, a smaller --tile needs less.",
+                "error",
+                actions=button,
+            )
+        )
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)

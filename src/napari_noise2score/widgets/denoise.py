@@ -72,6 +72,7 @@ class DenoiseWidget(Dock):
             "for each plane, unless asynchronous rendering is on in napari's preferences, under "
             "Experimental."
         )
+        self._job.offer_cpu(self._run_on_cpu)
         self._job.set_stop_tip("Stop denoising. Nothing is added.")
         self._job.say("Choose a trained model, and the noise that the image has.")
         self._settings.addRow("Preview", self._row)
@@ -155,7 +156,15 @@ class DenoiseWidget(Dock):
         self._job.say("Preparing…")
         dtype = display_type(self._source)
         device, spread = self._device.currentText(), self._spread.isChecked()
-        self._job.run(steps(data, model, noise, axes, device, dtype, spread))
+        self._steps = steps  # to be run again, if the device does not suffice
+        self._job.run(
+            steps(data, model, noise, axes, device, dtype, spread),
+            f"Denoising {self._source.name}",
+        )
+
+    def _run_on_cpu(self) -> None:
+        self._device.setCurrentText("cpu")
+        self._run(self._steps)
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]

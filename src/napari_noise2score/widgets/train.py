@@ -71,6 +71,7 @@ class TrainWidget(Dock):
         self._job.set_stop_tip("Stop training and keep the model as it is by then.")
         self._job.say("Choose a layer and how long to train.")
         self._job.allow_pause()
+        self._job.offer_cpu(self._train_on_cpu)
         self._repeats = QLabel()
         self._repeats.setWordWrap(True)
         self._repeats.setToolTip("What the network learns from, as the axes say.")
@@ -141,8 +142,13 @@ class TrainWidget(Dock):
                 device=self._device.currentText(),
                 seed=self._seed.value(),
                 name=self._source.name,
-            )
+            ),
+            f"Training on {self._source.name}",
         )
+
+    def _train_on_cpu(self) -> None:
+        self._device.setCurrentText("cpu")
+        self.train()
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         self._last = batch[-1]
