@@ -429,7 +429,7 @@ def test_sample_and_menus(viewer, qtbot):
         for item in get_app_model().menus.get_menu("napari/layers/filter")
         if hasattr(item, "command")
     }
-    assert {f"{PLUGIN}.train", f"{PLUGIN}.denoise"} <= commands
+    assert {f"{PLUGIN}.{name}" for name in ("train", "denoise", "denoise_layer")} <= commands
 
 
 def test_every_control_explains_itself(viewer):
@@ -535,3 +535,22 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
     assert layer not in viewer.layers
     train.stop()
     wait_until_idle(qtbot, train)
+
+
+def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
+    from napari._app_model import get_app_model
+
+    command = f"{PLUGIN}.denoise_layer"
+    get_app_model().commands.execute_command(command).result()
+    assert "no image layer" in told()[-1]
+    layer = add_cells(viewer, cells[0], metadata={"noise2score": {"noise": NOISE}})
+    viewer.layers.selection.active = layer
+    train = dock(viewer, "Train")
+    get_app_model().commands.execute_command(command).result()
+    get_app_model().commands.execute_command(command).result()  # twice
+    assert "a training is running" in told()[-1]
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, train._job._stop)
+    qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
+    assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
+    assert len(told()) == 2

@@ -185,6 +185,10 @@ class ModelChooser(QWidget):
         """Name of the chosen model, empty if there is none."""
         return self._models.currentText()
 
+    def choose(self, name: str) -> None:
+        """Choose a model by its name."""
+        self._models.setCurrentText(name)
+
     def model(self) -> ScoreModel:
         """Give the chosen model, or raise `UserError` if there is none."""
         if self.name not in session.models:

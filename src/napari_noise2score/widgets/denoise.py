@@ -100,6 +100,14 @@ class DenoiseWidget(Dock):
         self._row.live.toggled.connect(self._show_preview)
         self._take_known_noise(self._layer.layer)
 
+    def choose(self, layer: Any, model: str = "", noise: str = "") -> None:
+        """Choose the layer to work on, and the model and the noise where they are given."""
+        super().choose(layer)
+        if model:
+            self._models.choose(model)
+        if noise:
+            self._noise.set_text(noise)
+
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""
         self._run(_denoise_all)

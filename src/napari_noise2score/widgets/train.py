@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -42,6 +43,8 @@ class TrainWidget(Dock):
     napari_viewer : napari.viewer.Viewer
         The viewer whose layers are offered.
     """
+
+    trained = Signal(object, str)  # the layer, and the name of the model, empty if there is none
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
@@ -191,6 +194,7 @@ class TrainWidget(Dock):
         layer, self._source = self._source, None
         if last is None:
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
+            self.trained.emit(layer, "")
             return
         model = last.snapshot()
         if layer in self._viewer.layers:
@@ -198,6 +202,7 @@ class TrainWidget(Dock):
         name = session.add_model(model, layer.name)
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
         self._job.say(f"{how[outcome]} {last.step} steps. The model is '{name}'.")
+        self.trained.emit(layer, name)
 
 
 def _steps(images: list[Any], axes: str, **settings: Any):
