@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from napari.utils import cancelable_progress
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from ._work import Failure, report, start
@@ -26,6 +26,7 @@ class JobBar(QWidget):
         super().__init__()
         self._worker: Any = None
         self._activity: Any = None  # the same progress, in napari's activity dock
+        self._percent = 0
         self._again_on_cpu: Callable[[], None] | None = None
         self._outcome = "stopped"
         self._bar = QProgressBar()
@@ -103,12 +104,15 @@ class JobBar(QWidget):
         """Show how far the job is, from 0 to 1, and the time left."""
         self._bar.setRange(0, 1000)
         self._bar.setValue(round(1000 * share))
-        percent = int(100 * share)
-        # seldom: napari lets the whole window work at each
-        if self._activity is not None and percent > self._activity.n:
-            self._activity.update(percent - self._activity.n)
+        self._percent = int(100 * share)
+        # not from here: napari lets the whole window work meanwhile, and the job may end
+        QTimer.singleShot(0, self._show_activity)
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
+
+    def _show_activity(self) -> None:
+        if self._activity is not None and self._percent > self._activity.n:
+            self._activity.update(self._percent - self._activity.n)
 
     def _set_paused(self, paused: bool) -> None:
         self._pause.setText("Go on" if paused else "Pause")

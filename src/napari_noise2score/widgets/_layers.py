@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from napari.layers import Image
 from napari.utils.transforms import Affine
@@ -30,6 +29,8 @@ def layer_data(layer: Image) -> Any:
     """Give the array of a layer, at full resolution and without transparency."""
     data = layer.data[0] if layer.multiscale else layer.data
     if layer.rgb and data.shape[-1] == 4:
+        import dask.array as da  # not where a dock is opened, as it takes a while
+
         data = da.asarray(data)[..., :3]  # how opaque a pixel is shown was never measured
     return data
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import dask.array as da
 import numpy as np
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
@@ -225,6 +224,8 @@ def _denoise_all(
 def _denoise_lazily(
     data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any, spread: bool
 ):
+    import dask.array as da
+
     from ..volume.denoise import denoise, uncertainty
     from ..volume.tiles import as_type
 
