@@ -530,7 +530,7 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
     )
     assert train._job.busy
     click(qtbot, train._row.before)
-    assert not layer.visible
+    assert layer.opacity == 0
     train._row.live.setChecked(False)
     assert layer not in viewer.layers
     train.stop()

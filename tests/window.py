@@ -7,7 +7,7 @@ import numpy as np
 from napari_noise2score.sample import SCALE
 
 PLUGIN = "napari-noise2score"
-LONG = 30_000  # milliseconds
+LONG = 120_000  # milliseconds
 
 
 def dock(viewer, name):

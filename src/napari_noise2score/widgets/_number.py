@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QWidget
@@ -36,7 +37,7 @@ class Number(QWidget):
     ):
         super().__init__()
         self._limits, self._reach = (lowest, highest), reach
-        self.slider = QDoubleSlider()
+        self.slider = _Slider()
         self.box = _SpinBox()
         self.box.setDecimals(5)
         self.box.setRange(lowest, highest)
@@ -100,6 +101,25 @@ class Number(QWidget):
             self.slider.setSingleStep((ends[1] - ends[0]) / 200)
             self.slider.setPageStep((ends[1] - ends[0]) / 20)
             self.slider.setValue(value if self._reach else math.log(value))
+
+
+class _Slider(QDoubleSlider):
+    def keyPressEvent(self, event: Any) -> None:
+        """Follow the arrow and page keys, which Qt gives to sliders of whole numbers only."""
+        small, large = self.singleStep(), self.pageStep()
+        key = Qt.Key
+        steps = {
+            key.Key_Left: -small,
+            key.Key_Down: -small,
+            key.Key_Right: small,
+            key.Key_Up: small,
+            key.Key_PageDown: -large,
+            key.Key_PageUp: large,
+        }
+        if event.key() in steps:
+            self.setValue(self.value() + steps[event.key()])
+        else:
+            super().keyPressEvent(event)
 
 
 class _SpinBox(QDoubleSpinBox):

@@ -67,7 +67,7 @@ class Preview(QObject):
 
     told = Signal(str)  # what is going on, or why there is no preview; empty if it is there
     removed = Signal()  # a person removed the layer
-    shown_changed = Signal(bool)  # whether the layer is visible
+    added = Signal()  # the layer is there
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget):
         super().__init__(parent)
@@ -119,9 +119,9 @@ class Preview(QObject):
         self.told.emit("")
 
     def set_shown(self, shown: bool) -> None:
-        """Show the layer, or what is below it."""
+        """Show the layer, or through it what is below."""
         if self._layer is not None:
-            self._layer.visible = shown
+            self._layer.opacity = float(shown)
 
     def _follow(self, layer: Image | None) -> None:
         """Watch this layer for edits, and no other."""
@@ -191,9 +191,8 @@ class Preview(QObject):
             # what add_image returns is wrapped, and no longer the layer that events speak of
             self._layer = Image(solved.values, **settings)
             self._viewer.add_layer(self._layer)
-            self._layer.events.visible.connect(self._tell_shown)
             self._viewer.layers.selection = selected
-            self.shown_changed.emit(True)
+            self.added.emit()
         else:
             self._layer.metadata = settings["metadata"]
             if np.array_equal(self._layer.translate, settings["translate"]):
@@ -235,10 +234,6 @@ class Preview(QObject):
         elif self._wish is not None and event.value is self._wish.layer:
             self.hide()
 
-    def _tell_shown(self, _event: Any = None) -> None:
-        if isalive(self) and self._layer is not None:
-            self.shown_changed.emit(self._layer.visible)
-
     def _give_way(self, other: Preview) -> None:
         if other is not self and other._viewer is self._viewer and self._wish is not None:
             self.hide()
@@ -261,10 +256,7 @@ class PreviewRow(QWidget):
         self.before = QPushButton("Before")
         self.before.setCheckable(True)
         self.before.setEnabled(False)
-        self.before.setToolTip(
-            "Show the image as it was; press again to see it denoised. The same as the eye beside "
-            "the preview in the list of layers."
-        )
+        self.before.setToolTip("Show the image as it was; press again to see it denoised.")
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.hide()
@@ -277,7 +269,7 @@ class PreviewRow(QWidget):
         row.addStretch()
         row.addWidget(self.before)
         self.before.toggled.connect(lambda before: preview.set_shown(not before))
-        preview.shown_changed.connect(self._follow)
+        preview.added.connect(self._follow)
         preview.told.connect(self._say)
         preview.removed.connect(lambda: self.live.setChecked(False))
 
@@ -285,9 +277,9 @@ class PreviewRow(QWidget):
         self.status.setText(text)
         self.status.setVisible(bool(text))
 
-    def _follow(self, shown: bool) -> None:
+    def _follow(self) -> None:
         self.before.setEnabled(True)
-        self.before.setChecked(not shown)
+        self.before.setChecked(False)
 
 
 def _solve(wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None, dtype: np.dtype):
