@@ -537,6 +537,18 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
     wait_until_idle(qtbot, train)
 
 
+def test_there_is_one_preview_whichever_dock_it_is_of(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
+    click(qtbot, train._train)
+    wait_for_preview(qtbot, train)
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    wait_for_preview(qtbot, denoise)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells preview"]
+    assert train._preview.layer is None
+
+
 def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
     from napari._app_model import get_app_model
 

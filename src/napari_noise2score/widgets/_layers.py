@@ -87,7 +87,7 @@ def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
     >>> describe_repeats(Image(np.zeros((3, 4, 64, 65))), "TZYX", 3)
     '3 volumes of 4 × 64 × 65 pixels'
     >>> describe_repeats(Image(np.zeros((64, 65, 3)), rgb=True), "YXC", 2)
-    '1 plane of 64 × 65 pixels, 3 channels seen together'
+    '1 plane of 64 × 65 pixels, 3 channels'
     """
     try:
         where = layout(axes, layer_data(layer).shape, ndim)
@@ -95,7 +95,7 @@ def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
         return ""
     count = len(list(where.positions()))
     what = ("plane" if ndim == 2 else "volume") + "s" * (count > 1)
-    together = f", {where.channels} channels seen together" if where.channels > 1 else ""
+    together = f", {where.channels} channels" if where.channels > 1 else ""
     size = " × ".join(map(str, where.space_shape))
     return f"{count} {what} of {size} pixels{together}"
 

@@ -72,6 +72,8 @@ class Preview(QObject):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget):
         super().__init__(parent)
         self._viewer = viewer
+        # napari wraps the viewer anew for each dock
+        self._window = getattr(viewer, "__wrapped__", viewer)
         self._wish: Wish | None = None
         self._layer: Image | None = None
         self._followed: Image | None = None
@@ -235,7 +237,7 @@ class Preview(QObject):
             self.hide()
 
     def _give_way(self, other: Preview) -> None:
-        if other is not self and other._viewer is self._viewer and self._wish is not None:
+        if other is not self and other._window is self._window and self._wish is not None:
             self.hide()
 
 

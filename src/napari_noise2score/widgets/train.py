@@ -76,7 +76,6 @@ class TrainWidget(Dock):
         self._job.allow_pause()
         self._job.offer_cpu(self._train_on_cpu)
         self._repeats = QLabel()
-        self._repeats.setWordWrap(True)
         self._repeats.setToolTip("What the network learns from, as the axes say.")
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
@@ -100,8 +99,8 @@ class TrainWidget(Dock):
         self._show_repeats()
 
     def _arrange(self) -> None:
-        self._settings.addRow("Learn in", self._ndim)
         self._settings.addRow("", self._repeats)
+        self._settings.addRow("Learn in", self._ndim)
         self._settings.addRow("Time", self._minutes)
         self._settings.addRow("Preview", self._row)
         self._settings.addRow("Device", self._device)
