@@ -94,9 +94,13 @@ def test_memory_holds_the_last_planes_only():
     assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.REMEMBERED]
 
 
-def test_what_cannot_be_is_told():
+def test_what_cannot_be_is_told(monkeypatch):
     image = noisy(40, 40)
     model = train(image, steps=2)
+    with monkeypatch.context() as smaller:
+        smaller.setattr(live, "LARGEST", 1000)
+        with pytest.raises(UserError, match="40 × 40 pixels is too large"):
+            prepared(LivePlanes(image, model, "YX"), (0, 0))
     with pytest.raises(UserError, match="1 channel"):
         LivePlanes(noisy(2, 40, 40), model, "CYX")
     image[3, 3] = np.nan

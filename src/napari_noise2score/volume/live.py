@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..noise import NoiseModel, Table, make_solver, parse_noise
 from ..noise.correlated import parts
 from ..noise.table import Place
@@ -27,6 +28,8 @@ TILE = 512
 # a correlated noise model looks this far around each pixel, or the score is computed again
 MARGIN = 16
 REMEMBERED = 8
+# pixels of a plane, times channels; each takes some 32 bytes
+LARGEST = 4096**2
 
 
 class PlaneScore(NamedTuple):
@@ -114,8 +117,12 @@ class LivePlanes:
         Raises
         ------
         UserError
-            If a pixel is not a finite number.
+            If the plane has more than `LARGEST` pixels, or one is not a finite number.
         """
+        height, width = self.layout.space_shape[-2:]
+        pixels = height * width * self.layout.channels
+        if pixels > LARGEST:
+            raise UserError(f"a plane of {height} × {width} pixels is too large to be shown live")
         at = dict(zip(self.layout.axes, place, strict=True))
         position = [at[a] for a in self.layout.loop]
         stride = self.model.network.stride[-1]
@@ -134,7 +141,7 @@ class LivePlanes:
             for k in (0, 1)
         )
         self._scores[tuple(place)] = PlaneScore(y, score, margin)
-        while len(self._scores) > REMEMBERED:
+        while len(self._scores) > min(REMEMBERED, LARGEST // pixels):
             self._scores.popitem(last=False)
 
     def solve(
