@@ -4,11 +4,13 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1280x800x24
 
     python docs/screenshots.py
 
-It opens the sample, trains for some minutes, denoises, and writes PNG files to ``docs/images``.
+It opens the sample, trains for some minutes, tunes, denoises, and writes PNG files to
+``docs/images``.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 
@@ -36,6 +38,9 @@ def shoot(viewer: napari.Viewer, name: str) -> None:
 
 def main() -> None:
     """Take all pictures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=250, help="how long to train")
+    steps = parser.parse_args().steps
     IMAGES.mkdir(exist_ok=True)
     get_settings().appearance.theme = "dark"
     viewer = napari.Viewer()
@@ -45,14 +50,24 @@ def main() -> None:
     train._minutes.setValue(5)
     train.train()
     # steps rather than minutes, so that a slow machine gives the same pictures
-    wait(lambda: getattr(train._last, "step", 0) >= 150, 900)
+    wait(lambda: getattr(train._last, "step", 0) >= 0.6 * steps, 900)
     shoot(viewer, "train")
-    wait(lambda: getattr(train._last, "step", 0) >= 250 or not train._job.busy, 900)
-    train.stop()
-    wait(lambda: not train._job.busy, 60)
+    train._row.before.click()
+    shoot(viewer, "before")
+    train._row.before.click()
+    wait(lambda: getattr(train._last, "step", 0) >= steps or not train.busy, 900)
+    train._job._stop.click()
+    wait(lambda: not train.busy, 60)
     _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
+    preview = denoise._preview
+    wait(lambda: preview.layer is not None and not preview.busy, 60)
+    shoot(viewer, "tune")
+    denoise._noise._boxes[0, "gain"].setValue(8)
+    wait(lambda: not preview.busy, 60)
+    shoot(viewer, "too-much")
+    denoise._noise._boxes[0, "gain"].setValue(2)
     denoise.denoise()
-    wait(lambda: not denoise._job.busy, 120)
+    wait(lambda: not denoise.busy, 120)
     shoot(viewer, "denoised")
     viewer.theme = "light"
     shoot(viewer, "denoised-light")

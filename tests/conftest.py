@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from napari_noise2score.sample import simulate_cells
+
 LINUX = sys.platform.startswith("linux")
 PACKAGES = "libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
 
@@ -107,3 +109,43 @@ def missing_window() -> str | None:
         except OSError as error:
             return f"Qt cannot open a window ({error}): install the Debian packages {PACKAGES}"
     return None
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return simulate_cells((2, 4, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    """A model, hardly trained: of the right form."""
+    from napari_noise2score import train
+
+    return train([cells[0]], "TZYX", steps=2)
+
+
+@pytest.fixture
+def session():
+    from napari_noise2score.widgets._session import session
+
+    session.models.clear()
+    yield session
+    session.models.clear()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, session):
+    from superqt.utils import WorkerBase
+
+    viewer = make_napari_viewer()
+    yield viewer
+    WorkerBase.await_workers(120_000)
+
+
+@pytest.fixture
+def told():
+    """What napari was asked to show in notifications during the test."""
+    from napari.utils.notifications import notification_manager
+
+    notification_manager.records.clear()
+    return lambda: [record.message for record in notification_manager.records]

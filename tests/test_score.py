@@ -258,3 +258,23 @@ def test_axes_are_read_in_any_order():
     block = where.to_block(np.zeros((30, 20, 3)))
     assert block.shape == (3, 20, 30)
     assert where.from_block(block).shape == (30, 20, 3)
+
+
+def test_what_passes_between_two_steps_is_not_taken_from_the_budget(monkeypatch):
+    """Whoever runs the generator may pause."""
+    from types import SimpleNamespace
+
+    from napari_noise2score.score import training
+
+    clock = [0.0]
+
+    def monotonic():
+        clock[0] += 1.0
+        return clock[0]
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=monotonic))
+    image = np.random.default_rng(0).normal(100, 10, (64, 64))
+    for progress in training.train_steps(image, minutes=0.1):
+        clock[0] += 1000
+    assert progress.step == 6  # each took a second
+    assert progress.seconds_left == 0

@@ -4,86 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from window import (
+    LONG,
+    PLUGIN,
+    add_cells,
+    click,
+    dock,
+    mean_square_error,
+    wait_for_preview,
+    wait_until_idle,
+)
 
-from napari_noise2score.sample import NOISE, OFFSET, SCALE, simulate_cells
+from napari_noise2score.sample import NOISE, OFFSET
 
 pytestmark = pytest.mark.window
-
-PLUGIN = "napari-noise2score"
-LONG = 120_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def cells():
-    return simulate_cells((2, 4, 32, 32))
-
-
-@pytest.fixture(scope="module")
-def model(cells):
-    """A model, hardly trained: of the right form."""
-    from napari_noise2score import train
-
-    return train([cells[0]], "TZYX", steps=2)
-
-
-@pytest.fixture
-def session():
-    from napari_noise2score.widgets._session import session
-
-    session.models.clear()
-    yield session
-    session.models.clear()
-
-
-@pytest.fixture
-def viewer(make_napari_viewer, session):
-    from superqt.utils import WorkerBase
-
-    viewer = make_napari_viewer()
-    yield viewer
-    WorkerBase.await_workers(LONG)
-
-
-@pytest.fixture
-def told():
-    """What napari was asked to show in notifications during the test."""
-    from napari.utils.notifications import notification_manager
-
-    notification_manager.records.clear()
-    return lambda: [record.message for record in notification_manager.records]
-
-
-def dock(viewer, name):
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    return widget
-
-
-def add_cells(viewer, noisy, **settings):
-    return viewer.add_image(
-        noisy,
-        name="cells",
-        scale=[SCALE[a] for a in "TZYX"],
-        translate=(0, 1, 2, 3),
-        units=("s", "um", "um", "um"),
-        axis_labels=("t", "z", "y", "x"),
-        colormap="green",
-        contrast_limits=(100, 180),
-        **settings,
-    )
-
-
-def click(qtbot, button):
-    from qtpy.QtCore import Qt
-
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_until_idle(qtbot, widget):
-    qtbot.waitUntil(lambda: not widget._job.busy, timeout=LONG)
-
-
-def mean_square_error(values, truth):
-    return float(np.mean((np.asarray(values, float) - truth) ** 2))
 
 
 def test_train_then_denoise(viewer, qtbot, cells, session, told):
@@ -283,21 +217,86 @@ def test_no_layer_no_model(viewer, qtbot, told):
     assert "no model yet" in told()[-1]
 
 
-def test_out_of_memory_is_told(viewer, qtbot, cells, session, model, told, monkeypatch):
+def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
+    viewer, qtbot, cells, session, model, monkeypatch
+):
     """A RuntimeError, as torch raises, must end the job like any other error."""
+    from napari.utils.notifications import notification_manager
 
-    def fail(*_args, **_settings):
-        raise RuntimeError("CUDA out of memory")
-        yield
+    from napari_noise2score.volume import denoise as module
 
-    monkeypatch.setattr("napari_noise2score.volume.denoise.denoise_into", fail)
+    real = module.denoise_into
+
+    def fail_unless_on_cpu(*args, device, **settings):
+        if device != "cpu":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        yield from real(*args, device=device, **settings)
+
+    monkeypatch.setattr(module, "denoise_into", fail_unless_on_cpu)
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
+    denoise._row.live.setChecked(False)
+    notification_manager.records.clear()
     click(qtbot, denoise._all)
     wait_until_idle(qtbot, denoise)
-    assert told() == ["CUDA out of memory"]
     assert len(viewer.layers) == 1
+    (notice,) = notification_manager.records
+    assert "smaller --tile" in notice.message
+    ((text, press),) = notice.actions
+    assert text == "Use the processor"
+    press(None)
+    wait_until_idle(qtbot, denoise)
+    assert denoise._device.currentText() == "cpu"
+    assert viewer.layers[-1].name == "cells denoised"
+
+
+def test_work_is_shown_and_cancelled_in_the_activity_dock(viewer, qtbot, cells, session):
+    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    bars = viewer.window._qt_window._activity_dialog.findChildren(QtLabeledProgressBar)
+    (bar,) = [bar for bar in bars if "Training on cells" in bar.description_label.text()]
+    click(qtbot, bar.cancel_button)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]  # as with Stop, what was learned is kept
+
+
+def test_choosing_another_device_or_layer_while_training_changes_nothing(
+    viewer, qtbot, cells, session, told
+):
+    source = add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    train._device.setCurrentText("cpu")
+    other = add_cells(viewer, cells[0])
+    train._layer.set_layer(other)
+    source.data = source.data[:, :2]  # edited while it is learned from
+    step = train._last.step
+    qtbot.waitUntil(lambda: train._last.step >= step + 5, timeout=LONG)
+    viewer.layers.remove(other)  # not the one that is worked on
+    assert train._job.busy
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells"]
+    assert told() == []
+
+
+def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, model):
+    from superqt.utils import WorkerBase
+
+    viewer.add_image(np.tile(cells[0], (1, 1, 12, 12)), name="cells", axis_labels="tzyx")
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    qtbot.waitUntil(lambda: denoise._preview.busy, timeout=LONG)
+    viewer.close()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
 
 
 def test_model_file(viewer, qtbot, session, model, tmp_path, told, monkeypatch):
@@ -430,7 +429,7 @@ def test_sample_and_menus(viewer, qtbot):
         for item in get_app_model().menus.get_menu("napari/layers/filter")
         if hasattr(item, "command")
     }
-    assert {f"{PLUGIN}.train", f"{PLUGIN}.denoise"} <= commands
+    assert {f"{PLUGIN}.{name}" for name in ("train", "denoise", "denoise_layer")} <= commands
 
 
 def test_every_control_explains_itself(viewer):
@@ -455,3 +454,115 @@ def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_training_in_the_window_gives_the_weights_of_training_in_python(
+    viewer, qtbot, cells, session, monkeypatch
+):
+    """The preview looks on, and changes nothing."""
+    from itertools import count
+    from types import SimpleNamespace
+
+    from napari_noise2score import train
+    from napari_noise2score.score import training
+
+    def settle_clock():
+        # a budget in minutes depends on how fast the machine is: let each look at the clock
+        # take a second
+        ticks = count()
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+    settle_clock()
+    expected = train(cells[0], "TZYX", minutes=0.5, seed=3)
+    settle_clock()
+    add_cells(viewer, cells[0])
+    widget = dock(viewer, "Train")
+    widget._minutes.setValue(0.5)
+    widget._seed.setValue(3)
+    click(qtbot, widget._train)
+    wait_until_idle(qtbot, widget)
+    wait_for_preview(qtbot, widget)
+    found = session.models["cells"]
+    assert found.provenance["steps"] == expected.provenance["steps"] > 20
+    theirs = expected.network.state_dict()
+    for key, weights in found.network.state_dict().items():
+        assert weights.equal(theirs[key]), key
+
+
+def test_pause_and_go_on(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    assert train._repeats.text() == "8 planes of 32 × 32 pixels"
+    train._minutes.setValue(60)
+    pause, status = train._job._pause, train._job._status
+    assert not pause.isEnabled()
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: status.text() == "Paused.", timeout=LONG)
+    step = train._last.step
+    qtbot.wait(300)
+    assert train._last.step == step
+    assert pause.text() == "Go on"
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: train._last.step >= step + 2, timeout=LONG)
+    click(qtbot, pause)
+    qtbot.waitUntil(lambda: train._job._worker.is_paused, timeout=LONG)
+    click(qtbot, train._job._stop)  # while it is paused
+    wait_until_idle(qtbot, train)
+    assert not pause.isChecked()
+    assert list(session.models) == ["cells"]
+
+
+def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, monkeypatch):
+    noisy, truth = cells
+    monkeypatch.setattr("napari_noise2score.widgets.train.PREVIEW_EVERY", 0.1)
+    add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
+    train = dock(viewer, "Train")
+    train._minutes.setValue(10)
+    click(qtbot, train._train)
+    wait_for_preview(qtbot, train)
+    layer = viewer.layers["cells preview"]
+    assert layer.metadata["noise2score"]["noise"] == NOISE
+    first = mean_square_error(layer.data, truth[:1, :1] + OFFSET)
+    qtbot.waitUntil(
+        lambda: mean_square_error(layer.data, truth[:1, :1] + OFFSET) < 0.7 * first, timeout=LONG
+    )
+    assert train._job.busy
+    click(qtbot, train._row.before)
+    assert layer.opacity == 0
+    train._row.live.setChecked(False)
+    assert layer not in viewer.layers
+    train.stop()
+    wait_until_idle(qtbot, train)
+
+
+def test_there_is_one_preview_whichever_dock_it_is_of(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
+    click(qtbot, train._train)
+    wait_for_preview(qtbot, train)
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    wait_for_preview(qtbot, denoise)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells preview"]
+    assert train._preview.layer is None
+
+
+def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
+    from napari._app_model import get_app_model
+
+    command = f"{PLUGIN}.denoise_layer"
+    get_app_model().commands.execute_command(command).result()
+    assert "no image layer" in told()[-1]
+    layer = add_cells(viewer, cells[0], metadata={"noise2score": {"noise": NOISE}})
+    viewer.layers.selection.active = layer
+    train = dock(viewer, "Train")
+    get_app_model().commands.execute_command(command).result()
+    get_app_model().commands.execute_command(command).result()  # twice
+    assert "a training is running" in told()[-1]
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, train._job._stop)
+    qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
+    assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
+    assert len(told()) == 2

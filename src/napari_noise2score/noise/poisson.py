@@ -84,8 +84,21 @@ class Poisson(Pixelwise):
 
     def cdf(self, y, x):
         """Give P(Y < y | x)."""
-        # the smallest count that is not below y; rounding must not lose the count at y itself
-        count = torch.ceil((y - self.offset) / self.gain - 1e-9)
+        return self._fewer(self._counts(y), x)
+
+    def masses(self, edges, x):
+        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
+        # a bin is often narrower than a count: look at each count once
+        counts, which = torch.unique_consecutive(self._counts(edges), return_inverse=True)
+        fewer = self._fewer(counts[None, :], x[:, None]).index_select(1, which)
+        return fewer.diff(dim=1).clamp(min=0)
+
+    def _counts(self, y):
+        """Give the smallest count that is not below y; rounding must not lose the one at y."""
+        return torch.ceil((y - self.offset) / self.gain - 1e-9).clamp(min=0)
+
+    def _fewer(self, count, x):
+        """Give the probability of fewer counts than these."""
         count, mu = torch.broadcast_tensors(count, x / self.gain)
         # P(K ≤ count − 1) = Q(count, mu); torch's series for it is slow where counts are many,
         # and there the cube root of a Poisson count is normal (Wilson & Hilferty 1931)

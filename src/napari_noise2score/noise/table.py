@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,29 @@ SCORES = 385
 REACH = 12.0
 # what reading x off may miss, in units of the noise
 TOLERANCE = 0.02
+
+
+class Place(NamedTuple):
+    """Where pixels lie on the grid of a table.
+
+    Attributes
+    ----------
+    s, row : Tensor
+        Score and row, as a fraction, of each pixel, of the shape of the image.
+    at : Tensor
+        Row and column as torch's sampling wants them, shape ``(1, 1, pixels, 2)``.
+    cell : Tensor
+        Number of the cell, int32, of the shape of the image.
+    beyond, shift : Tensor
+        Numbers of the pixels that are brighter or darker than the grid, and by how much.
+    """
+
+    s: Tensor
+    row: Tensor
+    at: Tensor
+    cell: Tensor
+    beyond: Tensor
+    shift: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,16 +93,33 @@ class Table:
         Tensor
             Solution x, float32, of that shape.
         """
-        z, s = self.transform.forward(y.float()), s.float()
+        return self.look_up(self.place(y, s))
+
+    @property
+    def grid(self) -> tuple[Transform, float, float, int]:
+        """All that `place` depends on: the same for all noise models of one score model."""
+        return self.transform, self.low, self.high, len(self.values)
+
+    def place(self, y: Tensor, s: Tensor) -> Place:
+        """Find where pixels lie on the grid; any table of the same `grid` can `look_up` there."""
+        y, s = y.float(), s.float()
+        z = self.transform.forward(y)
         row, column = self._place(z, s)
-        x = self._read(row, column)
-        rough = self.rough.to(y.device)[
-            row.long().clamp(max=len(self.values) - 2), column.long().clamp(max=SCORES - 2)
-        ]
-        x[rough] = self._search(row[rough], s[rough])
+        cell = row.long().clamp(max=len(self.values) - 2) * (SCORES - 1)
+        cell += column.long().clamp(max=SCORES - 2)
         # brighter or darker than the table knows: move with y from the nearest row it has
-        edge = self.transform.inverse(z.clamp(self.low, self.high))
-        return x + torch.where((z < self.low) | (z > self.high), y - edge, 0)
+        beyond = ((z < self.low) | (z > self.high)).flatten().nonzero().flatten()
+        edge = self.transform.inverse(z.flatten()[beyond].clamp(self.low, self.high))
+        return Place(s, row, self._at(row, column), cell.int(), beyond, y.flatten()[beyond] - edge)
+
+    def look_up(self, place: Place) -> Tensor:
+        """Give the solution where `place` found the pixels to lie, float32, of their shape."""
+        x = self._read(place.at)
+        rough = self.rough.to(x.device).flatten().index_select(0, place.cell.flatten())
+        rough = rough.nonzero().flatten()
+        if len(rough):
+            x[rough] = self._search(place.row.flatten()[rough], place.s.flatten()[rough])
+        return x.index_add_(0, place.beyond, place.shift).reshape(place.s.shape)
 
     def variance(self, y: Tensor, s: Tensor, own: Tensor) -> Tensor:
         """Give the posterior variance of the solution.
@@ -99,8 +140,12 @@ class Table:
         row, column = self._place(self.transform.forward(y.float()), s.float())
         row, column = row.clamp(1, len(self.values) - 2), column.clamp(1, SCORES - 2)
         dz, ds = (self.high - self.low) / (len(self.values) - 1), 2 * REACH / (SCORES - 1)
-        with_s = (self._read(row, column + 1) - self._read(row, column - 1)) / (2 * ds)
-        with_z = (self._read(row + 1, column) - self._read(row - 1, column)) / (2 * dz)
+
+        def x(row: Tensor, column: Tensor) -> Tensor:
+            return self._read(self._at(row, column)).reshape(row.shape)
+
+        with_s = (x(row, column + 1) - x(row, column - 1)) / (2 * ds)
+        with_z = (x(row + 1, column) - x(row - 1, column)) / (2 * dz)
         return (with_s * (with_z + with_s * own)).clamp(min=0)
 
     def _place(self, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,14 +155,15 @@ class Table:
         column = (s + REACH) * ((SCORES - 1) / (2 * REACH))
         return row.clamp(0, last), column.clamp(0, SCORES - 1)
 
-    def _read(self, row: Tensor, column: Tensor) -> Tensor:
+    def _at(self, row: Tensor, column: Tensor) -> Tensor:
+        """Give the same place as torch's sampling wants it, from −1 to 1."""
         scale = torch.tensor([SCORES - 1, len(self.values) - 1], device=row.device)
         at = torch.stack([column, row], dim=-1) * (2 / scale) - 1
-        values = self.values.to(row.device)[None, None]
-        x = F.grid_sample(
-            values, at.reshape(1, 1, -1, 2), padding_mode="border", align_corners=True
-        )
-        return x.reshape(row.shape)
+        return at.reshape(1, 1, -1, 2)
+
+    def _read(self, at: Tensor) -> Tensor:
+        values = self.values.to(at.device)[None, None]
+        return F.grid_sample(values, at, padding_mode="border", align_corners=True).flatten()
 
     def _search(self, row: Tensor, s: Tensor) -> Tensor:
         scores, levels = self.scores.to(s.device).flatten(), self.levels.to(s.device)
@@ -210,7 +256,7 @@ def make_table(
     targets = torch.linspace(-REACH, REACH, SCORES)
     values = _invert(f, targets, levels)
     # what reading off gives in the middle of each cell, and what searching would give
-    read = F.avg_pool2d(values[None], 2, stride=1)[0]
+    read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
     found = _invert((f[1:] + f[:-1]) / 2, (targets[1:] + targets[:-1]) / 2, levels)
     width = 1 / transform.slope(noise.mean(read.double()))
     rough = (read - found).abs() > TOLERANCE * width
@@ -236,11 +282,14 @@ def _scores(masses: Tensor, z: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
 
     It is NaN where the masses give a row no chance at all.
     """
-    away = (z[:, None] - rows) / sigma[:, None]
-    kernel = torch.exp(-(away**2) / 2) * (sigma.min() / sigma[:, None])
+    # differences are taken in double precision; from there on single is enough, and faster
+    away = ((z[:, None] - rows) / sigma[:, None]).float()
+    sigma = sigma.float()[:, None]
+    # what is less than e⁻⁸⁰ is nothing, but torch takes ten times as long to say so
+    kernel = torch.exp(away.square().mul_(-0.5).clamp_(min=-80)).mul_(sigma.min() / sigma)
     masses = masses.float()
-    density = masses @ kernel.float()
-    moment = masses @ (kernel * away / sigma[:, None]).float()
+    density = masses @ kernel
+    moment = masses @ away.mul_(kernel).div_(sigma)
     # less than this is but a double's rounding of differences of probabilities
     return torch.where(density > 1e-13, moment / density, torch.nan)
 
@@ -259,4 +308,4 @@ def _invert(f: Tensor, targets: Tensor, x: Tensor) -> Tensor:
     at = torch.searchsorted(f, targets.expand(len(f), -1).contiguous()).clamp(1, len(x) - 1)
     left, right = f.gather(1, at - 1), f.gather(1, at)
     part = ((targets - left) / (right - left)).clamp(0, 1)
-    return x[at - 1] + part * (x[at] - x[at - 1])
+    return torch.lerp(x.take(at - 1), x.take(at), part)

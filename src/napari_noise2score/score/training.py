@@ -122,7 +122,8 @@ def train_steps(
     steps : int, optional
         Number of steps.
     minutes : float, optional
-        Time to train, in minutes; 5 if neither is given. With both, whichever ends first.
+        Time to train, in minutes, not counting what passes between two steps; 5 if neither is
+        given. With both, whichever ends first.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     seed : int
@@ -156,21 +157,24 @@ def train_steps(
     trainer = Trainer(arrays, layouts, device, seed, name, kernel)
     if resume is not None:
         trainer.restore(resume)
-    before, began = trainer.seconds, time.monotonic()
 
     def used() -> float:
         """Share of the budget that is used."""
-        trainer.seconds = before + time.monotonic() - began
         by_steps = trainer.steps / steps if steps else 0.0
         by_time = trainer.seconds / (60 * minutes) if minutes else 0.0
         return min(max(by_steps, by_time), 1.0)
 
     fraction = used()
     while fraction < 1 or trainer.steps == 0:
+        # only what is spent here is counted: whoever runs this may pause between two steps
+        began = time.monotonic()
         rate = trainer.step(fraction)
+        trainer.seconds += time.monotonic() - began
         fraction = used()
         if trainer.steps % VALIDATE_EVERY == 0 or fraction == 1:
+            began = time.monotonic()
             trainer.validate()
+            trainer.seconds += time.monotonic() - began
         yield TrainProgress(
             step=trainer.steps,
             steps=steps,

@@ -104,7 +104,7 @@ def prepare(
                 f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
             )
         axes = "YX"
-    where = _fit(layout(axes, data.shape, model.ndim), model)
+    where = fit(layout(axes, data.shape, model.ndim), model)
     low, high = sigma_a_range = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
@@ -151,7 +151,7 @@ def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype)
 
 
-def _fit(where: Layout, model: ScoreModel) -> Layout:
+def fit(where: Layout, model: ScoreModel) -> Layout:
     """Give the layout as the model wants it, or say why it cannot be."""
     if "C" in where.axes and not model.joint and "C" in model.axes:
         return replace(where, joint=False)
@@ -209,18 +209,39 @@ def blocks(job: Job) -> Iterator[Block]:
 
 def read(job: Job, position: Sequence[int], space: Sequence[slice]) -> torch.Tensor:
     """Read a block with all around it that matters, ``(1, channels, *space)``."""
-    kernel = job.model.kernel
+    return read_around(job.data, job.layout, job.model, position, space, job.reach)
+
+
+def read_around(
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    position: Sequence[int],
+    space: Sequence[slice],
+    reach: int = 0,
+) -> torch.Tensor:
+    """Read a block with all around it that matters to the network and a solver of some reach."""
+    kernel = model.kernel
     outer = []
     for axis, (place, halo, stride) in enumerate(
-        zip(space, _halo(job), job.model.network.stride, strict=True)
+        zip(space, _halo(model, reach), model.network.stride, strict=True)
     ):
         undone = kernel.reach if kernel and axis >= len(space) - 2 else 0
         size = -(-(place.stop - place.start) // stride) * stride
         outer.append((place.start - halo - undone, place.start + size + halo + undone))
-    block = checked(_read_reflected(job, position, outer))
+    block = checked(_read_reflected(data, where, position, outer))
     if kernel:
         block = decorrelated(block, kernel)
     return torch.from_numpy(block)[None]
+
+
+def solved(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> tuple[slice, ...]:
+    """Say where in what `read_around` gave a solver works: the block, and its reach around it."""
+    parts = [slice(None), slice(None)]
+    for axis, (at, halo) in enumerate(zip(place, _halo(model, reach), strict=True)):
+        more = reach if axis >= len(place) - 2 else 0
+        parts.append(slice(halo - more, halo + at.stop - at.start + more))
+    return tuple(parts)
 
 
 def compute_block(
@@ -266,27 +287,25 @@ def compute_block(
 def _tile(job: Job, compute: Compute, y: torch.Tensor, place: Sequence[slice]) -> torch.Tensor:
     """Compute one tile of a block, ``(channels, *space)``."""
     part: list[Any] = [...]
-    wide = [slice(None), slice(None)]
-    for axis, (at, halo, stride) in enumerate(
-        zip(place, _halo(job), job.model.network.stride, strict=True)
+    for at, halo, stride in zip(
+        place, _halo(job.model, job.reach), job.model.network.stride, strict=True
     ):
-        reach = job.reach if axis >= len(place) - 2 else 0
-        size = at.stop - at.start
-        part.append(slice(at.start, at.start + -(-size // stride) * stride + 2 * halo))
-        wide.append(slice(halo - reach, halo + size + reach))
+        size = -(-(at.stop - at.start) // stride) * stride
+        part.append(slice(at.start, at.start + size + 2 * halo))
     with _LOCK, torch.inference_mode():
-        x = compute(job, y[tuple(part)].to(job.model.device), tuple(wide))
+        wide = solved(job.model, place, job.reach)
+        x = compute(job, y[tuple(part)].to(job.model.device), wide)
         # what the solver took from around the tile has served
         inner = slice(job.reach, -job.reach or None)
         return x[0, ..., inner, inner].cpu()
 
 
-def _halo(job: Job) -> list[int]:
+def _halo(model: ScoreModel, reach: int) -> list[int]:
     """How far around a tile matters along each axis of space, in whole coarse cells."""
-    network = job.model.network
+    network = model.network
     flat = len(network.stride) - 2
     return [
-        -(-(radius + (job.reach if axis >= flat else 0)) // stride) * stride
+        -(-(radius + (reach if axis >= flat else 0)) // stride) * stride
         for axis, (radius, stride) in enumerate(zip(network.radius, network.stride, strict=True))
     ]
 
@@ -298,16 +317,16 @@ def _cuts(shape: Sequence[int], size: Sequence[int]) -> list[list[slice]]:
 
 
 def _read_reflected(
-    job: Job, position: Sequence[int], outer: Sequence[tuple[int, int]]
+    data: Any, where: Layout, position: Sequence[int], outer: Sequence[tuple[int, int]]
 ) -> np.ndarray:
     """Read a block that may reach beyond the image, which is continued by reflection."""
     picks = []
-    for (start, stop), n in zip(outer, job.layout.space_shape, strict=True):
+    for (start, stop), n in zip(outer, where.space_shape, strict=True):
         # reflection without repeating the edge has a period of 2 n − 2
         at = np.arange(start, stop) % max(2 * n - 2, 1)
         picks.append(np.minimum(at, np.abs(2 * n - 2 - at)) if n > 1 else at * 0)
     space = [slice(int(at.min()), int(at.max()) + 1) for at in picks]
-    block = read_block(job.data, job.layout, position, space)
+    block = read_block(data, where, position, space)
     for axis, (at, read) in enumerate(zip(picks, space, strict=True), 1):
         block = np.take(block, at - read.start, axis=axis)
     return block

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import napari.layers
 from magicgui.widgets import ComboBox
 from qtpy.compat import isalive
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import UserError
 from ..score.axes import parse_axes
-from ._layers import check_layer, describe, layer_axes, layer_data
+from ._layers import check_layer, describe, is_preview, layer_axes, layer_data
 from ._session import session, when_ready
 from ._work import Failure, report, start
 
@@ -45,6 +45,7 @@ class LayerChooser(QObject):
     """
 
     changed = Signal(object)  # the layer, or None
+    axes_changed = Signal(str)
     removed = Signal(object)  # a layer that left the viewer
 
     def __init__(self, viewer: napari.viewer.Viewer, rows: QFormLayout):
@@ -66,6 +67,7 @@ class LayerChooser(QObject):
         rows.addRow("", self._sizes)
         self._layer.changed.connect(self._show_layer)
         self._axes.textChanged.connect(self._show_sizes)
+        self._axes.textChanged.connect(self.axes_changed)
         self._axes.textEdited.connect(self._remember)
         session.axes_typed.connect(self._follow_axes)
         for event in ("inserted", "removed", "reordered", "renamed"):
@@ -78,6 +80,11 @@ class LayerChooser(QObject):
     def layer(self) -> napari.layers.Image | None:
         """The chosen layer, None if the viewer has no image."""
         return self._layer.value
+
+    @property
+    def axes(self) -> str:
+        """The axes as they are written, right or not."""
+        return self._axes.text()
 
     def set_layer(self, layer: napari.layers.Image) -> None:
         """Choose a layer."""
@@ -101,7 +108,8 @@ class LayerChooser(QObject):
         return data, parse_axes(self._axes.text(), data.ndim)
 
     def _choices(self, _widget: Any) -> list[napari.layers.Image]:
-        return [x for x in self._viewer.layers if isinstance(x, napari.layers.Image)]
+        images = (x for x in self._viewer.layers if isinstance(x, napari.layers.Image))
+        return [image for image in images if not is_preview(image)]
 
     def _refresh(self, _event: Any = None) -> None:
         if isalive(self):  # the viewer may outlive its window
@@ -148,6 +156,8 @@ class LayerChooser(QObject):
 class ModelChooser(QWidget):
     """Choose a model of this session, load one from a file, save one to a file."""
 
+    changed = Signal(str)  # the name
+
     def __init__(self) -> None:
         super().__init__()
         self._models = QComboBox()
@@ -166,6 +176,7 @@ class ModelChooser(QWidget):
         row.addWidget(self._load)
         self._save.clicked.connect(self._ask_save)
         self._load.clicked.connect(self._ask_load)
+        self._models.currentTextChanged.connect(self.changed)
         session.models_changed.connect(self._refresh)
         self._refresh(next(reversed(session.models), ""))
 
@@ -174,6 +185,10 @@ class ModelChooser(QWidget):
         """Name of the chosen model, empty if there is none."""
         return self._models.currentText()
 
+    def choose(self, name: str) -> None:
+        """Choose a model by its name."""
+        self._models.setCurrentText(name)
+
     def model(self) -> ScoreModel:
         """Give the chosen model, or raise `UserError` if there is none."""
         if self.name not in session.models:
@@ -181,9 +196,11 @@ class ModelChooser(QWidget):
         return session.models[self.name]
 
     def _refresh(self, name: str) -> None:
-        self._models.clear()
-        self._models.addItems(list(session.models))
-        self._models.setCurrentText(name)
+        with QSignalBlocker(self._models):
+            self._models.clear()
+            self._models.addItems(list(session.models))
+            self._models.setCurrentText(name)
+        self.changed.emit(name)
         self._save.setEnabled(bool(session.models))
 
     def _ask_save(self) -> None:

@@ -47,6 +47,15 @@ class Dock(QWidget):
         self._layer.removed.connect(self._stop_if_removed)
         self._job = JobBar()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running."""
+        return self._job.busy
+
+    def choose(self, layer: Any) -> None:
+        """Choose the layer to work on."""
+        self._layer.set_layer(layer)
+
     def stop(self) -> None:
         """Ask the job to stop, if there is one."""
         self._job.stop()

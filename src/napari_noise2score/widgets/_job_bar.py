@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
-from qtpy.QtCore import Signal
+from napari.utils import cancelable_progress
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from ._work import Failure, report, start
@@ -24,20 +25,29 @@ class JobBar(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._worker: Any = None
+        self._activity: Any = None  # the same progress, in napari's activity dock
+        self._percent = 0
+        self._again_on_cpu: Callable[[], None] | None = None
         self._outcome = "stopped"
         self._bar = QProgressBar()
         self._bar.setToolTip("How far the work is, and the time it still takes.")
+        self._pause = QPushButton("Pause")
+        self._pause.setCheckable(True)
+        self._pause.setToolTip("Rest, and go on where it was when pressed again. No time is lost.")
+        self._pause.hide()
         self._stop = QPushButton("Stop")
         self._status = QLabel()
         self._status.setWordWrap(True)
         row = QHBoxLayout()
         row.addWidget(self._bar, stretch=1)
+        row.addWidget(self._pause)
         row.addWidget(self._stop)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addLayout(row)
         rows.addWidget(self._status)
         self._stop.clicked.connect(self.stop)
+        self._pause.toggled.connect(self._set_paused)
         self._rest()
 
     @property
@@ -45,28 +55,45 @@ class JobBar(QWidget):
         """Whether a job is running."""
         return self._worker is not None
 
+    def allow_pause(self) -> None:
+        """Offer a button to pause and go on."""
+        self._pause.show()
+
     def set_stop_tip(self, text: str) -> None:
         """Say what Stop does to the work done so far."""
         self._stop.setToolTip(text)
 
-    def run(self, steps: Generator[Any, None, None]) -> None:
-        """Start a job; there must be none."""
+    def offer_cpu(self, again: Callable[[], None]) -> None:
+        """Say what to do where a graphics card is too small and a person chooses the processor."""
+        self._again_on_cpu = again
+
+    def run(self, steps: Generator[Any, None, None], title: str) -> None:
+        """Start a job; there must be none. Its title is shown in napari's activity dock."""
         if self.busy:
             raise RuntimeError("a job is running")
         self._outcome = "stopped"
         self._stop.setEnabled(True)
+        self._pause.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
         self._worker = start(
             steps, told=self._tell, returned=self._returned, finished=self._finished
         )
+        self._worker.paused.connect(self._tell_paused)
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
+        # napari lets the whole window work meanwhile: a short job may already be over
+        worker, activity = self._worker, _Activity(total=100, desc=title, cancel_callback=self.stop)
+        if self._worker is worker:
+            self._activity = activity
+        else:
+            activity.close()
 
     def stop(self) -> None:
         """Ask the job to stop, if there is one. It ends after its current step."""
         if self._worker is not None:
             self._worker.quit()
             self._stop.setEnabled(False)
+            self._pause.setEnabled(False)
             self.say("Stopping…")
 
     def say(self, text: str) -> None:
@@ -77,8 +104,27 @@ class JobBar(QWidget):
         """Show how far the job is, from 0 to 1, and the time left."""
         self._bar.setRange(0, 1000)
         self._bar.setValue(round(1000 * share))
+        self._percent = int(100 * share)
+        # not from here: napari lets the whole window work meanwhile, and the job may end
+        QTimer.singleShot(0, self._show_activity)
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
+
+    def _show_activity(self) -> None:
+        if self._activity is not None and self._percent > self._activity.n:
+            self._activity.update(self._percent - self._activity.n)
+
+    def _set_paused(self, paused: bool) -> None:
+        self._pause.setText("Go on" if paused else "Pause")
+        if self._worker is None:
+            return
+        if paused:
+            self._worker.pause()
+        else:
+            self._worker.resume()
+
+    def _tell_paused(self) -> None:
+        self.say("Paused.")
 
     def _tell(self, batch: list[Any]) -> None:
         self.told.emit(batch)
@@ -86,11 +132,14 @@ class JobBar(QWidget):
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"
         if failure is not None:
-            report(failure.error)
+            report(failure.error, self._again_on_cpu)
 
     def _finished(self) -> None:
         self.destroyed.disconnect(self._worker.quit)
         self._worker = None
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
         self._rest()
         self.busy_changed.emit(False)
         self.ended.emit(self._outcome)
@@ -100,6 +149,15 @@ class JobBar(QWidget):
         self._bar.reset()
         self._bar.setFormat("")
         self._stop.setEnabled(False)
+        self._pause.setEnabled(False)
+        self._pause.setChecked(False)
+
+
+class _Activity(cancelable_progress):
+    def cancel(self) -> None:
+        """Stop the job; napari by itself would do so only where it runs the loop."""
+        super().cancel()
+        self.cancel_callback()
 
 
 def duration(seconds: float) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from napari.layers import Image
+from napari.utils.transforms import Affine
 
 from .. import __version__
 from ..errors import UserError
+from ..score.axes import layout, parse_axes
 
 AXIS_NAMES = {
     "t": "T",
@@ -27,6 +29,8 @@ def layer_data(layer: Image) -> Any:
     """Give the array of a layer, at full resolution and without transparency."""
     data = layer.data[0] if layer.multiscale else layer.data
     if layer.rgb and data.shape[-1] == 4:
+        import dask.array as da  # not where a dock is opened, as it takes a while
+
         data = da.asarray(data)[..., :3]  # how opaque a pixel is shown was never measured
     return data
 
@@ -71,6 +75,36 @@ def describe(layer: Image, axes: str) -> str:
     if len(axes) != len(shape):
         return "sizes " + " × ".join(map(str, shape))
     return " · ".join(f"{a} {n}" for a, n in zip(axes.upper(), shape, strict=True))
+
+
+def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
+    """Say what a network learns from, nothing if the axes do not fit.
+
+    Examples
+    --------
+    >>> describe_repeats(Image(np.zeros((3, 4, 64, 65))), "TZYX", 2)
+    '12 planes of 64 × 65 pixels'
+    >>> describe_repeats(Image(np.zeros((3, 4, 64, 65))), "TZYX", 3)
+    '3 volumes of 4 × 64 × 65 pixels'
+    >>> describe_repeats(Image(np.zeros((64, 65, 3)), rgb=True), "YXC", 2)
+    '1 plane of 64 × 65 pixels, 3 channels'
+    """
+    try:
+        where = layout(axes, layer_data(layer).shape, ndim)
+    except UserError:
+        return ""
+    count = len(list(where.positions()))
+    what = ("plane" if ndim == 2 else "volume") + "s" * (count > 1)
+    together = f", {where.channels} channels" if where.channels > 1 else ""
+    size = " × ".join(map(str, where.space_shape))
+    return f"{count} {what} of {size} pixels{together}"
+
+
+def known_noise(layer: Image | None) -> str:
+    """Give the noise that an image's metadata state, as those of the sample do, else nothing."""
+    known = layer.metadata.get("noise2score", {}) if layer is not None else {}
+    # where there is a model, it is the noise that was removed
+    return known.get("noise", "") if "model" not in known else ""
 
 
 def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
@@ -128,6 +162,70 @@ def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
     if not result["rgb"]:
         settings["colormap"] = "magma"
     return settings
+
+
+def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any) -> dict[str, Any]:
+    """Give what the layer of one denoised plane takes from the layer it was made of.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        The noisy layer.
+    place : sequence of int
+        Index into the noisy image of the first pixel of the plane.
+    model, noise
+        As for `result_settings`.
+    """
+    settings = result_settings(layer, model, noise)
+    settings["name"] = f"{layer.name} preview"
+    settings["metadata"]["noise2score"]["preview"] = True
+    to_world = Affine(
+        scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear
+    )
+    settings["translate"] = to_world(np.asarray(place[: layer.ndim], float))
+    return settings
+
+
+def is_preview(layer: Any) -> bool:
+    """Tell whether a layer is a preview, and no image of its own."""
+    return "preview" in layer.metadata.get("noise2score", {})
+
+
+def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
+    """Tell which plane of a layer the viewer shows.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer, with the layer in it.
+    layer : napari.layers.Image
+        The layer.
+    axes : str
+        What its dimensions are.
+
+    Returns
+    -------
+    tuple of int
+        Index along each dimension of its array, 0 along those that fill the canvas.
+
+    Raises
+    ------
+    UserError
+        If what is shown is no plane of Y and X, or lies beside the image.
+    """
+    shape = layer_data(layer).shape
+    axes = parse_axes(axes, len(shape))
+    if viewer.dims.ndisplay != 2:
+        raise UserError("the viewer shows a volume; switch it to 2-D")
+    before = viewer.dims.ndim - layer.ndim  # dimensions of the viewer that the layer has not
+    shown = {axis - before for axis in viewer.dims.displayed}
+    if shown != {axes.index("Y"), axes.index("X")}:
+        raise UserError("the canvas does not show Y and X")
+    at = np.rint(layer.world_to_data(viewer.dims.point[-layer.ndim :])).astype(int)
+    index = [0 if axis in shown else int(i) for axis, i in enumerate(at)]
+    if not all(0 <= i < n for i, n in zip(index, shape, strict=False)):
+        raise UserError(f"'{layer.name}' has no plane here")
+    return tuple(index) + (0,) * (len(shape) - len(index))
 
 
 def display_type(layer: Image) -> np.dtype:

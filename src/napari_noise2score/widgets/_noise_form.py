@@ -9,7 +9,6 @@ from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import UserError
+from ._number import Number
 from ._session import when_ready
 
 GREY = "grey levels"
@@ -33,6 +33,7 @@ class Parameter(NamedTuple):
     tip: str
     lowest: float = 0.00001
     highest: float = 1e9
+    reach: float | None = None  # of the slider, where the number may be 0 or below
 
 
 class Family(NamedTuple):
@@ -48,7 +49,7 @@ SPREAD = "Standard deviation of the noise, in grey levels."
 OFFSET = Parameter(
     "offset", "Offset", 0, GREY,
     "Grey level without any light, often 100. The denoised image keeps it.",
-    -1e9,
+    -1e9, reach=100,
 )  # fmt: skip
 FAMILIES = (
     Family(
@@ -77,7 +78,7 @@ FAMILIES = (
                 "a", "a", 0.1, "",
                 "Growth of the noise with the signal x: its standard deviation is a x + b. "
                 "Without unit.",
-                0,
+                0, reach=0.2,
             ),
             Parameter("b", "b", 10, GREY, SPREAD.replace("the noise", "the noise at x = 0")),
         ),
@@ -127,7 +128,7 @@ FAMILIES = (
                 "How the noise grows: its variance is the dispersion times the signal to this "
                 "power. Near 1 as photon counts, near 2 as speckle; a photomultiplier or EMCCD "
                 "lies between. Without unit.",
-                1.001, 1.999,
+                1.001, 1.999, reach=1,
             ),
             Parameter(
                 "dispersion", "Dispersion", 3, "",
@@ -170,12 +171,12 @@ class NoiseForm(QObject):
         self._family.setPlaceholderText("as the text says")
         self._family.setToolTip("Where the noise comes from.")
         self._boxes = {
-            (i, p.name): _spin_box(p) for i, f in enumerate(FAMILIES) for p in f.parameters
+            (i, p.name): _number(p) for i, f in enumerate(FAMILIES) for p in f.parameters
         }
         self._correlation = correlation_box()
         self._reads = QCheckBox()
         self._reads.setToolTip("Whether the electronics add Gaussian noise to every pixel.")
-        self._read = _spin_box(Parameter("sigma", "", 3, GREY, SPREAD))
+        self._read = _number(Parameter("sigma", "", 3, GREY, SPREAD))
         self._text = QLineEdit()
         self._text.setToolTip(
             "The noise model as text; this is what is used, and the same text works in Python "
@@ -315,22 +316,15 @@ def correlation(box: QComboBox) -> str:
     return "" if text == NONE else text
 
 
-class _SpinBox(QDoubleSpinBox):
-    def textFromValue(self, value: float) -> str:
-        """Spell a number without the zeros that say nothing."""
-        return f"{value:.10g}"
-
-
-def _spin_box(parameter: Parameter) -> QDoubleSpinBox:
-    box = _SpinBox()
-    box.setDecimals(5)
-    box.setRange(parameter.lowest, parameter.highest)
-    box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
-    box.setValue(parameter.start)
-    box.setSuffix(f" {parameter.unit}" if parameter.unit else "")
-    box.setToolTip(parameter.tip)
-    box.setKeyboardTracking(False)
-    return box
+def _number(parameter: Parameter) -> Number:
+    unit = f" Unit: {parameter.unit}." if parameter.unit else ""
+    return Number(
+        parameter.start,
+        parameter.lowest,
+        parameter.highest,
+        parameter.tip + unit,
+        parameter.reach,
+    )
 
 
 def _spell(name: str, values: dict[str, float]) -> str:

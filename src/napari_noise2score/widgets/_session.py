@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
 
 class Session(QObject):
-    """Models trained or loaded since napari started, and the axes a person gave to a layer.
+    """Models trained or loaded since napari started, and the axes and noise of each layer as typed.
 
     A Qt signal rather than another kind, as it lets go of a dock that was destroyed.
     """
 
     models_changed = Signal(str)  # the name of the model that was added
     axes_typed = Signal(object)  # the layer they belong to
+    preview_taken = Signal(object)  # the `Preview` that shows something from now on
 
     def __init__(self) -> None:
         super().__init__()
         self.models: dict[str, ScoreModel] = {}
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
 
     def add_model(self, model: ScoreModel, name: str) -> str:
         """Add a model, and return the name it goes by, unlike any other."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from napari.qt.threading import GeneratorWorker, create_worker
-from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import Qt
+from napari.utils.notifications import Notification, notification_manager, show_error
+from qtpy.QtCore import Qt, QThreadPool
 
 from ..errors import UserError
 
@@ -74,6 +74,11 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
     """Group what comes quickly, so that the window is not flooded."""
     group: list[Any] = []
     last = 0.0
+    # napari has as many threads as the machine has cores: a training of an hour must not keep all
+    # that is short waiting
+    pool = QThreadPool.globalInstance()
+    assert pool is not None
+    pool.releaseThread()
     try:
         for step in steps:
             group.append(step)
@@ -83,12 +88,31 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
         if group:
             yield group
     finally:
+        pool.reserveThread()
         steps.close()
 
 
-def report(error: Exception) -> None:
-    """Show an error as a napari notification: one line if it is the user's to mend."""
+def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> None:
+    """Show an error as a napari notification: one line if it is the user's to mend.
+
+    Parameters
+    ----------
+    error : Exception
+        What went wrong.
+    again_on_cpu : callable, optional
+        Offered as a button where the memory of a graphics card was too small.
+    """
     if isinstance(error, UserError):
         show_error(str(error))
+    elif "out of memory" in str(error).lower():
+        button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []
+        notification_manager.dispatch(
+            Notification(
+                "The graphics card ran out of memory. Close other programs that use it, or set "
+                "Device to cpu; on the command line, a smaller --tile needs less.",
+                "error",
+                actions=button,
+            )
+        )
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import dask.array as da
 import numpy as np
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
-from ._layers import display_type, result_settings, spread_settings
+from ._layers import display_type, known_noise, result_settings, spread_settings
 from ._noise_form import NoiseForm, parse
+from ._preview import Preview, PreviewRow, Wish
+from ._session import session
 from ._work import report
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class DenoiseWidget(Dock):
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
         self._noise = NoiseForm(self._settings)
+        self._preview = Preview(napari_viewer, self)
+        self._row = PreviewRow(
+            self._preview,
+            "Show the plane on view denoised, as a layer of its own, while the noise is chosen. "
+            "Each plane takes a moment once; then every change of the noise is seen at once.",
+        )
         self._device = DeviceChooser()
         self._spread = QCheckBox("layer of its own")
         self._spread.setToolTip(
@@ -63,8 +71,10 @@ class DenoiseWidget(Dock):
             "for each plane, unless asynchronous rendering is on in napari's preferences, under "
             "Experimental."
         )
+        self._job.offer_cpu(self._run_on_cpu)
         self._job.set_stop_tip("Stop denoising. Nothing is added.")
         self._job.say("Choose a trained model, and the noise that the image has.")
+        self._settings.addRow("Preview", self._row)
         self._settings.addRow("Uncertainty", self._spread)
         self._settings.addRow("Device", self._device)
         buttons = QHBoxLayout()
@@ -80,7 +90,22 @@ class DenoiseWidget(Dock):
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
+        self._layer.axes_changed.connect(self._show_preview)
+        self._layer.changed.connect(self._show_preview)
+        self._models.changed.connect(self._show_preview)
+        self._noise.changed.connect(self._remember_noise)
+        self._noise.changed.connect(self._show_preview)
+        self._device.currentTextChanged.connect(self._show_preview)
+        self._row.live.toggled.connect(self._show_preview)
         self._take_known_noise(self._layer.layer)
+
+    def choose(self, layer: Any, model: str = "", noise: str = "") -> None:
+        """Choose the layer to work on, and the model and the noise where they are given."""
+        super().choose(layer)
+        if model:
+            self._models.choose(model)
+        if noise:
+            self._noise.set_text(noise)
 
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""
@@ -89,6 +114,39 @@ class DenoiseWidget(Dock):
     def add_lazy(self) -> None:
         """Add a layer that denoises what is looked at."""
         self._run(_denoise_lazily)
+
+    def stop(self) -> None:
+        """Ask the job to stop, if there is one, and take the preview away."""
+        super().stop()
+        self._preview.hide()
+
+    def changeEvent(self, event: Any) -> None:
+        """Begin the preview when the dock is opened: napari then puts the widget in it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is not None:
+            self._show_preview()
+
+    def _show_preview(self, _changed: Any = None) -> None:
+        """Let the preview follow the settings, if they are complete."""
+        if not self._row.live.isChecked() or self.parent() is None:
+            self._preview.hide()
+            return
+        try:
+            _, axes = self._layer.image()
+            model = self._models.model()
+        except UserError:
+            self._preview.hide()  # what is missing is told when a button is pressed
+            return
+        self._preview.show(
+            Wish(
+                self._layer.layer,
+                axes,
+                model,
+                self._models.name,
+                self._noise.text,
+                self._device.currentText(),
+            )
+        )
 
     def _run(self, steps: Any) -> None:
         if self._job.busy:
@@ -105,7 +163,15 @@ class DenoiseWidget(Dock):
         self._job.say("Preparing…")
         dtype = display_type(self._source)
         device, spread = self._device.currentText(), self._spread.isChecked()
-        self._job.run(steps(data, model, noise, axes, device, dtype, spread))
+        self._steps = steps  # to be run again, if the device does not suffice
+        self._job.run(
+            steps(data, model, noise, axes, device, dtype, spread),
+            f"Denoising {self._source.name}",
+        )
+
+    def _run_on_cpu(self) -> None:
+        self._device.setCurrentText("cpu")
+        self._run(self._steps)
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
@@ -117,6 +183,7 @@ class DenoiseWidget(Dock):
 
     def _add(self, outcome: str) -> None:
         result, self._result, self._source = self._result, None, None
+        self._preview.hide()  # until the noise is changed again: the result is to be seen
         if outcome == "done" and result is not None:
             if result.spread is not None:
                 self._viewer.add_image(result.spread, **spread_settings(self._looks))
@@ -126,10 +193,13 @@ class DenoiseWidget(Dock):
             self._job.say(f"{outcome.capitalize()}; nothing was added.")
 
     def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
-        """Take the noise that an image's metadata state, as those of the sample do."""
-        known = layer.metadata.get("noise2score", {}) if layer is not None else {}
-        if "noise" in known and "model" not in known:  # else it is the noise that was removed
-            self._noise.set_text(known["noise"])
+        """Take the noise that was chosen for a layer before, or that its metadata state."""
+        if known := (layer and session.noises.get(layer)) or known_noise(layer):
+            self._noise.set_text(known)
+
+    def _remember_noise(self, text: str) -> None:
+        if self._layer.layer is not None:
+            session.noises[self._layer.layer] = text
 
 
 def _denoise_all(
@@ -154,6 +224,8 @@ def _denoise_all(
 def _denoise_lazily(
     data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any, spread: bool
 ):
+    import dask.array as da
+
     from ..volume.denoise import denoise, uncertainty
     from ..volume.tiles import as_type
 

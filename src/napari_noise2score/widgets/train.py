@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
+from ._guess import noise_of
+from ._layers import describe_repeats
 from ._loss_plot import LossPlot
 from ._noise_form import correlation, correlation_box
+from ._preview import Preview, PreviewRow, Wish
 from ._session import session
 from ._work import report
 
 if TYPE_CHECKING:
     import napari.viewer
+
+PREVIEW_EVERY = 4.0  # seconds
 
 
 class TrainWidget(Dock):
@@ -28,6 +43,8 @@ class TrainWidget(Dock):
     napari_viewer : napari.viewer.Viewer
         The viewer whose layers are offered.
     """
+
+    trained = Signal(object, str)  # the layer, and the name of the model, empty if there is none
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
@@ -56,6 +73,18 @@ class TrainWidget(Dock):
         self._train.setToolTip("Learn from the chosen layer. The layer is not changed.")
         self._job.set_stop_tip("Stop training and keep the model as it is by then.")
         self._job.say("Choose a layer and how long to train.")
+        self._job.allow_pause()
+        self._job.offer_cpu(self._train_on_cpu)
+        self._repeats = QLabel()
+        self._repeats.setToolTip("What the network learns from, as the axes say.")
+        self._preview = Preview(napari_viewer, self)
+        self._row = PreviewRow(
+            self._preview,
+            "While training, show every few seconds what the plane on view looks like denoised by "
+            "what is learned so far, for the noise that the Denoise dock says.",
+        )
+        self._trained_axes = ""
+        self._preview_began = self._next_preview = 0.0  # on the clock of time.monotonic
         self._plot = LossPlot(napari_viewer)
         self._models = ModelChooser()
         self._arrange()
@@ -63,10 +92,17 @@ class TrainWidget(Dock):
         self._job.told.connect(self._show_progress)
         self._job.ended.connect(self._keep)
         self._job.busy_changed.connect(self._train.setDisabled)
+        self._row.live.toggled.connect(self._toggle_preview)
+        self._layer.changed.connect(self._show_repeats)
+        self._layer.axes_changed.connect(self._show_repeats)
+        self._ndim.currentIndexChanged.connect(self._show_repeats)
+        self._show_repeats()
 
     def _arrange(self) -> None:
+        self._settings.addRow("", self._repeats)
         self._settings.addRow("Learn in", self._ndim)
         self._settings.addRow("Time", self._minutes)
+        self._settings.addRow("Preview", self._row)
         self._settings.addRow("Device", self._device)
         inner = QWidget()
         seldom = QFormLayout(inner)
@@ -95,6 +131,7 @@ class TrainWidget(Dock):
             report(error)
             return
         self._last, self._source = None, self._layer.layer
+        self._trained_axes, self._next_preview = axes, time.monotonic()
         self._plot.clear_losses()
         self._job.say("Preparing…")
         self._job.run(
@@ -107,14 +144,48 @@ class TrainWidget(Dock):
                 device=self._device.currentText(),
                 seed=self._seed.value(),
                 name=self._source.name,
-            )
+            ),
+            f"Training on {self._source.name}",
         )
+
+    def _train_on_cpu(self) -> None:
+        self._device.setCurrentText("cpu")
+        self.train()
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         self._last = batch[-1]
         self._job.show_progress(self._last.fraction, self._last.seconds_left)
         self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
         self._plot.add(batch)
+        now = time.monotonic()
+        if self._preview.busy:  # on a large plane, most of the time is still for training
+            self._next_preview = max(self._next_preview, now + 3 * (now - self._preview_began))
+        elif now >= self._next_preview:
+            self._show_preview(self._source, self._last.snapshot)
+
+    def stop(self) -> None:
+        """Ask the job to stop, if there is one, and take the preview away."""
+        super().stop()
+        self._preview.hide()
+
+    def _show_preview(self, layer: Any, model: Any) -> None:
+        """Let the preview show what is learned so far, and plan the next one."""
+        if self._row.live.isChecked() and self.parent() is not None:
+            device = self._device.currentText()
+            noise = noise_of(layer)
+            self._preview.show(Wish(layer, self._trained_axes, model, layer.name, noise, device))
+            self._preview_began = time.monotonic()
+            self._next_preview = self._preview_began + PREVIEW_EVERY
+
+    def _toggle_preview(self, live: bool) -> None:
+        if not live:
+            self._preview.hide()
+        self._next_preview = time.monotonic()
+
+    def _show_repeats(self, _changed: Any = None) -> None:
+        layer, axes = self._layer.layer, self._layer.axes
+        text = describe_repeats(layer, axes, self._ndim.currentData()) if layer else ""
+        self._repeats.setText(text)
 
     def _keep(self, outcome: str) -> None:
         """Keep the model that was reached, however the training ended."""
@@ -122,10 +193,15 @@ class TrainWidget(Dock):
         layer, self._source = self._source, None
         if last is None:
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
+            self.trained.emit(layer, "")
             return
-        name = session.add_model(last.snapshot(), layer.name)
+        model = last.snapshot()
+        if layer in self._viewer.layers:
+            self._show_preview(layer, model)
+        name = session.add_model(model, layer.name)
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
         self._job.say(f"{how[outcome]} {last.step} steps. The model is '{name}'.")
+        self.trained.emit(layer, name)
 
 
 def _steps(images: list[Any], axes: str, **settings: Any):

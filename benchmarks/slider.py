@@ -1,0 +1,97 @@
+"""How long it takes from a slider's move to new pixels, for one plane whose score is known.
+
+python benchmarks/slider.py [--size 1024] [--window]
+
+Each figure is the median of moves that all change the noise model, so that no table is known.
+``--window`` measures the same through the Denoise dock, until the layer has its new pixels; it
+needs a screen (``xvfb-run -a``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from napari_noise2score import train
+from napari_noise2score.sample import NOISE, simulate_cells
+from napari_noise2score.volume.live import LivePlanes
+
+CASES = [
+    "gaussian(sigma={:g})",
+    "gaussian(a=0.1, b={:g})",
+    "poisson(gain={:g}, offset=100)",
+    "poisson(gain={:g}, offset=100) + gaussian(sigma=3)",
+    "gamma(alpha={:g})",
+    "rician(sigma={:g})",
+    "tweedie(power=1.5, dispersion={:g}, offset=100)",
+]
+MOVES = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--window", action="store_true")
+    options = parser.parse_args()
+    small = simulate_cells((1, 1, 128, 128))[0][0, 0]
+    model = train(small, steps=20)
+    repeats = -(-options.size // 128)
+    image = np.tile(small, (repeats, repeats))[: options.size, : options.size]
+    print(
+        f"{options.size} x {options.size} pixels, {torch.get_num_threads()} threads, {model.device}"
+    )
+    if options.window:
+        in_window(image, model)
+        return
+    planes = LivePlanes(image, model, "YX")
+    began = time.perf_counter()
+    for _ in planes.prepare((0, 0)):
+        pass
+    print(f"score, once: {time.perf_counter() - began:.2f} s")
+    print("noise | ms")
+    for text in CASES:
+        planes.solve((0, 0), text.format(1.9))
+        took = []
+        for value in np.linspace(2, 3, MOVES):
+            began = time.perf_counter()
+            planes.solve((0, 0), text.format(value))
+            took.append(1e3 * (time.perf_counter() - began))
+        print(f"{text.format(2)} | {statistics.median(took):.0f}")
+
+
+def in_window(image: np.ndarray, model) -> None:
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from napari_noise2score.widgets._session import session
+
+    viewer = napari.Viewer()
+    viewer.add_image(image, name="cells")
+    session.add_model(model, "cells")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-noise2score", "Denoise")
+    dock._noise.set_text(NOISE)
+
+    def wait(until) -> None:
+        while not until():
+            QApplication.processEvents()
+
+    preview, gain = dock._preview, dock._noise._boxes[0, "gain"]
+    wait(lambda: dock._noise._ready and preview.layer is not None and preview._worker is None)
+    took = []
+    for position in np.linspace(0.7, 1.1, MOVES):
+        before = preview.layer.data.copy()
+        began = time.perf_counter()
+        gain.slider.setValue(position)
+        wait(lambda: preview.layer.data[0, 0] != before[0, 0])  # noqa: B023
+        took.append(1e3 * (time.perf_counter() - began))
+        wait(lambda: preview._worker is None)
+    print(f"{dock._noise.text} in the window | {statistics.median(took):.0f} ms")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""A layer that shows the plane on view denoised, with the settings of this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from napari.layers import Image
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ..errors import UserError
+from ._layers import display_type, layer_data, plane_on_view, preview_settings
+from ._session import session
+from ._work import Failure, report, start
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+    from ..score.model import ScoreModel
+    from ..volume.live import LivePlanes
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What the preview is to show."""
+
+    layer: Image
+    axes: str
+    model: ScoreModel | Callable[[], ScoreModel]  # or what gives it, in the background
+    name: str  # of the model
+    noise: str
+    device: str
+
+    def has_scores_of(self, other: Wish) -> bool:
+        """Tell whether nothing but the noise differs."""
+        return (
+            self.layer is other.layer
+            and self.model is other.model
+            and (self.axes, self.device) == (other.axes, other.device)
+        )
+
+
+class Solved(NamedTuple):
+    """A plane that was denoised: where it lies in the image, and its pixels."""
+
+    place: tuple[int, ...]
+    values: np.ndarray
+
+
+class Preview(QObject):
+    """Keep a layer with the plane on view denoised.
+
+    One thing at a time is done in the background, for the newest wish and the plane that is on
+    view then; what came too late is dropped.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer whose plane on view is followed.
+    parent : QWidget
+        The dock; the preview ends with it.
+    """
+
+    told = Signal(str)  # what is going on, or why there is no preview; empty if it is there
+    removed = Signal()  # a person removed the layer
+    added = Signal()  # the layer is there
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget):
+        super().__init__(parent)
+        self._viewer = viewer
+        # napari wraps the viewer anew for each dock
+        self._window = getattr(viewer, "__wrapped__", viewer)
+        self._wish: Wish | None = None
+        self._layer: Image | None = None
+        self._followed: Image | None = None
+        self._scored: tuple[Wish, LivePlanes] | None = None
+        self._worker: Any = None
+        # a wish and a plane: what is worked on, and what the layer shows
+        self._goal: tuple[Wish, tuple[int, ...]] | None = None
+        self._shown: tuple[Wish, tuple[int, ...]] | None = None
+        self._outcome = ""  # of that: why the layer does not show it
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._go_on)
+        for event in ("point", "order", "ndisplay"):
+            getattr(viewer.dims.events, event).connect(self._look)
+        viewer.layers.events.removed.connect(self._layer_removed)
+        session.preview_taken.connect(self._give_way)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is computed."""
+        return self._worker is not None
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer, None if there is none now."""
+        return self._layer
+
+    def show(self, wish: Wish) -> None:
+        """Show this from now on."""
+        if self._wish is None:
+            session.preview_taken.emit(self)
+        if self._wish is None or self._wish.layer is not wish.layer:
+            self._drop_layer()
+            self._follow(wish.layer)
+        self._wish = wish
+        self._go_on()
+
+    def hide(self) -> None:
+        """Take the layer away, and work no more until the next wish."""
+        self._wish = self._goal = None
+        self._follow(None)
+        if self._worker is not None:
+            self._worker.quit()
+        self._drop_layer()
+        self.told.emit("")
+
+    def set_shown(self, shown: bool) -> None:
+        """Show the layer, or through it what is below."""
+        if self._layer is not None:
+            self._layer.opacity = float(shown)
+
+    def _follow(self, layer: Image | None) -> None:
+        """Watch this layer for edits, and no other."""
+        if self._followed is not None:
+            self._followed.events.data.disconnect(self._forget)
+        self._followed = layer
+        if layer is not None:
+            layer.events.data.connect(self._forget)
+
+    def _forget(self, _event: Any = None) -> None:
+        """Compute the scores again, as the image is another."""
+        if isalive(self):
+            self._scored = self._shown = self._goal = None
+            self._look()
+
+    def _look(self, _event: Any = None) -> None:
+        """See, when the window has time, whether what is on view changed."""
+        if isalive(self):  # the viewer may outlive its window
+            self._soon.start()
+
+    def _go_on(self) -> None:
+        """Begin what is to be done next, if anything is."""
+        wish = self._wish
+        if wish is None:
+            return
+        try:
+            at = plane_on_view(self._viewer, wish.layer, wish.axes)
+        except UserError as error:
+            self._goal = None
+            self.told.emit(f"No preview: {error}.")
+            return
+        if self._worker is not None:
+            goal = self._goal
+            if goal is not None and (goal[1] != at or not wish.has_scores_of(goal[0])):
+                self._goal = None
+                self._worker.quit()  # the score of another plane is of no use
+            return
+        if self._shown == (wish, at):
+            self.told.emit(self._outcome)
+            return
+        self._goal = wish, at
+        known = self._scored
+        planes = known[1] if known is not None and wish.has_scores_of(known[0]) else None
+        self._worker = start(
+            _solve(wish, layer_data(wish.layer), at, planes, display_type(wish.layer)),
+            told=self._take,
+            returned=self._returned,
+            finished=self._finished,
+        )
+        self.destroyed.connect(self._worker.quit)
+
+    def _take(self, batch: list[Any]) -> None:
+        if self._goal is None:
+            return  # it came too late
+        for news in batch:
+            if isinstance(news, Solved):
+                self._put(news, *self._goal)
+            elif hasattr(news, "total"):
+                self.told.emit(f"Getting this plane ready: {news.done} of {news.total}")
+            else:
+                self._scored = self._goal[0], news
+
+    def _put(self, solved: Solved, wish: Wish, at: tuple[int, ...]) -> None:
+        settings = preview_settings(wish.layer, solved.place, wish.name, wish.noise)
+        if self._layer is None:
+            selected = self._viewer.layers.selection.copy()
+            # what add_image returns is wrapped, and no longer the layer that events speak of
+            self._layer = Image(solved.values, **settings)
+            self._viewer.add_layer(self._layer)
+            self._viewer.layers.selection = selected
+            self.added.emit()
+        else:
+            self._layer.metadata = settings["metadata"]
+            if np.array_equal(self._layer.translate, settings["translate"]):
+                # in place: all that new data would set off costs as much as solving
+                self._layer.data[...] = solved.values
+                self._layer.refresh(thumbnail=False, highlight=False, extent=False)
+            else:
+                self._layer.data = solved.values
+                self._layer.translate = settings["translate"]
+        self._shown, self._outcome = (wish, at), ""
+        self.told.emit(self._outcome)
+
+    def _returned(self, failure: Failure | None) -> None:
+        if failure is None or self._goal is None:
+            return
+        self._shown = self._goal  # to try the same again would fail again
+        self._outcome = f"No preview: {failure.error}"
+        self.told.emit(self._outcome)
+        if not isinstance(failure.error, UserError):
+            report(failure.error)
+
+    def _finished(self) -> None:
+        self.destroyed.disconnect(self._worker.quit)
+        self._worker = None
+        self._go_on()
+
+    def _drop_layer(self) -> None:
+        layer, self._layer, self._shown = self._layer, None, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _layer_removed(self, event: Any) -> None:
+        if not isalive(self):
+            return
+        if self._layer is not None and event.value is self._layer:
+            self._layer = None
+            self.hide()
+            self.removed.emit()
+        elif self._wish is not None and event.value is self._wish.layer:
+            self.hide()
+
+    def _give_way(self, other: Preview) -> None:
+        if other is not self and other._window is self._window and self._wish is not None:
+            self.hide()
+
+
+class PreviewRow(QWidget):
+    """Whether there is a live preview, and a button to compare it with the image.
+
+    Parameters
+    ----------
+    tip : str
+        What the preview shows, and when.
+    """
+
+    def __init__(self, preview: Preview, tip: str):
+        super().__init__()
+        self.live = QCheckBox("live")
+        self.live.setChecked(True)
+        self.live.setToolTip(tip)
+        self.before = QPushButton("Before")
+        self.before.setCheckable(True)
+        self.before.setEnabled(False)
+        self.before.setToolTip("Show the image as it was; press again to see it denoised.")
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.hide()
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        rows.addLayout(row)
+        rows.addWidget(self.status)
+        row.addWidget(self.live)
+        row.addStretch()
+        row.addWidget(self.before)
+        self.before.toggled.connect(lambda before: preview.set_shown(not before))
+        preview.added.connect(self._follow)
+        preview.told.connect(self._say)
+        preview.removed.connect(lambda: self.live.setChecked(False))
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+        self.status.setVisible(bool(text))
+
+    def _follow(self) -> None:
+        self.before.setEnabled(True)
+        self.before.setChecked(False)
+
+
+def _solve(wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None, dtype: np.dtype):
+    from ..noise import parse_noise
+    from ..volume.live import LivePlanes
+
+    noise = parse_noise(wish.noise)
+    if planes is None:
+        model = wish.model() if callable(wish.model) else wish.model
+        planes = LivePlanes(data, model, wish.axes, wish.device)
+        yield planes
+    place = planes.place(at)
+    if not planes.is_ready(place, noise):
+        yield from planes.prepare(place, noise)
+    yield Solved(place, planes.solve(place, noise, dtype))

@@ -1,0 +1,108 @@
+"""One plane is denoised live as the whole image would be, and its score is computed once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_noise2score import UserError, denoise, train
+from napari_noise2score.volume import live
+from napari_noise2score.volume.live import LivePlanes
+
+GAUSSIAN = "gaussian(sigma=10)"
+
+
+def noisy(*shape):
+    rows = np.linspace(0, 200, shape[-1])
+    return np.random.default_rng(0).normal(100 + rows, 10, shape).astype(np.float32)
+
+
+def prepared(planes, at, noise=GAUSSIAN):
+    place = planes.place(at)
+    for _ in planes.prepare(place, noise):
+        pass
+    return place
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "settings", "noise"),
+    [
+        ("YX", (50, 61), {}, GAUSSIAN),
+        ("TZYX", (2, 3, 40, 48), {}, "poisson(gain=1) + gaussian(sigma=2)"),
+        ("ZTYX", (6, 2, 40, 44), {"ndim": 3}, GAUSSIAN),
+        ("CYX", (2, 40, 48), {}, GAUSSIAN),
+        ("TYXC", (2, 40, 48, 3), {}, GAUSSIAN),
+        ("TCYX", (2, 6, 40, 48), {}, GAUSSIAN),  # too many channels to be seen together
+        ("TYX", (2, 48, 50), {"correlation": "A"}, "gaussian(sigma=10) @ A"),
+        ("TYX", (2, 48, 50), {}, "poisson(gain=1) @ A"),
+    ],
+)
+def test_a_live_plane_is_what_denoising_the_image_gives_there(
+    axes, shape, settings, noise, monkeypatch
+):
+    monkeypatch.setattr(live, "TILE", 32)  # so that there are seams
+    image = noisy(*shape)
+    model = train(image, axes, steps=3, **settings)
+    whole = np.asarray(denoise(image, model, noise, axes=axes))
+    planes = LivePlanes(image, model, axes)
+    at = tuple(n - 1 for n in shape)
+    place = prepared(planes, at, noise)
+    found = planes.solve(place, noise)
+    there = tuple(slice(p, p + n) for p, n in zip(place, found.shape, strict=True))
+    np.testing.assert_allclose(found, whole[there], rtol=1e-3)
+    assert found.shape[axes.index("Y")] == shape[axes.index("Y")]
+
+
+def test_the_network_is_asked_once_whatever_the_noise(monkeypatch):
+    image = noisy(3, 40, 40)
+    model = train(image, "TYX", steps=2)
+    planes = LivePlanes(image, model, "TYX")
+    place = prepared(planes, (1, 0, 0))
+    assert planes.is_ready(place, "poisson(gain=3)")
+    assert not planes.is_ready(planes.place((2, 0, 0)), GAUSSIAN)
+    monkeypatch.setattr(type(model), "score", None)  # from here on it cannot be asked
+    results = [planes.solve(place, f"gaussian(sigma={sigma})") for sigma in (1, 5, 10)]
+    changed = [float(np.abs(r - image[1]).mean()) for r in results]
+    assert changed == sorted(changed)
+    assert changed[2] > 3 * changed[0]
+
+
+def test_noise_correlated_farther_than_usual_asks_for_more_around(monkeypatch):
+    monkeypatch.setattr(live, "MARGIN", 4)
+    image = noisy(60, 60)
+    planes = LivePlanes(image, train(image, steps=2), "YX")
+    place = prepared(planes, (0, 0))
+    assert not planes.is_ready(place, f"{GAUSSIAN} @ A")
+    prepared(planes, (0, 0), f"{GAUSSIAN} @ A")
+    assert planes.is_ready(place, f"{GAUSSIAN} @ A")
+
+
+def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
+    monkeypatch.setattr(live, "TILE", 32)
+    image = noisy(40, 80)
+    planes = LivePlanes(image, train(image, steps=2), "YX")
+    steps = planes.prepare((0, 0))
+    assert next(steps).total == 2 * 3
+    steps.close()
+    assert not planes.is_ready((0, 0), GAUSSIAN)
+
+
+def test_memory_holds_the_last_planes_only():
+    image = noisy(live.REMEMBERED + 1, 32, 32)
+    planes = LivePlanes(image, train(image, "TYX", steps=2), "TYX")
+    places = [prepared(planes, (t, 0, 0)) for t in range(len(image))]
+    assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.REMEMBERED]
+
+
+def test_what_cannot_be_is_told(monkeypatch):
+    image = noisy(40, 40)
+    model = train(image, steps=2)
+    with monkeypatch.context() as smaller:
+        smaller.setattr(live, "LARGEST", 1000)
+        with pytest.raises(UserError, match="40 × 40 pixels is too large"):
+            prepared(LivePlanes(image, model, "YX"), (0, 0))
+    with pytest.raises(UserError, match="1 channel"):
+        LivePlanes(noisy(2, 40, 40), model, "CYX")
+    image[3, 3] = np.nan
+    with pytest.raises(UserError, match="finite"):
+        prepared(LivePlanes(image, model, "YX"), (0, 0))

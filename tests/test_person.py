@@ -1,0 +1,90 @@
+"""From the sample to a tuned picture, with mouse and keyboard alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from window import LONG, click, drag, mean_square_error
+
+from napari_noise2score.sample import OFFSET, simulate_cells
+
+pytestmark = pytest.mark.window
+
+
+def choose(menu, *titles):
+    """Choose an entry of a menu, by the beginnings of its titles."""
+    menu.aboutToShow.emit()
+    action = next(a for a in menu.actions() if a.text().replace("&", "").startswith(titles[0]))
+    if titles[1:]:
+        choose(action.menu(), *titles[1:])
+    else:
+        action.trigger()
+
+
+def dock(viewer, title):
+    """Give the dock of this title; titles name the plugin, too."""
+    found = [name for name in viewer.window.dock_widgets if name.startswith(title)]
+    return viewer.window.dock_widgets[found[0]]
+
+
+def button(widget, text):
+    from qtpy.QtWidgets import QAbstractButton
+
+    return next(b for b in widget.findChildren(QAbstractButton) if b.text() == text)
+
+
+def slider(widget, label):
+    """Give the slider in the row of this label."""
+    from qtpy.QtWidgets import QLabel
+    from superqt import QDoubleSlider
+
+    row = next(x for x in widget.findChildren(QLabel) if x.text() == label)
+    y = row.mapTo(widget, row.rect().center()).y()
+    sliders = [s for s in widget.findChildren(QDoubleSlider) if s.isVisible()]
+    return min(sliders, key=lambda s: abs(s.mapTo(widget, s.rect().center()).y() - y))
+
+
+def test_from_the_sample_to_a_tuned_picture(make_napari_viewer, session, qtbot, told):
+    from qtpy.QtCore import Qt
+    from superqt.utils import WorkerBase
+
+    viewer = make_napari_viewer(show=True)
+    choose(viewer.window.file_menu, "Open Sample", "Simulated cells")
+    noisy = viewer.layers["cells"]
+    truth = simulate_cells()[1] + OFFSET
+
+    def error(layer):
+        t, z = viewer.dims.current_step[:2]
+        return mean_square_error(np.squeeze(layer.data), truth[t, z])
+
+    choose(viewer.window.plugins_menu, "Noise2Score", "Train")
+    train = dock(viewer, "Train")
+    click(qtbot, button(train, "Train"))
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
+    preview = viewer.layers["cells preview"]
+    first = error(preview)
+    qtbot.waitUntil(lambda: error(preview) < 0.6 * first, timeout=LONG)
+    click(qtbot, button(train, "Before"))
+    assert preview.opacity == 0
+    click(qtbot, button(train, "Before"))
+    assert preview.opacity == 1
+    click(qtbot, button(train, "Stop"))
+    qtbot.waitUntil(lambda: list(session.models) == ["cells"], timeout=LONG)
+
+    choose(viewer.window.plugins_menu, "Noise2Score", "Denoise")
+    denoise = dock(viewer, "Denoise")
+    qtbot.waitUntil(lambda: preview not in viewer.layers, timeout=LONG)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
+    preview = viewer.layers["cells preview"]
+    before = np.array(preview.data)
+    gain = slider(denoise, "Gain")
+    drag(qtbot, gain, 0.8)
+    qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=LONG)
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    dragged = np.array(preview.data)
+    qtbot.keyClick(gain, Qt.Key.Key_Left)
+    qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged), timeout=LONG)
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    assert noisy.data.dtype == np.uint16  # and the image is what it was
+    np.testing.assert_array_equal(noisy.data, simulate_cells()[0])
+    assert told() == []

@@ -1,0 +1,157 @@
+"""The live preview in a real viewer: it follows the noise and the plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from window import LONG, add_cells, click, dock, drag, wait_for_preview, wait_until_idle
+
+from napari_noise2score.sample import NOISE
+
+pytestmark = pytest.mark.window
+
+
+@pytest.fixture
+def denoise(viewer, qtbot, cells, session, model):
+    """The Denoise dock, its preview there."""
+    add_cells(viewer, cells[0])
+    session.add_model(model, "cells")
+    widget = dock(viewer, "Denoise")
+    widget._noise.set_text(NOISE)
+    qtbot.waitUntil(lambda: widget._noise._ready, timeout=LONG)
+    wait_for_preview(qtbot, widget)
+    return widget
+
+
+def pixels(viewer):
+    return np.array(viewer.layers["cells preview"].data)
+
+
+def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, told):
+    source, layer = viewer.layers["cells"], viewer.layers["cells preview"]
+    assert viewer.layers.selection.active is source  # the preview is not in the way
+    before = pixels(viewer)
+    assert before.shape == (1, 1, 32, 32)
+    gain = denoise._noise._boxes[0, "gain"]
+    drag(qtbot, gain.slider, 0.9)
+    assert gain.value() > 4
+    assert f"gain={gain.value():g}" in denoise._noise.text
+    qtbot.waitUntil(lambda: not np.array_equal(pixels(viewer), before), timeout=LONG)
+    wait_for_preview(qtbot, denoise)
+    # more noise is taken away
+    assert np.std(np.diff(pixels(viewer))) < np.std(np.diff(before))
+    assert viewer.layers["cells preview"] is layer
+    assert layer.metadata["noise2score"]["noise"] == denoise._noise.text
+    for kept in ("scale", "units", "axis_labels", "contrast_limits"):
+        np.testing.assert_array_equal(getattr(layer, kept), getattr(source, kept))
+    assert layer.colormap.name == source.colormap.name
+    assert told() == []
+
+
+def test_the_preview_is_what_denoising_gives_and_makes_room_for_it(viewer, qtbot, denoise):
+    viewer.dims.set_current_step(0, 1)
+    viewer.dims.set_current_step(1, 3)
+    wait_for_preview(qtbot, denoise)
+    seen = pixels(viewer)
+    click(qtbot, denoise._all)
+    wait_until_idle(qtbot, denoise)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells denoised"]
+    np.testing.assert_allclose(seen[0, 0], viewer.layers[-1].data[1, 3], rtol=1e-4)
+    denoise._noise._boxes[0, "gain"].setValue(4)  # it comes back for the next choice
+    wait_for_preview(qtbot, denoise)
+    assert viewer.layers[-1].name == "cells preview"
+
+
+def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
+    source = viewer.layers["cells"]
+    for t, z in ((1, 3), (0, 2)):
+        viewer.dims.set_current_step(0, t)
+        viewer.dims.set_current_step(1, z)
+        qtbot.waitUntil(lambda: not denoise._preview._soon.isActive(), timeout=LONG)
+        wait_for_preview(qtbot, denoise)
+        layer = viewer.layers["cells preview"]
+        np.testing.assert_allclose(
+            layer.data_to_world((0, 0, 0, 0)), source.data_to_world((t, z, 0, 0))
+        )
+    assert viewer.dims.current_step[:2] == (0, 2)  # the plane stays where it was put
+
+
+def test_before_and_after(viewer, qtbot, denoise):
+    layer = viewer.layers["cells preview"]
+    click(qtbot, denoise._row.before)
+    assert layer.opacity == 0
+    click(qtbot, denoise._row.before)
+    assert layer.opacity == 1
+
+
+def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbot, denoise):
+    viewer.layers.remove("cells preview")
+    assert not denoise._row.live.isChecked()
+    denoise._noise.set_text("gaussian(sigma=3)")
+    assert "cells preview" not in viewer.layers
+    denoise._row.live.setChecked(True)
+    wait_for_preview(qtbot, denoise)
+    assert "cells preview" in viewer.layers
+
+
+def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, told):
+    before = pixels(viewer)
+    viewer.layers["cells"].data = cells[0][:, ::-1] + 50
+    wait_for_preview(qtbot, denoise)
+    assert np.mean(pixels(viewer)) > np.mean(before) + 40
+    viewer.layers.remove("cells")
+    qtbot.waitUntil(lambda: denoise._preview._worker is None, timeout=LONG)
+    assert len(viewer.layers) == 0
+    assert told() == []
+
+
+def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, told):
+    status = denoise._row.status
+    viewer.dims.ndisplay = 3
+    qtbot.waitUntil(lambda: "switch it to 2-D" in status.text(), timeout=LONG)
+    viewer.dims.ndisplay = 2
+    viewer.dims.order = (2, 3, 0, 1)
+    qtbot.waitUntil(lambda: "does not show Y and X" in status.text(), timeout=LONG)
+    viewer.dims.order = (0, 1, 2, 3)
+    qtbot.waitUntil(lambda: "No preview" not in status.text(), timeout=LONG)
+    denoise._noise.set_text("gaussian(sigma=2) @ kernel([[1, 1]])")
+    qtbot.waitUntil(lambda: "No preview" in status.text(), timeout=LONG)
+    denoise._noise.set_text(NOISE)
+    wait_for_preview(qtbot, denoise)
+    assert told() == []
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr", "multiscale", "rgba", "5-D", "3-D network"])
+def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, told, kind):
+    import dask.array as da
+    import zarr
+
+    from napari_noise2score import train
+
+    noisy = cells[0]
+    labels = {"axis_labels": "tzyx"}
+    if kind == "dask":
+        viewer.add_image(da.from_array(noisy, chunks=(1, 1, 20, 20)), **labels)
+    elif kind == "zarr":
+        viewer.add_image(zarr.array(noisy, chunks=(1, 1, 16, 16)), **labels)
+    elif kind == "multiscale":
+        viewer.add_image([noisy, noisy[..., ::2, ::2]], multiscale=True, **labels)
+    elif kind == "rgba":
+        photo = np.random.default_rng(0).integers(80, 120, (40, 40, 4), dtype=np.uint8)
+        viewer.add_image(photo, rgb=True)
+        model = train(photo[..., :3], "YXC", steps=2)
+    elif kind == "5-D":
+        viewer.add_image(np.stack([noisy] * 6, axis=1), axis_labels="tczyx")
+    else:
+        viewer.add_image(noisy, **labels)
+        model = train(noisy, "TZYX", ndim=3, steps=2)
+    viewer.add_labels(np.zeros((2, 2, 3, 4, 32, 32), int))  # a viewer of more dimensions
+    session.add_model(model, "model")
+    widget = dock(viewer, "Denoise")
+    widget._noise.set_text("gaussian(sigma=5)")
+    wait_for_preview(qtbot, widget)
+    source, layer = widget._layer.layer, widget._preview.layer
+    assert layer.rgb == source.rgb
+    assert layer.ndim == source.ndim
+    assert abs(float(np.mean(layer.data)) - float(np.mean(source.data[0]))) < 20
+    assert told() == []
