@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -104,3 +106,24 @@ def test_the_command_line_takes_a_scheduler(world, client, tmp_path, monkeypatch
         code, said = call(*words)
         assert (code, said.count("\n")) == (2, 1), said
         assert says in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to a group of processes")
+def test_ctrl_c_stops_workers_quietly_and_keeps_what_is_done(world, tmp_path):
+    words = [
+        *(sys.executable, "-c", "from napari_noise2score.cli import main; main()", "denoise"),
+        *(world / "noisy.ome.zarr", tmp_path / "out.ome.zarr", "--model", world / "m.n2s"),
+        *("--noise", NOISE, "--workers", 1),
+    ]
+    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    job = subprocess.Popen(
+        list(map(str, words)), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while job.poll() is None and not (record.exists() and "done" in record.read_text()):
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, said = job.communicate()
+    assert job.returncode == 130, said
+    assert "--resume goes on from there" in said
+    assert "Traceback" not in said
+    assert "done" in record.read_text()

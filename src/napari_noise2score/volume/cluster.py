@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +27,8 @@ WINDOW = 2
 RETRIES = 3
 # seconds to wait for the first worker
 PATIENCE = 600
+# seconds to wait for what is under way when a job is stopped
+LAST = 60
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,29 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     if workers < 1:
         raise UserError(f"--workers {workers}: give at least 1")
     # memory is bounded by the tile; a limit would only kill workers that torch makes look large
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with _deaf_to_interrupts():
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+    with cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that are started inside not hear Ctrl-C: who started them ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def on_cluster(
@@ -168,7 +189,7 @@ def on_cluster(
         finally:
             # nobody shall write any more once this has ended
             with suppress(TimeoutError):
-                wait(list(flying.futures), timeout=PATIENCE)
+                wait(list(flying.futures), timeout=LAST)
 
     return run
 
