@@ -60,6 +60,9 @@ def test_the_preview_is_what_denoising_gives_and_makes_room_for_it(viewer, qtbot
     denoise._noise._boxes[0, "gain"].setValue(4)  # it comes back for the next choice
     wait_for_preview(qtbot, denoise)
     assert viewer.layers[-1].name == "cells preview"
+    viewer.layers.remove("cells")  # what is left is denoised already
+    qtbot.waitUntil(lambda: not denoise._preview.busy, timeout=LONG)
+    assert [layer.name for layer in viewer.layers] == ["cells denoised"]
 
 
 def test_the_preview_follows_the_plane(viewer, qtbot, denoise):

@@ -191,6 +191,11 @@ def is_preview(layer: Any) -> bool:
     return "preview" in layer.metadata.get("noise2score", {})
 
 
+def is_result(layer: Any) -> bool:
+    """Tell whether a layer is already denoised."""
+    return "model" in layer.metadata.get("noise2score", {})
+
+
 def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
     """Tell which plane of a layer the viewer shows.
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
-from ._layers import display_type, known_noise, result_settings, spread_settings
+from ._layers import display_type, is_result, known_noise, result_settings, spread_settings
 from ._noise_form import NoiseForm, parse
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
@@ -136,6 +136,9 @@ class DenoiseWidget(Dock):
             model = self._models.model()
         except UserError:
             self._preview.hide()  # what is missing is told when a button is pressed
+            return
+        if is_result(self._layer.layer):
+            self._preview.hide()  # nobody chose it: the layer that was chosen is gone
             return
         self._preview.show(
             Wish(
