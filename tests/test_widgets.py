@@ -15,7 +15,8 @@ from window import (
     wait_until_idle,
 )
 
-from napari_noise2score.sample import NOISE, OFFSET
+from napari_noise2score import parse_noise
+from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
 pytestmark = pytest.mark.window
 
@@ -566,3 +567,38 @@ def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
     assert len(told()) == 2
+
+
+def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
+    noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
+    layer = add_cells(viewer, noisy)
+    denoise = dock(viewer, "Denoise")
+    click(qtbot, denoise._estimate)
+    wait_until_idle(qtbot, denoise)
+    assert told() == []
+    found = parse_noise(denoise._noise.text)
+    assert found.base.gain == pytest.approx(2, rel=0.15)
+    assert session.noises[layer] == denoise._noise.text
+    assert "Found poisson(gain=" in denoise._job._status.text()
+
+
+def test_estimate_says_what_cannot_be_told(viewer, qtbot, session, told):
+    viewer.add_image(np.full((128, 128), 7.0), name="flat")
+    denoise = dock(viewer, "Denoise")
+    before = denoise._noise.text
+    click(qtbot, denoise._estimate)
+    wait_until_idle(qtbot, denoise)
+    assert any("constant" in message for message in told())
+    assert denoise._noise.text == before
+
+
+def test_training_finds_the_noise_that_its_preview_shows(viewer, qtbot, session):
+    noisy, _ = simulate_cells((4, 2, 128, 128))
+    layer = add_cells(viewer, noisy)
+    train = dock(viewer, "Train")
+    train._minutes.setValue(10)
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    assert parse_noise(session.noises[layer]).base.gain == pytest.approx(2, rel=0.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
+from ._guess import Found, find_noise
 from ._layers import display_type, is_result, known_noise, result_settings, spread_settings
 from ._noise_form import NoiseForm, parse
 from ._preview import Preview, PreviewRow, Wish
@@ -41,11 +43,17 @@ class DenoiseWidget(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
-        self._result: Result | None = None
+        self._result: Result | Found | None = None
         self._looks: dict[str, Any] = {}  # of the layer it will be
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
         self._noise = NoiseForm(self._settings)
+        self._estimate = QPushButton("Estimate from the layer")
+        self._estimate.setToolTip(
+            "Find the kind of noise and its parameters in the layer itself: best from a time "
+            "series, else from flat parts of its planes. It takes a few seconds."
+        )
+        self._settings.addRow("", self._estimate)
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
             self._preview,
@@ -83,10 +91,12 @@ class DenoiseWidget(Dock):
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
         self._rows.addStretch()
+        self._estimate.clicked.connect(self.estimate)
         self._all.clicked.connect(self.denoise)
         self._lazy.clicked.connect(self.add_lazy)
         self._job.told.connect(self._show_progress)
         self._job.ended.connect(self._add)
+        self._job.busy_changed.connect(self._estimate.setDisabled)
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
@@ -106,6 +116,22 @@ class DenoiseWidget(Dock):
             self._models.choose(model)
         if noise:
             self._noise.set_text(noise)
+
+    def estimate(self) -> None:
+        """Find the noise of the chosen layer in the background and take it over."""
+        if self._job.busy:
+            return
+        try:
+            data, axes = self._layer.image()
+        except UserError as error:
+            report(error)
+            return
+        model = None
+        with contextlib.suppress(UserError):  # none is needed
+            model = self._models.model()
+        self._result, self._source = None, self._layer.layer
+        self._job.say("Looking at the noise…")
+        self._job.run(find_noise(data, axes, model), f"Noise of {self._source.name}")
 
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""
@@ -178,14 +204,20 @@ class DenoiseWidget(Dock):
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
-        if isinstance(last, Result):
+        if isinstance(last, Result | Found):
             self._result = last
             return
         self._job.show_progress(last.done / last.total)
         self._job.say(f"Tile {last.done} of {last.total}")
 
     def _add(self, outcome: str) -> None:
-        result, self._result, self._source = self._result, None, None
+        result, source = self._result, self._source
+        self._result = self._source = None
+        if isinstance(result, Found):
+            if source is self._layer.layer:
+                self._noise.set_text(result.noise)
+            self._job.say(f"Found {result.noise}.")
+            return
         self._preview.hide()  # until the noise is changed again: the result is to be seen
         if outcome == "done" and result is not None:
             if result.spread is not None:

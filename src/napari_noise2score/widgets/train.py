@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from superqt import QCollapsible
 from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
-from ._guess import noise_of
+from ._guess import Found, find_noise, is_known, noise_of
 from ._layers import describe_repeats
 from ._loss_plot import LossPlot
 from ._noise_form import correlation, correlation_box
@@ -144,6 +145,7 @@ class TrainWidget(Dock):
                 device=self._device.currentText(),
                 seed=self._seed.value(),
                 name=self._source.name,
+                estimate=not is_known(self._source),
             ),
             f"Training on {self._source.name}",
         )
@@ -153,6 +155,12 @@ class TrainWidget(Dock):
         self.train()
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
+        for found in batch:
+            if isinstance(found, Found):
+                session.noises[self._source] = found.noise
+        batch = [step for step in batch if not isinstance(step, Found)]
+        if not batch:
+            return
         self._last = batch[-1]
         self._job.show_progress(self._last.fraction, self._last.seconds_left)
         self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
@@ -204,8 +212,12 @@ class TrainWidget(Dock):
         self.trained.emit(layer, name)
 
 
-def _steps(images: list[Any], axes: str, **settings: Any):
+def _steps(images: list[Any], axes: str, estimate: bool, **settings: Any):
     # imported here, on the background thread, as torch takes seconds
     from ..score.training import train_steps
 
+    if estimate and not settings["correlation"]:
+        # for the preview only: an image that does not tell its noise can still be learned from
+        with contextlib.suppress(UserError):
+            yield from find_noise(images[0], axes)
     yield from train_steps(images, axes, **settings)
