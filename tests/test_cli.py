@@ -11,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
+from spellings import EVERY
 
 from napari_noise2score import ScoreModel, read_image, train
 from napari_noise2score.cli import main
@@ -68,25 +69,6 @@ def test_simulate_train_denoise_evaluate(run, world, tmp_path):
     assert set(scores["done"]) == {"a.tif", "b.tif", "mean"}
     assert scores["noisy"]["mean"]["psnr"] == pytest.approx(28.1, abs=0.2)
     assert scores["done"]["mean"]["psnr"] > scores["noisy"]["mean"]["psnr"] + 4
-
-
-BASES = [
-    "gaussian(sigma=25)",
-    "gaussian(a=0.098, b=25)",
-    "gamma(alpha=26)",
-    "poisson(gain=5)",
-    "rayleigh(sigma=0.3)",
-]
-EVERY = [
-    *BASES,
-    *(f"{base} @ A" for base in BASES),
-    *(f"{base}{a} + gaussian(sigma=10)" for base in BASES[2:] for a in ("", " @ A")),
-    "gaussian(sigma=25) @ kernel([[0.1, 0.8, 0.1]])",
-    "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
-    "rician(sigma=10)",
-    "nakagami(m=1)",
-    "tweedie(power=1.5, dispersion=3)",
-]
 
 
 @pytest.mark.parametrize("noise", EVERY)

@@ -134,7 +134,7 @@ def test_a_score_learned_of_the_undone_image_gives_the_clean_one(base, kernel):
 
 
 @pytest.mark.parametrize("read", [0.0, 8.0])
-@pytest.mark.parametrize("learned", ["white", "A"])
+@pytest.mark.parametrize("learned", [None, A, ROW])
 def test_for_a_gaussian_picture_the_solution_is_the_posterior_mean(learned, read):
     """White Gaussian pixels under correlated Gaussian noise: all is linear and known."""
     sigma, sigma_a, power = 25.0, 0.5, 40.0**2
@@ -144,19 +144,16 @@ def test_for_a_gaussian_picture_the_solution_is_the_posterior_mean(learned, read
     spectrum = A._spectrum(shape).real
     chance = torch.Generator().manual_seed(0)
     y = 40 * torch.randn(shape, generator=chance, dtype=torch.float64)
-    extra = (sigma * sigma_a) ** 2 * (spectrum**2 if learned == "A" else 1.0)
-    total = power + sigma**2 * spectrum**2 + read**2 + extra
+    seen = learned._spectrum(shape).real if learned else 1.0
+    total = power + sigma**2 * spectrum**2 + read**2 + (sigma * sigma_a * seen) ** 2
 
     def filtered(image, response):
         return torch.fft.ifft2(torch.fft.fft2(image) * response).real
 
     best = filtered(y, power / total)
-    score = -filtered(y, 1 / total)
-    if learned == "A":
-        solve = make_solver(noise, transform, sigma_a, -200, 200, kernel=A)
-        x = solve(A.undo(y), sigma * A.apply(score))
-    else:
-        x = make_solver(noise, transform, sigma_a, -200, 200)(y, sigma * score)
+    score = -filtered(y, seen / total)
+    solve = make_solver(noise, transform, sigma_a, -200, 200, kernel=learned)
+    x = solve(learned.undo(y) if learned else y, sigma * score)
     assert torch.allclose(x, best, atol=1e-6)
 
 
@@ -196,11 +193,21 @@ def test_correlated_noise_is_removed_without_seams(model, tmp_path):
     assert np.array_equal(denoise(noisy, again, noise).compute(), whole)
 
 
-def test_a_model_learned_for_a_correlation_serves_no_other(model):
+def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
     _, noisy = blobs(Poisson(5), 1, (64, 64))
-    for noise in ("poisson(gain=5)", "poisson(gain=5) @ kernel([[0.1, 0.8, 0.1]])"):
-        with pytest.raises(UserError, match=r"must be written '\.\.\. @ A'"):
-            denoise(noisy, model, noise)
+    with pytest.raises(UserError, match=r"must say so, as in '\.\.\. @ A'"):
+        denoise(noisy, model, "poisson(gain=5)")
+
+
+def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
+    noise = Poisson(5) @ A + Gaussian(8)
+    clean, noisy = blobs(noise)
+    other = train(noisy, "TYX", steps=80, correlation=ROW)
+    unblurred = decorrelated(np.pad(noisy, [(0, 0)] + 2 * [(A.reach,) * 2], mode="reflect"), A)
+    found = denoise(noisy, other, noise, axes="TYX")
+    assert np.mean((found.compute() - clean) ** 2) < 0.1 * np.mean((unblurred - clean) ** 2)
+    tiled = denoise(noisy, other, noise, axes="TYX", tile=(24, 40))
+    assert np.abs(found - tiled).max() < 1e-4 * np.ptp(noisy)
 
 
 def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():

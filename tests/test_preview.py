@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from spellings import EVERY
 from window import LONG, add_cells, click, dock, drag, wait_for_preview, wait_until_idle
 
 from napari_noise2score.sample import NOISE
@@ -77,6 +78,19 @@ def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
             layer.data_to_world((0, 0, 0, 0)), source.data_to_world((t, z, 0, 0))
         )
     assert viewer.dims.current_step[:2] == (0, 2)  # the plane stays where it was put
+
+
+def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, told):
+    seen = pixels(viewer)
+    for text in EVERY:
+        denoise._noise.set_text(text)
+        assert denoise._noise._complaint.text() == ""
+        wait_for_preview(qtbot, denoise)
+        assert viewer.layers["cells preview"].metadata["noise2score"]["noise"] == text
+        last, seen = seen, pixels(viewer)
+        assert np.isfinite(seen).all(), text
+        assert not np.array_equal(seen, last), text
+    assert told() == []
 
 
 def test_before_and_after(viewer, qtbot, denoise):

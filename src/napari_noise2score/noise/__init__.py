@@ -7,7 +7,7 @@ from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
 from .poisson import Poisson
 from .rician import Rician
-from .solver import Solver, make_closed_form, make_solver
+from .solver import Solver, make_closed_form, make_solver, reach_of
 from .speckle import Gamma, Nakagami, Rayleigh
 from .spelling import parse_noise
 from .sum import Sum
@@ -36,4 +36,5 @@ __all__ = [
     "make_solver",
     "measure_kernel",
     "parse_noise",
+    "reach_of",
 ]

@@ -17,6 +17,8 @@ from .transform import Transform
 
 Solver = Callable[[Tensor, Tensor], Tensor]
 """From y and the score of T(y), both of one shape ``(..., Y, X)``, to x."""
+Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+NONE = Kernel(((1.0,),))
 
 
 def make_solver(
@@ -44,28 +46,31 @@ def make_solver(
     recording : Recording
         What digitisation did to y; taken into account where pixels are independent.
     kernel : Kernel, optional
-        The correlation that was undone before the score was learned.
+        The correlation K that was undone before the score was learned; best that of the whole
+        noise, read noise included.
     exact : bool
         By the table where that can be, or by the closed forms of the papers.
 
     Returns
     -------
     callable
-        From y and the score of T(y) to x. Where a kernel was undone, y stands for A⁻¹ y. For
-        correlated noise, x within ``noise.kernel.reach`` of the border of a block is not valid.
+        From y and the score of T(y) to x. Where a kernel was undone, y stands for K⁻¹ y. For
+        correlated noise, x within `reach_of` the border of a block is not valid.
 
     Raises
     ------
     UserError
-        If the score was learned for another correlation than the model has.
+        If the score was learned for a correlation and the model has none.
 
     Notes
     -----
-    Pixelwise models are solved exactly, by a `Table`. Correlated ones are exact, too, if the score
-    was learned of A⁻¹ y and there is no read noise; read noise, which A⁻¹ makes coloured, is
-    first removed but for its white part by Tweedie's formula (Xie et al., Section 3.3).
-    A score learned of y itself is put through the closed forms of the papers, with the
-    perturbation σ_a counted as read noise.
+    Pixelwise models are solved exactly, by a `Table`. For correlated noise, what the score says
+    of y (K⁻ᵀ times that of K⁻¹ y) is turned by Tweedie's formula into what it says of
+    ``z ~ base(x)``: read noise and perturbation are taken off, but for the white part of them
+    in A⁻¹ y, which the table solves for (Xie et al., Section 3.3, do so with all of it). That is
+    exact for Gaussian noise, and for all else where K = A and there is no read noise. Where K
+    differs from A and no read noise smooths what is left, the closed forms of the papers
+    serve, with the perturbation counted as read noise.
 
     Examples
     --------
@@ -76,18 +81,30 @@ def make_solver(
     tensor(89.1000)
     """
     base, own, read = parts(noise)
-    if kernel is not None and own != kernel:
+    if own is None and kernel is None:
+        if exact:
+            return make_table(noise, transform, sigma_a, low, high, recording)
+        return make_closed_form(noise, transform, sigma_a, kernel)
+    if own is None:
         raise UserError(
             f"the model was trained for noise correlated by {kernel}: "
-            f"the noise must be written '... @ {kernel}', not '{noise}'"
+            f"the noise must say so, as in '... @ {kernel}', not '{noise}'"
         )
-    if not exact or (own is not None and kernel is None):
+    # undoing another correlation leaves the noise too rough for the table, but for read noise
+    if not exact or (own != kernel and not read and not isinstance(base, Gaussian)):
         return make_closed_form(noise, transform, sigma_a, kernel)
-    if kernel is None:
-        return make_table(noise, transform, sigma_a, low, high, recording)
+    split = _split(kernel or NONE, read, transform, sigma_a)
     if isinstance(base, Gaussian):
-        return _additive(base, kernel, read, transform, sigma_a, (low, high))
-    return _blurred(base, kernel, read, transform, sigma_a, low, high)
+        return _additive(base, own, split, (low, high))
+    return _blurred(base, own, read, split, transform, sigma_a, low, high)
+
+
+def reach_of(noise: NoiseModel, learned: Kernel | None) -> int:
+    """How far, in pixels, the solver takes from a pixel's surroundings."""
+    own = parts(noise)[1]
+    if own is None:
+        return 0
+    return own.reach + (learned.reach if learned and learned != own else 0)
 
 
 def make_closed_form(
@@ -131,27 +148,24 @@ def make_closed_form(
     return solve
 
 
-def _additive(
-    base: Gaussian,
-    kernel: Kernel,
-    read: float,
-    transform: Transform,
-    sigma_a: float,
-    limits: tuple[float, float],
-) -> Solver:
-    def solve(w: Tensor, s: Tensor) -> Tensor:
+def _split(learned: Kernel, read: float, transform: Transform, sigma_a: float) -> Split:
+    """Make what gives y less read noise and perturbation, the score of y, and what σ_a added."""
+
+    def split(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         score = transform.raw_score(w, s)
-        known = w + sigma_a**2 * transform.variance(w) * score
-        if read:
-            known = known + read**2 * kernel.whiten(score, 0.0)
-        known = kernel.apply(known)
-        # the noise of w is A⁻¹ Aᵀ ε, which is ε itself where A looks the same from opposite sides
-        drift = score if kernel.even else kernel.apply(kernel.transposed_undo(score))
+        added = sigma_a**2 * transform.variance(w)
+        own = learned.transposed_undo(score)
+        return learned.apply(w + added * score) + read**2 * own, own, added
+
+    return split
+
+
+def _additive(base: Gaussian, kernel: Kernel, split: Split, limits: tuple[float, float]) -> Solver:
+    def solve(w: Tensor, s: Tensor) -> Tensor:
+        known, score, _ = split(w, s)
+        drift = kernel.apply(score)
         return settle(
-            base,
-            kernel.apply(w),
-            lambda variance: known + kernel.transposed(variance * drift),
-            limits,
+            base, known, lambda variance: known + kernel.transposed(variance * drift), limits
         )
 
     return solve
@@ -161,20 +175,22 @@ def _blurred(
     base: NoiseModel,
     kernel: Kernel,
     read: float,
+    split: Split,
     transform: Transform,
     sigma_a: float,
     low: float,
     high: float,
 ) -> Solver:
-    if not read:
-        return make_table(base, transform, sigma_a, low, high)
     # A⁻¹ gives all frequencies of the read noise at least this much
-    white = 1 / kernel.largest**2
-    table = make_table(base + Gaussian(read * white**0.5), transform, sigma_a, low, high)  # type: ignore[operator]
+    white = (read / kernel.largest) ** 2
+    noise = base + Gaussian(white**0.5) if read else base  # type: ignore[operator]
+    table = make_table(noise, transform, sigma_a, low, high)
 
     def solve(w: Tensor, s: Tensor) -> Tensor:
-        score = transform.raw_score(w, s)
-        w = w + read**2 * kernel.whiten(score, white)
-        return table(w, transform.own_score(w, score))
+        known, score, added = split(w, s)
+        score = kernel.transposed(score)
+        # what is white of read noise and perturbation the table solves for exactly
+        q = kernel.undo(known) - (white + added) * score
+        return table(q, transform.own_score(q, score))
 
     return solve

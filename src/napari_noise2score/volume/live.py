@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..noise import NoiseModel, Table, make_solver, parse_noise
-from ..noise.correlated import parts
+from ..noise import NoiseModel, Table, make_solver, parse_noise, reach_of
 from ..noise.table import Place
 from ..score.axes import Layout, layout
 from ..score.device import choose_device
@@ -97,7 +96,7 @@ class LivePlanes:
     def is_ready(self, place: Sequence[int], noise: NoiseModel | str) -> bool:
         """Tell whether a plane can be solved for a noise model without its score being computed."""
         known = self._scores.get(tuple(place))
-        return known is not None and known.margin >= _reach(noise)
+        return known is not None and known.margin >= self._reach(noise)
 
     def prepare(self, place: Sequence[int], noise: NoiseModel | str = "") -> Iterator[TileProgress]:
         """Compute the score of a plane, piece by piece; closing the generator gives it up.
@@ -126,7 +125,7 @@ class LivePlanes:
         at = dict(zip(self.layout.axes, place, strict=True))
         position = [at[a] for a in self.layout.loop]
         stride = self.model.network.stride[-1]
-        margin = -(-max(MARGIN, _reach(noise) if noise else 0) // stride) * stride
+        margin = -(-max(MARGIN, self._reach(noise) if noise else 0) // stride) * stride
         cuts = [_cuts(n, margin) for n in self.layout.space_shape[-2:]]
         deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
         total = len(cuts[0]) * len(cuts[1])
@@ -180,7 +179,7 @@ class LivePlanes:
             model.recording,
             model.kernel,
         )
-        reach = _reach(noise)
+        reach = self._reach(noise)
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
         with torch.inference_mode():
             if isinstance(solve, Table):
@@ -200,6 +199,10 @@ class LivePlanes:
         y, wide = y.to(self.model.device), solved(self.model, space)
         return y[wide], self.model.score(y)[wide]
 
+    def _reach(self, noise: NoiseModel | str) -> int:
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        return reach_of(noise, self.model.kernel)
+
     def _place_of(self, plane: PlaneScore, table: Table, cut: slice) -> Place:
         """Find the pixels of a plane on the grid of a table, once for all noise models."""
         last, grid = self._placed, (table.grid, cut)
@@ -207,11 +210,6 @@ class LivePlanes:
             place = table.place(plane.y[..., cut, cut], plane.score[..., cut, cut])
             self._placed = last = plane, grid, place
         return last[2]
-
-
-def _reach(noise: NoiseModel | str) -> int:
-    kernel = parts(parse_noise(noise) if isinstance(noise, str) else noise)[1]
-    return kernel.reach if kernel else 0
 
 
 def _cuts(size: int, margin: int) -> list[slice]:

@@ -15,8 +15,7 @@ import torch
 from dask.utils import SerializableLock
 
 from ..errors import UserError
-from ..noise import NoiseModel, Solver, make_solver, parse_noise
-from ..noise.correlated import parts
+from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
 from ..score.axes import Layout, layout, read_block
 from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
@@ -115,8 +114,7 @@ def prepare(
     model = model.to(choose_device(device))
     size = _tile_size(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))
-    kernel = parts(noise)[1]
-    reach = kernel.reach if kernel else 0
+    reach = reach_of(noise, model.kernel)
     return Job(data, where, model, solve, noise.offset, reach, sigma_a, size, block)
 
 
