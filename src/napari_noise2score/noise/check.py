@@ -22,6 +22,8 @@ ENOUGH = 0.9
 # of the residual, in standard deviations that the model says
 EDGES = np.linspace(-5, 5, 41)
 LINE = 100
+# how often noise is drawn from the model for every plane, so that its own chance hardly counts
+DRAWS = 3
 
 
 class Sight(NamedTuple):
@@ -271,24 +273,22 @@ def check_residual(
     0.5
     """
     chance = np.random.default_rng(seed)
-    noises: tuple[list[np.ndarray], list[np.ndarray]] = [], []
-    flats = []
+    images, drawn, flats = [], [], []
     for sight in sights:
         x, mean, width = _model_at(sight, noise, recording)
-        drawn = [_recorded(noise.sample(x, chance), recording) for _ in range(2)]
-        twin = Sight(drawn[0], None if sight.other is None else drawn[1], sight.x)
+        images.append(_left(sight, mean, width))
+        for _ in range(DRAWS):
+            y, other = (_recorded(noise.sample(x, chance), recording) for _ in range(2))
+            twin = Sight(y, None if sight.other is None else other, sight.x)
+            drawn.append(_left(twin, mean, width))
         steep = slope(mean) / width
-        flat = steep <= np.quantile(steep, FLAT)
-        for kept, one in zip(noises, (sight, twin), strict=True):
-            left = _without_picture(one, mean) / width
-            left -= blurred(left, SLOW)
-            flat &= np.abs(left) < DEFECT
-            kept.append(left)
-        flats.append(flat)
+        flats.append((steep <= np.quantile(steep, FLAT)) & (np.abs(images[-1]) < DEFECT))
+    places = [flat for flat in flats for _ in range(DRAWS)]
     found, expected = (
-        np.concatenate([n[flat] for n, flat in zip(kept, flats, strict=True)]) for kept in noises
+        np.concatenate([n[flat] for n, flat in zip(kept, where, strict=True)])
+        for kept, where in ((images, flats), (drawn, places))
     )
-    shared = correlations(noises[0], flats, REACH) - correlations(noises[1], flats, REACH)
+    shared = correlations(images, flats, REACH) - correlations(drawn, places, REACH)
     shares = [np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected)]
     return Residual(EDGES, *shares, float(np.mean(found**2) / np.mean(expected**2)), shared)
 
@@ -315,12 +315,16 @@ def _model_at(
     return x, mean, np.sqrt(variance)
 
 
-def _without_picture(sight: Sight, mean: np.ndarray) -> np.ndarray:
+def _left(sight: Sight, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Give what is left without the picture, in standard deviations of the model."""
     if sight.x is not None:
-        return sight.y - mean
-    if sight.other is not None:
-        return (sight.other - sight.y) / np.sqrt(2)
-    return sight.y - blurred(sight.y, SLOW)
+        left = sight.y - mean
+    elif sight.other is not None:
+        left = (sight.other - sight.y) / np.sqrt(2)
+    else:
+        left = sight.y - blurred(sight.y, SLOW)
+    left = left / width
+    return left - blurred(left, SLOW)
 
 
 def _recorded(y: np.ndarray, recording: Recording) -> np.ndarray:
