@@ -11,7 +11,7 @@ import torch
 
 from .base import NoiseModel
 from .correlated import parts
-from .estimate import DEFECT, REACH, SHARED, SLOW, NoiseEstimate
+from .estimate import DEFECT, REACH, SHARED, SLOW, NoiseEstimate, without_mean
 from .gaussian import Gaussian
 from .kernel import correlations
 from .moments import FLAT, blurred, slope
@@ -288,9 +288,13 @@ def check_residual(
         np.concatenate([n[flat] for n, flat in zip(kept, where, strict=True)])
         for kept, where in ((images, flats), (drawn, places))
     )
-    shared = correlations(images, flats, REACH) - correlations(drawn, places, REACH)
+    found_shared, expected_shared = (
+        without_mean(correlations(kept, where, REACH))
+        for kept, where in ((images, flats), (drawn, places))
+    )
     shares = [np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected)]
-    return Residual(EDGES, *shares, float(np.mean(found**2) / np.mean(expected**2)), shared)
+    spread = float(np.mean(found**2) / np.mean(expected**2))
+    return Residual(EDGES, *shares, spread, found_shared - expected_shared)
 
 
 def _model_at(
