@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # correlations weaker than this are shown weaker than full colour
 STRONG = 0.2
+# height of the two lower plots, so that all fits on a small screen
+SMALL = 90
 
 
 class CurvePlot(Plot):
@@ -64,6 +66,7 @@ class HistogramPlot(Plot):
             "What is left of flat parts of the layer without their picture, in standard "
             "deviations of the noise model: filled, how often each value is there; the line, how "
             "often it would be if the model were right.",
+            SMALL,
         )
         self.hideAxis("left")
         flat = np.zeros(2), np.zeros(1)
@@ -95,6 +98,7 @@ class CorrelationPlot(Plot):
             "How the residual of a pixel (in the middle) goes with that of its neighbours, "
             "beyond what the noise model says: red together, blue against each other, full "
             f"colour at a correlation of {STRONG:g} or more. White all over is right.",
+            SMALL,
         )
         self.setAspectLocked(True)
         self._map = pg.ImageItem(axisOrder="row-major")
