@@ -292,9 +292,9 @@ def check_residual(
         without_mean(correlations(kept, where, REACH))
         for kept, where in ((images, flats), (drawn, places))
     )
-    shares = [np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected)]
+    shares, drawn_shares = (np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected))
     spread = float(np.mean(found**2) / np.mean(expected**2))
-    return Residual(EDGES, *shares, spread, found_shared - expected_shared)
+    return Residual(EDGES, shares, drawn_shares, spread, found_shared - expected_shared)
 
 
 def _model_at(

@@ -158,6 +158,7 @@ class TrainWidget(Dock):
             report(error)
             return
         layer = self._layer.layer
+        assert layer is not None  # or it had no image
         settings = {
             "ndim": self._ndim.currentData(),
             "correlation": correlation(self._correlation) or None,
