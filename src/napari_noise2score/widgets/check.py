@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,9 @@ def _chosen_noise(layer: napari.layers.Image) -> str:
 
 def _described(check: NoiseCheck) -> str:
     """Say which model was checked, and between which ends its parameters lie."""
-    text = f"Checked {check.noise}."
+    # a kernel that was measured has more digits than anyone reads
+    noise = re.sub(r"\d+\.\d+(e-\d+)?", lambda number: f"{float(number[0]):.4g}", str(check.noise))
+    text = f"Checked {noise}."
     if check.noise == check.estimate.noise:
         ends = check.estimate.fits[0].intervals.items()
         text += " 95 % intervals: " + ", ".join(f"{k} {a:.3g} to {b:.3g}" for k, (a, b) in ends)
