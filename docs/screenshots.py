@@ -65,6 +65,17 @@ def main() -> None:
     denoise._noise._boxes[0, "gain"].setValue(8)
     wait(lambda: not preview.busy, 60)
     shoot(viewer, "too-much")
+    _, check = viewer.window.add_plugin_dock_widget(PLUGIN, "Noise check", tabify=True)
+    check.check()
+    wait(lambda: not check.busy, 120)
+    shoot(viewer, "check")
+    check._which.setCurrentText("chosen for the layer")
+    check.check()
+    wait(lambda: not check.busy, 120)
+    viewer.theme = "light"
+    shoot(viewer, "check-wrong-light")
+    viewer.theme = "dark"
+    denoise.parent().raise_()
     denoise._noise._boxes[0, "gain"].setValue(2)
     denoise.denoise()
     wait(lambda: not denoise.busy, 120)

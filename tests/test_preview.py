@@ -111,6 +111,37 @@ def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbo
     assert "cells preview" in viewer.layers
 
 
+@pytest.mark.parametrize("by", ["live", "a person", "its source"])
+def test_a_preview_that_was_hidden_by_its_eye_can_go(
+    make_napari_viewer, qtbot, cells, session, model, told, by
+):
+    viewer = make_napari_viewer(show=True)  # with a canvas that is drawn
+    source = add_cells(viewer, cells[0])
+    session.add_model(model, "cells")
+    widget = dock(viewer, "Denoise")
+    wait_for_preview(qtbot, widget)
+    layer = widget._preview.layer
+    qtbot.waitExposed(viewer.window._qt_window)
+    layer.visible = False
+    assert (layer.opacity, widget._row.before.isChecked()) == (0, True)
+    layer.visible = False  # the eye again
+    assert (layer.opacity, widget._row.before.isChecked()) == (1, False)
+    layer.visible = False
+    widget._noise.set_text("gaussian(sigma=3)")  # it is kept up to date all the same
+    wait_for_preview(qtbot, widget)
+    # one that is hidden crashed the canvas when it went
+    assert (layer.opacity, layer.visible) == (0, True)
+    if by == "live":
+        widget._row.live.setChecked(False)
+    elif by == "a person":
+        viewer.layers.remove(layer)
+    else:
+        viewer.layers.remove(source)
+    qtbot.wait(100)  # the canvas is drawn again
+    assert layer not in viewer.layers
+    assert told() == []
+
+
 def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, told):
     before = pixels(viewer)
     viewer.layers["cells"].data = cells[0][:, ::-1] + 50

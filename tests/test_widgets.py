@@ -100,6 +100,32 @@ def test_stop_keeps_the_model(viewer, qtbot, cells, session):
     assert list(session.models) == ["cells", "cells (2)"]
 
 
+def test_resume_goes_on_where_training_stopped(viewer, qtbot, cells, session, told):
+    layer = add_cells(viewer, cells[0])
+    train = dock(viewer, "Train")
+    train._minutes.setValue(60)
+    assert not train._resume.isEnabled()
+    click(qtbot, train._train)
+    qtbot.waitUntil(lambda: getattr(train._last, "step", 0) >= 5, timeout=LONG)
+    assert not train._resume.isEnabled()
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    first = session.models["cells"].provenance["steps"]
+    click(qtbot, train._resume)
+    qtbot.waitUntil(lambda: getattr(train._last, "step", 0) >= first + 3, timeout=LONG)
+    click(qtbot, train._job._stop)
+    wait_until_idle(qtbot, train)
+    assert list(session.models) == ["cells", "cells (2)"]
+    assert session.models["cells"].provenance["steps"] == first  # the one there is stays
+    assert session.models["cells (2)"].provenance["steps"] >= first + 3
+    # one curve, without a gap and without a step learned twice
+    assert list(train._plot._steps) == list(range(1, train._plot._steps[-1] + 1))
+    assert train._resume.isEnabled()
+    viewer.layers.remove(layer)
+    assert not train._resume.isEnabled()
+    assert told() == []
+
+
 def test_removing_the_layer_stops_training(viewer, qtbot, cells, session):
     layer = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
@@ -134,6 +160,29 @@ def test_closing_the_viewer_stops_training(viewer, qtbot, cells):
     qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
     viewer.close()
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+
+
+def test_a_script_that_ends_while_it_trains_ends_quietly():
+    """It has no event loop, at whose end napari would wait for what runs."""
+    import subprocess
+    import sys
+
+    program = """
+import napari, numpy as np, time
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer(show=False)
+viewer.add_image(np.random.default_rng(0).poisson(50, (64, 64)))
+_, train = viewer.window.add_plugin_dock_widget("napari-noise2score", "Train")
+train.train()
+while train._last is None:
+    QApplication.processEvents()
+    time.sleep(0.01)
+viewer.close()
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr, run.stderr
+    assert "deleted" not in run.stderr, run.stderr
 
 
 def test_axes_are_asked_for_not_guessed(viewer, qtbot, cells, told):
@@ -430,13 +479,14 @@ def test_sample_and_menus(viewer, qtbot):
         for item in get_app_model().menus.get_menu("napari/layers/filter")
         if hasattr(item, "command")
     }
-    assert {f"{PLUGIN}.{name}" for name in ("train", "denoise", "denoise_layer")} <= commands
+    ours = ("train", "denoise", "check", "denoise_layer")
+    assert {f"{PLUGIN}.{name}" for name in ours} <= commands
 
 
 def test_every_control_explains_itself(viewer):
     from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton
 
-    for name in ("Train", "Denoise"):
+    for name in ("Train", "Denoise", "Noise check"):
         widget = dock(viewer, name)
         kinds = (QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton)
         for kind in kinds:
@@ -451,7 +501,8 @@ def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
     import sys
 
     program = (
-        "import sys, napari_noise2score.widgets.train, napari_noise2score.widgets.denoise;"
+        "import sys, napari_noise2score.widgets.train, napari_noise2score.widgets.denoise,"
+        "napari_noise2score.widgets.check;"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

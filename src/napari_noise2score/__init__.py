@@ -27,6 +27,7 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "volume.image",
+    "check_noise": "volume.check",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
     "denoise_to_store": "volume.store",
@@ -52,6 +53,7 @@ __all__ = [
     "Tweedie",
     "UserError",
     "__version__",
+    "check_noise",
     "denoise",
     "denoise_into",
     "denoise_to_store",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     )
     from .score.model import ScoreModel
     from .score.training import train, train_steps
+    from .volume.check import check_noise
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.estimate import estimate_noise, examine_noise
     from .volume.files import read_image, write_image

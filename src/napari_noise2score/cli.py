@@ -214,15 +214,18 @@ def estimate(
     axes: Axes = None,
     as_json: Json = False,
 ) -> None:
-    """Find the noise model of images, from repeats (axis T) or from single planes."""
+    """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
     from .score.model import ScoreModel
+    from .volume.check import check_noise
     from .volume.estimate import examine_noise
     from .volume.files import read_images
 
     score = ScoreModel.load(model) if model else None
-    found = examine_noise(read_images(source, axes), model=score)
+    images = read_images(source, axes)
+    found = examine_noise(images, model=score)
+    check = check_noise(images, noise=found.noise, model=score, found=found)
     if as_json:
-        print(json.dumps(found.describe(), indent=1))
+        print(json.dumps(found.describe() | {"check": check.describe()}, indent=1))
         return
     facts = found.describe()
     print(facts["noise"])
@@ -233,6 +236,7 @@ def estimate(
     print(f"  {'shared by neighbours':<22}{facts['correlation']:.2f}")
     nearest = facts["rivals"][0]
     print(f"  {'next best':<22}{nearest['noise']} (misfit +{nearest['behind']:.0f})")
+    print(f"  {'check':<22}{check.summary}\n  {check.verdict}")
 
 
 @app.command()

@@ -210,7 +210,7 @@ def _correlation(
         noises.append(noise - blurred(noise, SLOW))
         flats.append(steep <= np.quantile(steep, FLAT))
     shared = correlations(noises, flats, REACH)
-    shared = _without_mean(shared)
+    shared = without_mean(shared)
     apart = shared.copy()
     apart[REACH, REACH] = 0
     largest = float(apart.flat[np.abs(apart).argmax()])
@@ -239,7 +239,7 @@ def _undone(image: np.ndarray, kernel: Kernel) -> np.ndarray:
     return kernel.undo(block)[inner, inner].numpy()
 
 
-def _without_mean(shared: np.ndarray) -> np.ndarray:
+def without_mean(shared: np.ndarray) -> np.ndarray:
     """Undo what taking off a local mean did to correlations."""
     reach = len(shared) // 2
     at = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij"), -1).reshape(

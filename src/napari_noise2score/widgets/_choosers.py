@@ -115,6 +115,8 @@ class LayerChooser(QObject):
         if isalive(self):  # the viewer may outlive its window
             self._layer.reset_choices()
             self._prefer_visible()
+            if self.layer is None:
+                self._show_layer()  # of which the box itself tells nobody
 
     def _prefer_visible(self) -> None:
         """Replace a choice that nobody made: a layer that cannot be seen."""

@@ -68,6 +68,7 @@ class Preview(QObject):
     told = Signal(str)  # what is going on, or why there is no preview; empty if it is there
     removed = Signal()  # a person removed the layer
     added = Signal()  # the layer is there
+    eye = Signal()  # a person clicked the layer's eye
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget):
         super().__init__(parent)
@@ -124,6 +125,16 @@ class Preview(QObject):
         """Show the layer, or through it what is below."""
         if self._layer is not None:
             self._layer.opacity = float(shown)
+
+    def _see_through(self, _event: Any = None) -> None:
+        """Take napari's eye for the Before button.
+
+        The layer itself stays visible: napari's canvas crashed under Mesa's software renderer where
+        a hidden preview was removed.
+        """
+        if self._layer is not None and not self._layer.visible:
+            self._layer.visible = True
+            self.eye.emit()
 
     def _follow(self, layer: Image | None) -> None:
         """Watch this layer for edits, and no other."""
@@ -192,6 +203,7 @@ class Preview(QObject):
             selected = self._viewer.layers.selection.copy()
             # what add_image returns is wrapped, and no longer the layer that events speak of
             self._layer = Image(solved.values, **settings)
+            self._layer.events.visible.connect(self._see_through)
             self._viewer.add_layer(self._layer)
             self._viewer.layers.selection = selected
             self.added.emit()
@@ -272,6 +284,7 @@ class PreviewRow(QWidget):
         row.addWidget(self.before)
         self.before.toggled.connect(lambda before: preview.set_shown(not before))
         preview.added.connect(self._follow)
+        preview.eye.connect(self.before.toggle)
         preview.told.connect(self._say)
         preview.removed.connect(lambda: self.live.setChecked(False))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
@@ -9,10 +11,21 @@ from typing import Any, NamedTuple
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import Notification, notification_manager, show_error
 from qtpy.QtCore import Qt, QThreadPool
+from superqt.utils import WorkerBase
 
 from ..errors import UserError
 
 PERIOD = 0.1  # seconds between two messages to the window
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Let every job end while Qt is there to be told of it.
+
+    napari does so where its event loop quits; a script that closes its viewer has no such loop.
+    """
+    with contextlib.suppress(RuntimeError):  # one did not in this time
+        WorkerBase.await_workers(30_000)
 
 
 class Failure(NamedTuple):

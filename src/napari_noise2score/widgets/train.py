@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -12,6 +15,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QSpinBox,
@@ -23,7 +27,7 @@ from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise, is_known, noise_of
-from ._layers import describe_repeats
+from ._layers import describe_repeats, layer_data
 from ._loss_plot import LossPlot
 from ._noise_form import correlation, correlation_box
 from ._preview import Preview, PreviewRow, Wish
@@ -34,6 +38,16 @@ if TYPE_CHECKING:
     import napari.viewer
 
 PREVIEW_EVERY = 4.0  # seconds
+
+
+@dataclass
+class Training:
+    """A training that was begun, and where it ended."""
+
+    layer: Any
+    axes: str
+    settings: dict[str, Any]
+    last: Any = None  # its last progress, once it ended: it can write a checkpoint
 
 
 class TrainWidget(Dock):
@@ -50,6 +64,7 @@ class TrainWidget(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
         self._last: Any = None  # the last progress told: it can give the model so far
+        self._begun: Training | None = None  # what runs, or ran last and can be gone on with
         self._ndim = QComboBox()
         self._ndim.addItem("2-D: each plane by itself", 2)
         self._ndim.addItem("3-D: volumes along Z", 3)
@@ -72,6 +87,12 @@ class TrainWidget(Dock):
         self._correlation = correlation_box()
         self._train = QPushButton("Train")
         self._train.setToolTip("Learn from the chosen layer. The layer is not changed.")
+        self._resume = QPushButton("Resume")
+        self._resume.setToolTip(
+            "Go on with the training that ended last, for as many minutes more as Time says. What "
+            "it gives is a model of its own; the one there is stays."
+        )
+        self._resume.setEnabled(False)
         self._job.set_stop_tip("Stop training and keep the model as it is by then.")
         self._job.say("Choose a layer and how long to train.")
         self._job.allow_pause()
@@ -90,9 +111,11 @@ class TrainWidget(Dock):
         self._models = ModelChooser()
         self._arrange()
         self._train.clicked.connect(self.train)
+        self._resume.clicked.connect(self.resume)
         self._job.told.connect(self._show_progress)
         self._job.ended.connect(self._keep)
         self._job.busy_changed.connect(self._train.setDisabled)
+        self._layer.removed.connect(self._offer_resume)
         self._row.live.toggled.connect(self._toggle_preview)
         self._layer.changed.connect(self._show_repeats)
         self._layer.axes_changed.connect(self._show_repeats)
@@ -117,7 +140,10 @@ class TrainWidget(Dock):
         model = QFormLayout()
         model.addRow("Model", self._models)
         self._rows.addWidget(advanced)
-        self._rows.addWidget(self._train)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._train, stretch=2)
+        buttons.addWidget(self._resume, stretch=1)
+        self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
         self._rows.addWidget(self._plot, stretch=1)
         self._rows.addLayout(model)
@@ -131,24 +157,37 @@ class TrainWidget(Dock):
         except UserError as error:
             report(error)
             return
-        self._last, self._source = None, self._layer.layer
-        self._trained_axes, self._next_preview = axes, time.monotonic()
+        layer = self._layer.layer
+        assert layer is not None  # or it had no image
+        settings = {
+            "ndim": self._ndim.currentData(),
+            "correlation": correlation(self._correlation) or None,
+            "device": self._device.currentText(),
+            "seed": self._seed.value(),
+            "name": layer.name,
+        }
+        self._begun = Training(layer, axes, settings)
         self._plot.clear_losses()
         self._job.say("Preparing…")
-        self._job.run(
-            _steps(
-                [data],
-                axes,
-                ndim=self._ndim.currentData(),
-                correlation=correlation(self._correlation) or None,
-                minutes=self._minutes.value(),
-                device=self._device.currentText(),
-                seed=self._seed.value(),
-                name=self._source.name,
-                estimate=not is_known(self._source),
-            ),
-            f"Training on {self._source.name}",
-        )
+        self._run(_steps([data], axes, not is_known(layer), self._minutes.value(), settings))
+
+    def resume(self) -> None:
+        """Go on with the training that ended last, for the time that is set."""
+        if self._job.busy or not self._resume.isEnabled():
+            return
+        begun = self._begun
+        assert begun is not None
+        self._job.say("Going on…")
+        images = [layer_data(begun.layer)]
+        self._run(_further_steps(images, begun, self._minutes.value()))
+
+    def _run(self, steps: Any) -> None:
+        begun = self._begun
+        assert begun is not None
+        self._resume.setEnabled(False)
+        self._last, self._source = None, begun.layer
+        self._trained_axes, self._next_preview = begun.axes, time.monotonic()
+        self._job.run(steps, f"Training on {begun.layer.name}")
 
     def _train_on_cpu(self) -> None:
         self._device.setCurrentText("cpu")
@@ -185,6 +224,14 @@ class TrainWidget(Dock):
             self._preview_began = time.monotonic()
             self._next_preview = self._preview_began + PREVIEW_EVERY
 
+    def _offer_resume(self, _removed: Any = None) -> None:
+        """Let a person go on with what ended, as long as its layer is there."""
+        if self._job.busy:
+            return
+        if self._begun is not None and self._begun.layer not in self._viewer.layers:
+            self._begun = None
+        self._resume.setEnabled(self._begun is not None and self._begun.last is not None)
+
     def _toggle_preview(self, live: bool) -> None:
         if not live:
             self._preview.hide()
@@ -199,6 +246,9 @@ class TrainWidget(Dock):
         """Keep the model that was reached, however the training ended."""
         last, self._last = self._last, None
         layer, self._source = self._source, None
+        if self._begun is not None and last is not None and outcome != "failed":
+            self._begun.last = last
+        self._offer_resume()
         if last is None:
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
             self.trained.emit(layer, "")
@@ -212,7 +262,7 @@ class TrainWidget(Dock):
         self.trained.emit(layer, name)
 
 
-def _steps(images: list[Any], axes: str, estimate: bool, **settings: Any):
+def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, settings: dict[str, Any]):
     # imported here, on the background thread, as torch takes seconds
     from ..score.training import train_steps
 
@@ -220,4 +270,14 @@ def _steps(images: list[Any], axes: str, estimate: bool, **settings: Any):
         # for the preview only: an image that does not tell its noise can still be learned from
         with contextlib.suppress(UserError):
             yield from find_noise(images[0], axes)
-    yield from train_steps(images, axes, **settings)
+    yield from train_steps(images, axes, minutes=minutes, **settings)
+
+
+def _further_steps(images: list[Any], begun: Training, minutes: float):
+    from ..score.training import train_steps
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        begun.last.checkpoint(path)
+        minutes += begun.last.seconds / 60
+        yield from train_steps(images, begun.axes, minutes=minutes, resume=path, **begun.settings)

@@ -1,0 +1,187 @@
+"""The Noise check dock: whether the noise model of a layer is right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ..errors import UserError
+from ._check_plots import CorrelationPlot, CurvePlot, HistogramPlot
+from ._dock import Dock
+from ._layers import known_noise
+from ._session import session
+from ._work import report
+
+if TYPE_CHECKING:
+    import napari.layers
+    import napari.viewer
+
+    from ..noise.check import NoiseCheck
+
+PLUGIN = "napari-noise2score"
+
+
+class CheckWidget(Dock):
+    """Check whether a noise model explains the noise of an image layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer whose layers are offered.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer):
+        super().__init__(napari_viewer)
+        self._check: NoiseCheck | None = None  # what is shown
+        self._checked: Any = None  # the layer it is of
+        self._which = QComboBox()
+        self._which.addItems(["found in the layer", "chosen for the layer"])
+        self._which.setToolTip(
+            "Which noise model to check: the one that fits the layer best, or the one that was "
+            "chosen for it in the Denoise dock."
+        )
+        self._residual = QComboBox()
+        self._residual.setToolTip(
+            "What is looked at for patterns that noise must not have: the image itself (the "
+            "difference of successive times, or its flat parts), or what denoising with a "
+            "trained model takes away from it."
+        )
+        self._start = QPushButton("Check")
+        self._start.setToolTip(
+            "Measure the noise of the layer and compare it with the model. It takes some seconds; "
+            "the layer is not changed."
+        )
+        self._verdict = QLabel()
+        self._numbers = QLabel()
+        for label in (self._verdict, self._numbers):
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._numbers.setToolTip(
+            "The part of the noise that the model explains: 1 if its variance is right at every "
+            "brightness. Then the strongest correlation between neighbouring pixels that the "
+            "model does not know: 0 if there is none. Without unit, both."
+        )
+        self._curve = CurvePlot(napari_viewer)
+        self._histogram = HistogramPlot(napari_viewer)
+        self._map = CorrelationPlot(napari_viewer)
+        self._use = QPushButton("Use this model")
+        self._use.setToolTip("Open the Denoise dock with this layer and this noise model.")
+        self._job.set_stop_tip("Stop checking.")
+        self._job.say("Choose a layer, and whose noise model to check.")
+        self._arrange()
+        self._start.clicked.connect(self.check)
+        self._use.clicked.connect(self.use)
+        self._job.told.connect(self._show_progress)
+        self._job.ended.connect(self._show)
+        self._job.busy_changed.connect(self._start.setDisabled)
+        self._layer.changed.connect(self._forget)
+        session.models_changed.connect(self._offer_models)
+        self._offer_models()
+
+    def _arrange(self) -> None:
+        self._settings.addRow("Noise", self._which)
+        self._settings.addRow("Residual of", self._residual)
+        self._rows.addWidget(self._start)
+        self._rows.addWidget(self._job)
+        self._results = QWidget()
+        results = QVBoxLayout(self._results)
+        results.setContentsMargins(0, 0, 0, 0)
+        results.addWidget(self._verdict)
+        results.addWidget(self._numbers)
+        results.addWidget(self._curve, stretch=1)
+        row = QHBoxLayout()
+        row.addWidget(self._histogram)
+        row.addWidget(self._map)
+        results.addLayout(row)
+        results.addWidget(self._use)
+        self._results.hide()
+        self._rows.addWidget(self._results, stretch=1)
+        self._rows.addStretch()
+
+    def check(self) -> None:
+        """Check the noise of the chosen layer in the background."""
+        if self._job.busy:
+            return
+        try:
+            data, axes = self._layer.image()
+            noise = _chosen_noise(self._layer.layer) if self._which.currentIndex() else None
+        except UserError as error:
+            report(error)
+            return
+        self._check, self._source = None, self._layer.layer
+        self._job.say("Looking at the noise…")
+        model = session.models.get(self._residual.currentData())
+        self._job.run(_steps(data, axes, noise, model), f"Noise check of {self._source.name}")
+
+    def use(self) -> None:
+        """Open the Denoise dock with the layer and the noise model that are shown."""
+        if self._check is None:
+            return
+        _, denoise = self._viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
+        denoise.choose(self._checked, noise=str(self._check.noise))
+
+    def _show_progress(self, batch: Sequence[Any]) -> None:
+        for news in batch:
+            if hasattr(news, "total"):
+                self._job.show_progress(news.done / news.total)
+            else:
+                self._check = news
+
+    def _show(self, outcome: str) -> None:
+        layer, self._source = self._source, None
+        check = self._check
+        if outcome != "done" or check is None or layer is not self._layer.layer:
+            self._check = None
+            self._results.hide()
+            self._job.say("The noise was not checked.")
+            return
+        self._checked = layer
+        self._job.say(_described(check))
+        self._verdict.setText(f"<b>{check.verdict}</b>")
+        self._numbers.setText(check.summary[0].upper() + check.summary[1:])
+        self._curve.show_curve(check.curve)
+        self._histogram.show_residual(check.residual)
+        self._map.show_residual(check.residual)
+        self._results.show()
+
+    def _forget(self, layer: napari.layers.Image | None) -> None:
+        """Show nothing of another layer."""
+        if layer is not self._checked:
+            self._check = self._checked = None
+            self._results.hide()
+
+    def _offer_models(self, _name: str = "") -> None:
+        chosen = self._residual.currentData()
+        self._residual.clear()
+        self._residual.addItem("the image itself", "")
+        for name in session.models:
+            self._residual.addItem(f"denoising with '{name}'", name)
+        self._residual.setCurrentIndex(max(0, self._residual.findData(chosen)))
+
+
+def _chosen_noise(layer: napari.layers.Image) -> str:
+    if noise := session.noises.get(layer) or known_noise(layer):
+        return noise
+    raise UserError(f"no noise was chosen for '{layer.name}' yet: choose one in the Denoise dock")
+
+
+def _described(check: NoiseCheck) -> str:
+    """Say which model was checked, and between which ends its parameters lie."""
+    # a kernel that was measured has more digits than anyone reads
+    noise = re.sub(r"\d+\.\d+(e-\d+)?", lambda number: f"{float(number[0]):.4g}", str(check.noise))
+    text = f"Checked {noise}."
+    if check.noise == check.estimate.noise:
+        ends = check.estimate.fits[0].intervals.items()
+        text += " 95 % intervals: " + ", ".join(f"{k} {a:.3g} to {b:.3g}" for k, (a, b) in ends)
+    return text
+
+
+def _steps(data: Any, axes: str, noise: str | None, model: Any):
+    # imported here, on the background thread, as torch takes seconds
+    from ..volume.check import check_steps
+
+    yield from check_steps(data, axes, noise, model)

@@ -1,0 +1,213 @@
+"""A noise model is checked against the images: from Python, the command line and the window."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from window import LONG, add_cells, click, dock, wait_until_idle
+
+from napari_noise2score import (
+    Image,
+    UserError,
+    check_noise,
+    denoise,
+    examine_noise,
+    parse_noise,
+    train,
+)
+from napari_noise2score.cli import app
+from napari_noise2score.sample import NOISE, simulate_cells
+from napari_noise2score.volume.files import write_image
+
+RIGHT = "poisson(gain=3, offset=20)"
+
+
+def picture(size=256):
+    """Flat squares of many grey levels with soft edges."""
+    levels = np.random.default_rng(3).uniform(20, 220, (8, 8))
+    flat = np.kron(levels, np.ones((size // 8, size // 8)))
+    for axis in (0, 1):
+        flat = sum(np.roll(flat, k, axis) for k in range(-2, 3)) / 5
+    return flat
+
+
+def shots(text=RIGHT, count=4, seed=0):
+    chance = np.random.default_rng(seed)
+    return np.stack([parse_noise(text).sample(picture(), chance) for _ in range(count)])
+
+
+@pytest.fixture(scope="module")
+def repeats():
+    return shots()
+
+
+@pytest.fixture(scope="module")
+def found(repeats):
+    return examine_noise(repeats, "TYX")
+
+
+def test_the_right_model_explains_the_noise(repeats):
+    check = check_noise(repeats, "TYX")
+    assert check.noise == check.estimate.noise
+    assert check.explains
+    assert check.curve.explained > 0.95
+    assert abs(check.residual.correlation) < 0.03
+    assert check.residual.spread == pytest.approx(1, abs=0.05)
+    assert check.source == "repeats"
+    assert check.summary == (
+        f"explains the noise: {check.curve.explained:.2f}; "
+        f"residual correlation: {check.residual.correlation:.2f}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise", "share", "says"),
+    [
+        ("poisson(gain=6, offset=20)", 0.5, "(29|30)% weaker than the model"),
+        ("poisson(gain=1.5, offset=20)", 0.5, "4[0-2]% stronger than the model"),
+        ("gaussian(sigma=19)", 0.7, "weaker than the model says where the image is dark, and .* s"),
+    ],
+)
+def test_a_wrong_level_is_told_and_which_way(repeats, found, noise, share, says):
+    check = check_noise(repeats, "TYX", noise, found=found)
+    assert not check.explains
+    assert check.curve.explained == pytest.approx(share, abs=0.1)
+    with pytest.raises(UserError, match=says):
+        raise UserError(check.verdict)
+
+
+def test_of_one_shot_flat_parts_are_looked_at(repeats):
+    check = check_noise(repeats[0], noise=RIGHT)
+    assert check.source == "single frames"
+    assert check.curve.explained > 0.9
+    assert check.explains, check.verdict
+    assert not check_noise(repeats[0], noise="poisson(gain=6, offset=20)").explains
+
+
+def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():
+    text = "gaussian(sigma=20) @ A"
+    y = shots(text)
+    found = examine_noise(y, "TYX")
+    right = check_noise(y, "TYX", text, found=found)
+    assert right.explains, right.verdict
+    white = check_noise(y, "TYX", "gaussian(sigma=9.2)", found=found)  # the same level
+    assert white.curve.explained > 0.9
+    assert white.residual.correlation == pytest.approx(0.476, abs=0.03)  # of A, by hand
+    assert "set the correlation" in white.verdict
+
+
+def test_what_a_denoised_image_leaves_is_checked_too(repeats, found):
+    truth = np.broadcast_to(picture() + 20, repeats.shape)  # the offset stays in the result
+    check = check_noise(repeats, "TYX", RIGHT, denoised=truth, found=found)
+    assert check.source == "denoised"
+    assert check.residual.spread == pytest.approx(1, abs=0.05)
+    assert check.explains
+    # a brutal denoiser takes the picture away with the noise: it is not the noise model's fault
+    brutal = np.broadcast_to(picture() + 20 + 40 * np.sin(np.arange(256) / 3), repeats.shape)
+    lost = check_noise(repeats, "TYX", RIGHT, denoised=brutal, found=found)
+    assert "some of the picture goes with it" in lost.verdict
+    with pytest.raises(UserError, match="shape of the one image"):
+        check_noise(repeats, "TYX", RIGHT, denoised=truth[0], found=found)
+
+
+def test_what_a_model_takes_away_is_the_same_as_of_its_denoised_image(cells, model):
+    found = examine_noise(simulate_cells((2, 4, 64, 64))[0], "TZYX")
+    check = check_noise(cells[0], "TZYX", NOISE, model, found=found)
+    clean = denoise(cells[0], model, NOISE, axes="TZYX")
+    other = check_noise(cells[0], "TZYX", NOISE, denoised=clean, found=found)
+    assert check.source == other.source == "denoised"
+    np.testing.assert_allclose(check.residual.shared, other.residual.shared, atol=1e-3)
+
+
+def test_the_command_line_says_it_too(tmp_path):
+    write_image(tmp_path / "noisy.tif", Image(shots(count=2).astype("float32"), "TYX"))
+    line = ["estimate", str(tmp_path / "noisy.tif")]
+    text = CliRunner().invoke(app, line).stdout
+    assert "explains the noise: 0.9" in text
+    assert "The model explains the noise." in text
+    check = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)["check"]
+    assert check["explains the noise"] > 0.9
+    assert abs(check["residual correlation"]) < 0.05
+
+
+@pytest.fixture
+def checked(viewer, qtbot, session):
+    """The Noise check dock, a layer of shots checked with keys alone."""
+    from qtpy.QtCore import Qt
+
+    viewer.window.show()
+    layer = viewer.add_image(shots(count=2), name="shots", axis_labels="tyx")
+    widget = dock(viewer, "Noise check")
+    assert not widget._results.isVisible()
+    qtbot.waitUntil(widget._start.isVisible, timeout=LONG)
+    widget._residual.setFocus()
+    qtbot.keyClick(widget._residual, Qt.Key.Key_Tab)
+    assert viewer.window._qt_window.focusWidget() is widget._start
+    qtbot.keyClick(widget._start, Qt.Key.Key_Space)
+    wait_until_idle(qtbot, widget)
+    assert widget._results.isVisible()
+    return layer, widget
+
+
+@pytest.mark.window
+def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
+    layer, widget = checked
+    assert "The model explains the noise." in widget._verdict.text()
+    assert widget._numbers.text().startswith("Explains the noise: 0.9")
+    assert "poisson(gain=" in widget._job._status.text()
+    assert "95 % intervals: gain" in widget._job._status.text()
+    mean, variance = widget._curve._dots.getData()
+    np.testing.assert_allclose(variance / (mean - 20), 3, rtol=0.15)
+    widget._which.setCurrentText("chosen for the layer")
+    click(qtbot, widget._start)
+    assert "no noise was chosen for 'shots' yet" in told()[-1]
+    denoise = dock(viewer, "Denoise")
+    denoise._noise.set_text("poisson(gain=6, offset=20)")
+    click(qtbot, widget._start)
+    wait_until_idle(qtbot, widget)
+    assert "weaker than the model says" in widget._verdict.text()
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        line = widget._curve._line.opts["pen"].color()
+        assert (line.lightness() > 128) == (theme == "dark")
+    viewer.layers.remove(layer)
+    assert not widget._results.isVisible()
+
+
+@pytest.mark.window
+def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, told):
+    layer, widget = checked
+    viewer.add_image(np.zeros((8, 8)), name="other")
+    click(qtbot, widget._use)
+    denoise = dock(viewer, "Denoise")
+    assert denoise._layer.layer is layer
+    assert parse_noise(denoise._noise.text) == widget._check.noise
+    assert told() == []
+
+
+@pytest.mark.window
+def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session, told):
+    noisy = np.tile(cells[0], (1, 1, 4, 4))
+    add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
+    widget = dock(viewer, "Noise check")
+    session.add_model(train(noisy, "TZYX", steps=2), "cells")
+    widget._residual.setCurrentText("denoising with 'cells'")
+    widget._which.setCurrentText("chosen for the layer")
+    click(qtbot, widget._start)
+    wait_until_idle(qtbot, widget)
+    assert widget._check.source == "denoised"
+    assert f"Checked {NOISE}" in widget._job._status.text()
+    assert told() == []
+
+
+@pytest.mark.window
+def test_what_cannot_be_checked_is_told(viewer, qtbot, session, told):
+    viewer.add_image(np.full((128, 128), 7.0), name="flat")
+    widget = dock(viewer, "Noise check")
+    click(qtbot, widget._start)
+    wait_until_idle(qtbot, widget)
+    assert "constant" in told()[-1]
+    assert not widget._results.isVisible()
