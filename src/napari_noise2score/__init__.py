@@ -27,6 +27,8 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "volume.image",
+    "calibrate": "volume.calibrate",
+    "calibrate_steps": "volume.calibrate",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
     "denoise_to_store": "volume.store",
@@ -52,6 +54,8 @@ __all__ = [
     "Tweedie",
     "UserError",
     "__version__",
+    "calibrate",
+    "calibrate_steps",
     "denoise",
     "denoise_into",
     "denoise_to_store",
@@ -81,6 +85,7 @@ if TYPE_CHECKING:
     )
     from .score.model import ScoreModel
     from .score.training import train, train_steps
+    from .volume.calibrate import calibrate, calibrate_steps
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.estimate import estimate_noise, examine_noise
     from .volume.files import read_image, write_image

@@ -1,0 +1,141 @@
+"""A trained score finds the noise that serves it best, with nothing trained again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_noise2score import (
+    Image,
+    ScoreModel,
+    UserError,
+    calibrate,
+    calibrate_steps,
+    denoise,
+    estimate_noise,
+    parse_noise,
+    read_image,
+    train,
+)
+from napari_noise2score.cli import app
+from napari_noise2score.noise.level import scaled
+from napari_noise2score.volume.files import write_image
+
+TRUE = parse_noise("gaussian(sigma=20)")
+
+
+def scene(size=128):
+    y, x = np.indices((size, size))
+    blocks = np.kron(np.random.default_rng(3).uniform(60, 200, (8, 8)), np.ones((size // 8,) * 2))
+    return blocks + 8 * np.sin(x / 9) * np.cos(y / 7)
+
+
+def shots(noise=TRUE, count=4, clean=None):
+    rng = np.random.default_rng(0)
+    clean = scene() if clean is None else clean
+    return np.stack([noise.sample(clean, rng) for _ in range(count)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return shots()
+
+
+@pytest.fixture(scope="module")
+def model(noisy):
+    return train(noisy, "TYX", steps=60)
+
+
+def error(noise, model, noisy):
+    found = denoise(noisy, model, noise, axes="TYX").compute()
+    return float(np.mean((found - scene()) ** 2))
+
+
+def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
+    found = calibrate(noisy, model, "TYX")
+    assert found.method == "other shots"
+    best = min(error(scaled(TRUE, f), model, noisy) for f in 2 ** np.arange(-1, 1.1, 0.25))
+    assert error(found.noise, found.model, noisy) < 1.02 * best  # 0.09 dB
+    assert estimate_noise(noisy, "TYX", model) == found.noise
+
+
+def test_a_level_that_is_wrong_in_the_images_is_put_right(model, noisy):
+    # a flicker of single lines is noise to the images, and no noise to be removed to the score
+    found = calibrate(noisy, model, "TYX")
+    level = found.notes["level"]
+    assert 0.7 < level < 1.4
+    differences = found.notes["squared difference from other shots"]
+    assert differences["denoised"] < 0.6 * differences["noisy"]
+    json.dumps(dict(found.notes))
+
+
+def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
+    moving = np.stack([np.roll(y, 9 * t, axis=1) for t, y in enumerate(noisy)])
+    found = calibrate(moving, model, "TYX")
+    assert (found.method, found.notes["other shots"]) == ("images", "not used: the sample moves")
+    single = calibrate(noisy[0], model)
+    assert single.method == "images"
+    assert single.noise.sigma == pytest.approx(20, rel=0.1)
+
+
+def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
+    found = calibrate(noisy, train(noisy, "TYX", steps=1), "TYX")
+    assert found.noise == estimate_noise(noisy, "TYX")
+    assert "hardly trained" in found.notes["other shots"]
+
+
+@pytest.mark.parametrize("method", ["curve", "perturbation", "quality-gaussian"])
+def test_methods_by_name_read_the_level_off_the_score(model, noisy, method):
+    found = calibrate(noisy, model, "TYX", method=method).noise
+    assert float(found.variance(parse_noise("poisson(gain=1)").mean(np_tensor(120)))) ** 0.5 == (
+        pytest.approx(20, rel=0.35)
+    )
+
+
+def np_tensor(value):
+    import torch
+
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("text", "family"), [("poisson(gain=4)", "Poisson"), ("gamma(alpha=26)", "Gamma")]
+)
+def test_the_perturbation_tells_the_family(text, family):
+    clean = np.kron(np.geomspace(20, 220, 64).reshape(8, 8), np.ones((16, 16)))
+    y = shots(parse_noise(text), 4, clean)
+    model = train(y, "TYX", steps=60)
+    assert type(calibrate(y, model, "TYX", method="perturbation").noise).__name__ == family
+
+
+def test_it_can_be_followed_and_stopped(model, noisy):
+    steps = list(calibrate_steps(noisy, model, "TYX"))
+    assert [s.done for s in steps] == list(range(1, steps[-1].total + 1))
+    assert [s.found is None for s in steps] == [True] * (len(steps) - 1) + [False]
+    calibrate_steps(noisy, model, "TYX").close()
+    with pytest.raises(UserError, match="there are auto, images"):
+        calibrate(noisy, model, "TYX", method="guess")
+
+
+def test_the_command_line_calibrates_and_says_so_in_the_result(tmp_path, model, noisy):
+    write_image(tmp_path / "noisy.tif", Image(noisy, "TYX"))
+    model.save(tmp_path / "m.n2s")
+    at = [str(tmp_path / "noisy.tif"), "--model", str(tmp_path / "m.n2s")]
+    run = CliRunner().invoke(app, ["estimate", *at, "--json"])
+    facts = json.loads(run.stdout)
+    assert facts["noise found by"] == "other shots"
+    line = ["denoise", at[0], str(tmp_path / "out.ome.zarr"), *at[1:], "--noise", "auto"]
+    run = CliRunner().invoke(app, line)
+    assert run.exit_code == 0, run.output
+    result = read_image(tmp_path / "out.ome.zarr")
+    assert result.notes["noise"] == facts["noise"]
+    assert result.notes["noise found by"] == "other shots"
+    assert result.notes["level"] == facts["level"]
+    run = CliRunner().invoke(app, ["estimate", *at, "--method", "perturbation"])
+    assert "found by              perturbation" in run.output
+    run = CliRunner().invoke(app, ["estimate", at[0], "--method", "curve"])
+    assert isinstance(run.exception, UserError)
+    assert ScoreModel.load(tmp_path / "m.n2s").fingerprint == result.notes["fingerprint"]
