@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from napari_noise2score import (
@@ -14,7 +15,6 @@ from napari_noise2score import (
     UserError,
     calibrate,
     calibrate_steps,
-    denoise,
     estimate_noise,
     parse_noise,
     read_image,
@@ -23,6 +23,7 @@ from napari_noise2score import (
 from napari_noise2score.cli import app
 from napari_noise2score.noise.level import scaled
 from napari_noise2score.volume.files import write_image
+from napari_noise2score.volume.live import LivePlanes
 
 TRUE = parse_noise("gaussian(sigma=20)")
 
@@ -46,30 +47,29 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(noisy, "TYX", steps=60)
+    return train(noisy, "TYX", steps=50)
 
 
-def error(noise, model, noisy):
-    found = denoise(noisy, model, noise, axes="TYX").compute()
-    return float(np.mean((found - scene()) ** 2))
+def errors(noises, model, noisy):
+    """Mean squared error of the shots, solved for each noise model."""
+    planes, found = LivePlanes(noisy, model, "TYX"), []
+    for t in range(len(noisy)):
+        for _ in planes.prepare(place := planes.place((t, 0, 0))):
+            pass
+        found.append([float(np.mean((planes.solve(place, n) - scene()) ** 2)) for n in noises])
+    return np.mean(found, axis=0)
 
 
 def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
     found = calibrate(noisy, model, "TYX")
     assert found.method == "other shots"
-    best = min(error(scaled(TRUE, f), model, noisy) for f in 2 ** np.arange(-1, 1.1, 0.25))
-    assert error(found.noise, found.model, noisy) < 1.02 * best  # 0.09 dB
-    assert estimate_noise(noisy, "TYX", model) == found.noise
-
-
-def test_a_level_that_is_wrong_in_the_images_is_put_right(model, noisy):
-    # a flicker of single lines is noise to the images, and no noise to be removed to the score
-    found = calibrate(noisy, model, "TYX")
-    level = found.notes["level"]
-    assert 0.7 < level < 1.4
+    assert found.model.sigma_a == model.sigma_a
+    levels = [scaled(TRUE, f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
+    chosen, *swept = errors([found.noise, *levels], model, noisy)
+    assert chosen < 1.02 * min(swept)  # 0.09 dB
     differences = found.notes["squared difference from other shots"]
-    assert differences["denoised"] < 0.6 * differences["noisy"]
-    json.dumps(dict(found.notes))
+    assert differences["denoised"] < 0.7 * differences["noisy"]
+    assert estimate_noise(noisy, "TYX", model) == found.noise
 
 
 def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
@@ -89,26 +89,19 @@ def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
 
 @pytest.mark.parametrize("method", ["curve", "perturbation", "quality-gaussian"])
 def test_methods_by_name_read_the_level_off_the_score(model, noisy, method):
-    found = calibrate(noisy, model, "TYX", method=method).noise
-    assert float(found.variance(parse_noise("poisson(gain=1)").mean(np_tensor(120)))) ** 0.5 == (
-        pytest.approx(20, rel=0.35)
-    )
+    found = calibrate(noisy, model, "TYX", method=method)
+    level = float(found.noise.variance(torch.tensor(120.0, dtype=torch.float64)) ** 0.5)
+    assert level == pytest.approx(20, rel=0.3)
+    assert found.notes["noise found by"] == method
 
 
-def np_tensor(value):
-    import torch
-
-    return torch.tensor(float(value), dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("text", "family"), [("poisson(gain=4)", "Poisson"), ("gamma(alpha=26)", "Gamma")]
-)
-def test_the_perturbation_tells_the_family(text, family):
+def test_the_perturbation_tells_photons():
     clean = np.kron(np.geomspace(20, 220, 64).reshape(8, 8), np.ones((16, 16)))
-    y = shots(parse_noise(text), 4, clean)
-    model = train(y, "TYX", steps=60)
-    assert type(calibrate(y, model, "TYX", method="perturbation").noise).__name__ == family
+    y = shots(parse_noise("poisson(gain=4)"), 4, clean)
+    model = train(y, "TYX", steps=30)
+    found = calibrate(y, model, "TYX", method="perturbation")
+    assert type(found.noise).__name__ == "Poisson"
+    assert found.noise.gain == pytest.approx(4, rel=0.4)
 
 
 def test_it_can_be_followed_and_stopped(model, noisy):

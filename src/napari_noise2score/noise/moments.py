@@ -29,10 +29,9 @@ SMOOTH = 2.0
 # coarse and as fine: by the sum of the wave numbers, from 0 to 12
 CALM = 0.15
 COARSE, FINE = 4, 7
-# patches with more fine power than this share of noise alone would have hold detail; how much power
-# that is, and what leaving it out takes off the mean: of χ² with the 21 degrees of the fine waves
-KEPT = 0.98
-HIGHEST, SHORTENED = 1.7306, 0.9816
+# patches with more fine power than others by so many of the standard deviations that others are
+# below them hold detail; few photons scatter more than a normal distribution does
+DETAILED = 4.0
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
 # how much more power waves before the finest have, of white noise and what is left of a picture
@@ -173,9 +172,10 @@ def _fine(patches: np.ndarray, light: np.ndarray) -> tuple[float, float]:
     rows = np.stack([np.ones(len(away)), away], axis=1)
     kept = np.ones(len(fine), bool)
     for _ in range(20):
-        level, growth = np.linalg.lstsq(rows[kept], fine[kept] / SHORTENED, rcond=None)[0]
+        level, growth = np.linalg.lstsq(rows[kept], fine[kept], rcond=None)[0]
         usual = np.maximum(rows @ (level, growth), level / 4)
-        before, kept = kept, fine <= HIGHEST * usual
+        spread = 1 - np.quantile((fine / usual)[kept], 0.16)
+        before, kept = kept, fine <= (1 + DETAILED * spread) * usual
         if (before == kept).all():
             break
     return float(level), len(fine) * (order >= FINE).sum() / SIDE**2
