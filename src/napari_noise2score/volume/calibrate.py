@@ -224,7 +224,11 @@ def _by_other_shots(
     found: NoiseEstimate, model: ScoreModel, probes: Sequence[Probe], others: Sequence[Tensor]
 ) -> Calibration:
     """Choose level and family by the other shots, if they can tell."""
-    seen = [(p, other, _still(p.y, other)) for p, other in zip(probes, others, strict=True)]
+    own = None if model.kernel else parts(found.noise)[1]
+    seen = [
+        (p, other, _still(own.undo(other - p.y) if own else other - p.y))
+        for p, other in zip(probes, others, strict=True)
+    ]
 
     def measure(noise: NoiseModel) -> float:
         solve, kernel = solver_of(noise, model), parts(noise)[1]
@@ -237,7 +241,9 @@ def _by_other_shots(
     if np.mean([float(still.float().mean()) for _, _, still in seen]) < STILL:
         return unchanged("not used: the sample moves")
     nothing = float(np.mean([_unlike(p.y, o, s, 0) for p, o, s in seen]))
-    tried = [(*_best_level(measure, noise), noise) for noise in _rivals(found)]
+    # undoing a correlation takes its time
+    rivals = _rivals(found)[: 1 if own else 3]
+    tried = [(*_best_level(measure, noise), noise) for noise in rivals]
     least, factor, noise = min(tried, key=lambda row: row[0])
     if least > (1 - LEARNED) * nothing:
         return unchanged("not used: the score is hardly trained")
@@ -250,12 +256,12 @@ def _by_other_shots(
 
 
 def _rivals(found: NoiseEstimate) -> list[NoiseModel]:
-    """Give the likeliest model of each of the likeliest families, three at most."""
+    """Give the likeliest model of each family, the likeliest family first."""
     each: dict[tuple[type, type], NoiseModel] = {}
     for fit in found.fits:
         base, _, read = parts(fit.noise)
         each.setdefault((type(base), type(read) if read else type(None)), fit.noise)
-    return list(each.values())[:3]
+    return list(each.values())
 
 
 def _best_level(measure: Callable[[NoiseModel], float], noise: NoiseModel) -> tuple[float, float]:
@@ -281,13 +287,12 @@ def _unlike(x: Tensor, other: Tensor, still: Tensor, reach: int) -> float:
     return float(((other - slope * x) ** 2).mean())
 
 
-def _still(y: Tensor, other: Tensor) -> Tensor:
-    """Say for each pixel whether shots differ there by no more than noise, tile by tile.
+def _still(away: Tensor) -> Tensor:
+    """Say for each pixel whether a difference of shots is no more than white noise, tile by tile.
 
     Noise has as much power in the mean of a tile as in its pixels; what moves has more.
     """
-    away = (other - y).double()
-    away = away - away.mean()
+    away = away.double() - away.double().mean()
     height, width = (n // TILE * TILE for n in away.shape[-2:])
     whole = torch.ones(away.shape, dtype=torch.bool)
     if not height or not width:
