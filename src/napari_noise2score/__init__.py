@@ -27,6 +27,8 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "volume.image",
+    "calibrate": "volume.calibrate",
+    "calibrate_steps": "volume.calibrate",
     "check_noise": "volume.check",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
@@ -53,6 +55,8 @@ __all__ = [
     "Tweedie",
     "UserError",
     "__version__",
+    "calibrate",
+    "calibrate_steps",
     "check_noise",
     "denoise",
     "denoise_into",
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     )
     from .score.model import ScoreModel
     from .score.training import train, train_steps
+    from .volume.calibrate import calibrate, calibrate_steps
     from .volume.check import check_noise
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.estimate import estimate_noise, examine_noise

@@ -160,8 +160,13 @@ def denoise(
 
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: give float32 or same")
-    size, score = _tile(tile), ScoreModel.load(model)
-    spec = _estimated(source, axes, score) if noise.strip() == "auto" else parse_noise(noise)
+    size, score, found = _tile(tile), ScoreModel.load(model), {}
+    if noise.strip() == "auto":
+        best = _calibrated(source, axes, score, "auto", device)
+        spec, score, found = best.noise, best.model, dict(best.notes)
+        _say(f"noise, estimated: {spec} (by {best.method})")
+    else:
+        spec = parse_noise(noise)
 
     def check(image: Any) -> None:
         job = prepare(image, score, spec, tile=size, device=device)
@@ -176,7 +181,7 @@ def denoise(
             share = on_cluster(client, image, score, str(spec), device) if client else None
             run = denoise_to_store(
                 target, image, score, spec, what=what, dtype=kind, ome_zarr=ome_zarr,
-                overwrite=overwrite, resume=resume, run=share, **common,
+                overwrite=overwrite, resume=resume, run=share, found=found, **common,
             )  # fmt: skip
             try:
                 _follow(run, Path(path).name)
@@ -186,7 +191,7 @@ def denoise(
                 raise
             return
         into = denoise_into if what == "denoised" else uncertainty_into
-        described = result_of(image, image.data, score, spec)
+        described = result_of(image, image.data, score, spec, found)
         with open_output(target, described, kind, overwrite) as array:
             _follow(into(array, image, score, spec, **common), Path(path).name)
 
@@ -209,9 +214,17 @@ def denoise(
 def estimate(
     source: Input,
     model: Annotated[
-        Path | None, typer.Option(help="The model to be used with; its correlation is kept.")
+        Path | None, typer.Option(help="A trained model: what it says of the noise is used, too.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="With a model: auto, images, curve, perturbation, quality-gaussian, "
+            "quality-poisson, quality-gamma."
+        ),
     ] = None,
     axes: Axes = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
@@ -220,15 +233,33 @@ def estimate(
     from .volume.estimate import examine_noise
     from .volume.files import read_images
 
+    if method and model is None:
+        raise UserError("--method says how a trained model is asked: give --model, too")
     score = ScoreModel.load(model) if model else None
     images = read_images(source, axes)
-    found = examine_noise(images, model=score)
-    check = check_noise(images, noise=found.noise, model=score, found=found)
+    best = _calibrated(source, axes, score, method or "auto", device) if score else None
+    facts: dict[str, Any] = {}
+    # a method by name answers by itself, also where the images alone could not
+    if best is None or method in (None, "auto", "images"):
+        found = examine_noise(images, model=score)
+        noise = found.noise if best is None else best.noise
+        check = check_noise(images, noise=noise, model=score, found=found)
+        facts = found.describe() | {"check": check.describe()}
+    if best is not None:
+        facts |= {"noise": str(best.noise), **best.notes}
     if as_json:
-        print(json.dumps(found.describe() | {"check": check.describe()}, indent=1))
+        print(json.dumps(facts, indent=1))
         return
-    facts = found.describe()
     print(facts["noise"])
+    if best is not None:
+        print(f"  {'found by':<22}{best.method}")
+        for name in ("level", "power of the mean"):
+            if name in facts:
+                print(f"  {name:<22}{facts[name]:.3g}")
+    if "rivals" not in facts:
+        return
+    if best is not None:
+        print(f"  {'from the images':<22}{facts.get('from the images', facts['noise'])}")
     for name, (low, high) in facts["95 % interval"].items():
         print(f"  {name:<22}{low:.4g} to {high:.4g} (95 %)")
     print(f"  {'read off':<22}{facts['read off']}")
@@ -386,14 +417,15 @@ def _tile(text: str | None) -> tuple[int, ...] | None:
         raise UserError(f"--tile {text}: write it like 512x512") from None
 
 
-def _estimated(source: str, axes: str | None, score: Any) -> Any:
-    """Find the noise of a data set and say what was found."""
-    from .volume.estimate import estimate_noise
+def _calibrated(source: str, axes: str | None, score: Any, method: str, device: str) -> Any:
+    """Find the noise of a data set that serves a model best."""
+    from .volume.calibrate import calibrate_steps
     from .volume.files import read_images
 
-    noise = estimate_noise(read_images(source, axes), model=score)
-    _say(f"noise, estimated: {noise}")
-    return noise
+    run = calibrate_steps(read_images(source, axes), score, method=method, device=device)
+    for progress in _track(run, "estimating the noise", lambda p: (p.done / p.total, "")):
+        pass
+    return progress.found
 
 
 def _plan(

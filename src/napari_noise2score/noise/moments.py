@@ -3,7 +3,9 @@
 Small patches of a picture are alike: their variation needs few directions, and what is left in all
 others is noise. So the smallest eigenvalues of the covariance of the patches of one brightness are
 the variance of the noise there (Chen, Zhu & Heng, ICCV 2015). What is left of structure where
-shots of one scene are subtracted, by motion or drift, goes the same way.
+shots of one scene are subtracted, by motion or drift, goes the same way. Of single frames the
+finest cosine waves of patches are looked at, where the coarse ones are weak: few directions are
+free of the picture there, and these are.
 """
 
 from __future__ import annotations
@@ -23,10 +25,17 @@ LEAST = 600
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
 SMOOTH = 2.0
+# of patches of single frames, the share with the least power in coarse waves, and what counts as
+# coarse and as fine: by the sum of the wave numbers, from 0 to 12
+CALM = 0.15
+COARSE, FINE = 4, 7
+# patches with more fine power than others by so many of the standard deviations that others are
+# below them hold detail; few photons scatter more than a normal distribution does
+DETAILED = 4.0
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
-# how much larger than the second smallest eigenvalue that of a quarter of them is, of white noise
-LEVEL = 1.25
+# how much more power waves before the finest have, of white noise and what is left of a picture
+LEVEL = 1.2
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def measure_moments(
         Noisy planes, in grey levels.
     differences : sequence of 2-D ndarray
         Each frame's next shot less the frame, divided by √2. Without them the variance is that of
-        the flattest patches of the frames.
+        the finest waves in the calmest patches of the frames.
     limits : tuple of float
         Grey levels at which recording ends: patches with many pixels there are left out.
 
@@ -100,7 +109,9 @@ def measure_moments(
         if len(inside) < LEAST:
             continue
         flat = inside[flatness[inside] <= np.quantile(flatness[inside], FLAT)]
-        variance, count = _level(noise[inside if differences else flat])[:2]
+        variance, count = (
+            _level(noise[inside])[:2] if differences else _fine(values[inside], light[inside])
+        )
         if variance > 0:
             rows.append((light[inside].mean(), variance, *_skewness(values[flat]), count))
     if not rows:
@@ -148,6 +159,44 @@ def _level(patches: np.ndarray) -> tuple[float, float, np.ndarray]:
     return float(sizes[:count].mean()), independent, directions[:, :count]
 
 
+def _fine(patches: np.ndarray, light: np.ndarray) -> tuple[float, float]:
+    """Noise variance of patches of single frames, and how many independent values it stands on.
+
+    Where a patch has little power in coarse waves it has little detail, and as the coarse waves of
+    white noise know nothing of its fine ones, choosing by them does not choose the noise.
+    """
+    power, order, calm = _calm_power(patches)
+    fine = power[:, order >= FINE].mean(1)
+    # calm ones are the darker ones: the line through them is read at the middle of all
+    away = light[calm] - light.mean()
+    rows = np.stack([np.ones(len(away)), away], axis=1)
+    kept = np.ones(len(fine), bool)
+    for _ in range(20):
+        level, growth = np.linalg.lstsq(rows[kept], fine[kept], rcond=None)[0]
+        usual = np.maximum(rows @ (level, growth), level / 4)
+        spread = 1 - np.quantile((fine / usual)[kept], 0.16)
+        before, kept = kept, fine <= (1 + DETAILED * spread) * usual
+        if (before == kept).all():
+            break
+    return float(level), len(fine) * (order >= FINE).sum() / SIDE**2
+
+
+def _calm_power(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Power of the cosine waves of the patches with the least in coarse ones.
+
+    Given are the power, shape (calm patches, waves), the sum of the wave numbers of each wave, and
+    which patches are calm.
+    """
+    at = np.arange(SIDE)
+    waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
+    waves[0] /= np.sqrt(2)
+    order = (at[:, None] + at).ravel()
+    power = (patches @ np.kron(waves, waves).T.astype(np.float32)) ** 2
+    coarse = power[:, (order > 0) & (order <= COARSE)].mean(1)
+    calm = coarse <= np.quantile(coarse, CALM)
+    return power[calm].astype(np.float64), order, calm
+
+
 def _skewness(patches: np.ndarray) -> tuple[float, float]:
     """Third central moment of the noise of flat patches, and its standard error."""
     variance, _, directions = _level(patches)
@@ -163,18 +212,18 @@ def _skewness(patches: np.ndarray) -> tuple[float, float]:
 
 
 def levelled(frames: Sequence[np.ndarray]) -> bool:
-    """Say whether patches vary equally little in many directions, as white noise makes them."""
+    """Say whether finer waves of calm patches have no less power, as those of white noise do."""
     chance = np.random.default_rng(0)
     ratios = []
     for frame in frames:
         limits = -np.inf, np.inf
-        _, steep, values, _ = _patches(frame, None, limits, MOST // len(frames), chance)
-        flat = values[steep <= np.quantile(steep, FLAT)]
-        # noise that grows with the signal is nearly white in each patch, but not in all together
-        flat = flat / np.sqrt(np.maximum(flat.var(1, keepdims=True), 1e-12))
-        sizes = np.linalg.eigvalsh(np.cov(flat.T))
-        ratios.append(sizes[len(sizes) // 4] / sizes[1])
-    return float(np.median(ratios)) < LEVEL
+        _, _, values, _ = _patches(frame, None, limits, MOST // len(frames), chance)
+        power, order = _calm_power(values)[:2]
+        # noise may grow with the signal: each patch counts alike
+        power = np.median(power / power[:, order >= FINE].mean(1, keepdims=True), axis=0)
+        finest, before = order > FINE + 1, (order > COARSE) & (order <= FINE)
+        ratios.append(power[before].mean() / power[finest].mean())
+    return 1 / LEVEL < float(np.median(ratios)) < LEVEL
 
 
 def slope(frame: np.ndarray) -> np.ndarray:

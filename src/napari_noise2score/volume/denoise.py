@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,14 +119,20 @@ def denoise_into(
     yield from one_by_one(target, job, denoised)
 
 
-def result_of(image: Image, data: Any, model: ScoreModel, noise: NoiseModel | str) -> Image:
-    """Give the image that holds a result: all the source says, and what made it."""
+def result_of(
+    image: Image,
+    data: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    found: Mapping[str, Any] | None = None,
+) -> Image:
+    """Give the image that holds a result: all the source says, what made it, how it was found."""
     notes = {
         "model": model.name,
         "fingerprint": model.fingerprint,
         "noise": str(noise),
         "version": __version__,
-    }
+    } | dict(found or {})
     return replace(image, data=data, name=f"{image.name} denoised", notes=notes)
 
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
-import numpy as np
-
-from ..errors import UserError
 from ..noise import NoiseModel
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
-from ..score.axes import parse_axes
 from ..score.model import ScoreModel
-from .image import Image
-
-# what is looked at: so many scenes, shots of each, and pixels along Y and X
-SCENES = 8
-SHOTS = 4
-SIZE = 1024
+from .calibrate import calibrate
+from .scenes import as_list, shots_of
 
 
 def estimate_noise(
@@ -33,8 +23,8 @@ def estimate_noise(
     axes : str, optional
         Axes of the image; needed where it is not an `Image`, but for a plain YX one.
     model : ScoreModel, optional
-        The model that the noise is to be used with: if it was trained for correlated noise,
-        that correlation is taken as known.
+        A score trained on images like this one. What it says of the noise is used, too, see
+        `calibrate`; a correlation that it was trained for is taken as known.
     repeats : str
         Axis along which the same scene was recorded several times; it may move and bleach.
         Where there is none the noise is read off single planes.
@@ -56,7 +46,9 @@ def estimate_noise(
     >>> type(found).__name__, round(found.base.gain)
     ('Sum', 2)
     """  # noqa: E501
-    return examine_noise(image, axes, model, repeats=repeats).noise
+    if model is not None:
+        return calibrate(image, model, axes, repeats=repeats).noise
+    return examine_noise(image, axes, repeats=repeats).noise
 
 
 def examine_noise(
@@ -66,8 +58,11 @@ def examine_noise(
 
     Parameters
     ----------
-    image, axes, model, repeats
+    image, axes, repeats
         As for `estimate_noise`.
+    model : ScoreModel, optional
+        The model that the noise is to be used with: if it was trained for correlated noise,
+        that correlation is taken as known. Its score is not asked.
 
     Returns
     -------
@@ -80,44 +75,5 @@ def examine_noise(
     UserError
         As for `estimate_noise`.
     """
-    images = list(image) if isinstance(image, Sequence) else [image]
-    each = max(1, SCENES // len(images))
-    scenes = [
-        scene
-        for one in images[:: -(-len(images) // SCENES)]
-        for scene in _scenes(one, axes, repeats.upper(), each)
-    ]
+    scenes = shots_of(as_list(image), axes, repeats)
     return estimate_from_shots(scenes, model.kernel if model else None)
-
-
-def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.ndarray]:
-    """Read the middle of a few scenes, each ``(shots, Y, X)``."""
-    if isinstance(image, Image):
-        data, axes = image.data, axes or image.axes
-    else:
-        data = image if hasattr(image, "dtype") else np.asarray(image)
-    if axes is None and data.ndim != 2:
-        raise UserError(
-            f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
-        )
-    letters = parse_axes(axes or "YX", data.ndim)
-    shape = dict(zip(letters, data.shape, strict=True))
-    plane = {a: _middle(shape[a], SIZE) for a in "YX"}
-    shots = _middle(shape.get(repeats, 1), SHOTS)
-    others = [a for a in letters if a not in ("Y", "X", repeats)]
-    positions = list(product(*(range(shape[a]) for a in others)))
-    positions = positions[:: -(-len(positions) // most)]
-    scenes = []
-    for position in positions:
-        at: dict[str, Any] = dict(zip(others, position, strict=True)) | plane | {repeats: shots}
-        piece = data[tuple(at[a] for a in letters)]
-        piece = np.asarray(piece.compute() if hasattr(piece, "dask") else piece)
-        left = [a for a in letters if a not in others]
-        order = [left.index(a) for a in (repeats, "Y", "X") if a in left]
-        scenes.append(piece.transpose(order).reshape(-1, *piece.transpose(order).shape[-2:]))
-    return scenes
-
-
-def _middle(size: int, most: int) -> slice:
-    start = max(0, (size - most) // 2)
-    return slice(start, min(size, start + most))

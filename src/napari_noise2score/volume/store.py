@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def denoise_to_store(
     overwrite: bool = False,
     resume: bool = False,
     run: Runner | None = None,
+    found: Mapping[str, Any] | None = None,
 ) -> Iterator[TileProgress]:
     """Denoise an image into a zarr or OME-Zarr store; closing the generator stops.
 
@@ -80,6 +81,8 @@ def denoise_to_store(
     run : callable, optional
         What works through the blocks; by default this process, else as from
         `cluster.on_cluster`.
+    found : mapping, optional
+        How the noise was found, as from `calibrate`; written with the result. Values are JSON.
 
     Yields
     ------
@@ -107,7 +110,7 @@ def denoise_to_store(
     path = Path(path)
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     dtype = np.dtype(dtype).newbyteorder("=")
-    result = result_of(image, image.data, model, noise)
+    result = result_of(image, image.data, model, noise, found)
     if resume and path.exists() and not left_of(path):
         _check_made_by(path, result)
         yield TileProgress(1, 1, f"{path} is complete already")

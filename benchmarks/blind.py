@@ -1,0 +1,79 @@
+"""Blind Noise2Score: what not knowing the parameter costs, Set12 and 12 images of CBSD68, gray.
+
+    python benchmarks/blind.py DATA [--steps 500] [--models FOLDER] [--noise SPEC ...]
+
+DATA holds ``natural``. For each noise one training on CBSD432 made noisy by it; then the noise is
+found from the noisy test images as one data set, by each method, and PSNR (range 255) is
+compared with that of the known parameter. Models are kept in FOLDER and taken from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+from sixteen import add_noise, load
+
+from napari_noise2score import Image, ScoreModel, UserError, calibrate, parse_noise, train
+from napari_noise2score.volume.live import LivePlanes
+
+# Gaussian σ in [5, 55], Poisson ζ in [0.005, 0.1] of 255, Gamma k in [40, 120]
+NOISES = [
+    *(f"gaussian(sigma={s})" for s in (5, 15, 25, 40, 55)),
+    *(f"poisson(gain={255 * z:g})" for z in (0.005, 0.01, 0.05, 0.1)),
+    *(f"gamma(alpha={k})" for k in (40, 80, 120)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--models", type=Path)
+    parser.add_argument("--noise", nargs="*", default=NOISES)
+    given = parser.parse_args()
+    natural = given.data / "natural"
+    print("noise | images | method | found | PSNR known, found, loss")
+    for text in given.noise:
+        noise = parse_noise(text)
+        kept = given.models and given.models / f"{re.sub('[^a-z0-9.]+', '_', text)}.n2s"
+        if kept and kept.exists():
+            model = ScoreModel.load(kept)
+        else:
+            clean = load(natural / "CBSD432", False)
+            model = train(add_noise(noise, clean, 0), "YX", steps=given.steps)
+            if kept:
+                model.save(kept)
+        own = "quality-" + text.split("(")[0]
+        for name in ("Set12", "CBSD68"):
+            truth = load(natural / name, False, 12)
+            noisy = add_noise(noise, truth, 1)
+            planes = [LivePlanes(y, model, "YX") for y in noisy]
+            for plane in planes:
+                for _ in plane.prepare((0, 0)):
+                    pass
+
+            def psnr(by, planes=planes, truth=truth) -> float:
+                pairs = zip(planes, truth, strict=True)
+                errors = [
+                    np.mean((np.clip(p.solve((0, 0), by), 0, 255) - x) ** 2) for p, x in pairs
+                ]
+                return float(np.mean(10 * np.log10(255**2 / np.array(errors))))
+
+            known = psnr(noise)
+            for method in ("auto", "curve", "perturbation", own):
+                images = [Image(y, "YX") for y in noisy]
+                try:
+                    found = calibrate(images, model, method=method).noise
+                    blind = psnr(found)
+                except UserError as error:
+                    print(f"{text} | {name} | {method} | {error}", flush=True)
+                    continue
+                row = f"{text} | {name} | {method} | {found} | {known:.2f} {blind:.2f}"
+                print(row, f"{known - blind:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

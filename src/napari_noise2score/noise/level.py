@@ -1,0 +1,73 @@
+"""The same noise, more or less of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..errors import UserError
+from .base import NoiseModel
+from .correlated import Correlated
+from .gaussian import Gaussian
+from .poisson import Poisson
+from .rician import Rician
+from .speckle import Gamma, Nakagami, Rayleigh
+from .sum import Sum
+from .tweedie import Tweedie
+
+
+def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
+    """Give the noise model with its variance multiplied by a factor.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        Any model but an `Empirical` one.
+    factor : float
+        Above 0. For `Nakagami`, `Rayleigh` and `Rician` noise the variance follows it nearly.
+
+    Returns
+    -------
+    NoiseModel
+        Of the same family, offset and correlation, parameters to four digits.
+
+    Raises
+    ------
+    UserError
+        If the noise was measured and has no parameters.
+
+    Examples
+    --------
+    >>> print(scaled(Poisson(2, offset=100) + Gaussian(3), 4))
+    poisson(gain=8, offset=100) + gaussian(sigma=6)
+    """
+    root = math.sqrt(factor)
+    made: Any
+    match noise:
+        case Sum():
+            made = scaled(noise.base, factor) + scaled(noise.read, factor)  # type: ignore[operator]
+        case Correlated():
+            made = scaled(noise.base, factor) @ noise.kernel  # type: ignore[operator]
+        case Gaussian(sigma=None):
+            made = Gaussian(a=_short(noise.growth * root), b=_short(noise.level * root))
+        case Gaussian():
+            made = Gaussian(_short(noise.level * root))
+        case Poisson():
+            made = Poisson(_short(noise.gain * factor), noise.offset)
+        case Tweedie():
+            made = Tweedie(noise.power, _short(noise.dispersion * factor), noise.offset)
+        case Gamma():
+            made = Gamma(max(1.0, _short(noise.alpha / factor)))
+        case Nakagami():
+            made = Nakagami(max(0.5, _short(noise.m / factor)))
+        case Rayleigh():
+            made = Rayleigh(_short(noise.sigma * root))
+        case Rician():
+            made = Rician(_short(noise.sigma * root))
+        case _:
+            raise UserError(f"{noise} was measured: there is no level of it to choose")
+    return made
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,148 @@
+"""A trained score finds the noise that serves it best, with nothing trained again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from napari_noise2score import (
+    Image,
+    ScoreModel,
+    UserError,
+    calibrate,
+    calibrate_steps,
+    estimate_noise,
+    parse_noise,
+    read_image,
+    train,
+)
+from napari_noise2score.cli import app
+from napari_noise2score.noise import Transform
+from napari_noise2score.noise.level import scaled
+from napari_noise2score.volume.files import write_image
+from napari_noise2score.volume.live import LivePlanes
+
+TRUE = parse_noise("gaussian(sigma=20)")
+
+
+def scene(size=128):
+    y, x = np.indices((size, size))
+    blocks = np.kron(np.random.default_rng(3).uniform(60, 200, (8, 8)), np.ones((size // 8,) * 2))
+    return blocks + 8 * np.sin(x / 9) * np.cos(y / 7)
+
+
+def shots(noise=TRUE, count=4, clean=None):
+    rng = np.random.default_rng(0)
+    clean = scene() if clean is None else clean
+    return np.stack([noise.sample(clean, rng) for _ in range(count)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return shots()
+
+
+@pytest.fixture(scope="module")
+def model(noisy):
+    return train(noisy, "TYX", steps=50)
+
+
+def errors(noises, model, noisy):
+    """Mean squared error of the shots, solved for each noise model."""
+    planes, found = LivePlanes(noisy, model, "TYX"), []
+    for t in range(len(noisy)):
+        for _ in planes.prepare(place := planes.place((t, 0, 0))):
+            pass
+        found.append([float(np.mean((planes.solve(place, n) - scene()) ** 2)) for n in noises])
+    return np.mean(found, axis=0)
+
+
+def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
+    found = calibrate(noisy, model, "TYX")
+    assert found.method == "other shots"
+    assert found.model.sigma_a == model.sigma_a
+    levels = [scaled(TRUE, f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
+    chosen, *swept = errors([found.noise, *levels], model, noisy)
+    assert chosen < 1.02 * min(swept)  # 0.09 dB
+    differences = found.notes["squared difference from other shots"]
+    assert differences["denoised"] < 0.7 * differences["noisy"]
+    assert estimate_noise(noisy, "TYX", model) == found.noise
+
+
+def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
+    moving = np.stack([np.roll(y, 9 * t, axis=1) for t, y in enumerate(noisy)])
+    found = calibrate(moving, model, "TYX")
+    assert (found.method, found.notes["other shots"]) == ("images", "not used: the sample moves")
+    single = calibrate(noisy[0], model)
+    assert single.method == "images"
+    assert single.noise.sigma == pytest.approx(20, rel=0.1)
+
+
+def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
+    found = calibrate(noisy, train(noisy, "TYX", steps=1), "TYX")
+    assert found.noise == estimate_noise(noisy, "TYX")
+    assert "hardly trained" in found.notes["other shots"]
+
+
+class FlatScore(torch.nn.Module):
+    """The exact score of a flat field under Gaussian noise, as a network gives it."""
+
+    stride, radius, channels, ndim = (1, 1), (0, 0), 1, 2
+
+    def __init__(self, variance):
+        super().__init__()
+        self.variance = torch.nn.Parameter(torch.tensor(variance), requires_grad=False)
+
+    def forward(self, values):
+        z, square = values[:, :1], torch.exp(2 * values[:, 1:])
+        return -z * torch.sqrt(1 + square) / (self.variance + square)
+
+
+@pytest.mark.parametrize("method", ["curve", "perturbation", "quality-gaussian"])
+def test_methods_by_name_read_the_level_off_the_score(model, method):
+    flat = shots(clean=np.full((128, 128), 120.0))
+    transform = Transform(c0=500.0)
+    middle = float(transform.forward(torch.tensor(120.0)))
+    exact = replace(
+        model, network=FlatScore(400 / 500), transform=transform, mean=middle, scale=1.0
+    )  # fmt: skip
+    found = calibrate(flat, exact, "TYX", method=method)
+    # of one brightness: any family may have this variance
+    x = found.noise.clean(torch.tensor(120.0, dtype=torch.float64))
+    assert float(found.noise.variance(x)) ** 0.5 == pytest.approx(20, rel=0.05)
+    assert found.notes["noise found by"] == method
+
+
+def test_it_can_be_followed_and_stopped(model, noisy):
+    steps = list(calibrate_steps(noisy, model, "TYX"))
+    assert [s.done for s in steps] == list(range(1, steps[-1].total + 1))
+    assert [s.found is None for s in steps] == [True] * (len(steps) - 1) + [False]
+    calibrate_steps(noisy, model, "TYX").close()
+    with pytest.raises(UserError, match="there are auto, images"):
+        calibrate(noisy, model, "TYX", method="guess")
+
+
+def test_the_command_line_calibrates_and_says_so_in_the_result(tmp_path, model, noisy):
+    write_image(tmp_path / "noisy.tif", Image(noisy, "TYX"))
+    model.save(tmp_path / "m.n2s")
+    at = [str(tmp_path / "noisy.tif"), "--model", str(tmp_path / "m.n2s")]
+    run = CliRunner().invoke(app, ["estimate", *at, "--json"])
+    facts = json.loads(run.stdout)
+    assert facts["noise found by"] == "other shots"
+    line = ["denoise", at[0], str(tmp_path / "out.ome.zarr"), *at[1:], "--noise", "auto"]
+    run = CliRunner().invoke(app, line)
+    assert run.exit_code == 0, run.output
+    result = read_image(tmp_path / "out.ome.zarr")
+    assert result.notes["noise"] == facts["noise"]
+    assert result.notes["noise found by"] == "other shots"
+    assert result.notes["level"] == facts["level"]
+    run = CliRunner().invoke(app, ["estimate", *at, "--method", "perturbation"])
+    assert "found by              perturbation" in run.output
+    run = CliRunner().invoke(app, ["estimate", at[0], "--method", "curve"])
+    assert isinstance(run.exception, UserError)
+    assert ScoreModel.load(tmp_path / "m.n2s").fingerprint == result.notes["fingerprint"]
