@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..noise import Gamma, Gaussian, NoiseModel, Poisson
-from ..noise.moments import FLAT, Moments, slope
+from ..noise.moments import FLAT, SMOOTH, Moments, blurred, slope
 from ..noise.solver import Solver
 from ..noise.transform import Transform
 from .model import ScoreModel
@@ -114,7 +114,8 @@ def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
         picture = first_look(model, one.y, one.score)
         width = torch.sqrt(model.transform.variance(picture))
         for plane, noise, squares in zip(picture, width, one.changed_score**2, strict=True):
-            light.append(plane.numpy().ravel())
+            # of its neighbourhood: the brightness of a pixel by itself is noise, too
+            light.append(blurred(plane.numpy(), SMOOTH).ravel())
             steep.append((slope(plane.numpy()) / noise.numpy()).ravel())
             square.append(squares.numpy().ravel())
     x, rise, squares = (np.concatenate(part) for part in (light, steep, square))
