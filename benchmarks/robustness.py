@@ -14,7 +14,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from sixteen import MODELS, add_noise, load, mean_psnr
+from sixteen import MODELS, add_noise, kernel_to_learn, load, mean_psnr
 
 from napari_noise2score import denoise, parse_noise, train
 from napari_noise2score.noise import Gaussian
@@ -50,7 +50,7 @@ def main() -> None:
     for number in (14, 15):
         noise = parse_noise(MODELS[number - 1])
         noisy, tests = add_noise(noise, clean, 0), add_noise(noise, truth, 1)
-        model = train(noisy, "YX", steps=given.steps, correlation=parts(noise)[1])
+        model = train(noisy, "YX", steps=given.steps, correlation=kernel_to_learn(noise, noisy))
         chance = np.random.default_rng(0)
         means, spreads = [], []
         for r in LEVELS:

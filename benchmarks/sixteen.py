@@ -1,10 +1,11 @@
 """The sixteen noise models of Xie et al.: noisy, the papers' algorithms, the table, supervised.
 
-    python benchmarks/sixteen.py DATA OUT.csv [--colour] [--steps 500] [--models 1 2 ...] [--white]
+    python benchmarks/sixteen.py DATA OUT.csv [--colour] [--steps 500] [--models 1 2 ...] [--learn white]
 
 One training per model on CBSD432 made noisy by it, one supervised training of the same network,
 steps and seed; PSNR (range 255, estimates clipped) and its mean over Set12 (gray) or over the
-first 12 Kodak images (colour). Models with A are learned of A⁻¹ y, or of y with ``--white``.
+first 12 Kodak images (colour). Models with A are learned of K⁻¹ y, K the correlation of the whole
+noise, which is A where there is no read noise; ``--learn own`` takes A, ``--learn white`` y itself.
 Where the noise is not correlated, the share of pixels of the first 4 images that lie within 1
 and 2 posterior standard deviations of the truth (of a Gaussian: 68 % and 95 %).
 Rows are appended to OUT.csv as they come.
@@ -19,9 +20,12 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import supervised
+import torch
+from scipy.signal import correlate2d
 
 from napari_noise2score import denoise, parse_noise, train, uncertainty
 from napari_noise2score.noise.correlated import parts
+from napari_noise2score.noise.kernel import Kernel, kernel_of
 from napari_noise2score.volume.evaluate import compare
 
 MODELS = [
@@ -54,6 +58,22 @@ def add_noise(noise, images: list[np.ndarray], seed: int) -> list[np.ndarray]:
     return [y.reshape(a.shape) for y, a in zip(noisy, images, strict=True)]
 
 
+def kernel_to_learn(noise, noisy: list[np.ndarray], how: str = "whole") -> Kernel | None:
+    """Give the correlation to undo before learning."""
+    base, kernel, read = parts(noise)
+    if kernel is None or how == "white":
+        return None
+    if how == "own" or not read:
+        return kernel
+    levels = torch.from_numpy(np.concatenate([y.ravel() for y in noisy]).clip(min=0))
+    variance = float(base.variance(levels.double()).mean())
+    # the correlations that A and the two variances make
+    spread = variance * correlate2d(kernel.taps, kernel.taps)
+    middle = tuple(n // 2 for n in spread.shape)
+    spread[middle] += read**2
+    return kernel_of(spread / spread[middle], 3)
+
+
 def mean_psnr(results: list[np.ndarray], clean: list[np.ndarray], axes: str) -> float:
     pairs = zip(results, clean, strict=True)
     return float(np.mean([compare(r.astype(np.float64), c, axes, 255)["psnr"] for r, c in pairs]))
@@ -66,7 +86,7 @@ def main() -> None:
     parser.add_argument("--colour", action="store_true")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--models", type=int, nargs="*", default=range(1, 17))
-    parser.add_argument("--white", action="store_true")
+    parser.add_argument("--learn", choices=["whole", "own", "white"], default="whole")
     given = parser.parse_args()
     axes = "YXC" if given.colour else "YX"
     natural = given.data / "natural"
@@ -76,7 +96,7 @@ def main() -> None:
     for number in given.models:
         noise = parse_noise(MODELS[number - 1])
         noisy, tests = add_noise(noise, clean, 0), add_noise(noise, truth, 1)
-        kernel = None if given.white else parts(noise)[1]
+        kernel = kernel_to_learn(noise, noisy, given.learn)
         model = train(noisy, axes, steps=given.steps, correlation=kernel)
         row = {"no": number, "noise": str(noise), "noisy": mean_psnr(tests, truth, axes)}
         for name, exact in (("closed form", False), ("table", True)):
@@ -92,7 +112,7 @@ def main() -> None:
         best = supervised.train_supervised(noisy, clean, axes, noise, given.steps)
         row["supervised"] = mean_psnr([best(y) for y in tests], truth, axes)
         row["gap"] = row["supervised"] - row["table"]
-        row |= {"steps": given.steps, "learned": "A⁻¹ y" if kernel else "y"}
+        row |= {"steps": given.steps, "learned": given.learn if kernel else "y"}
         row = {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()}
         print(row, flush=True)
         fresh = not given.out.exists()
