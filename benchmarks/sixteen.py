@@ -1,6 +1,7 @@
 """The sixteen noise models of Xie et al.: noisy, the papers' algorithms, the table, supervised.
 
-    python benchmarks/sixteen.py DATA OUT.csv [--colour] [--steps 500] [--models 1 2 ...] [--learn white]
+    python benchmarks/sixteen.py DATA OUT.csv [--colour] [--steps 500] [--models 1 2 ...]
+                                 [--learn whole]
 
 One training per model on CBSD432 made noisy by it, one supervised training of the same network,
 steps and seed; PSNR (range 255, estimates clipped) and its mean over Set12 (gray) or over the
