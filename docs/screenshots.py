@@ -11,12 +11,14 @@ It opens the sample, trains for some minutes, tunes, denoises, and writes PNG fi
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
 import napari
 from napari.settings import get_settings
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-noise2score"
@@ -34,6 +36,21 @@ def shoot(viewer: napari.Viewer, name: str) -> None:
     """Save a picture of the whole window."""
     wait(lambda: False, 1)
     viewer.window.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
+
+
+def enter_name(path: Path, seen) -> None:
+    """Type a name into the file dialog that opens next, look at it, and accept it."""
+
+    def enter() -> None:
+        dialog = QApplication.activeModalWidget()
+        if not isinstance(dialog, QFileDialog):
+            QTimer.singleShot(50, enter)
+            return
+        dialog.findChild(QLineEdit, "fileNameEdit").setText(str(path))
+        seen(dialog)
+        dialog.accept()
+
+    QTimer.singleShot(50, enter)
 
 
 def main() -> None:
@@ -80,6 +97,20 @@ def main() -> None:
     denoise.denoise()
     wait(lambda: not denoise.busy, 120)
     shoot(viewer, "denoised")
+    # another window so that the picture shows one result only
+    viewer.layers.remove("cells denoised")
+    with tempfile.TemporaryDirectory() as folder:
+        enter_name(Path(folder) / "cells denoised.ome.zarr", lambda dialog: None)
+        denoise._store.click()
+        wait(lambda: "Tile" in denoise._job._status.text(), 60)
+        shoot(viewer, "writing")
+        wait(lambda: not denoise.busy, 120)
+        viewer.layers.remove("cells denoised")
+        viewer.open(Path(folder) / "cells denoised.ome.zarr", plugin="napari-ome-zarr")
+        shoot(viewer, "reopened")
+        viewer.layers.remove(viewer.layers[-1])
+    denoise.denoise()
+    wait(lambda: not denoise.busy, 120)
     viewer.theme = "light"
     shoot(viewer, "denoised-light")
     train.parent().raise_()

@@ -135,11 +135,13 @@ def session():
 
 @pytest.fixture
 def viewer(make_napari_viewer, session):
+    from napari.settings import get_settings
     from superqt.utils import WorkerBase
 
     viewer = make_napari_viewer()
     yield viewer
     WorkerBase.await_workers(120_000)
+    get_settings().experimental.async_ = False  # as a lazy layer sets it
 
 
 @pytest.fixture

@@ -124,6 +124,18 @@ def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, er
         denoise(noisy, model, NOISE, axes="TYX").compute()
 
 
+def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
+    """Napari remembers the tasks of its own thread, and fails where others come between."""
+    from dask.callbacks import Callback
+
+    stack = da.full((2, 40, 40), 100.0, chunks=(1, 20, 20))
+    seen = []
+    with Callback(pretask=lambda *task: seen.append(task)):
+        for _ in denoise_into(np.zeros(stack.shape, np.float32), stack, model, NOISE, axes="TYX"):
+            pass
+    assert not seen
+
+
 def test_closing_a_run_stops_it(model):
     _, noisy = blobs((20, 40, 40))
     target = np.zeros(noisy.shape, np.float32)

@@ -1,4 +1,4 @@
-"""From the sample to a tuned picture, with mouse and keyboard alone."""
+"""From the sample to a tuned picture and a file of it, with mouse and keyboard alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,31 @@ def slider(widget, label):
     return min(sliders, key=lambda s: abs(s.mapTo(widget, s.rect().center()).y() - y))
 
 
-def test_from_the_sample_to_a_tuned_picture(make_napari_viewer, session, qtbot, told):
+def type_name(path):
+    """Type the name of a file where it is asked for next, and press Enter."""
+    from qtpy.QtCore import Qt, QTimer
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
+
+    # a dialog of the system would not hear what is typed here
+    QApplication.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs)
+
+    def enter():
+        box = QApplication.activeModalWidget()
+        if not isinstance(box, QFileDialog):
+            QTimer.singleShot(20, enter)
+            return
+        line = box.findChild(QLineEdit, "fileNameEdit")
+        line.selectAll()
+        QTest.keyClicks(line, str(path))
+        QTest.keyClick(line, Qt.Key.Key_Return)
+
+    QTimer.singleShot(20, enter)
+
+
+def test_from_the_sample_to_a_tuned_picture_and_its_file(
+    make_napari_viewer, session, qtbot, told, tmp_path
+):
     from qtpy.QtCore import Qt
     from superqt.utils import WorkerBase
 
@@ -85,6 +109,21 @@ def test_from_the_sample_to_a_tuned_picture(make_napari_viewer, session, qtbot, 
     qtbot.keyClick(gain, Qt.Key.Key_Left)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged), timeout=LONG)
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+
+    path = tmp_path / "tuned.ome.zarr"
+    type_name(path)
+    click(qtbot, button(denoise, "Write OME-Zarr…"))
+    qtbot.waitUntil(lambda: "cells denoised" in viewer.layers, timeout=LONG)
+    written = viewer.layers["cells denoised"]
+    assert mean_square_error(written.data[0], truth) < mean_square_error(noisy.data, truth)
+    (again,) = viewer.open(path, plugin="napari-ome-zarr")
+    assert "cells denoised" in again.name
+    assert again.multiscale
+    assert again.axis_labels == noisy.axis_labels
+    assert again.units == noisy.units
+    for kept in ("scale", "contrast_limits"):
+        np.testing.assert_allclose(getattr(again, kept), getattr(noisy, kept))
+    np.testing.assert_array_equal(again.data[0], written.data[0])
     assert noisy.data.dtype == np.uint16  # and the image is what it was
     np.testing.assert_array_equal(noisy.data, simulate_cells()[0])
     assert told() == []

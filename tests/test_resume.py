@@ -159,6 +159,14 @@ def test_another_job_is_not_resumed(world, job, tmp_path):
         with pytest.raises(UserError, match=says):
             list(denoise_to_store(target, *begun, resume=True))
         assert left_of(target)
+    # one that has no file is known by its pixels
+    target_2 = tmp_path / "memory.ome.zarr"
+    run = denoise_to_store(target_2, Image(image.data[:8], "TYX"), model, NOISE)
+    next(run)
+    run.close()
+    with pytest.raises(UserError, match="another content of the image"):
+        again = Image(image.data[:8] + 1, "TYX")
+        list(denoise_to_store(target_2, again, model, NOISE, resume=True))
     shutil.copytree(world / "whole.ome.zarr", target)
     record.unlink()
     with pytest.raises(UserError, match="another model, noise"):

@@ -39,6 +39,23 @@ def wait_until_idle(qtbot, widget):
     qtbot.waitUntil(lambda: not widget._job.busy, timeout=LONG)
 
 
+def answer(text):
+    """Press the button of this text in the question that is asked next."""
+    from qtpy.QtCore import Qt, QTimer
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication, QMessageBox
+
+    def press():
+        box = QApplication.activeModalWidget()
+        if not isinstance(box, QMessageBox):
+            QTimer.singleShot(20, press)
+            return
+        button = next(b for b in box.buttons() if b.text().replace("&", "") == text)
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    QTimer.singleShot(20, press)
+
+
 def mean_square_error(values, truth):
     return float(np.mean((np.asarray(values, float) - truth) ** 2))
 

@@ -185,6 +185,7 @@ def read_block(array: Any, where: Layout, position: Sequence[int], space: Sequen
     """
     piece = array[where.index(position, space)]
     if hasattr(piece, "dask"):
-        # the caller may itself be a dask task: a second pool of threads would only fight it
-        piece = piece.compute(scheduler="synchronous")
+        # the caller may itself be a dask task: a second pool of threads would only fight it. Nor
+        # may a window's cache of dask tasks, which is for one thread only, see this one's
+        piece = piece.compute(scheduler="synchronous", callbacks=[])
     return where.to_block(np.asarray(piece))

@@ -97,7 +97,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            # the port is any that is free: None would ask for 8787 and warn where that is taken
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
     with cluster, Client(cluster) as client:

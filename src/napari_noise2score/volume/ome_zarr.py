@@ -249,6 +249,31 @@ def sharpest_of(path: Path, axes: str) -> zarr.Array | Reordered:
     return array if ordered == axes else Reordered(array, tuple(axes.index(a) for a in ordered))
 
 
+def open_levels(path: Path, axes: str) -> list[Any]:
+    """Open all levels, the sharpest first, as dask arrays with these axes.
+
+    Parameters
+    ----------
+    path : Path
+        An OME-Zarr image, as from `create_ome_zarr`.
+    axes : str
+        Its axes, in the order that is wanted.
+
+    Returns
+    -------
+    list of dask.array.Array
+        Nothing is read until a part is looked at.
+    """
+    import dask.array as da  # slow to import, and for viewers only
+
+    group = zarr.open_group(str(path), mode="r")
+    ordered = "".join(a for a in ORDER if a in axes)
+    levels: list[Any] = [group[name] for name in _names(group)]
+    # a name of its own: a store of this name may be another one tomorrow
+    lazy = [da.from_array(level, chunks=level.chunks, name=False) for level in levels]
+    return [level.transpose([ordered.index(a) for a in axes]) for level in lazy]
+
+
 def _create_level(
     group: zarr.Group,
     name: str,

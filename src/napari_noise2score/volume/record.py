@@ -13,9 +13,14 @@ from ..errors import UserError
 
 WORDS = {
     "model": "model", "noise": "noise", "sigma_a": "sigma_a", "what": "kind of result",
-    "source": "input", "shape": "size of the image", "axes": "axes", "dtype": "type of pixels",
+    "source": "input", "shape": "size of the image", "pixels": "content of the image",
+    "axes": "axes", "dtype": "type of pixels",
     "ome_zarr": "version of OME-Zarr", "version": "version of napari-noise2score",
 }  # fmt: skip
+
+
+# what a person can set back to what it was
+LEGIBLE = ("noise", "sigma_a", "what", "axes", "dtype", "ome_zarr", "version")
 
 
 @dataclass
@@ -91,16 +96,20 @@ def read_record(path: Path) -> Record | None:
             record.done.add(int(line["done"]))
             record.tile = tuple(line.get("tile", record.tile))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; begin anew without --resume") from None
+        raise UserError(f"{path}: damaged; begin anew without resuming it") from None
     return record
 
 
 def check_same(record: Record, facts: Mapping[str, Any]) -> None:
     """Raise a `UserError` that names what differs, if the record is of another job."""
     facts = json.loads(json.dumps(facts))
-    different = [WORDS[key] for key in facts if record.facts.get(key) != facts[key]]
+    different = [key for key in facts if record.facts.get(key) != facts[key]]
     if different:
+        said = [
+            WORDS[key] + (f" ({record.facts.get(key)})" if key in LEGIBLE else "")
+            for key in different
+        ]
         raise UserError(
-            f"{record.path}: this job was begun with another {', '.join(different)}; "
-            "resume with the same, or begin anew without --resume"
+            f"{record.path}: this job was begun with another {', '.join(said)}; "
+            "finish it with the same, or begin anew without resuming it"
         )

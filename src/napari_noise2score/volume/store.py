@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import zarr
 from .. import __version__
 from ..errors import UserError
 from ..noise import NoiseModel, parse_noise
+from ..score.axes import layout, read_block
 from ..score.model import ScoreModel
 from .denoise import certain, denoised, result_of, spread
 from .files import check_output, is_ome_zarr, put_in_place, read_image, remove
@@ -121,8 +123,8 @@ def denoise_to_store(
         raise UserError(f"{path}: only .ome.zarr and .zarr are written block by block")
     facts = {
         "model": model.fingerprint, "noise": str(noise), "what": what, "source": image.source,
-        "sigma_a": sigma_a, "shape": image.data.shape, "axes": image.axes, "dtype": str(dtype),
-        "ome_zarr": ome_zarr, "version": __version__,
+        "sigma_a": sigma_a, "shape": image.data.shape, "pixels": _digest(image), "axes": image.axes,
+        "dtype": str(dtype), "ome_zarr": ome_zarr, "version": __version__,
     }  # fmt: skip
     hidden = hidden_name(path)
     if record is not None:
@@ -217,6 +219,17 @@ def _fill(hidden: Path, record: Record, job: Job, what: str, run: Runner) -> Ite
             yield TileProgress(len(record.done), total)
 
 
+def _digest(image: Image) -> str:
+    """Tell an image from others of its size by some pixels: a layer need not have a file."""
+    where = layout(image.axes, image.data.shape)
+    sizes = [where.shape[where.axes.index(a)] for a in where.loop]
+    middle = [slice(n // 2 - min(32, n // 2), n // 2 + 32) for n in where.space_shape]
+    digest = blake2b(digest_size=8)
+    for position in ([0] * len(sizes), [n // 2 for n in sizes], [n - 1 for n in sizes]):
+        digest.update(read_block(image.data, where, position, middle).tobytes())
+    return digest.hexdigest()
+
+
 def _record_name(path: Path) -> Path:
     return path.with_name(f".part-{path.name}.jsonl")
 
@@ -227,5 +240,5 @@ def _check_made_by(path: Path, result: Image) -> None:
     if dict(made) != dict(result.notes):
         raise UserError(
             f"{path} exists already, and another model, noise or version made it; "
-            "use --overwrite without --resume to replace it"
+            "choose another name, or --overwrite it without --resume"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
@@ -12,6 +13,9 @@ from napari.utils.transforms import Affine
 from .. import __version__
 from ..errors import UserError
 from ..score.axes import layout, parse_axes
+
+if TYPE_CHECKING:
+    from ..volume import image as volume_image
 
 AXIS_NAMES = {
     "t": "T",
@@ -61,6 +65,75 @@ def layer_axes(layer: Image) -> str:
             return ""
         letters = ["Y", "X"]
     return "".join(letters) + ("C" if layer.rgb else "")
+
+
+def layer_image(layer: Image, axes: str) -> volume_image.Image:
+    """Give a layer as an image that says of itself what the layer says, for a file to keep.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        The layer; its pixels stay where they are.
+    axes : str
+        What the dimensions of its array are.
+
+    Returns
+    -------
+    Image
+        With the place and the pixel size in the world, but not a rotation or shear.
+
+    Examples
+    --------
+    >>> layer = Image(np.zeros((3, 64, 64)), scale=(2, 0.1, 0.1), units=("s", "um", "um"))
+    >>> image = layer_image(layer, "TYX")
+    >>> image.scale["X"], image.units["X"]
+    (0.1, 'micrometer')
+    """
+    from ..volume.image import Image as VolumeImage
+
+    data = layer_data(layer)
+    axes = parse_axes(axes, data.ndim)
+    world = [a for a in axes if not (layer.rgb and a == "C")]
+    start = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    steps = np.array([layer.data_to_world(step) for step in np.eye(layer.ndim)]) - start
+    scale = np.diag(steps)
+    if not np.allclose(steps, np.diag(scale)):
+        scale, start = layer.scale, layer.translate
+    units = {a: str(unit) for a, unit in zip(world, layer.units, strict=True)}
+    return VolumeImage(
+        data,
+        axes,
+        scale={a: float(v) for a, v in zip(world, scale, strict=True) if a != "C"},
+        translate={a: float(v) for a, v in zip(world, start, strict=True) if a != "C"},
+        units={a: unit for a, unit in units.items() if unit != "pixel" and a != "C"},
+        rgb=layer.rgb,
+        name=layer.name,
+        omero={} if "C" in axes else {"channels": [_channel(layer)]},
+        source=_file_of(layer),
+    )
+
+
+def _channel(layer: Image) -> dict[str, Any]:
+    """Say how a layer of one channel is shown, in the words of OME-Zarr."""
+    colours = layer.colormap.colors
+    # a file can only say what the brightest pixels look like
+    plain = len(colours) == 2 and not np.any(colours[0][:3])
+    brightest = np.rint(255 * colours[-1][:3]).astype(int) if plain else (255, 255, 255)
+    low, high = layer.contrast_limits_range
+    start, end = layer.contrast_limits
+    return {
+        "label": layer.name,
+        "color": "{:02X}{:02X}{:02X}".format(*brightest),
+        "window": {"min": float(low), "start": float(start), "end": float(end), "max": float(high)},
+        "active": True,
+    }
+
+
+def _file_of(layer: Image) -> str:
+    """Say where a layer was read from, nothing if it was not."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    path = layer.source.path or getattr(getattr(data, "store", None), "root", None) or ""
+    return str(Path(path).resolve()) if path and Path(path).exists() else str(path)
 
 
 def describe(layer: Image, axes: str) -> str:
@@ -149,6 +222,12 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
         settings["gamma"] = layer.gamma
         settings["contrast_limits"] = layer.contrast_limits
     return settings
+
+
+def store_settings(result: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Give what the layer of a result that lies in a store takes, beyond that of one in memory."""
+    origin = result["metadata"]["noise2score"] | {"path": str(path)}
+    return result | {"multiscale": True, "metadata": {"noise2score": origin}}
 
 
 def spread_settings(result: dict[str, Any]) -> dict[str, Any]:

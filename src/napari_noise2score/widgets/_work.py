@@ -115,7 +115,8 @@ def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> 
     again_on_cpu : callable, optional
         Offered as a button where the memory of a graphics card was too small.
     """
-    if isinstance(error, UserError):
+    # of a disk that is full, or a folder that is not one's own, the system's words are enough
+    if isinstance(error, UserError | OSError):
         show_error(str(error))
     elif "out of memory" in str(error).lower():
         button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from napari.settings import get_settings
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
@@ -14,15 +19,28 @@ from ..errors import UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise
-from ._layers import display_type, is_result, known_noise, result_settings, spread_settings
+from ._layers import (
+    display_type,
+    is_result,
+    known_noise,
+    layer_image,
+    result_settings,
+    spread_settings,
+    store_settings,
+)
 from ._noise_form import NoiseForm, parse
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
 from ._work import report
+from ._write import Stored, Target, ask_where, suggestion, write
 
 if TYPE_CHECKING:
     import napari.layers
     import napari.viewer
+
+    from ..noise import NoiseModel
+    from ..score.model import ScoreModel
+    from ..volume.image import Image
 
 
 class Result(NamedTuple):
@@ -43,7 +61,12 @@ class DenoiseWidget(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
-        self._result: Result | Found | None = None
+        self._result: Result | Stored | Found | None = None
+        self._target: Target | None = None  # the store that is written, if one is
+        self._folder = Path.home()
+        self._stores: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()  # of layers, the last
+        self._note = ""  # what is to be known of the job
+        self._began: tuple[float, int] | None = None  # when, and with how much done before
         self._looks: dict[str, Any] = {}  # of the layer it will be
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
@@ -75,12 +98,20 @@ class DenoiseWidget(Dock):
         self._lazy = QPushButton("Add lazy layer")
         self._lazy.setToolTip(
             "Add the result at once as a layer that denoises what is looked at, when it is "
-            "looked at: for images that are too large to denoise as a whole. The window waits "
-            "for each plane, unless asynchronous rendering is on in napari's preferences, under "
-            "Experimental."
+            "looked at, and remembers it: for images that are too large to denoise as a whole. So "
+            "that the window does not wait for it, napari's asynchronous rendering is turned on "
+            "(Preferences, Experimental)."
+        )
+        self._store = QPushButton("Write OME-Zarr…")
+        self._store.setToolTip(
+            "Denoise the whole layer into a file of any size, block by block in the background, "
+            "and add it as a new layer. What is stopped, or cut off by a crash, can be finished "
+            "later: choose the same name again."
         )
         self._job.offer_cpu(self._run_on_cpu)
-        self._job.set_stop_tip("Stop denoising. Nothing is added.")
+        self._job.set_stop_tip(
+            "Stop denoising. Nothing is added; an OME-Zarr that was begun can be finished later."
+        )
         self._job.say("Choose a trained model, and the noise that the image has.")
         self._settings.addRow("Preview", self._row)
         self._settings.addRow("Uncertainty", self._spread)
@@ -88,17 +119,20 @@ class DenoiseWidget(Dock):
         buttons = QHBoxLayout()
         buttons.addWidget(self._all)
         buttons.addWidget(self._lazy)
+        buttons.addWidget(self._store)
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
         self._rows.addStretch()
         self._estimate.clicked.connect(self.estimate)
         self._all.clicked.connect(self.denoise)
         self._lazy.clicked.connect(self.add_lazy)
+        self._store.clicked.connect(self.write)
         self._job.told.connect(self._show_progress)
         self._job.ended.connect(self._add)
         self._job.busy_changed.connect(self._estimate.setDisabled)
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
+        self._job.busy_changed.connect(self._store.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
         self._layer.axes_changed.connect(self._show_preview)
         self._layer.changed.connect(self._show_preview)
@@ -129,7 +163,7 @@ class DenoiseWidget(Dock):
         model = None
         with contextlib.suppress(UserError):  # none is needed
             model = self._models.model()
-        self._result, self._source = None, self._layer.layer
+        self._result, self._source, self._target = None, self._layer.layer, None
         self._job.say("Looking at the noise…")
         self._job.run(find_noise(data, axes, model), f"Noise of {self._source.name}")
 
@@ -138,8 +172,25 @@ class DenoiseWidget(Dock):
         self._run(_denoise_all)
 
     def add_lazy(self) -> None:
-        """Add a layer that denoises what is looked at."""
+        """Add a layer that denoises what is looked at, off the window's thread."""
         self._run(_denoise_lazily)
+
+    def write(self) -> None:
+        """Ask for a name, and denoise the whole chosen layer into an OME-Zarr in the background."""
+        if self._job.busy:
+            return
+        try:
+            layer = self._checked()[0]
+            begun = self._stores.get(layer)
+            if begun is None or begun.exists():
+                begun = suggestion(layer.name, self._folder)
+            target = ask_where(self, begun, self._spread.isChecked())
+        except UserError as error:
+            report(error)
+            return
+        if target is not None:
+            self._folder, self._stores[layer] = target.path.parent, target.path
+            self._run(write, target)
 
     def stop(self) -> None:
         """Ask the job to stop, if there is one, and take the preview away."""
@@ -177,38 +228,55 @@ class DenoiseWidget(Dock):
             )
         )
 
-    def _run(self, steps: Any) -> None:
+    def _checked(self) -> tuple[napari.layers.Image, Image, ScoreModel, NoiseModel]:
+        """Give what a job needs, or raise a `UserError` that says what is missing."""
+        _, axes = self._layer.image()
+        model = self._models.model()
+        noise = parse(self._noise.text)  # quick: a model is at hand, so torch is loaded
+        return self._layer.layer, layer_image(self._layer.layer, axes), model, noise
+
+    def _run(self, steps: Any, target: Target | None = None) -> None:
         if self._job.busy:
             return
         try:
-            data, axes = self._layer.image()
-            model = self._models.model()
-            noise = parse(self._noise.text)  # quick: a model is at hand, so torch is loaded
+            layer, image, model, noise = self._checked()
         except UserError as error:
             report(error)
             return
-        self._result, self._source = None, self._layer.layer
-        self._looks = result_settings(self._source, self._models.name, noise)
+        self._result, self._source, self._target = None, layer, target
+        self._looks = result_settings(layer, self._models.name, noise)
         self._job.say("Preparing…")
-        dtype = display_type(self._source)
-        device, spread = self._device.currentText(), self._spread.isChecked()
+        self._began, self._note = None, ""
         self._steps = steps  # to be run again, if the device does not suffice
+        device, dtype = self._device.currentText(), display_type(layer)
+        more = self._spread.isChecked() if target is None else target
         self._job.run(
-            steps(data, model, noise, axes, device, dtype, spread),
-            f"Denoising {self._source.name}",
+            steps(image, model, noise, device, dtype, more), f"Denoising {self._source.name}"
         )
 
     def _run_on_cpu(self) -> None:
         self._device.setCurrentText("cpu")
-        self._run(self._steps)
+        target = self._target
+        # what was written before memory ran out is kept
+        self._run(self._steps, target and target._replace(resume=True))
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
-        if isinstance(last, Result | Found):
+        if isinstance(last, Result | Stored | Found):
             self._result = last
             return
-        self._job.show_progress(last.done / last.total)
-        self._job.say(f"Tile {last.done} of {last.total}")
+        now = time.monotonic()
+        if self._began is None or last.done < self._began[1]:  # of the uncertainty, which is next
+            self._began = now, last.done
+        since, before = self._began
+        left = None
+        if last.done > before:
+            left = (now - since) * (last.total - last.done) / (last.done - before)
+        self._job.show_progress(last.done / last.total, left)
+        for step in batch:
+            self._note = getattr(step, "note", "") or self._note
+        note = f" ({self._note})" if self._note else ""
+        self._job.say(f"Tile {last.done} of {last.total}{note}")
 
     def _add(self, outcome: str) -> None:
         result, source = self._result, self._source
@@ -219,13 +287,39 @@ class DenoiseWidget(Dock):
             self._job.say(f"Found {result.noise}.")
             return
         self._preview.hide()  # until the noise is changed again: the result is to be seen
-        if outcome == "done" and result is not None:
+        if outcome != "done" or result is None:
+            self._job.say(f"{outcome.capitalize()}; {self._what_is_left()}")
+            return
+        if isinstance(result, Stored):
+            name = self._add_stored(result)
+        else:
+            if hasattr(result.data, "dask"):
+                get_settings().experimental.async_ = True
             if result.spread is not None:
                 self._viewer.add_image(result.spread, **spread_settings(self._looks))
-            layer = self._viewer.add_image(result.data, **self._looks)
-            self._job.say(f"Added '{layer.name}'.")
-        else:
-            self._job.say(f"{outcome.capitalize()}; nothing was added.")
+            name = self._viewer.add_image(result.data, **self._looks).name
+        self._job.say(f"Added '{name}'.")
+
+    def _add_stored(self, stored: Stored) -> str:
+        """Add what was written as layers of all its levels, and give the name of the result's."""
+        if stored.target.spread is not None:
+            looks = spread_settings(store_settings(self._looks, stored.target.spread))
+            # napari would read the file for them, on the window's thread
+            looks["contrast_limits"] = 0, stored.widest or 1
+            self._viewer.add_image(stored.spread, **looks)
+        looks = store_settings(self._looks, stored.target.path)
+        return self._viewer.add_image(stored.levels, **looks).name
+
+    def _what_is_left(self) -> str:
+        """Say what came of a job that did not end."""
+        if self._target is None:
+            return "nothing was added."
+        from ..volume.store import left_of
+
+        path = self._target.path
+        if not any(left_of(store) for store in (path, self._target.spread) if store):
+            return "nothing was written."
+        return f"what is done is kept. Write '{path.name}' again to finish it."
 
     def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
         """Take the noise that was chosen for a layer before, or that its metadata state."""
@@ -237,27 +331,26 @@ class DenoiseWidget(Dock):
             session.noises[self._layer.layer] = text
 
 
-def _denoise_all(
-    data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any, spread: bool
-):
+def _denoise_all(image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool):
     from ..volume.denoise import denoise_into, uncertainty_into
 
+    shape = image.data.shape
     try:
-        target = np.empty(data.shape, dtype)
-        deviation = np.empty(data.shape, dtype) if spread else None
+        target = np.empty(shape, dtype)
+        deviation = np.empty(shape, dtype) if spread else None
     except MemoryError:
         raise UserError(
-            f"the result of {dtype.itemsize * data.size / 2**30:.1f} GiB does not fit in memory: "
-            "use 'Add lazy layer', or 'noise2score denoise' in a terminal, which writes a file"
+            f"the result of {dtype.itemsize * math.prod(shape) / 2**30:.1f} GiB does not fit in "
+            "memory: use 'Add lazy layer', or 'Write OME-Zarr…'"
         ) from None
-    yield from denoise_into(target, data, model, noise, axes=axes, device=device)
+    yield from denoise_into(target, image, model, noise, device=device)
     if spread:
-        yield from uncertainty_into(deviation, data, model, noise, axes=axes, device=device)
+        yield from uncertainty_into(deviation, image, model, noise, device=device)
     yield Result(target, deviation)
 
 
 def _denoise_lazily(
-    data: Any, model: Any, noise: Any, axes: str, device: str, dtype: Any, spread: bool
+    image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool
 ):
     import dask.array as da
 
@@ -265,5 +358,11 @@ def _denoise_lazily(
     from ..volume.tiles import as_type
 
     makers = (denoise, uncertainty) if spread else (denoise,)
-    lazy = [make(data, model, noise, axes=axes, device=device) for make in makers]
-    yield Result(*(da.map_blocks(as_type, each, dtype, dtype=dtype) for each in lazy))
+    lazy = [make(image, model, noise, device=device) for make in makers]
+    # what napari remembers of each step counts, so there is none that does nothing
+    yield Result(
+        *(
+            each if each.dtype == dtype else da.map_blocks(as_type, each, dtype, dtype=dtype)
+            for each in lazy
+        )
+    )

@@ -1,0 +1,133 @@
+"""Denoise a layer into an OME-Zarr image: where to, and whether to finish what was begun."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..volume.image import Image
+
+ENDING = ".ome.zarr"
+STORES = f"OME-Zarr (*{ENDING})"
+
+
+class Target(NamedTuple):
+    """Where to write, and whether to go on with a job that was cut off there."""
+
+    path: Path
+    spread: Path | None  # where its uncertainty goes, if that is asked for
+    resume: bool
+
+
+class Stored(NamedTuple):
+    """Where a result was written, and all its levels, lazy; those of its uncertainty, too."""
+
+    target: Target
+    levels: list[Any]
+    spread: list[Any]
+    widest: float  # the greatest uncertainty
+
+
+def suggestion(name: str, folder: Path) -> Path:
+    """Suggest where to write what was made of a layer, by a name that is free.
+
+    Examples
+    --------
+    >>> suggestion("cells: DAPI", Path("data")).as_posix()
+    'data/cells_ DAPI denoised.ome.zarr'
+    """
+    stem = re.sub(r'[<>:"/\\|?*]', "_", f"{name} denoised")
+    names = chain([stem], (f"{stem} {number}" for number in count(2)))
+    # a dialog that is given a store would enter it
+    return next(path for name in names if not (path := folder / (name + ENDING)).exists())
+
+
+def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
+    """Ask for a name, and if a job was cut off there, whether to finish it; None if given up.
+
+    Raises
+    ------
+    UserError
+        If there is something of that name, or the folder is one of a store.
+    """
+    from ..volume.store import left_of
+
+    name, _ = QFileDialog.getSaveFileName(
+        parent, "Denoise to OME-Zarr", str(suggested), STORES, "",
+        QFileDialog.Option.DontConfirmOverwrite,
+    )  # fmt: skip
+    if not name:
+        return None
+    path, uncertain = _paths(Path(name))
+    wanted = [path, uncertain] if spread else [path]
+    begun = [store for store in wanted if left_of(store)]
+    if not begun:
+        for store in wanted:
+            _check_free(store)
+    resume = bool(begun) and _ask_resume(parent, path)
+    return None if resume is None else Target(path, uncertain if spread else None, resume)
+
+
+def write(
+    image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, target: Target
+) -> Generator[Any, None, None]:
+    """Denoise an image into a store, and open what was written."""
+    from ..volume.ome_zarr import open_levels
+    from ..volume.store import denoise_to_store
+
+    stores = {"denoised": target.path}
+    if target.spread is not None:
+        stores["uncertainty"] = target.spread
+    for what, path in stores.items():
+        yield from denoise_to_store(
+            path, image, model, noise, what=what, dtype=dtype, device=device, resume=target.resume
+        )
+    levels = [open_levels(path, image.axes) for path in stores.values()]
+    spread = levels[1] if target.spread else []
+    widest = spread[-1].max().compute(scheduler="synchronous", callbacks=[]) if spread else 0
+    yield Stored(target, levels[0], spread, float(widest))
+
+
+def _paths(path: Path) -> tuple[Path, Path]:
+    """Give the store its ending, and its uncertainty a name beside it."""
+    stem = path.name.removesuffix(".zarr").removesuffix(".ome")
+    beside = stem.removesuffix(" denoised") + " uncertainty"
+    return path.with_name(stem + ENDING), path.with_name(beside + ENDING)
+
+
+def _check_free(path: Path) -> None:
+    from ..volume.files import is_zarr
+
+    if path.exists():
+        raise UserError(f"{path} exists already: choose another name")
+    # a store is a folder, which is easily entered by mistake
+    if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
+        raise UserError(f"{path} would lie inside {inside}: choose a folder beside it")
+
+
+def _ask_resume(parent: QWidget, path: Path) -> bool | None:
+    """Ask whether a job that was cut off is to be finished: yes, no, or neither."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle("Denoise to OME-Zarr")
+    box.setText(f"'{path.name}' was begun before and not finished.")
+    box.setInformativeText(
+        "Finishing it takes the same image, model and noise as it was begun with."
+    )
+    finish = box.addButton("Finish it", QMessageBox.ButtonRole.AcceptRole)
+    anew = box.addButton("Begin anew", QMessageBox.ButtonRole.DestructiveRole)
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(finish)
+    box.exec()
+    if box.clickedButton() is finish:
+        return True
+    return False if box.clickedButton() is anew else None
