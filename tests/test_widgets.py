@@ -633,6 +633,22 @@ def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
     assert "Found poisson(gain=" in denoise._job._status.text()
 
 
+def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, told):
+    from napari._app_model import get_app_model
+
+    noisy, _ = simulate_cells((4, 1, 128, 128))
+    viewer.layers.selection.active = add_cells(viewer, noisy)
+    train = dock(viewer, "Train")
+    get_app_model().commands.execute_command(f"{PLUGIN}.denoise_layer").result()
+    qtbot.waitUntil(lambda: train._last is not None and train._last.step >= 20, timeout=LONG)
+    click(qtbot, train._job._stop)
+    qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
+    facts = viewer.layers[-1].metadata["noise2score"]
+    assert parse_noise(facts["noise"]).base.gain == pytest.approx(2, rel=0.2)
+    assert facts["noise found by"] in ("images", "other shots")
+    assert told() == []
+
+
 def test_estimate_says_what_cannot_be_told(viewer, qtbot, session, told):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     denoise = dock(viewer, "Denoise")

@@ -245,7 +245,9 @@ def _by_other_shots(
     rivals = _rivals(found)[: 1 if own else 3]
     tried = [(*_best_level(measure, noise), noise) for noise in rivals]
     least, factor, noise = min(tried, key=lambda row: row[0])
-    if least > (1 - LEARNED) * nothing:
+    # a score that wants far more or less noise than there is has not learned it yet
+    sure = 2.0 ** FACTORS[1] <= factor <= 2.0 ** FACTORS[-2]
+    if least > (1 - LEARNED) * nothing or not sure:
         return unchanged("not used: the score is hardly trained")
     notes = {
         "level": factor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 from napari.layers import Image
@@ -14,16 +14,31 @@ DEFAULT = "poisson(gain=1)"
 
 
 class Found(NamedTuple):
-    """The noise that was read off an image, as text."""
+    """The noise that was read off an image, as text, and what else is to be known of it."""
 
     noise: str
+    notes: Mapping[str, Any]
 
 
-def find_noise(data: Any, axes: str, model: Any = None) -> Generator[Found, None, None]:
-    """Read the noise off an image; on a background thread, as it takes a few seconds."""
+def find_noise(
+    data: Any, axes: str, model: Any = None, device: str = "auto"
+) -> Generator[Any, None, None]:
+    """Read the noise off an image; on a background thread, as it takes a few seconds.
+
+    With a trained model it is the noise that serves its score best. Yields what tells ``done`` and
+    ``total``, and at last `Found`.
+    """
+    from ..volume.calibrate import calibrate_steps
     from ..volume.estimate import estimate_noise
 
-    yield Found(str(estimate_noise(data, axes, model)))
+    if model is None:
+        yield Found(str(estimate_noise(data, axes)), {"noise found by": "images"})
+        return
+    for progress in calibrate_steps(data, model, axes, device=device):
+        if progress.found is None:
+            yield progress
+        else:
+            yield Found(str(progress.found.noise), progress.found.notes)
 
 
 def is_known(layer: Image) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -61,7 +61,10 @@ class DenoiseWidget(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
-        self._result: Result | Stored | Found | None = None
+        self._result: Result | Stored | None = None
+        self._found: Found | None = None  # the last
+        self._then: Callable[[], None] | None = None  # what follows on the estimate
+        self._what = "Tile"  # of which the job tells the number
         self._target: Target | None = None  # the store that is written, if one is
         self._folder = Path.home()
         self._stores: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()  # of layers, the last
@@ -74,7 +77,8 @@ class DenoiseWidget(Dock):
         self._estimate = QPushButton("Estimate from the layer")
         self._estimate.setToolTip(
             "Find the kind of noise and its parameters in the layer itself: best from a time "
-            "series, else from flat parts of its planes. It takes a few seconds."
+            "series, else from flat parts of its planes. With a trained model, the level is the "
+            "one at which its result is nearest to the other shots. It takes a few seconds."
         )
         self._settings.addRow("", self._estimate)
         self._preview = Preview(napari_viewer, self)
@@ -151,8 +155,12 @@ class DenoiseWidget(Dock):
         if noise:
             self._noise.set_text(noise)
 
-    def estimate(self) -> None:
-        """Find the noise of the chosen layer in the background and take it over."""
+    def estimate(self, _pressed: bool = False, then: Callable[[], None] | None = None) -> None:
+        """Find the noise of the chosen layer in the background and take it over.
+
+        What is to follow does so even if the layer cannot tell its noise, but not if it is
+        stopped.
+        """
         if self._job.busy:
             return
         try:
@@ -164,8 +172,10 @@ class DenoiseWidget(Dock):
         with contextlib.suppress(UserError):  # none is needed
             model = self._models.model()
         self._result, self._source, self._target = None, self._layer.layer, None
-        self._job.say("Looking at the noise…")
-        self._job.run(find_noise(data, axes, model), f"Noise of {self._source.name}")
+        self._begin("Looking at the noise…", "Look")
+        self._then = then
+        device = self._device.currentText()
+        self._job.run(find_noise(data, axes, model, device), f"Noise of {self._source.name}")
 
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""
@@ -245,14 +255,19 @@ class DenoiseWidget(Dock):
             return
         self._result, self._source, self._target = None, layer, target
         self._looks = result_settings(layer, self._models.name, noise)
-        self._job.say("Preparing…")
-        self._began, self._note = None, ""
+        if self._found is not None and self._found.noise == str(noise):
+            self._looks["metadata"]["noise2score"] |= self._found.notes
+        self._begin("Preparing…", "Tile")
         self._steps = steps  # to be run again, if the device does not suffice
         device, dtype = self._device.currentText(), display_type(layer)
         more = self._spread.isChecked() if target is None else target
         self._job.run(
             steps(image, model, noise, device, dtype, more), f"Denoising {self._source.name}"
         )
+
+    def _begin(self, words: str, what: str) -> None:
+        self._job.say(words)
+        self._began, self._note, self._what, self._then = None, "", what, None
 
     def _run_on_cpu(self) -> None:
         self._device.setCurrentText("cpu")
@@ -262,7 +277,10 @@ class DenoiseWidget(Dock):
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
-        if isinstance(last, Result | Stored | Found):
+        if isinstance(last, Found):
+            self._found = last
+            return
+        if isinstance(last, Result | Stored):
             self._result = last
             return
         now = time.monotonic()
@@ -276,15 +294,13 @@ class DenoiseWidget(Dock):
         for step in batch:
             self._note = getattr(step, "note", "") or self._note
         note = f" ({self._note})" if self._note else ""
-        self._job.say(f"Tile {last.done} of {last.total}{note}")
+        self._job.say(f"{self._what} {last.done} of {last.total}{note}")
 
     def _add(self, outcome: str) -> None:
         result, source = self._result, self._source
         self._result = self._source = None
-        if isinstance(result, Found):
-            if source is self._layer.layer:
-                self._noise.set_text(result.noise)
-            self._job.say(f"Found {result.noise}.")
+        if self._what == "Look":
+            self._take_found(outcome, source)
             return
         self._preview.hide()  # until the noise is changed again: the result is to be seen
         if outcome != "done" or result is None:
@@ -299,6 +315,16 @@ class DenoiseWidget(Dock):
                 self._viewer.add_image(result.spread, **spread_settings(self._looks))
             name = self._viewer.add_image(result.data, **self._looks).name
         self._job.say(f"Added '{name}'.")
+
+    def _take_found(self, outcome: str, source: Any) -> None:
+        if outcome == "done" and self._found is not None:
+            if source is self._layer.layer:
+                self._noise.set_text(self._found.noise)
+            self._job.say(f"Found {self._found.noise}.")
+        else:
+            self._job.say(f"{outcome.capitalize()}; the noise stays as it was.")
+        if self._then is not None and outcome != "stopped" and source is self._layer.layer:
+            self._then()
 
     def _add_stored(self, stored: Stored) -> str:
         """Add what was written as layers of all its levels, and give the name of the result's."""

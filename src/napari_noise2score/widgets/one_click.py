@@ -8,7 +8,7 @@ import napari
 from napari.layers import Image
 
 from ..errors import UserError
-from ._guess import noise_of
+from ._guess import is_known, noise_of
 from ._layers import check_layer
 from ._work import report
 
@@ -44,8 +44,12 @@ def denoise_layer(viewer: napari.Viewer) -> None:
             return
         _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
         denoise.choose(layer, name, noise_of(layer))
-        denoise.denoise()
+        if known:
+            denoise.denoise()
+        else:  # with what the score has learned, more can be told than without
+            denoise.estimate(then=denoise.denoise)
 
+    known = is_known(layer)
     train.choose(layer)
     train.train()
     if train.busy:  # else what is missing was told
