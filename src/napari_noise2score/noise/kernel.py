@@ -129,11 +129,6 @@ class Kernel:
         """Give A⁻ᵀ of every plane of a block."""
         return self._filter(block, 1 / self._spectrum(block.shape[-2:]).conj())
 
-    def whiten(self, block: Tensor, floor: float) -> Tensor:
-        """Give (A⁻¹ A⁻ᵀ − floor) of every plane: covariance of A⁻¹ n for white n, less a part."""
-        spectrum = self._spectrum(block.shape[-2:]).abs()
-        return self._filter(block, 1 / spectrum**2 - floor)
-
     def apply_to_image(self, image: np.ndarray, transposed: bool = False) -> np.ndarray:
         """Give A (or Aᵀ) of whole planes, shape ``(..., Y, X)``, reflected at their edges."""
         reach = max(len(self.taps), len(self.taps[0])) // 2

@@ -66,11 +66,11 @@ def make_solver(
     -----
     Pixelwise models are solved exactly, by a `Table`. For correlated noise, what the score says
     of y (K⁻ᵀ times that of K⁻¹ y) is turned by Tweedie's formula into what it says of
-    ``z ~ base(x)``: read noise and perturbation are taken off, but for the white part of them
-    in A⁻¹ y, which the table solves for (Xie et al., Section 3.3, do so with all of it). That is
-    exact for Gaussian noise, and for all else where K = A and there is no read noise. Where K
-    differs from A and no read noise smooths what is left, the closed forms of the papers
-    serve, with the perturbation counted as read noise.
+    ``z ~ base(x)``: read noise and perturbation are taken off, but for white noise of the size
+    that they have per pixel of A⁻¹ y, which the table solves for (Xie et al., Section 3.3, take all
+    of it off). That is exact for Gaussian noise, and for all else where K = A and there is no read
+    noise. Where K differs from A and no read noise smooths what is left, the closed forms of the
+    papers serve, with the perturbation counted as read noise.
 
     Examples
     --------
@@ -181,8 +181,9 @@ def _blurred(
     low: float,
     high: float,
 ) -> Solver:
-    # A⁻¹ gives all frequencies of the read noise at least this much
-    white = (read / kernel.largest) ** 2
+    # The read noise of a pixel of A⁻¹ y given that of all others. Less, as the least that it has at
+    # any frequency, would leave so much to Tweedie's formula that the curvature of f is felt.
+    white = read**2 / kernel.power
     noise = base + Gaussian(white**0.5) if read else base  # type: ignore[operator]
     table = make_table(noise, transform, sigma_a, low, high)
 
