@@ -90,7 +90,7 @@ def test_a_model_may_be_trained_for_correlated_noise(run, world, tmp_path):
     assert "correlation" in run("info", tmp_path / "m.n2s")[1]
     target = (tmp_path / "noisy", tmp_path / "done", "--model", tmp_path / "m.n2s", "--noise")
     code, _, said = run("denoise", *target, "gaussian(sigma=10)")
-    assert (code, "must be written '... @ A'" in said) == (2, True)
+    assert (code, "as in '... @ A'" in said) == (2, True)
     assert run("denoise", *target, noise)[0] == 0
     code, _, said = run("train", world / "clean", *options, "--overwrite", "--correlation", "B")
     assert (code, "write A or kernel" in said) == (2, True)
