@@ -309,10 +309,15 @@ class DenoiseWidget(Dock):
         if isinstance(result, Stored):
             name = self._add_stored(result)
         else:
+            looks = spread_settings(self._looks)
             if hasattr(result.data, "dask"):
                 get_settings().experimental.async_ = True
+                if "contrast_limits" in self._looks:
+                    # a guess: napari would compute planes for them, on the window's thread
+                    low, high = self._looks["contrast_limits"]
+                    looks["contrast_limits"] = 0, (high - low) / 4
             if result.spread is not None:
-                self._viewer.add_image(result.spread, **spread_settings(self._looks))
+                self._viewer.add_image(result.spread, **looks)
             name = self._viewer.add_image(result.data, **self._looks).name
         self._job.say(f"Added '{name}'.")
 
