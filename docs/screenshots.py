@@ -18,7 +18,7 @@ from pathlib import Path
 import napari
 from napari.settings import get_settings
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-noise2score"
@@ -38,19 +38,20 @@ def shoot(viewer: napari.Viewer, name: str) -> None:
     viewer.window.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
 
 
-def enter_name(path: Path, seen) -> None:
-    """Type a name into the file dialog that opens next, look at it, and accept it."""
+def paste_name(path: Path) -> None:
+    """Paste a name into the file dialog that opens next, and press Save."""
 
     def enter() -> None:
         dialog = QApplication.activeModalWidget()
-        if not isinstance(dialog, QFileDialog):
-            QTimer.singleShot(50, enter)
-            return
-        dialog.findChild(QLineEdit, "fileNameEdit").setText(str(path))
-        seen(dialog)
-        dialog.accept()
+        if isinstance(dialog, QFileDialog):
+            line = dialog.findChild(QLineEdit, "fileNameEdit")
+            if line.text() == str(path):
+                next(b for b in dialog.findChildren(QPushButton) if b.isDefault()).click()
+                return
+            line.setText(str(path))
+        QTimer.singleShot(100, enter)
 
-    QTimer.singleShot(50, enter)
+    QTimer.singleShot(100, enter)
 
 
 def main() -> None:
@@ -97,24 +98,23 @@ def main() -> None:
     denoise.denoise()
     wait(lambda: not denoise.busy, 120)
     shoot(viewer, "denoised")
-    # another window so that the picture shows one result only
-    viewer.layers.remove("cells denoised")
-    with tempfile.TemporaryDirectory() as folder:
-        enter_name(Path(folder) / "cells denoised.ome.zarr", lambda dialog: None)
-        denoise._store.click()
-        wait(lambda: "Tile" in denoise._job._status.text(), 60)
-        shoot(viewer, "writing")
-        wait(lambda: not denoise.busy, 120)
-        viewer.layers.remove("cells denoised")
-        viewer.open(Path(folder) / "cells denoised.ome.zarr", plugin="napari-ome-zarr")
-        shoot(viewer, "reopened")
-        viewer.layers.remove(viewer.layers[-1])
-    denoise.denoise()
-    wait(lambda: not denoise.busy, 120)
     viewer.theme = "light"
     shoot(viewer, "denoised-light")
     train.parent().raise_()
     shoot(viewer, "train-light")
+    viewer.theme = "dark"
+    denoise.parent().raise_()
+    viewer.layers.remove("cells denoised")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cells denoised.ome.zarr"
+        paste_name(path)
+        denoise._store.click()
+        wait(lambda: denoise._job._status.text().startswith("Tile"), 60)
+        shoot(viewer, "writing")
+        wait(lambda: not denoise.busy, 120)
+        viewer.layers.remove("cells denoised")
+        viewer.open(path, plugin="napari-ome-zarr")
+        shoot(viewer, "reopened")
     viewer.close()
 
 
