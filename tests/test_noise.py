@@ -22,6 +22,7 @@ from napari_noise2score.noise import (
     Sum,
     Transform,
     Tweedie,
+    make_closed_form,
     make_solver,
     parse_noise,
 )
@@ -327,6 +328,18 @@ def decibels(found, true, best):
     found = found.double().numpy()
     assert np.isfinite(found).all()
     return 10 * math.log10(np.mean((found - true) ** 2) / np.mean((best - true) ** 2))
+
+
+@pytest.mark.parametrize("text", ["poisson(gain=5)", "poisson(gain=5) + gaussian(sigma=0.2)"])
+def test_bright_counts_are_solved_as_smoothly_as_by_the_closed_form(text):
+    # the bins of a table fall anyhow on the counts: no count may be moved by that
+    y = torch.arange(20, 400, 5, dtype=torch.float32)
+    solve = make_solver(parse_noise(text), Transform(0, 5, 5), 0.32, 0, 400)
+    closed = make_closed_form(Poisson(5), Transform(0, 5, 5), 0.32)
+    for score in (-0.5, 0.0, 0.5):
+        s = torch.full_like(y, score)
+        difference = solve(y, s) - closed(y, s)
+        assert difference.diff().abs().max() < 0.5
 
 
 @pytest.mark.parametrize("prior", PRIORS)

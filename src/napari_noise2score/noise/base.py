@@ -60,6 +60,9 @@ class NoiseModel(Protocol):
     def masses(self, edges: Tensor, x: Tensor) -> Tensor:
         """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
 
+    def middles(self, edges: Tensor) -> Tensor:
+        """Give the y at which the probability of each bin is taken to lie."""
+
 
 def positive(model: str, **values: float) -> None:
     """Raise a `UserError` unless every value is a number above 0."""
@@ -105,6 +108,10 @@ class Pixelwise(Summable):
     def masses(self, edges: Tensor, x: Tensor) -> Tensor:
         """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
         return self.cdf(edges[None, :], x[:, None]).diff(dim=1).clamp(min=0)
+
+    def middles(self, edges: Tensor) -> Tensor:
+        """Give the y at which the probability of each bin is taken to lie."""
+        return (edges[1:] + edges[:-1]) / 2
 
     def __matmul__(self, other: Any) -> Correlated:
         from .correlated import Correlated

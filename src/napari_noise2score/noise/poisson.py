@@ -93,6 +93,16 @@ class Poisson(Pixelwise):
         fewer = self._fewer(counts[None, :], x[:, None]).index_select(1, which)
         return fewer.diff(dim=1).clamp(min=0)
 
+    def middles(self, edges):
+        """Give the y at which the probability of each bin is taken to lie: among its counts."""
+        counts = self._counts(edges)
+        first, last = counts[:-1], counts[1:] - 1
+        among = self.offset + self.gain * (first + last) / 2
+        # read noise may move what is counted into the bin beside it, but hardly further
+        nearest = torch.round((super().middles(edges) - self.offset) / self.gain).clamp(min=0)
+        beside = (self.offset + self.gain * nearest).clamp(edges[:-1], edges[1:])
+        return torch.where(last >= first, among, beside)
+
     def _counts(self, y):
         """Give the smallest count that is not below y; rounding must not lose the one at y."""
         return torch.ceil((y - self.offset) / self.gain - 1e-9).clamp(min=0)

@@ -97,7 +97,7 @@ class Sum:
     def masses(self, edges, x):
         """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
         base = self.base.masses(edges, x).float()
-        middle = (edges[1:] + edges[:-1]) / 2
+        middle = self.base.middles(edges)
         total = torch.zeros_like(base)
         # some bins at a time, as they reach but to their neighbours
         for start in range(0, len(middle), BLOCK):
@@ -110,6 +110,12 @@ class Sum:
             away = edges[near.start : near.stop + 1] - middle[some, None]
             total[:, near] += base[:, some] @ _masses_of_normal((away / self.read.level).float())
         return total.double()
+
+    def middles(self, edges):
+        """Give the y at which the probability of each bin is taken to lie."""
+        # where read noise is far narrower than a bin, what is below it still shows
+        spread = self.read.level > edges.diff() / 4
+        return torch.where(spread, (edges[1:] + edges[:-1]) / 2, self.base.middles(edges))
 
     @property
     def _far(self) -> float:

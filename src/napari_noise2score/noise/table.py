@@ -236,12 +236,11 @@ def make_table(
     rows = torch.linspace(first, last, 2 + int((last - first) * 3 / sigma_a), dtype=torch.float64)
     # y reaches further: a pixel at the end of the range may be an outlier of its x
     margin = REACH * (1 + sigma_a)
-    # a bin's mass is taken to lie at its middle: an atom of the density is off by half a bin
     step = max(sigma_a / 8, 0.05)
     bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
     edges = transform.inverse(bins)
     x = _candidates(noise, transform, first - margin, last)
-    y = (edges[1:] + edges[:-1]) / 2
+    y = noise.middles(edges)
     masses = noise.masses(edges, x)
     # σ_a hides the grid itself; what is left of rounding is the variance it adds. Counts that lie
     # on the grid anyhow get none, and counts that lie beside it are not all moved one way, for

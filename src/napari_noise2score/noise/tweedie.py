@@ -146,6 +146,11 @@ class Tweedie(Pixelwise):
             cdf[:, light] = sums[:, torch.searchsorted(points, ends)]
         return cdf.diff(dim=1).clamp(min=0)
 
+    def middles(self, edges):
+        """Give the y at which the probability of each bin is taken to lie: no light exactly so."""
+        none = (edges[:-1] <= self.offset) & (edges[1:] > self.offset)
+        return torch.where(none, self.offset, super().middles(edges))
+
     def _series(self, log: Tensor, plus: float = 0) -> tuple[Tensor, Tensor]:
         """Give numbers n of pulses and the logarithms of the terms of t a(t), in a new last axis.
 
