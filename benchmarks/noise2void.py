@@ -33,7 +33,9 @@ def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:
     for image in images:
         if affine:
             rows = np.stack([image.ravel(), np.ones(image.size)], axis=1)
-            image = (rows @ np.linalg.lstsq(rows, clean.ravel(), rcond=None)[0]).reshape(clean.shape)
+            image = (rows @ np.linalg.lstsq(rows, clean.ravel(), rcond=None)[0]).reshape(
+                clean.shape
+            )
         found.append(10 * np.log10(255**2 / np.mean((image - clean) ** 2)))
     return float(np.mean(found))
 
