@@ -512,6 +512,17 @@ def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("dark", [-60.0, 0.0, 60.0])
+def test_a_small_error_of_the_score_makes_no_bright_speck_of_a_dark_outlier(dark):
+    # of noise that grows with x, f hardly rises with x any more where a pixel is that dark
+    noise = parse_noise("gaussian(a=0.098, b=25)")
+    solve = make_solver(noise, Transform(12, 689, 6.5, 0.0043), 0.2, -150, 400)
+    s = torch.arange(0, 4.6, 0.5)
+    x = solve(torch.full_like(s, dark), s)
+    assert (x.diff() > 0).all()
+    assert (x.diff() < 100).all()
+
+
 def test_an_outlier_and_a_level_beyond_the_table_give_finite_answers():
     solve = make_solver(Poisson(2.0), Transform(0, 4, 2), 0.5, 0, 200)
     y = torch.tensor([-1e4, -5.0, 0.0, 200.0, 1e5])

@@ -24,6 +24,8 @@ SCORES = 385
 REACH = 12.0
 # what reading x off may miss, in units of the noise
 TOLERANCE = 0.02
+# what is so unlikely is an outlier, of 3 standard deviations if Gaussian
+RARE = 0.00135
 
 
 class Place(NamedTuple):
@@ -102,7 +104,7 @@ class Table:
 
     def place(self, y: Tensor, s: Tensor) -> Place:
         """Find where pixels lie on the grid; any table of the same `grid` can `look_up` there."""
-        y, s = y.float(), s.float()
+        y, s = y.float(), s.float().clamp(-REACH, REACH)
         z = self.transform.forward(y)
         row, column = self._place(z, s)
         cell = row.long().clamp(max=len(self.values) - 2) * (SCORES - 1)
@@ -218,7 +220,8 @@ def make_table(
     Notes
     -----
     The score is written ``f(x, z) = (E[T(y) | x, z] − z) / σ_a²`` (Tweedie), which is bounded,
-    and made to rise with x by a running maximum where rounding or bins disturb it. No x is given
+    and made to rise with x by a running maximum where rounding or bins disturb it; for outliers
+    darker than their x, at least half as fast as Gaussian noise would have it. No x is given
     whose noisy mean is beyond the last row: a score a little too high, of a dark pixel in heavy
     speckle, would else stand for any x up to infinity.
 
@@ -228,7 +231,7 @@ def make_table(
     >>> solve = make_table(Gaussian(10), Transform(c0=100), sigma_a=0.3, low=0, high=255)
     >>> y, s = torch.tensor([100.0]), torch.tensor([-1.0])
     >>> solve(y, s)  # y + (σ² + σ_a²) s, in grey levels: 100 - 10 × 1.09
-    tensor([89.0963])
+    tensor([89.0979])
     """
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # rows: somewhat beyond the data, which the shots to come may go beyond too
@@ -248,9 +251,17 @@ def make_table(
     rounding = (masses.sum(0) * (recording.rounded(y) - y) ** 2).sum() / masses.sum()
     sigma = torch.sqrt(sigma_a**2 + rounding * transform.slope(y) ** 2)
     z = transform.forward(y.clamp(recording.floor, recording.ceiling))
-    f = _scores(masses, z, sigma, rows)
-    f = torch.where(f.isnan(), _gaussian_scores(noise, transform, x, rows, sigma_a), f)
-    f = torch.cummax(f, dim=0).values + 1e-6 * torch.arange(len(x))[:, None]
+    f, density = _scores(masses, z, sigma, rows)
+    mean = noise.mean(x)
+    expected = transform.forward(mean)
+    variance = noise.variance(x) * transform.slope(mean) ** 2 + sigma_a**2
+    # of Gaussian noise, for where the masses give a row no chance at all
+    gaussian = ((expected[:, None] - rows) / variance[:, None]).float()
+    f = torch.where(f.isnan(), gaussian, f)
+    darker = density.cumsum(1) < RARE * density.sum(1, keepdim=True)
+    # what is clipped does not move with x
+    recorded = transform.forward(mean.clamp(recording.floor, recording.ceiling))
+    f = _rising(f, torch.diff(recorded, prepend=recorded[:1]) / variance, darker)
     f, levels = f.T.contiguous(), x.float()
     targets = torch.linspace(-REACH, REACH, SCORES)
     values = _invert(f, targets, levels)
@@ -276,10 +287,10 @@ def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float
     return x
 
 
-def _scores(masses: Tensor, z: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
+def _scores(masses: Tensor, z: Tensor, sigma: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Give f(x, row), of shape ``(x, row)``, for masses ``(x, y)`` spread by σ about z = T(y).
 
-    It is NaN where the masses give a row no chance at all.
+    It is NaN where the masses give a row no chance at all. The density of the rows is given, too.
     """
     # differences are taken in double precision; from there on single is enough, and faster
     away = ((z[:, None] - rows) / sigma[:, None]).float()
@@ -290,16 +301,19 @@ def _scores(masses: Tensor, z: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
     density = masses @ kernel
     moment = masses @ away.mul_(kernel).div_(sigma)
     # less than this is but a double's rounding of differences of probabilities
-    return torch.where(density > 1e-13, moment / density, torch.nan)
+    return torch.where(density > 1e-13, moment / density, torch.nan), density
 
 
-def _gaussian_scores(
-    noise: NoiseModel, transform: Transform, x: Tensor, rows: Tensor, sigma_a: float
-) -> Tensor:
-    """Give f(x, row) of Gaussian noise with the mean and variance of the model in z."""
-    mean = noise.mean(x)
-    variance = noise.variance(x) * transform.slope(mean) ** 2
-    return ((transform.forward(mean)[:, None] - rows) / (variance + sigma_a**2)[:, None]).float()
+def _rising(f: Tensor, gaussian: Tensor, darker: Tensor) -> Tensor:
+    """Make f rise with x.
+
+    Where a pixel is far darker than its x would have it, f may hardly rise any more, and the small
+    error of a learned score would stand for any x. There f rises at least half as fast as that of
+    Gaussian noise of the same size, of which each step is given.
+    """
+    least = torch.where(darker, 0.5 * gaussian.float()[:, None], 0) + 1e-6
+    least = torch.cumsum(least, dim=0)
+    return torch.cummax(f - least, dim=0).values + least
 
 
 def _invert(f: Tensor, targets: Tensor, x: Tensor) -> Tensor:
