@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import zarr
+from server import serving
 
 from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
 from napari_noise2score.volume.store import denoise_to_store, hidden_name, left_of
@@ -141,6 +142,25 @@ def test_a_full_disk_is_told_and_the_job_resumed(world, job, tmp_path, monkeypat
     assert not target.exists()
     assert call() == (0, "")
     assert files(target) == job[2]
+
+
+def test_a_connection_that_was_lost_is_told_and_the_job_resumed(job, tmp_path):
+    pytest.importorskip("aiohttp", reason="no aiohttp: pip install -e '.[remote]'")
+    image, model, _ = job
+    few = Image(image.data[:12, :64], "TYX")
+    write_image(tmp_path / "noisy.ome.zarr", few)
+    target = tmp_path / "out.ome.zarr"
+    with serving(tmp_path) as address:
+        remote = read_image(f"{address}/noisy.ome.zarr")
+        run = denoise_to_store(target, remote, model, NOISE)
+        assert next(run).total == 12
+    with pytest.raises(OSError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
+        list(run)
+    assert "\n" not in str(caught.value)
+    assert left_of(target)
+    with serving(tmp_path, int(address.rsplit(":")[-1])):
+        assert len(list(denoise_to_store(target, remote, model, NOISE, resume=True))) < 12
+    assert np.array_equal(read_image(target).data[:], denoise(few, model, NOISE).compute())
 
 
 def test_another_job_is_not_resumed(world, job, tmp_path):
