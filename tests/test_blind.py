@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from shared import pieces
 from typer.testing import CliRunner
 
 from napari_noise2score import (
@@ -49,7 +50,7 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(noisy, "TYX", steps=50)
+    return train(pieces(noisy), "TYX", steps=50)
 
 
 def errors(noises, model, noisy):

@@ -159,7 +159,7 @@ def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
     assert widget._numbers.text().startswith("Explains the noise: 0.9")
     assert "poisson(gain=" in widget._job._status.text()
     assert "95 % intervals: gain" in widget._job._status.text()
-    mean, variance = widget._curve._dots.getData()
+    mean, variance = widget._plots.curve._dots.getData()
     np.testing.assert_allclose(variance / (mean - 20), 3, rtol=0.15)
     widget._which.setCurrentText("chosen for the layer")
     click(qtbot, widget._start)
@@ -171,7 +171,7 @@ def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
     assert "weaker than the model says" in widget._verdict.text()
     for theme in ("light", "dark"):
         viewer.theme = theme
-        line = widget._curve._line.opts["pen"].color()
+        line = widget._plots.curve._line.opts["pen"].color()
         assert (line.lightness() > 128) == (theme == "dark")
     viewer.layers.remove(layer)
     assert not widget._results.isVisible()

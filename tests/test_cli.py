@@ -11,7 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
-from spellings import EVERY
+from shared import EVERY, pieces
 
 from napari_noise2score import ScoreModel, read_image, train
 from napari_noise2score.cli import main
@@ -47,7 +47,7 @@ def world(tmp_path_factory):
         root / "stack.tif", noisy.astype(np.float32), imagej=True, resolution=(10, 10),
         metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
     )  # fmt: skip
-    train(noisy, "TYX", steps=120, name="m").save(root / "m.n2s")
+    train(pieces(noisy), "TYX", steps=80, name="m").save(root / "m.n2s")
     return root
 
 
@@ -150,7 +150,14 @@ def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, worl
         assert says in err
 
 
-def test_a_training_that_was_stopped_is_kept_and_resumed(run, world, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    # where Ctrl-C raises it, between two steps; and where a server does not answer any more
+    [(KeyboardInterrupt(), 130), (OSError("no answer"), 2)],
+)
+def test_a_training_that_was_cut_off_is_kept_and_resumed(
+    run, world, tmp_path, monkeypatch, error, ends
+):
     from napari_noise2score import cli
 
     track = cli._track
@@ -159,13 +166,14 @@ def test_a_training_that_was_stopped_is_kept_and_resumed(run, world, tmp_path, m
         for progress in track(steps, *about):
             yield progress
             if progress.step == 5:
-                raise KeyboardInterrupt  # where Ctrl-C raises it, between two steps
+                raise error
 
     monkeypatch.setattr(cli, "_track", until_stopped)
     model = tmp_path / "m.n2s"
-    words = ("train", world / "stack.tif", "--model", model, "--steps")
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).normal(100, 10, (32, 32)))
+    words = ("train", tmp_path / "stack.npy", "--model", model, "--steps")
     code, _, err = run(*words, 100_000)
-    assert (code, "go on with --resume" in err) == (130, True)
+    assert (code, "go on with --resume" in err) == (ends, True)
     assert ScoreModel.load(model).provenance["steps"] == 5
     monkeypatch.setattr(cli, "_track", track)
     assert run(*words, 7, "--resume")[0] == 0
@@ -228,7 +236,7 @@ def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
 def test_info_says_what_a_model_is(run, world):
     _, out, _ = run("info", world / "m.n2s", "--json")
     facts = json.loads(out)
-    assert (facts["name"], facts["steps"], facts["trained on axes"]) == ("m", 120, "TYX")
+    assert (facts["name"], facts["steps"], facts["trained on axes"]) == ("m", 80, "TYX")
     assert "noise curve" in run("info", world / "m.n2s")[1]
 
 

@@ -24,9 +24,9 @@ NOISE = "gaussian(sigma=10)"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("cluster")
-    noisy = np.random.default_rng(0).normal(100, 10, (30, 128, 120)).astype(np.float32)
+    noisy = np.random.default_rng(0).normal(100, 10, (30, 64, 60)).astype(np.float32)
     write_image(root / "noisy.ome.zarr", Image(noisy, "TYX"))
-    train(noisy[:4, :64, :64], "TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy[:4, :32, :32], "TYX", steps=1, name="m").save(root / "m.n2s")
     image, model = read_image(root / "noisy.ome.zarr"), ScoreModel.load(root / "m.n2s")
     for _ in denoise_to_store(root / "alone.ome.zarr", image, model, NOISE):
         pass

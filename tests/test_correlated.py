@@ -166,7 +166,7 @@ def test_the_closed_forms_agree_with_the_table_where_both_are_exact():
     assert torch.allclose(table(y, s), closed(y, s), atol=0.1)
 
 
-def blobs(noise, seed=0, shape=(6, 96, 96)):
+def blobs(noise, seed=0, shape=(6, 32, 32)):
     grid = np.indices(shape[-2:]) / 16
     clean = 100 + 40 * np.sin(grid[0]) * np.cos(grid[1]) + np.zeros(shape)
     return clean, noise.sample(clean, np.random.default_rng(seed)).astype(np.float32)
@@ -174,7 +174,7 @@ def blobs(noise, seed=0, shape=(6, 96, 96)):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(blobs(Poisson(5) @ A)[1], "TYX", steps=80, correlation="A")
+    return train(blobs(Poisson(5) @ A)[1], "TYX", steps=60, correlation="A")
 
 
 def test_correlated_noise_is_removed_without_seams(model, tmp_path):
@@ -201,7 +201,7 @@ def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
 
 def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
     noise = Poisson(5) @ A + Gaussian(8)
-    clean, noisy = blobs(noise)
+    clean, noisy = blobs(noise, shape=(12, 32, 32))
     other = train(noisy, "TYX", steps=80, correlation=ROW)
     unblurred = decorrelated(np.pad(noisy, [(0, 0)] + 2 * [(A.reach,) * 2], mode="reflect"), A)
     found = denoise(noisy, other, noise, axes="TYX")
@@ -213,7 +213,7 @@ def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_mod
 def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
     noise = Gaussian(20) @ A
     clean, noisy = blobs(noise)
-    model = train(noisy, "TYX", steps=80)
+    model = train(noisy, "TYX", steps=60)
     found = denoise(noisy, model, noise, axes="TYX").compute()
     assert np.mean((found - clean) ** 2) < 0.5 * np.mean((noisy - clean) ** 2)
     with pytest.raises(UserError, match="not correlated"):
@@ -224,7 +224,7 @@ def test_flips_of_the_patches_leave_a_row_correlation_in_place():
     """Patches are turned after the correlation is undone, so any kernel may be."""
     noise = Gaussian(20) @ ROW
     clean, noisy = blobs(noise)
-    model = train(noisy, "TYX", steps=80, correlation=ROW)
+    model = train(noisy, "TYX", steps=60, correlation=ROW)
     found = denoise(noisy, model, noise, axes="TYX").compute()
     loss = np.mean((found - clean) ** 2) / np.mean((noisy - clean) ** 2)
     assert 10 * math.log10(loss) < -4

@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from shared import pieces
 
 from napari_noise2score import Gaussian, UserError, denoise, denoise_into, train
 from napari_noise2score.volume.image import Image
@@ -21,7 +22,7 @@ def blobs(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(blobs((6, 96, 96))[1], "TYX", steps=150)
+    return train(pieces(blobs((6, 96, 96))[1]), "TYX", steps=100)
 
 
 def psnr(a, b):

@@ -72,6 +72,7 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
     make_napari_viewer, session, qtbot, told, tmp_path
 ):
     from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QDoubleSpinBox
     from superqt.utils import WorkerBase
 
     viewer = make_napari_viewer(show=True)
@@ -85,6 +86,9 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
 
     choose(viewer.window.plugins_menu, "Noise2Score", "Train")
     train = dock(viewer, "Train")
+    (minutes,) = train.findChildren(QDoubleSpinBox)
+    minutes.selectAll()
+    qtbot.keyClicks(minutes, "60")  # until it is stopped, however slow the machine is
     click(qtbot, button(train, "Train"))
     qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
     preview = viewer.layers["cells preview"]

@@ -34,7 +34,7 @@ def weights(model):
 
 
 def test_training_lowers_the_held_out_loss():
-    stack, _ = noisy_stack()
+    stack, _ = noisy_stack((6, 32, 32))
     losses = [p.val_loss for p in train_steps(stack, "TYX", steps=100) if p.step in (50, 100)]
     assert losses[1] < losses[0] < 0
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from shared import pieces
 
 from napari_noise2score import denoise, train, uncertainty
 from napari_noise2score.cli import main
@@ -73,7 +74,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def model():
-    return train(stack()[1], "TYX", steps=80)
+    return train(pieces(stack()[1], 36), "TYX", steps=80)
 
 
 def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):

@@ -212,7 +212,7 @@ def test_error_in_training_is_told(viewer, qtbot, session, told):
 
 
 def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, told):
-    source = add_cells(viewer, cells[0])
+    source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # it takes 40 times as long
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
     denoise._noise.set_text(NOISE)
@@ -525,17 +525,17 @@ def test_training_in_the_window_gives_the_weights_of_training_in_python(
         monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
 
     settle_clock()
-    expected = train(cells[0], "TZYX", minutes=0.5, seed=3)
+    expected = train(cells[0], "TZYX", minutes=0.2, seed=3)
     settle_clock()
     add_cells(viewer, cells[0])
     widget = dock(viewer, "Train")
-    widget._minutes.setValue(0.5)
+    widget._minutes.setValue(0.2)
     widget._seed.setValue(3)
     click(qtbot, widget._train)
     wait_until_idle(qtbot, widget)
     wait_for_preview(qtbot, widget)
     found = session.models["cells"]
-    assert found.provenance["steps"] == expected.provenance["steps"] > 20
+    assert found.provenance["steps"] == expected.provenance["steps"] > 8
     theirs = expected.network.state_dict()
     for key, weights in found.network.state_dict().items():
         assert weights.equal(theirs[key]), key
@@ -640,7 +640,7 @@ def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, tol
     viewer.layers.selection.active = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
     get_app_model().commands.execute_command(f"{PLUGIN}.denoise_layer").result()
-    qtbot.waitUntil(lambda: train._last is not None and train._last.step >= 20, timeout=LONG)
+    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
     click(qtbot, train._job._stop)
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     facts = viewer.layers[-1].metadata["noise2score"]

@@ -99,7 +99,7 @@ def train(
             if progress.seconds - saved > 60:
                 progress.checkpoint(checkpoint)
                 saved = progress.seconds
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):  # OSError: a disk or a server fails
         if progress is None:
             raise
         progress.checkpoint(checkpoint)

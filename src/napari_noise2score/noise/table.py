@@ -8,6 +8,7 @@ every pixel is read off as ``x = G(z, s)``. Nothing is expanded or assumed small
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from .transform import Transform
 
 SCORES = 385
 REACH = 12.0
+# within this score of 0 they lie close: noise far wider than that of the data has all of its there
+NEAR = 0.1
 # what reading x off may miss, in units of the noise
 TOLERANCE = 0.02
 # what is so unlikely is an outlier, of 3 standard deviations if Gaussian
@@ -53,7 +56,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The solution x on a regular grid of z = T(y) and score, and f(x, z) itself.
+    """The solution x on a grid of z = T(y) and score, and f(x, z) itself.
 
     Of the two, f is smooth in z at a given x; x at a given score need not be, where the noise hides
     it or where it ends. There x is searched for in f, pixel by pixel; elsewhere it is read off.
@@ -139,22 +142,22 @@ class Table:
         Tensor
             Variance of x in grey levels squared, float32, of that shape.
         """
-        row, column = self._place(self.transform.forward(y.float()), s.float())
-        row, column = row.clamp(1, len(self.values) - 2), column.clamp(1, SCORES - 2)
         dz, ds = (self.high - self.low) / (len(self.values) - 1), 2 * REACH / (SCORES - 1)
+        z = self.transform.forward(y.float()).clamp(self.low + dz, self.high - dz)
+        s = s.float().clamp(ds - REACH, REACH - ds)
 
-        def x(row: Tensor, column: Tensor) -> Tensor:
-            return self._read(self._at(row, column)).reshape(row.shape)
+        def x(z: Tensor, s: Tensor) -> Tensor:
+            return self._read(self._at(*self._place(z, s))).reshape(s.shape)
 
-        with_s = (x(row, column + 1) - x(row, column - 1)) / (2 * ds)
-        with_z = (x(row + 1, column) - x(row - 1, column)) / (2 * dz)
+        with_s = (x(z, s + ds) - x(z, s - ds)) / (2 * ds)
+        with_z = (x(z + dz, s) - x(z - dz, s)) / (2 * dz)
         return (with_s * (with_z + with_s * own)).clamp(min=0)
 
     def _place(self, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Give row and column, as fractions, of the nearest place within the grid."""
         last = len(self.values) - 1
         row = (z - self.low) * (last / (self.high - self.low))
-        column = (s + REACH) * ((SCORES - 1) / (2 * REACH))
+        column = (torch.asinh(s / NEAR) / math.asinh(REACH / NEAR) + 1) * ((SCORES - 1) / 2)
         return row.clamp(0, last), column.clamp(0, SCORES - 1)
 
     def _at(self, row: Tensor, column: Tensor) -> Tensor:
@@ -231,7 +234,7 @@ def make_table(
     >>> solve = make_table(Gaussian(10), Transform(c0=100), sigma_a=0.3, low=0, high=255)
     >>> y, s = torch.tensor([100.0]), torch.tensor([-1.0])
     >>> solve(y, s)  # y + (σ² + σ_a²) s, in grey levels: 100 - 10 × 1.09
-    tensor([89.0979])
+    tensor([89.0978])
     """
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # rows: somewhat beyond the data, which the shots to come may go beyond too
@@ -263,11 +266,12 @@ def make_table(
     recorded = transform.forward(mean.clamp(recording.floor, recording.ceiling))
     f = _rising(f, torch.diff(recorded, prepend=recorded[:1]) / variance, darker)
     f, levels = f.T.contiguous(), x.float()
-    targets = torch.linspace(-REACH, REACH, SCORES)
-    values = _invert(f, targets, levels)
+    columns = torch.linspace(-1, 1, 2 * SCORES - 1) * math.asinh(REACH / NEAR)
+    targets = NEAR * torch.sinh(columns)
+    values = _invert(f, targets[::2], levels)
     # what reading off gives in the middle of each cell, and what searching would give
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
-    found = _invert((f[1:] + f[:-1]) / 2, (targets[1:] + targets[:-1]) / 2, levels)
+    found = _invert((f[1:] + f[:-1]) / 2, targets[1::2], levels)
     width = 1 / transform.slope(noise.mean(read.double()))
     rough = (read - found).abs() > TOLERANCE * width
     return Table(values, rough, f, levels, transform, first, last)

@@ -243,7 +243,8 @@ def check_output(path: Path, image: Image, overwrite: bool) -> None:
     """Raise a `UserError` if an image cannot be written there."""
     kind = path.suffix.lower()
     if is_remote(path):
-        raise UserError(f"{path}: results are written to a disk, not through the network")
+        address = str(path).replace(":/", "://", 1)  # of which a path has but one slash
+        raise UserError(f"{address}: results are written to a disk, not through the network")
     if kind not in (*TIFF, ".npy", ".png", ".zarr"):
         raise UserError(f"{path}: cannot be written; end the name in one of {WRITTEN}")
     if kind == ".png" and image.axes not in ("YX", "YXC"):

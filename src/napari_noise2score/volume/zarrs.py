@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
+from zarr.storage import FsspecStore, WrapperStore
 
 from ..errors import UserError
 from ..score.axes import LETTERS, parse_axes
@@ -69,24 +70,66 @@ def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
     )
 
 
+class Unreachable(OSError):
+    """A server failed; a job then ends as it does on a full disk, and can be resumed."""
+
+
+class _Remote(WrapperStore[FsspecStore]):
+    """A store in the network: however it fails, it is `Unreachable`, in one line."""
+
+    async def get(self, *args: Any, **settings: Any) -> Any:
+        try:
+            return await super().get(*args, **settings)
+        except Exception as error:
+            raise _unreachable(self._store.fs.unstrip_protocol(self._store.path), error) from None
+
+
 def _open(path: Path | str) -> zarr.Array | zarr.Group:
     """Open what is there; whatever keeps it from being opened is one line."""
-    remote = "://" in str(path)
+    if "://" in str(path):
+        return _open_remote(str(path))
     try:
         return zarr.open(str(path), mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a zarr store, or damaged") from None
+
+
+def _open_remote(path: str) -> zarr.Array | zarr.Group:
+    try:
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(path)
+        # one question before the many that zarr asks at a time: where there is no answer, those
+        # would still wait for theirs when the program ends, and complain
+        files.exists(f"{root}/zarr.json")
+        return zarr.open(_Remote(FsspecStore.from_url(path, read_only=True)), mode="r")
     except ImportError as error:
         raise UserError(
-            f"{path}: {' '.join(str(error).split())}; "
+            f"{path}: {_plain(error)}; "
             "pip install 'napari-noise2score[remote]' reads from the network"
         ) from None
+    except FileNotFoundError:
+        bucket = root.split("/")[0]
+        if path.startswith("s3:") and not files.exists(bucket):
+            raise UserError(f"{path}: there is no bucket '{bucket}'") from None
+        raise UserError(f"{path}: not a zarr store, or there is none") from None
+    except Unreachable as error:
+        raise UserError(str(error)) from None
     except Exception as error:
-        # a server may fail in as many ways as there are servers
-        if remote and not isinstance(error, FileNotFoundError):
-            detail = (str(error).splitlines() or [""])[0] or type(error).__name__
-            raise UserError(f"{path}: cannot be read ({detail})") from None
-        if remote or isinstance(error, OSError | ValueError | KeyError | TypeError):
-            raise UserError(f"{path}: not a zarr store, or damaged") from None
-        raise
+        raise UserError(str(_unreachable(path, error))) from None
+
+
+def _unreachable(path: str, error: Exception) -> Unreachable:
+    # a server may fail in as many ways as there are servers
+    said = _plain(error)
+    if "credentials" in said:
+        said += "; set FSSPEC_S3_ANON=true if the bucket is open to all"
+    return Unreachable(f"{path}: cannot be read ({said})")
+
+
+def _plain(error: Exception) -> str:
+    """Give what an error says in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_array(

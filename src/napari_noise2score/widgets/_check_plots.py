@@ -8,16 +8,40 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from ._plot import Plot
 
 if TYPE_CHECKING:
-    from ..noise.check import Curve, Residual
+    from ..noise.check import Curve, NoiseCheck, Residual
 
 # correlations weaker than this are shown weaker than full colour
 STRONG = 0.2
 # height of the two lower plots, so that all fits on a small screen
 SMALL = 90
+
+
+class CheckPlots(QWidget):
+    """The plots of a noise check: the curve, and below it the histogram and the correlation."""
+
+    def __init__(self, viewer: Any):
+        super().__init__()
+        self.curve = CurvePlot(viewer)
+        self.histogram = HistogramPlot(viewer)
+        self.map = CorrelationPlot(viewer)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self.curve, stretch=1)
+        row = QHBoxLayout()
+        row.addWidget(self.histogram)
+        row.addWidget(self.map)
+        rows.addLayout(row, stretch=1)
+
+    def show_check(self, check: NoiseCheck) -> None:
+        """Plot another check."""
+        self.curve.show_curve(check.curve)
+        self.histogram.show_residual(check.residual)
+        self.map.show_residual(check.residual)
 
 
 class CurvePlot(Plot):

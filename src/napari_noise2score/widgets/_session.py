@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 if TYPE_CHECKING:
     from ..score.model import ScoreModel
@@ -49,6 +54,7 @@ class Session(QObject):
 
 session = Session()
 
+SOON = 100  # milliseconds
 _devices: list[str] = []
 
 
@@ -65,10 +71,12 @@ def when_ready(callback: Callable[[list[str]], None]) -> None:
         return
     worker = create_worker(_load, _start_thread=False)
     worker.returned.connect(callback)
-    worker.start()
+    # once the dock is there: Python runs one thread at a time
+    QTimer.singleShot(SOON, worker.start)
 
 
 def _load() -> list[str]:
+    _load_library()
     import torch
 
     # imported for later: the first click shall not wait for it
@@ -83,3 +91,18 @@ def _load() -> list[str]:
         found.append("mps")
     _devices[:] = found
     return found
+
+
+def _load_library() -> None:
+    """Load the largest of torch's libraries without Python's lock.
+
+    An import keeps the lock meanwhile, and the window stands still for a fifth of a second.
+    """
+    spec = importlib.util.find_spec("torch")
+    if "torch" in sys.modules or spec is None or spec.origin is None or sys.platform == "win32":
+        return
+    ending = "dylib" if sys.platform == "darwin" else "so"
+    library = Path(spec.origin).parent / "lib" / f"libtorch_cpu.{ending}"
+    load = ctypes.CDLL(None).dlopen  # what is called through ctypes does not have the lock
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    load(os.fsencode(library), os.RTLD_LAZY)  # if it fails, the import will say why

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
-from ._check_plots import CorrelationPlot, CurvePlot, HistogramPlot
 from ._dock import Dock
 from ._layers import known_noise
 from ._session import session
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
     from ..noise.check import NoiseCheck
+    from ._check_plots import CheckPlots
 
 PLUGIN = "napari-noise2score"
 
@@ -65,9 +65,7 @@ class CheckWidget(Dock):
             "brightness. Then the strongest correlation between neighbouring pixels that the "
             "model does not know: 0 if there is none. Without unit, both."
         )
-        self._curve = CurvePlot(napari_viewer)
-        self._histogram = HistogramPlot(napari_viewer)
-        self._map = CorrelationPlot(napari_viewer)
+        self._plots: CheckPlots | None = None  # as long as there is nothing to be plotted
         self._use = QPushButton("Use this model")
         self._use.setToolTip("Open the Denoise dock with this layer and this noise model.")
         self._job.set_stop_tip("Stop checking.")
@@ -92,11 +90,8 @@ class CheckWidget(Dock):
         results.setContentsMargins(0, 0, 0, 0)
         results.addWidget(self._verdict)
         results.addWidget(self._numbers)
-        results.addWidget(self._curve, stretch=1)
-        row = QHBoxLayout()
-        row.addWidget(self._histogram)
-        row.addWidget(self._map)
-        results.addLayout(row)
+        self._plot_row = QVBoxLayout()
+        results.addLayout(self._plot_row, stretch=1)
         results.addWidget(self._use)
         self._results.hide()
         self._rows.addWidget(self._results, stretch=1)
@@ -143,9 +138,12 @@ class CheckWidget(Dock):
         self._job.say(_described(check))
         self._verdict.setText(f"<b>{check.verdict}</b>")
         self._numbers.setText(check.summary[0].upper() + check.summary[1:])
-        self._curve.show_curve(check.curve)
-        self._histogram.show_residual(check.residual)
-        self._map.show_residual(check.residual)
+        if self._plots is None:
+            from ._check_plots import CheckPlots
+
+            self._plots = CheckPlots(self._viewer)
+            self._plot_row.addWidget(self._plots)
+        self._plots.show_check(check)
         self._results.show()
 
     def _forget(self, layer: napari.layers.Image | None) -> None:
@@ -183,5 +181,6 @@ def _described(check: NoiseCheck) -> str:
 def _steps(data: Any, axes: str, noise: str | None, model: Any):
     # imported here, on the background thread, as torch takes seconds
     from ..volume.check import check_steps
+    from . import _check_plots  # noqa: F401
 
     yield from check_steps(data, axes, noise, model)

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSpinBox,
+    QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
@@ -28,7 +29,6 @@ from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise, is_known, noise_of
 from ._layers import describe_repeats, layer_data
-from ._loss_plot import LossPlot
 from ._noise_form import correlation, correlation_box
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
@@ -36,6 +36,8 @@ from ._work import report
 
 if TYPE_CHECKING:
     import napari.viewer
+
+    from ._loss_plot import LossPlot
 
 PREVIEW_EVERY = 4.0  # seconds
 
@@ -107,7 +109,7 @@ class TrainWidget(Dock):
         )
         self._trained_axes = ""
         self._preview_began = self._next_preview = 0.0  # on the clock of time.monotonic
-        self._plot = LossPlot(napari_viewer)
+        self._plot: LossPlot | None = None  # as long as there is nothing to be plotted
         self._models = ModelChooser()
         self._arrange()
         self._train.clicked.connect(self.train)
@@ -145,7 +147,8 @@ class TrainWidget(Dock):
         buttons.addWidget(self._resume, stretch=1)
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
-        self._rows.addWidget(self._plot, stretch=1)
+        self._plot_row = QVBoxLayout()
+        self._rows.addLayout(self._plot_row, stretch=1)
         self._rows.addLayout(model)
 
     def train(self) -> None:
@@ -167,7 +170,8 @@ class TrainWidget(Dock):
             "name": layer.name,
         }
         self._begun = Training(layer, axes, settings)
-        self._plot.clear_losses()
+        if self._plot is not None:
+            self._plot.clear_losses()
         self._job.say("Preparing…")
         self._run(_steps([data], axes, not is_known(layer), self._minutes.value(), settings))
 
@@ -203,12 +207,20 @@ class TrainWidget(Dock):
         self._last = batch[-1]
         self._job.show_progress(self._last.fraction, self._last.seconds_left)
         self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
-        self._plot.add(batch)
+        self._show_losses(batch)
         now = time.monotonic()
         if self._preview.busy:  # on a large plane, most of the time is still for training
             self._next_preview = max(self._next_preview, now + 3 * (now - self._preview_began))
         elif now >= self._next_preview:
             self._show_preview(self._source, self._last.snapshot)
+
+    def _show_losses(self, batch: Sequence[Any]) -> None:
+        if self._plot is None:
+            from ._loss_plot import LossPlot
+
+            self._plot = LossPlot(self._viewer)
+            self._plot_row.addWidget(self._plot)
+        self._plot.add(batch)
 
     def stop(self) -> None:
         """Ask the job to stop, if there is one, and take the preview away."""
@@ -265,6 +277,7 @@ class TrainWidget(Dock):
 def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, settings: dict[str, Any]):
     # imported here, on the background thread, as torch takes seconds
     from ..score.training import train_steps
+    from . import _loss_plot  # noqa: F401
 
     if estimate and not settings["correlation"]:
         # for the preview only: an image that does not tell its noise can still be learned from

@@ -1,4 +1,4 @@
-"""Every noise model of the design, as it is written."""
+"""What many tests share: every noise model of the design, as it is written; small images."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ EVERY = [
     "nakagami(m=1)",
     "tweedie(power=1.5, dispersion=3)",
 ]
+
+
+def pieces(stack, size=32):
+    """Cut a stack into small images: patches are no larger then, and a step takes a third."""
+    rows, columns = (range(0, n - n % size, size) for n in stack.shape[-2:])
+    return [stack[..., y : y + size, x : x + size] for y in rows for x in columns]
