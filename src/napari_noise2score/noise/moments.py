@@ -10,6 +10,7 @@ free of the picture there, and these are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,13 +26,18 @@ LEAST = 600
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
 SMOOTH = 2.0
-# of patches of single frames, the share with the least power in coarse waves, and what counts as
-# coarse and as fine: by the sum of the wave numbers, from 0 to 12
+# waves of patches by the sum of their wave numbers, from 0 to 12: coarse up to this, fine from one of
+# these on, whichever tells the noise better
+COARSE, FINE = 4, (7, 9)
+# half of the coarse waves sort the patches of single frames, the other half says how much picture
+# there is; both are alike in direction and in scale
+SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
+SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
+# of natural images the fine waves have about this share of the power of the coarse ones, give or
+# take this; and how far that goes as the share in one part of an image says it of another
+SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
+# the share of patches with the least power in coarse waves
 CALM = 0.15
-COARSE, FINE = 4, 7
-# patches with more fine power than others by so many of the standard deviations that others are
-# below them hold detail; few photons scatter more than a normal distribution does
-DETAILED = 4.0
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
 # how much more power waves before the finest have, of white noise and what is left of a picture
@@ -103,21 +109,21 @@ def measure_moments(
         sets.append(_patches(frame, differences[i] if differences else None, limits, share, chance))
     light, flatness, values, noise = (np.concatenate(part) for part in zip(*sets, strict=True))
     edges = np.quantile(light, np.linspace(0, 1, BINS + 1)) if len(light) else np.zeros(2)
-    rows = []
-    for low, high in pairwise(edges):
-        inside = np.flatnonzero((light >= low) & (light <= high))
-        if len(inside) < LEAST:
-            continue
-        flat = inside[flatness[inside] <= np.quantile(flatness[inside], FLAT)]
-        variance, count = (
-            _level(noise[inside])[:2] if differences else _fine(values[inside], light[inside])
-        )
-        if variance > 0:
-            rows.append((light[inside].mean(), variance, *_skewness(values[flat]), count))
-    if not rows:
+    ranges = [np.flatnonzero((light >= a) & (light <= b)) for a, b in pairwise(edges)]
+    ranges = [inside for inside in ranges if len(inside) >= LEAST]
+    if not ranges:
         raise ValueError("too few patches to tell their noise")
-    mean, variance, third, third_error, count = np.array(rows).T
-    return Moments(mean, variance, third, variance * np.sqrt(2 / count), third_error)
+    if differences:
+        variance, error = np.array([_level(noise[inside])[:2] for inside in ranges]).T
+    else:
+        variance, error = _fine(values, light, ranges)
+    flat = [i[flatness[i] <= np.quantile(flatness[i], FLAT)] for i in ranges]
+    mean = np.array([light[inside].mean() for inside in ranges])
+    third, third_error = np.array([_skewness(values[inside]) for inside in flat]).T
+    kept = variance > 0
+    if not kept.any():
+        raise ValueError("too few patches to tell their noise")
+    return Moments(*(a[kept] for a in (mean, variance, third, error, third_error)))
 
 
 def _patches(
@@ -147,7 +153,7 @@ def _patches(
 
 
 def _level(patches: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Noise variance of patches, how many independent values it stands on, and its directions."""
+    """Noise variance of patches, its standard error, and its directions."""
     centred = patches - patches.mean(0)
     sizes, directions = np.linalg.eigh(centred.T @ centred / (len(patches) - 1))
     # the longest run of the smallest ones that is not skewed by a picture: mean equals median
@@ -156,45 +162,92 @@ def _level(patches: np.ndarray) -> tuple[float, float, np.ndarray]:
         count -= 1
     # patches overlap: they hold no more values than pixels
     independent = len(patches) * count / SIDE**2
-    return float(sizes[:count].mean()), independent, directions[:, :count]
+    variance = float(sizes[:count].mean())
+    return variance, variance * math.sqrt(2 / independent), directions[:, :count]
 
 
-def _fine(patches: np.ndarray, light: np.ndarray) -> tuple[float, float]:
-    """Noise variance of patches of single frames, and how many independent values it stands on.
+def _fine(
+    values: np.ndarray, light: np.ndarray, ranges: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise variance of patches of single frames in ranges of brightness, and its standard error.
 
-    Where a patch has little power in coarse waves it has little detail, and as the coarse waves of
-    white noise know nothing of its fine ones, choosing by them does not choose the noise.
+    White noise has the same power in coarse waves as in fine ones. A picture has most of it in the
+    coarse ones, and the more it has there, the more it has in the fine ones, too. So patches are
+    sorted by structure, and from the power of both in each group the line is drawn to where they
+    would be the same: there is no picture any more.
     """
-    power, order, calm = _calm_power(patches)
-    fine = power[:, order >= FINE].mean(1)
-    # calm ones are the darker ones: the line through them is read at the middle of all
-    away = light[calm] - light.mean()
-    rows = np.stack([np.ones(len(away)), away], axis=1)
-    kept = np.ones(len(fine), bool)
-    for _ in range(20):
-        level, growth = np.linalg.lstsq(rows[kept], fine[kept], rcond=None)[0]
-        usual = np.maximum(rows @ (level, growth), level / 4)
-        spread = 1 - np.quantile((fine / usual)[kept], 0.16)
-        before, kept = kept, fine <= (1 + DETAILED * spread) * usual
-        if (before == kept).all():
-            break
-    return float(level), len(fine) * (order >= FINE).sum() / SIDE**2
+    sorting, coarse, *fine = _wave_power(values)
+    mean = np.array([light[inside].mean() for inside in ranges])
+    variance = np.array([np.quantile(fine[0][inside], 0.3) for inside in ranges])
+    error = np.zeros(len(ranges))
+    # noise grows within a range, too: power is counted in units of what it is at the brightness
+    for _ in range(3):
+        level = _along(mean, variance, light)
+        for i, inside in enumerate(ranges):
+            order = inside[np.argsort(sorting[inside] / level[inside])]
+            groups = np.split(order, [int(share * len(order)) for share in SORTED])
+            count = np.array([len(group) for group in groups])
+            power = [
+                np.array([np.mean(p[group] / level[group]) for group in groups])
+                for p in (coarse, *fine)
+            ]
+            found = [
+                _without_picture(power[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves)))
+                for p, waves in zip(power[1:], FINE_WAVES, strict=True)
+            ]
+            factor, off = min(found, key=lambda pair: pair[1] / pair[0])
+            variance[i] *= factor
+            error[i] = variance[i] * off / factor
+    return variance, error
 
 
-def _calm_power(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Power of the cosine waves of the patches with the least in coarse ones.
+def _without_picture(
+    coarse: np.ndarray, fine: np.ndarray, error: np.ndarray
+) -> tuple[float, float]:
+    """Power of the noise in groups of patches, given theirs in coarse and in fine waves."""
+    level, share = fine[0], SHARE
+    picture = np.maximum(coarse - fine, 0)
+    for _ in range(30):
+        weight = 1 / (error**2 + (TRUSTED * share * picture) ** 2)
+        away = coarse - level
+        top = (weight * away * (fine - level)).sum() + SHARE / SHARE_ERROR**2
+        share = min(max(top / ((weight * away**2).sum() + SHARE_ERROR**-2), 0.0), 4 * SHARE)
+        alone = fine - share * (coarse - fine) / (1 - share)
+        level = max((weight * alone).sum() / weight.sum(), 0.2 * fine.min())
+    taken = share / (1 - share) * (weight * picture).sum() / weight.sum()
+    return level, math.hypot(weight.sum() ** -0.5, TRUSTED / 2 * taken)
 
-    Given are the power, shape (calm patches, waves), the sum of the wave numbers of each wave, and
-    which patches are calm.
-    """
+
+def _along(mean: np.ndarray, variance: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Variance at a brightness, along straight lines that go on beyond both ends."""
+    level = np.interp(light, mean, variance)
+    if len(mean) < 2:
+        return level
+    rise = np.diff(variance) / np.maximum(np.diff(mean), 1e-9)
+    level += rise[0] * np.minimum(light - mean[0], 0) + rise[-1] * np.maximum(light - mean[-1], 0)
+    return np.maximum(level, 0.02 * min(variance[0], variance[-1]))
+
+
+def _waves() -> tuple[np.ndarray, np.ndarray]:
+    """Cosine waves of a patch, shape (pixels, waves), and their two wave numbers."""
     at = np.arange(SIDE)
     waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
     waves[0] /= np.sqrt(2)
-    order = (at[:, None] + at).ravel()
-    power = (patches @ np.kron(waves, waves).T.astype(np.float32)) ** 2
-    coarse = power[:, (order > 0) & (order <= COARSE)].mean(1)
-    calm = coarse <= np.quantile(coarse, CALM)
-    return power[calm].astype(np.float64), order, calm
+    return np.kron(waves, waves).T.astype(np.float32), np.stack(np.divmod(np.arange(SIDE**2), SIDE))
+
+
+WAVES, NUMBERS = _waves()
+ORDER = NUMBERS.sum(0)
+FINE_WAVES = [int((ORDER >= least).sum()) for least in FINE]
+
+
+def _wave_power(patches: np.ndarray) -> list[np.ndarray]:
+    """Mean power of each patch in the sorting, the other coarse and each set of fine waves."""
+    sorts = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
+    sets = [sorts, (ORDER > 0) & (ORDER <= COARSE) & ~sorts, *(ORDER >= least for least in FINE)]
+    weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
+    parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
+    return list(np.concatenate(parts).astype(np.float64).T)
 
 
 def _skewness(patches: np.ndarray) -> tuple[float, float]:
@@ -218,10 +271,12 @@ def levelled(frames: Sequence[np.ndarray]) -> bool:
     for frame in frames:
         limits = -np.inf, np.inf
         _, _, values, _ = _patches(frame, None, limits, MOST // len(frames), chance)
-        power, order = _calm_power(values)[:2]
+        power = (values @ WAVES) ** 2
+        coarse = power[:, (ORDER > 0) & (ORDER <= COARSE)].mean(1)
+        power = power[coarse <= np.quantile(coarse, CALM)]
         # noise may grow with the signal: each patch counts alike
-        power = np.median(power / power[:, order >= FINE].mean(1, keepdims=True), axis=0)
-        finest, before = order > FINE + 1, (order > COARSE) & (order <= FINE)
+        power = np.median(power / power[:, ORDER >= FINE[0]].mean(1, keepdims=True), axis=0)
+        finest, before = ORDER > FINE[0] + 1, (ORDER > COARSE) & (ORDER <= FINE[0])
         ratios.append(power[before].mean() / power[finest].mean())
     return 1 / LEVEL < float(np.median(ratios)) < LEVEL
 
