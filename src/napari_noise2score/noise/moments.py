@@ -1,11 +1,9 @@
 """How the noise of images grows with the signal, read off the images themselves.
 
-Small patches of a picture are alike: their variation needs few directions, and what is left in all
-others is noise. So the smallest eigenvalues of the covariance of the patches of one brightness are
-the variance of the noise there (Chen, Zhu & Heng, ICCV 2015). What is left of structure where
-shots of one scene are subtracted, by motion or drift, goes the same way. Of single frames the
-finest cosine waves of patches are looked at, where the coarse ones are weak: few directions are
-free of the picture there, and these are.
+White noise has the same power in every cosine wave of a small patch. A picture has most of it in
+the coarse ones, and where it has more in these it has more in the fine ones, too: groups of patches
+of one brightness, sorted by structure, say how much, and so what is left without a picture. What
+motion and drift leave of it where shots of one scene are subtracted goes the same way.
 """
 
 from __future__ import annotations
@@ -16,19 +14,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 SIDE = 7
 BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from
 MOST = 200_000
 LEAST = 600
+# ranges of brightness as shares of the patches: the dark matters most
+EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:]
 # the share of the patches of a brightness with the least structure, by the slope of the picture
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
 SMOOTH = 2.0
-# waves of patches by the sum of their wave numbers, from 0 to 12: coarse up to this, fine from one of
-# these on, whichever tells the noise better
-COARSE, FINE = 4, (7, 9)
+# waves of patches by the sum of their wave numbers, from 0 to 12: coarse up to this, fine from one
+# of these on, whichever tells the noise better, in frames and in what is left of subtracted shots
+COARSE, FINE, FINE_LEFT = 4, (7, 9), (5,)
 # half of the coarse waves sort the patches of single frames, the other half says how much picture
 # there is; both are alike in direction and in scale
 SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
@@ -65,20 +66,24 @@ class Moments:
 
 def measure_moments(
     frames: Sequence[np.ndarray],
-    differences: Sequence[np.ndarray] = (),
-    limits: tuple[float, float] = (-np.inf, np.inf),
+    noises: Sequence[np.ndarray] = (),
+    skew: float = 0.0,
+    cut: Sequence[np.ndarray] = (),
 ) -> Moments:
     """Measure the noise of frames by brightness.
 
     Parameters
     ----------
     frames : sequence of 2-D ndarray
-        Noisy planes, in grey levels.
-    differences : sequence of 2-D ndarray
-        Each frame's next shot less the frame, divided by √2. Without them the variance is that of
-        the finest waves in the calmest patches of the frames.
-    limits : tuple of float
-        Grey levels at which recording ends: patches with many pixels there are left out.
+        Noisy planes, in grey levels: single shots or means of some.
+    noises : sequence of 2-D ndarray
+        What is left of each frame's shots when they are subtracted from each other: noise of the
+        variance of a single shot, which the mean says nothing of.
+    skew : float
+        Third moment of the noises as a share of that of a single shot. If it is 0, as for the
+        difference of two shots, the frames tell it: the means of these two.
+    cut : sequence of 2-D ndarray
+        Where recording ended in any of the shots, bool: patches with much of it are left out.
 
     Returns
     -------
@@ -88,10 +93,6 @@ def measure_moments(
     ------
     ValueError
         If there are too few patches to tell anything.
-
-    Notes
-    -----
-    The third moment is always that of the frames: in a difference of two it vanishes.
 
     Examples
     --------
@@ -103,86 +104,95 @@ def measure_moments(
     True
     """
     chance = np.random.default_rng(0)
-    sets = []
-    for i, frame in enumerate(frames):
-        share = MOST // len(frames)
-        sets.append(_patches(frame, differences[i] if differences else None, limits, share, chance))
-    light, flatness, values, noise = (np.concatenate(part) for part in zip(*sets, strict=True))
-    edges = np.quantile(light, np.linspace(0, 1, BINS + 1)) if len(light) else np.zeros(2)
+    sets = [
+        _patches(
+            frame,
+            noises[i] if noises else frame,
+            noises[i] if skew else frame,
+            cut[i] if cut else np.zeros(frame.shape, bool),
+            MOST // len(frames),
+            chance,
+        )
+        for i, frame in enumerate(frames)
+    ]
+    light, spread, steep, noise, skewed = (np.concatenate(p) for p in zip(*sets, strict=True))
+    edges = np.unique(np.quantile(light, EDGES)) if len(light) else np.zeros(2)
     ranges = [np.flatnonzero((light >= a) & (light <= b)) for a, b in pairwise(edges)]
     ranges = [inside for inside in ranges if len(inside) >= LEAST]
     if not ranges:
         raise ValueError("too few patches to tell their noise")
-    if differences:
-        variance, error = np.array([_level(noise[inside])[:2] for inside in ranges]).T
-    else:
-        variance, error = _fine(values, light, ranges)
-    flat = [i[flatness[i] <= np.quantile(flatness[i], FLAT)] for i in ranges]
-    mean = np.array([light[inside].mean() for inside in ranges])
-    third, third_error = np.array([_skewness(values[inside]) for inside in flat]).T
-    kept = variance > 0
+    flat = [_flattest(inside, steep) for inside in ranges]
+    # how much of the variance of a shot is left in the frames
+    alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
+    starts = FINE_LEFT if noises else FINE
+    mean, variance, error = _variances(noise, light, spread, ranges, starts, alone)
+    # patches share pixels, but of their cubes only about half as much
+    overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
+    alone = 0.0 if skew else alone
+    third, third_error = np.array(
+        [_third(skewed[i], light[i], mean, variance, alone, overlap) for i in flat]
+    ).T
+    share = skew or (0.25 if noises else 1.0)
+    kept = (variance > 0) & np.isfinite(variance)
     if not kept.any():
         raise ValueError("too few patches to tell their noise")
-    return Moments(*(a[kept] for a in (mean, variance, third, error, third_error)))
+    parts = mean, variance, third / share, error, third_error / share
+    return Moments(*(part[kept] for part in parts))
 
 
 def _patches(
     frame: np.ndarray,
-    difference: np.ndarray | None,
-    limits: tuple[float, float],
+    noise: np.ndarray,
+    skewed: np.ndarray,
+    cut: np.ndarray,
     most: int,
     chance: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Brightness and structure of random patches, their pixels, and those of the noise image."""
-    frame = np.asarray(frame, dtype=np.float32)
-    noise = frame if difference is None else np.asarray(difference, dtype=np.float32)
-    # brightness and structure are those of the mean of both shots: their difference is independent
-    # of it, and so patches are not chosen by the noise that is measured
-    scene = frame if difference is None else frame + noise / np.float32(np.sqrt(2))
-    views = [
-        np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in (frame, noise, scene)
-    ]
+) -> tuple[np.ndarray, ...]:
+    """Brightness, its variance and slope in random patches, and their pixels in other planes."""
+    planes = [np.asarray(a, dtype=np.float32) for a in (cut, frame, noise, skewed)]
+    views = [np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in planes]
     rows, columns = views[0].shape[:2]
     at = np.unravel_index(chance.permutation(rows * columns)[: 2 * most], (rows, columns))
-    steep = slope(scene)[SIDE // 2 :, SIDE // 2 :][at]
-    values, other, light = (view[at].reshape(len(at[0]), -1) for view in views)
-    second = 2 * light - values
-    cut = [(a <= limits[0]) | (a >= limits[1]) for a in (values, second)]
-    kept = np.flatnonzero(np.maximum(*(c.mean(1) for c in cut)) <= CUT)[:most]
-    return light[kept].mean(1), steep[kept], values[kept], other[kept]
+    if cut.any():
+        kept = np.flatnonzero(views[0][at].reshape(len(at[0]), -1).mean(1) <= CUT)
+        at = at[0][kept], at[1][kept]
+    at = at[0][:most], at[1][:most]
+    values = [view[at].reshape(len(at[0]), SIDE**2) for view in views[1:3]]
+    values.append(values[1] if skewed is noise else views[3][at].reshape(len(at[0]), SIDE**2))
+    steep = slope(frame)[SIDE // 2 :, SIDE // 2 :][at]
+    return values[0].mean(1), values[0].var(1), steep, values[1], values[2]
 
 
-def _level(patches: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Noise variance of patches, its standard error, and its directions."""
-    centred = patches - patches.mean(0)
-    sizes, directions = np.linalg.eigh(centred.T @ centred / (len(patches) - 1))
-    # the longest run of the smallest ones that is not skewed by a picture: mean equals median
-    count = len(sizes)
-    while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
-        count -= 1
-    # patches overlap: they hold no more values than pixels
-    independent = len(patches) * count / SIDE**2
-    variance = float(sizes[:count].mean())
-    return variance, variance * math.sqrt(2 / independent), directions[:, :count]
+def _flattest(inside: np.ndarray, steep: np.ndarray) -> np.ndarray:
+    return inside[steep[inside] <= np.quantile(steep[inside], FLAT)]
 
 
-def _fine(
-    values: np.ndarray, light: np.ndarray, ranges: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Noise variance of patches of single frames in ranges of brightness, and its standard error.
+def _variances(
+    values: np.ndarray,
+    light: np.ndarray,
+    spread: np.ndarray,
+    ranges: Sequence[np.ndarray],
+    starts: Sequence[int],
+    alone: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Brightness of ranges of patches, the variance of the noise there, and its standard error.
 
-    White noise has the same power in coarse waves as in fine ones. A picture has most of it in the
-    coarse ones, and the more it has there, the more it has in the fine ones, too. So patches are
-    sorted by structure, and from the power of both in each group the line is drawn to where they
-    would be the same: there is no picture any more.
+    The fine waves are those from one of the starts on. The spread of the brightness within a patch
+    holds the variance of the noise times the number last given.
     """
-    sorting, coarse, *fine = _wave_power(values)
+    sets = [start <= ORDER for start in starts]
+    sorting, coarse, *fine = _wave_power(values, sets)
     mean = np.array([light[inside].mean() for inside in ranges])
     variance = np.array([np.quantile(fine[0][inside], 0.3) for inside in ranges])
     error = np.zeros(len(ranges))
     # noise grows within a range, too: power is counted in units of what it is at the brightness
     for _ in range(3):
         level = _along(mean, variance, light)
+        # and the mean of the noise of light and dark pixels is not the noise of their mean
+        if len(mean) > 3:
+            weight = 1 / np.maximum(variance, 0.05 * np.median(variance))
+            bend = Polynomial.fit(mean, variance, 2, w=weight).deriv(2)(0) / 2
+            level += max(bend, 0.0) * np.maximum(spread - alone * level, 0)
         for i, inside in enumerate(ranges):
             order = inside[np.argsort(sorting[inside] / level[inside])]
             groups = np.split(order, [int(share * len(order)) for share in SORTED])
@@ -191,14 +201,15 @@ def _fine(
                 np.array([np.mean(p[group] / level[group]) for group in groups])
                 for p in (coarse, *fine)
             ]
+            # patches overlap: they hold no more values than pixels
             found = [
-                _without_picture(power[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves)))
-                for p, waves in zip(power[1:], FINE_WAVES, strict=True)
+                _without_picture(power[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves.sum())))
+                for p, waves in zip(power[1:], sets, strict=True)
             ]
             factor, off = min(found, key=lambda pair: pair[1] / pair[0])
             variance[i] *= factor
             error[i] = variance[i] * off / factor
-    return variance, error
+    return mean, variance, error
 
 
 def _without_picture(
@@ -238,30 +249,59 @@ def _waves() -> tuple[np.ndarray, np.ndarray]:
 
 WAVES, NUMBERS = _waves()
 ORDER = NUMBERS.sum(0)
-FINE_WAVES = [int((ORDER >= least).sum()) for least in FINE]
+FINER = FINE[0] <= ORDER
+LEFT = WAVES[:, ORDER > 2]
 
 
-def _wave_power(patches: np.ndarray) -> list[np.ndarray]:
+def _wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Mean power of each patch in the sorting, the other coarse and each set of fine waves."""
     sorts = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
-    sets = [sorts, (ORDER > 0) & (ORDER <= COARSE) & ~sorts, *(ORDER >= least for least in FINE)]
+    sets = [sorts, (ORDER > 0) & (ORDER <= COARSE) & ~sorts, *fine]
     weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
     parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
     return list(np.concatenate(parts).astype(np.float64).T)
 
 
-def _skewness(patches: np.ndarray) -> tuple[float, float]:
-    """Third central moment of the noise of flat patches, and its standard error."""
-    variance, _, directions = _level(patches)
-    onto = (directions @ directions.T).astype(np.float32)
+def _third(
+    patches: np.ndarray,
+    light: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    share: float,
+    overlap: float,
+) -> tuple[float, float]:
+    """Third central moment of the noise of flat patches, and its standard error.
+
+    The share is that of the variance of a shot which noise has in patches of a picture, 0 if the
+    patches are those of noise alone.
+    """
+    level = _along(mean, variance, np.append(light, light.mean()))
+    onto = LEFT @ LEFT.T if not share else _directions(patches)
     left = (patches - patches.mean(0)) @ onto
-    cubes = left * left * left
     # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
     weight = (onto**3).sum(0)
-    third = cubes.mean(0) @ weight / (weight @ weight)
-    # patches share pixels, so this is on the safe side: as if each held but one
-    error = np.sqrt(15 * variance**3 / len(patches))
-    return float(third), float(error)
+    each = (left * left * left) @ (weight / (weight @ weight))
+    # in units of what it is at the brightness, as noise grows within a range, too
+    each = each * (level[-1] / level[:-1]) ** 1.5
+    error = float(each.std() * np.sqrt(overlap / len(each)))
+    bias = 0.0
+    if share:
+        # what is left of the picture is skewed, too, and noise is stronger where it is brighter
+        picture = max(float((left**2).mean() / (onto**2).sum(0).mean()) - share * level[-1], 0.0)
+        rise = np.abs(np.gradient(variance, mean)).mean() if len(mean) > 1 else 0.0
+        bias = picture**1.5 + 3 * share * rise * picture
+    return float(each.mean()), math.hypot(error, bias)
+
+
+def _directions(patches: np.ndarray) -> np.ndarray:
+    """Give the projection onto the directions in which patches hold the least (Chen et al.)."""
+    centred = patches - patches.mean(0)
+    sizes, directions = np.linalg.eigh(centred.T @ centred / (len(patches) - 1))
+    # the longest run of the smallest ones that is not skewed by a picture: mean equals median
+    count = len(sizes)
+    while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
+        count -= 1
+    return (directions[:, :count] @ directions[:, :count].T).astype(np.float32)
 
 
 def levelled(frames: Sequence[np.ndarray]) -> bool:
@@ -269,14 +309,15 @@ def levelled(frames: Sequence[np.ndarray]) -> bool:
     chance = np.random.default_rng(0)
     ratios = []
     for frame in frames:
-        limits = -np.inf, np.inf
-        _, _, values, _ = _patches(frame, None, limits, MOST // len(frames), chance)
+        *_, values = _patches(
+            frame, frame, frame, np.zeros(frame.shape, bool), MOST // len(frames), chance
+        )
         power = (values @ WAVES) ** 2
         coarse = power[:, (ORDER > 0) & (ORDER <= COARSE)].mean(1)
         power = power[coarse <= np.quantile(coarse, CALM)]
         # noise may grow with the signal: each patch counts alike
-        power = np.median(power / power[:, ORDER >= FINE[0]].mean(1, keepdims=True), axis=0)
-        finest, before = ORDER > FINE[0] + 1, (ORDER > COARSE) & (ORDER <= FINE[0])
+        power = np.median(power / power[:, FINER].mean(1, keepdims=True), axis=0)
+        finest, before = FINE[0] + 1 < ORDER, (ORDER > COARSE) & ~(FINE[0] < ORDER)
         ratios.append(power[before].mean() / power[finest].mean())
     return 1 / LEVEL < float(np.median(ratios)) < LEVEL
 
