@@ -31,8 +31,9 @@ NEXT_TO_NONE = 0.05
 SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
 # further away than so many errors a bin is an outlier, and counts no more for being further still
 OUTLIER = 3.0
-# what a further parameter must explain, in squared errors
-PRICE = 6.0
+# what a further parameter must explain, in squared errors; what single frames hold of a picture
+# goes through many ranges of brightness
+PRICE = {False: 6.0, True: 9.0}
 STEPS = 60
 # the fit has settled when a step gains no more than this, or none is short enough to gain anything
 SETTLED = 1e-5
@@ -165,7 +166,7 @@ def _fit(
         # Geman and McClure: beyond a few errors a bin has no more say
         scale = np.full(len(away), OUTLIER)
         if lower:
-            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER / 2, 2 * OUTLIER)
+            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER, 2 * OUTLIER)
         return 1 / (1 + (away / scale) ** 2) ** 2
 
     at = np.clip(np.array(family.start(m, v), dtype=float), lowest, highest)
@@ -215,7 +216,7 @@ def _fit(
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
         ends = float(max(value - off, low)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    return Fit(noise, _misfit(away, weights) + PRICE * len(at), intervals)
+    return Fit(noise, _misfit(away, weights) + PRICE[lower] * len(at), intervals)
 
 
 def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:

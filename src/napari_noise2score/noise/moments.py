@@ -21,8 +21,10 @@ BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from
 MOST = 200_000
 LEAST = 600
-# ranges of brightness as shares of the patches: the dark matters most
-EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:]
+# ranges of brightness as shares of the patches: both ends say most of how the noise grows
+EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
+# they differ by so many of the standard deviations that noise gives the mean of a patch
+APART = 3.0
 # the share of the patches of a brightness with the least structure, by the slope of the picture
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
@@ -37,12 +39,11 @@ SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
 # of natural images the fine waves have about this share of the power of the coarse ones, give or
 # take this; and how far that goes as the share in one part of an image says it of another
 SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
-# the share of patches with the least power in coarse waves
-CALM = 0.15
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
-# how much more power waves before the finest have, of white noise and what is left of a picture
-LEVEL = 1.2
+# how much more power waves before the finest may seem to have, as what is taken off for the picture
+# is rough
+LEVEL = 2.0
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,13 @@ def measure_moments(
     ranges = [inside for inside in ranges if len(inside) >= LEAST]
     if not ranges:
         raise ValueError("too few patches to tell their noise")
-    flat = [_flattest(inside, steep) for inside in ranges]
     # how much of the variance of a shot is left in the frames
     alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
-    starts = FINE_LEFT if noises else FINE
-    mean, variance, error = _variances(noise, light, spread, ranges, starts, alone)
+    waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
+    power = _wave_power(noise, waves)
+    ranges = _told_apart(ranges, light, power[2], alone)
+    flat = [_flattest(inside, steep) for inside in ranges]
+    mean, variance, error = _variances(power, waves, light, spread, ranges, alone)
     # patches share pixels, but of their cubes only about half as much
     overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
     alone = 0.0 if skew else alone
@@ -163,25 +166,41 @@ def _patches(
     return values[0].mean(1), values[0].var(1), steep, values[1], values[2]
 
 
+def _told_apart(
+    ranges: Sequence[np.ndarray], light: np.ndarray, fine: np.ndarray, alone: float
+) -> list[np.ndarray]:
+    """Join ranges of brightness that differ by no more than the noise of a patch's mean.
+
+    What is sorted by noise shows how its variance goes with itself, and not with the signal.
+    """
+    joined = [ranges[0]]
+    for inside in ranges[1:]:
+        noise = math.sqrt(alone * float(np.quantile(fine[joined[-1]], 0.3)) / SIDE**2)
+        if light[inside].mean() - light[joined[-1]].mean() < APART * noise:
+            joined[-1] = np.concatenate([joined[-1], inside])
+        else:
+            joined.append(inside)
+    return joined
+
+
 def _flattest(inside: np.ndarray, steep: np.ndarray) -> np.ndarray:
     return inside[steep[inside] <= np.quantile(steep[inside], FLAT)]
 
 
 def _variances(
-    values: np.ndarray,
+    power: Sequence[np.ndarray],
+    sets: Sequence[np.ndarray],
     light: np.ndarray,
     spread: np.ndarray,
     ranges: Sequence[np.ndarray],
-    starts: Sequence[int],
     alone: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brightness of ranges of patches, the variance of the noise there, and its standard error.
 
-    The fine waves are those from one of the starts on. The spread of the brightness within a patch
-    holds the variance of the noise times the number last given.
+    The power is that in the sorting, the coarse, and each set of fine waves. The spread of the
+    brightness within a patch holds the variance of the noise times the number last given.
     """
-    sets = [start <= ORDER for start in starts]
-    sorting, coarse, *fine = _wave_power(values, sets)
+    sorting, coarse, *fine = power
     mean = np.array([light[inside].mean() for inside in ranges])
     variance = np.array([np.quantile(fine[0][inside], 0.3) for inside in ranges])
     error = np.zeros(len(ranges))
@@ -195,16 +214,16 @@ def _variances(
             level += max(bend, 0.0) * np.maximum(spread - alone * level, 0)
         for i, inside in enumerate(ranges):
             order = inside[np.argsort(sorting[inside] / level[inside])]
-            groups = np.split(order, [int(share * len(order)) for share in SORTED])
+            groups = _groups(order)
             count = np.array([len(group) for group in groups])
-            power = [
+            means = [
                 np.array([np.mean(p[group] / level[group]) for group in groups])
                 for p in (coarse, *fine)
             ]
             # patches overlap: they hold no more values than pixels
             found = [
-                _without_picture(power[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves.sum())))
-                for p, waves in zip(power[1:], sets, strict=True)
+                _without_picture(means[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves.sum())))
+                for p, waves in zip(means[1:], sets, strict=True)
             ]
             factor, off = min(found, key=lambda pair: pair[1] / pair[0])
             variance[i] *= factor
@@ -305,21 +324,32 @@ def _directions(patches: np.ndarray) -> np.ndarray:
 
 
 def levelled(frames: Sequence[np.ndarray]) -> bool:
-    """Say whether finer waves of calm patches have no less power, as those of white noise do."""
+    """Say whether noise has no less power in finer waves, as white noise has not."""
     chance = np.random.default_rng(0)
     ratios = []
     for frame in frames:
-        *_, values = _patches(
-            frame, frame, frame, np.zeros(frame.shape, bool), MOST // len(frames), chance
+        no_cut = np.zeros(frame.shape, bool)
+        light, *_, values = _patches(frame, frame, frame, no_cut, MOST // len(frames), chance)
+        sorting, *power = _wave_power(values, [(ORDER > COARSE) & ~FINER, FINE[-1] <= ORDER])
+        # noise may grow with the signal
+        edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
+        which = np.searchsorted(edges[1:-1], light)
+        usual = np.array([np.quantile(power[-1][which == i], 0.3) for i in range(len(edges) - 1)])
+        level = usual[which]
+        groups = _groups(np.argsort(sorting / level))
+        coarse, middle, finest = (
+            np.array([np.mean(p[group] / level[group]) for group in groups]) for p in power
         )
-        power = (values @ WAVES) ** 2
-        coarse = power[:, (ORDER > 0) & (ORDER <= COARSE)].mean(1)
-        power = power[coarse <= np.quantile(coarse, CALM)]
-        # noise may grow with the signal: each patch counts alike
-        power = np.median(power / power[:, FINER].mean(1, keepdims=True), axis=0)
-        finest, before = FINE[0] + 1 < ORDER, (ORDER > COARSE) & ~(FINE[0] < ORDER)
-        ratios.append(power[before].mean() / power[finest].mean())
+        count = np.array([len(group) for group in groups])
+        before, last = (
+            _without_picture(coarse, p, p * np.sqrt(2 * SIDE / count))[0] for p in (middle, finest)
+        )
+        ratios.append(before / last)
     return 1 / LEVEL < float(np.median(ratios)) < LEVEL
+
+
+def _groups(order: np.ndarray) -> list[np.ndarray]:
+    return np.split(order, [int(share * len(order)) for share in SORTED])
 
 
 def slope(frame: np.ndarray) -> np.ndarray:
