@@ -1,10 +1,12 @@
 """How well the noise of images is told from the images: family, parameters, correlation.
 
-    python benchmarks/estimate.py DATA [--set Kodak24] [--only TEXT ...] [--sources ...] [--csv OUT]
+    python benchmarks/estimate.py DATA [--set Kodak24] [--images 12] [--only FAMILY ...]
+        [--sources SOURCE ...] [--csv OUT]
 
-Twelve gray images of DATA/natural/SET and the embedded stack (its truth, made noisy anew) get
-noise of every family at three levels, in float, neither clipped nor rounded. Each is given to
-`examine_noise` as four shots and as a single one (the stack: four time points or one, eight planes).
+The first gray images of DATA/natural/SET and the embedded stack (its truth, made noisy anew; one
+stack for every four images) get noise of every family at three levels, in float, neither clipped
+nor rounded. Each is given to `examine_noise` as four shots and as a single one (the stack: four
+time points or one, eight planes).
 
 A case counts as "right" where the family is the one that was drawn from. Poisson noise with or
 without an offset and with or without read noise is one family, the camera: each is a special case
@@ -63,24 +65,23 @@ LEVELS = {
     "poisson @ A": (["poisson(gain={}) @ A"], [(1,), (5,), (20,)], [(0.5,), (2,), (8,)]),
     "gamma @ A": (["gamma(alpha={}) @ A"], [(120,), (40,), (10,)], [(120,), (40,), (10,)]),
 }
-IMAGES = 12
 GRAY = np.array([0.299, 0.587, 0.114])
 SOURCES = ["images, 4 shots", "images, 1 shot", "stack, 4 shots", "stack, 1 shot"]
 QUANTILES = 0.05, 0.5, 0.95
 SAME_STD, SAME_SKEW = 0.05, 0.1
 
 
-def cases(source: str, folder: Path, noise: NoiseModel, level: int) -> Iterator[tuple]:
+def cases(source: str, folder: Path, images: int, noise: NoiseModel, level: int) -> Iterator[tuple]:
     """Give clean pixels, noisy image and axes of each case."""
     count = int(source.split()[1])
     if source.startswith("images"):
-        for i, path in enumerate(sorted(folder.glob("*.*"))[:IMAGES]):
+        for i, path in enumerate(sorted(folder.glob("*.*"))[:images]):
             clean = iio.imread(path)
             clean = clean @ GRAY if clean.ndim == 3 else clean.astype(float)
             random = np.random.default_rng([level, i])
             yield clean, np.stack([noise.sample(clean, random) for _ in range(count)]), "TYX"
     else:
-        for seed in range(3):
+        for seed in range(-(-images // 4)):
             clean = simulate_cells((4, 8, 256, 256), seed)[1][:count].astype(float)
             random = np.random.default_rng([level, seed])
             yield clean, noise.sample(clean, random), "TZYX"
@@ -102,13 +103,12 @@ def family(noise: NoiseModel) -> tuple:
 
 
 def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
-    """Standard deviation and skewness where y has these means."""
+    """Give the standard deviation and the skewness where y has these means."""
     rows = []
     for m in mean:
         x = noise.clean(m[None])
         width = float(noise.variance(x)[0]) ** 0.5
-        base, kernel, read = parts(noise)
-        if kernel is not None:
+        if parts(noise)[1] is not None:
             rows.append((width, 0.0))
             continue
         edges = float(m) + width * torch.linspace(-10, 14, 6001, dtype=torch.float64)
@@ -183,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--set", default="Kodak24")
+    parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--only", nargs="*", default=list(LEVELS))
     parser.add_argument("--sources", nargs="*", default=SOURCES)
     parser.add_argument("--csv", type=Path)
@@ -198,7 +199,7 @@ def main() -> None:
                 folder = given.data / "natural" / given.set
                 rows = [
                     {"noise": spelled, "source": source, "case": i} | examine(noise, *case)
-                    for i, case in enumerate(cases(source, folder, noise, level))
+                    for i, case in enumerate(cases(source, folder, given.images, noise, level))
                 ]
                 every += rows
                 print(f"`{spelled}` | {source} | {summary(rows)}", flush=True)

@@ -15,13 +15,14 @@ from .base import NoiseModel
 from .curve import fit_transform
 from .families import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
-from .moments import FLAT, Moments, blurred, levelled, measure_moments, slope
+from .moments import FLAT, Moments, blurred, measure_moments, slope
+from .neighbours import correlations_of_frames
 from .recording import Recording, recording_of
 from .transform import Transform
 
 SMALLEST = 64
 # correlated is what neighbours share more than this of; single frames share some of their picture
-SHARED = {True: 0.1, False: 0.12}
+SHARED = {True: 0.1, False: 0.2}
 REACH = 4
 # slow drifts, and what is left of the picture, are taken off over this radius in pixels
 SLOW = 3.0
@@ -209,28 +210,24 @@ def _correlation(
     transform: Transform,
     wanted: bool,
 ) -> tuple[float, Kernel | None]:
-    """Measure how neighbouring pixels share their noise, and the kernel if they do.
-
-    In single frames neighbours share structure, too. But where the noise is white, there are many
-    directions of patches that hold equally little.
-    """
-    left, flats = [], []
-    for i, frame in enumerate(frames):
-        level = transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy()
-        noise = (noises[i] if noises else frame) / np.sqrt(level)
-        steep = slope(frame) / np.sqrt(level)
-        left.append(noise - blurred(noise, SLOW))
-        flats.append(steep <= np.quantile(steep, FLAT))
-    shared = correlations(left, flats, REACH)
-    shared = without_mean(shared)
+    """Measure how neighbouring pixels share their noise, and the kernel if they do."""
+    if noises:
+        left, flats = [], []
+        for frame, noise in zip(frames, noises, strict=True):
+            level = np.sqrt(transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy())
+            left.append(noise / level - blurred(noise / level, SLOW))
+            steep = slope(frame) / level
+            flats.append(steep <= np.quantile(steep, FLAT))
+        shared = without_mean(correlations(left, flats, REACH))
+    else:
+        shared = correlations_of_frames(frames)
+    reach = len(shared) // 2
     apart = shared.copy()
-    apart[REACH, REACH] = 0
+    apart[reach, reach] = 0
     largest = float(apart.flat[np.abs(apart).argmax()])
     if not wanted or abs(largest) <= SHARED[bool(noises)]:
         return largest, None
-    if not noises and levelled(frames):
-        return largest, None
-    far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - REACH
+    far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - reach
     # of A, noise tells A Aᵀ, which reaches twice as far
     size = 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1
     try:

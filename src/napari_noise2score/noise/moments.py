@@ -41,9 +41,6 @@ SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
 SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
-# how much more power waves before the finest may seem to have, as what is taken off for the picture
-# is rough
-LEVEL = 2.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def measure_moments(
     """
     chance = np.random.default_rng(0)
     sets = [
-        _patches(
+        random_patches(
             frame,
             noises[i] if noises else frame,
             noises[i] if skew else frame,
@@ -143,7 +140,7 @@ def measure_moments(
     return Moments(*(part[kept] for part in parts))
 
 
-def _patches(
+def random_patches(
     frame: np.ndarray,
     noise: np.ndarray,
     skewed: np.ndarray,
@@ -151,7 +148,7 @@ def _patches(
     most: int,
     chance: np.random.Generator,
 ) -> tuple[np.ndarray, ...]:
-    """Brightness, its variance and slope in random patches, and their pixels in other planes."""
+    """Give brightness, its variance and slope in random patches, and their pixels in two planes."""
     planes = [np.asarray(a, dtype=np.float32) for a in (cut, frame, noise, skewed)]
     views = [np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in planes]
     rows, columns = views[0].shape[:2]
@@ -268,14 +265,13 @@ def _waves() -> tuple[np.ndarray, np.ndarray]:
 
 WAVES, NUMBERS = _waves()
 ORDER = NUMBERS.sum(0)
-FINER = FINE[0] <= ORDER
+SORTS = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
 LEFT = WAVES[:, ORDER > 2]
 
 
 def _wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Mean power of each patch in the sorting, the other coarse and each set of fine waves."""
-    sorts = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
-    sets = [sorts, (ORDER > 0) & (ORDER <= COARSE) & ~sorts, *fine]
+    sets = [SORTS, (ORDER > 0) & (ORDER <= COARSE) & ~SORTS, *fine]
     weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
     parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
     return list(np.concatenate(parts).astype(np.float64).T)
@@ -321,31 +317,6 @@ def _directions(patches: np.ndarray) -> np.ndarray:
     while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
         count -= 1
     return (directions[:, :count] @ directions[:, :count].T).astype(np.float32)
-
-
-def levelled(frames: Sequence[np.ndarray]) -> bool:
-    """Say whether noise has no less power in finer waves, as white noise has not."""
-    chance = np.random.default_rng(0)
-    ratios = []
-    for frame in frames:
-        no_cut = np.zeros(frame.shape, bool)
-        light, *_, values = _patches(frame, frame, frame, no_cut, MOST // len(frames), chance)
-        sorting, *power = _wave_power(values, [(ORDER > COARSE) & ~FINER, FINE[-1] <= ORDER])
-        # noise may grow with the signal
-        edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
-        which = np.searchsorted(edges[1:-1], light)
-        usual = np.array([np.quantile(power[-1][which == i], 0.3) for i in range(len(edges) - 1)])
-        level = usual[which]
-        groups = _groups(np.argsort(sorting / level))
-        coarse, middle, finest = (
-            np.array([np.mean(p[group] / level[group]) for group in groups]) for p in power
-        )
-        count = np.array([len(group) for group in groups])
-        before, last = (
-            _without_picture(coarse, p, p * np.sqrt(2 * SIDE / count))[0] for p in (middle, finest)
-        )
-        ratios.append(before / last)
-    return 1 / LEVEL < float(np.median(ratios)) < LEVEL
 
 
 def _groups(order: np.ndarray) -> list[np.ndarray]:
