@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -15,19 +15,23 @@ from .base import NoiseModel
 from .curve import fit_transform
 from .families import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
-from .moments import FLAT, Moments, blurred, levelled, measure_moments, slope
+from .moments import FLAT, Moments, blurred, measure_moments, slope
+from .neighbours import correlations_of_frames
 from .recording import Recording, recording_of
 from .transform import Transform
 
 SMALLEST = 64
 # correlated is what neighbours share more than this of; single frames share some of their picture
-SHARED = {True: 0.1, False: 0.12}
+SHARED = {True: 0.1, False: 0.2}
 REACH = 4
 # slow drifts, and what is left of the picture, are taken off over this radius in pixels
 SLOW = 3.0
 # a pixel so many standard deviations off its neighbours is a defect
 DEFECT = 12.0
 SATURATED = 0.2
+# a shot less the mean of both beside it has 1.5 times the variance of a shot and 0.75 of its third
+# moment
+SKEW = 0.75 / 1.5**1.5
 
 
 @dataclass(frozen=True)
@@ -123,24 +127,29 @@ def estimate_from_shots(
     values = np.concatenate([shots.ravel()[:: shots.size // 200_000 + 1] for shots in scenes])
     recording = recording_of(values)
     _check(scenes, values, recording)
-    frames, differences = [], []
+    several = all(len(shots) > 2 for shots in scenes)
+    frames, noises, cut = [], [], []
     for shots in scenes:
-        shots = shots.astype(np.float64)
-        frames += list(shots[: max(1, len(shots) - 1)])
-        differences += list(np.diff(shots, axis=0) / np.sqrt(2)) if repeated else []
+        for some in _neighbours(shots.astype(np.float64), 3 if several else 2):
+            frames.append(some.mean(0))
+            cut.append(((some <= recording.floor) | (some >= recording.ceiling)).any(0))
+            if several:
+                # what drifts and bleaches evenly is the same in a shot and the mean of both beside
+                noises.append((some[1] - (some[0] + some[2]) / 2) / np.sqrt(1.5))
+            elif repeated:
+                noises.append((some[1] - some[0]) / np.sqrt(2))
     try:
         transform = fit_transform(frames, recording.step)
     except ValueError:
         raise UserError("the images show no noise: there is nothing to estimate") from None
     frames = [_mended(frame, transform) for frame in frames]
-    correlation, measured = _correlation(frames, differences, transform, kernel is None)
+    correlation, measured = _correlation(frames, noises, transform, kernel is None)
     kernel = kernel or measured
-    limits = recording.floor, recording.ceiling
     if kernel is not None:
-        frames, differences = ([_undone(a, kernel) for a in part] for part in (frames, differences))
-        limits = -np.inf, np.inf
+        frames, noises = ([_undone(a, kernel) for a in part] for part in (frames, noises))
+        cut = []
     try:
-        moments = measure_moments(frames, differences, limits)
+        moments = measure_moments(frames, noises, SKEW if several else 0.0, cut)
     except ValueError:
         raise UserError(
             "too little to tell the noise from: give larger images, or more of them "
@@ -181,6 +190,12 @@ def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recordin
                 )
 
 
+def _neighbours(shots: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Give each run of so many shots one after the other, or the only shot."""
+    count = min(count, len(shots))
+    return (shots[i : i + count] for i in range(len(shots) - count + 1))
+
+
 def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
     """Give a frame with hot and dead pixels replaced by the median of their neighbours."""
     around = np.lib.stride_tricks.sliding_window_view(np.pad(frame, 1, mode="reflect"), (3, 3))
@@ -191,34 +206,28 @@ def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
 
 def _correlation(
     frames: Sequence[np.ndarray],
-    differences: Sequence[np.ndarray],
+    noises: Sequence[np.ndarray],
     transform: Transform,
     wanted: bool,
 ) -> tuple[float, Kernel | None]:
-    """Measure how neighbouring pixels share their noise, and the kernel if they do.
-
-    In single frames neighbours share structure, too. But where the noise is white, there are many
-    directions of patches that hold equally little.
-    """
-    noises, flats = [], []
-    for i, frame in enumerate(frames):
-        # the mean of both shots, which their difference says nothing of
-        scene = frame + differences[i] / np.sqrt(2) if differences else frame
-        level = transform.variance(torch.from_numpy(blurred(scene, SLOW))).numpy()
-        noise = (differences[i] if differences else frame) / np.sqrt(level)
-        steep = slope(scene) / np.sqrt(level)
-        noises.append(noise - blurred(noise, SLOW))
-        flats.append(steep <= np.quantile(steep, FLAT))
-    shared = correlations(noises, flats, REACH)
-    shared = without_mean(shared)
+    """Measure how neighbouring pixels share their noise, and the kernel if they do."""
+    if noises:
+        left, flats = [], []
+        for frame, noise in zip(frames, noises, strict=True):
+            level = np.sqrt(transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy())
+            left.append(noise / level - blurred(noise / level, SLOW))
+            steep = slope(frame) / level
+            flats.append(steep <= np.quantile(steep, FLAT))
+        shared = without_mean(correlations(left, flats, REACH))
+    else:
+        shared = correlations_of_frames(frames)
+    reach = len(shared) // 2
     apart = shared.copy()
-    apart[REACH, REACH] = 0
+    apart[reach, reach] = 0
     largest = float(apart.flat[np.abs(apart).argmax()])
-    if not wanted or abs(largest) <= SHARED[bool(differences)]:
+    if not wanted or abs(largest) <= SHARED[bool(noises)]:
         return largest, None
-    if not differences and levelled(frames):
-        return largest, None
-    far = np.argwhere(np.abs(shared) > SHARED[bool(differences)] / 2) - REACH
+    far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - reach
     # of A, noise tells A Aᵀ, which reaches twice as far
     size = 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1
     try:

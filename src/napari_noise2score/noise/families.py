@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.polynomial import Polynomial
 
 from .base import NoiseModel
 from .gaussian import Gaussian
@@ -20,18 +21,28 @@ from .speckle import Gamma, Nakagami, Rayleigh
 from .sum import Sum
 from .tweedie import Tweedie
 
-# what a variance may be off besides its statistical error: structure, rounding, motion
-SYSTEMATIC = 0.03
-# and a third moment, as a share of the variance to the power of 3/2
-SKEW_SYSTEMATIC = 0.05
+# what a variance may be off besides its statistical error, by structure, rounding or motion: from
+# the least to the most, as the variances scatter about a smooth curve of so many parameters
+SYSTEMATIC = np.geomspace(0.005, 0.03, 8)
+SMOOTH = 4
+NEXT_TO_NONE = 0.05
+# and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
+# single frames
+SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
 # further away than so many errors a bin is an outlier, and counts no more for being further still
 OUTLIER = 3.0
-# what a further parameter must explain, in squared errors
-PRICE = 6.0
+# what a further parameter must explain, in squared errors; what single frames hold of a picture
+# goes through many ranges of brightness
+PRICE = {False: 6.0, True: 9.0}
 STEPS = 60
+# the fit has settled when a step gains no more than this, or none is short enough to gain anything
+SETTLED = 1e-5
+HOPELESS = 1e6
 # what is added for pixels of a sign that cannot be, where there are more of them than this share
 IMPOSSIBLE = 50.0
 SOME = 1e-4
+
+READ = "read noise"
 
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -104,12 +115,30 @@ def fit_families(moments: Moments, lower: bool = False, below: float | None = No
     >>> print(fit_families(found)[0].noise)
     poisson(gain=5)
     """
-    fits = [fit for family in FAMILIES if (fit := _fit(family, moments, lower)) is not None]
+    widths = _widths(moments, lower)
+    fits = [_fit(family, moments, widths, lower) for family in FAMILIES]
+    fits = [fit for fit in fits if fit is not None]
     if below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
         fits = [replace(f, misfit=f.misfit + _wrong_sign(f.noise, below, expected)) for f in fits]
     return sorted(fits, key=lambda fit: fit.misfit)
+
+
+def _widths(moments: Moments, lower: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Give the errors of variances and third moments, with what is not statistical in them."""
+    m, v = moments.mean, moments.variance
+    # where there is next to no noise, rounding and cutting off are not in proportion to it
+    part = np.maximum(v, NEXT_TO_NONE * np.median(v))
+    width = np.hypot(moments.variance_error, SYSTEMATIC[-1] * part)
+    if len(m) > 2 * SMOOTH:
+        for share in SYSTEMATIC:
+            width = np.hypot(moments.variance_error, share * part)
+            smooth = Polynomial.fit(m, v, SMOOTH - 1, w=1 / width)(m)
+            scatter = 1.48 * np.median(np.abs(v - smooth) / width)
+            if scatter <= np.sqrt(1 - SMOOTH / len(m)):
+                break
+    return width, np.hypot(moments.third_error, SKEW_SYSTEMATIC[lower] * part**1.5)
 
 
 def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
@@ -120,24 +149,24 @@ def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
     return IMPOSSIBLE if below > SOME and not noise.offset > 0 else 0.0
 
 
-def _fit(family: Family, moments: Moments, lower: bool) -> Fit | None:
+def _fit(
+    family: Family, moments: Moments, widths: tuple[np.ndarray, np.ndarray], lower: bool
+) -> Fit | None:
     """Fit one family; None if its parameters run out of range."""
     m, v = moments.mean, moments.variance
-    width = np.sqrt(moments.variance_error**2 + (SYSTEMATIC * v) ** 2)
-    third_width = np.sqrt(moments.third_error**2 + (SKEW_SYSTEMATIC * v**1.5) ** 2)
     lowest, highest = np.array(family.lowest), np.array(family.highest)
 
-    def residuals(at: np.ndarray) -> np.ndarray:
+    def residuals(at: np.ndarray, family: Family = family) -> np.ndarray:
         with np.errstate(all="ignore"):
-            first = (v - family.variance(m, at)) / width
-            second = (moments.third - family.third(m, at)) / third_width
+            first = (v - family.variance(m, at)) / widths[0]
+            second = (moments.third - family.third(m, at)) / widths[1]
         return np.nan_to_num(np.concatenate([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
 
     def weights(away: np.ndarray) -> np.ndarray:
         # Geman and McClure: beyond a few errors a bin has no more say
         scale = np.full(len(away), OUTLIER)
         if lower:
-            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER / 2, 2 * OUTLIER)
+            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER, 2 * OUTLIER)
         return 1 / (1 + (away / scale) ** 2) ** 2
 
     at = np.clip(np.array(family.start(m, v), dtype=float), lowest, highest)
@@ -152,25 +181,42 @@ def _fit(family: Family, moments: Moments, lower: bool) -> Fit | None:
         new = at - np.linalg.solve(matrix + damping * np.diag(scale), slope.T @ (w * away))
         new = np.clip(new, lowest, highest)
         moved = residuals(new)
-        if _misfit(moved, weights) <= _misfit(away, weights):
+        better = _misfit(away, weights) - _misfit(moved, weights)
+        if better >= 0:
             at, away, damping = new, moved, max(damping / 5, 1e-9)
+            if better < SETTLED:
+                break
+        elif damping > HOPELESS:
+            break
         else:
             damping *= 5
-    slope = _slope(residuals, at, away)
-    w = weights(away)
-    spread = np.linalg.pinv((slope.T * w) @ slope)
-    # where the family does not quite fit, the errors are larger than the bins alone say
-    excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
-    error = 1.96 * np.sqrt(np.maximum(np.diag(spread), 0) * excess)
     try:
         noise = family.build(*(float(f"{value:.4g}") for value in at))
     except ValueError:
         return None
-    intervals = {
-        name: (float(max(a - e, low)), float(a + e))
-        for name, a, e, low in zip(family.names, at, error, lowest, strict=True)
-    }
-    return Fit(noise, _misfit(away, weights) + PRICE * len(at), intervals)
+    w = weights(away)
+    # where the family does not quite fit, the errors are larger than the bins alone say
+    excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
+    # a camera may have an offset and read noise that it is simpler to do without
+    whole = CAMERA if family.names[0] == CAMERA.names[0] else family
+    values = dict.fromkeys(whole.names, 0.0) | dict(zip(family.names, at, strict=True))
+
+    def wider(at: np.ndarray) -> np.ndarray:
+        # read noise shows by its square alone
+        roots = [np.sqrt(a) if n == READ else a for n, a in zip(whole.names, at, strict=True)]
+        return residuals(np.array(roots), whole)
+
+    full = np.array([x**2 if name == READ else x for name, x in values.items()])
+    slope = _slope(wider, full, away, 1e-3 * float(np.median(v)))
+    matrix = (slope.T * w) @ slope
+    unit = np.sqrt(np.diag(matrix)) + 1e-12
+    spread = np.diag(np.linalg.pinv(matrix / np.outer(unit, unit))) / unit**2
+    error = 1.96 * np.sqrt(spread.clip(min=0) * excess)
+    intervals = {}
+    for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
+        ends = float(max(value - off, low)), float(value + off)
+        intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
+    return Fit(noise, _misfit(away, weights) + PRICE[lower] * len(at), intervals)
 
 
 def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -179,12 +225,15 @@ def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> fl
 
 
 def _slope(
-    residuals: Callable[[np.ndarray], np.ndarray], at: np.ndarray, away: np.ndarray
+    residuals: Callable[[np.ndarray], np.ndarray],
+    at: np.ndarray,
+    away: np.ndarray,
+    least: float = 1e-3,
 ) -> np.ndarray:
     columns = []
     for i, value in enumerate(at):
         moved = at.copy()
-        moved[i] += 1e-4 * max(abs(value), 1e-3)
+        moved[i] += 1e-4 * max(abs(value), least)
         columns.append((residuals(moved) - away) / (moved[i] - value))
     return np.stack(columns, axis=1)
 
@@ -271,6 +320,15 @@ def _with_read(base: Any) -> Callable[..., Any]:
 
 
 INF = np.inf
+CAMERA = Family(
+    ("gain", "offset", READ),
+    _camera_start,
+    lambda m, at: at[0] * (m - at[1]) + at[2] ** 2,
+    lambda m, at: at[0] ** 2 * (m - at[1]),
+    _with_read(Poisson),
+    (1e-9, -INF, 0.0),
+    (INF, INF, INF),
+)
 FAMILIES = (
     Family(
         ("sigma",),
@@ -305,21 +363,14 @@ FAMILIES = (
         (1e-9, -INF), (INF, INF),
     ),
     Family(
-        ("gain", "read noise"),
+        ("gain", READ),
         lambda m, v: (max(_line(m, v)[0], 1e-6), float(np.sqrt(v.min()))),
         lambda m, at: at[0] * m + at[1] ** 2,
         lambda m, at: at[0] ** 2 * m,
         _with_read(Poisson),
         (1e-9, 0.0), (INF, INF),
     ),
-    Family(
-        ("gain", "offset", "read noise"),
-        _camera_start,
-        lambda m, at: at[0] * (m - at[1]) + at[2] ** 2,
-        lambda m, at: at[0] ** 2 * (m - at[1]),
-        _with_read(Poisson),
-        (1e-9, -INF, 0.0), (INF, INF, INF),
-    ),
+    CAMERA,
     Family(
         ("alpha",),
         lambda m, v: (_share(m, v) ** -2,),
@@ -329,7 +380,7 @@ FAMILIES = (
         (1.0,), (INF,),
     ),
     Family(
-        ("alpha", "read noise"),
+        ("alpha", READ),
         lambda m, v: (_share(m, v) ** -2, float(np.sqrt(v.min()) / 2)),
         lambda m, at: m**2 / at[0] + at[1] ** 2,
         lambda m, at: 2 * m**3 / at[0] ** 2,
@@ -345,7 +396,7 @@ FAMILIES = (
         (1e-6,), (1.0,),
     ),
     Family(
-        ("sigma", "read noise"),
+        ("sigma", READ),
         lambda m, v: (_rayleigh_sigma(_share(m, v)), float(np.sqrt(v.min()) / 2)),
         lambda m, at: (_rayleigh_share(at[0]) * m) ** 2 + at[1] ** 2,
         lambda m, at: RAYLEIGH_SKEW * (_rayleigh_share(at[0]) * m) ** 3,

@@ -1,41 +1,46 @@
 """How the noise of images grows with the signal, read off the images themselves.
 
-Small patches of a picture are alike: their variation needs few directions, and what is left in all
-others is noise. So the smallest eigenvalues of the covariance of the patches of one brightness are
-the variance of the noise there (Chen, Zhu & Heng, ICCV 2015). What is left of structure where
-shots of one scene are subtracted, by motion or drift, goes the same way. Of single frames the
-finest cosine waves of patches are looked at, where the coarse ones are weak: few directions are
-free of the picture there, and these are.
+White noise has the same power in every cosine wave of a small patch. A picture has most of it in
+the coarse ones, and where it has more in these it has more in the fine ones, too: groups of patches
+of one brightness, sorted by structure, say how much, and so what is left without a picture. What
+motion and drift leave of it where shots of one scene are subtracted goes the same way.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 SIDE = 7
 BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from
 MOST = 200_000
 LEAST = 600
+# ranges of brightness as shares of the patches: both ends say most of how the noise grows
+EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
+# they differ by so many of the standard deviations that noise gives the mean of a patch
+APART = 3.0
 # the share of the patches of a brightness with the least structure, by the slope of the picture
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
 SMOOTH = 2.0
-# of patches of single frames, the share with the least power in coarse waves, and what counts as
-# coarse and as fine: by the sum of the wave numbers, from 0 to 12
-CALM = 0.15
-COARSE, FINE = 4, 7
-# patches with more fine power than others by so many of the standard deviations that others are
-# below them hold detail; few photons scatter more than a normal distribution does
-DETAILED = 4.0
+# waves of patches by the sum of their wave numbers, from 0 to 12: coarse up to this, fine from one
+# of these on, whichever tells the noise better, in frames and in what is left of subtracted shots
+COARSE, FINE, FINE_LEFT = 4, (7, 9), (5,)
+# half of the coarse waves sort the patches of single frames, the other half says how much picture
+# there is; both are alike in direction and in scale
+SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
+SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
+# of natural images the fine waves have about this share of the power of the coarse ones, give or
+# take this; and how far that goes as the share in one part of an image says it of another
+SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
-# how much more power waves before the finest have, of white noise and what is left of a picture
-LEVEL = 1.2
 
 
 @dataclass(frozen=True)
@@ -59,20 +64,24 @@ class Moments:
 
 def measure_moments(
     frames: Sequence[np.ndarray],
-    differences: Sequence[np.ndarray] = (),
-    limits: tuple[float, float] = (-np.inf, np.inf),
+    noises: Sequence[np.ndarray] = (),
+    skew: float = 0.0,
+    cut: Sequence[np.ndarray] = (),
 ) -> Moments:
     """Measure the noise of frames by brightness.
 
     Parameters
     ----------
     frames : sequence of 2-D ndarray
-        Noisy planes, in grey levels.
-    differences : sequence of 2-D ndarray
-        Each frame's next shot less the frame, divided by √2. Without them the variance is that of
-        the finest waves in the calmest patches of the frames.
-    limits : tuple of float
-        Grey levels at which recording ends: patches with many pixels there are left out.
+        Noisy planes, in grey levels: single shots or means of some.
+    noises : sequence of 2-D ndarray
+        What is left of each frame's shots when they are subtracted from each other: noise of the
+        variance of a single shot, which the mean says nothing of.
+    skew : float
+        Third moment of the noises as a share of that of a single shot. If it is 0, as for the
+        difference of two shots, the frames tell it: the means of these two.
+    cut : sequence of 2-D ndarray
+        Where recording ended in any of the shots, bool: patches with much of it are left out.
 
     Returns
     -------
@@ -82,10 +91,6 @@ def measure_moments(
     ------
     ValueError
         If there are too few patches to tell anything.
-
-    Notes
-    -----
-    The third moment is always that of the frames: in a difference of two it vanishes.
 
     Examples
     --------
@@ -97,133 +102,225 @@ def measure_moments(
     True
     """
     chance = np.random.default_rng(0)
-    sets = []
-    for i, frame in enumerate(frames):
-        share = MOST // len(frames)
-        sets.append(_patches(frame, differences[i] if differences else None, limits, share, chance))
-    light, flatness, values, noise = (np.concatenate(part) for part in zip(*sets, strict=True))
-    edges = np.quantile(light, np.linspace(0, 1, BINS + 1)) if len(light) else np.zeros(2)
-    rows = []
-    for low, high in pairwise(edges):
-        inside = np.flatnonzero((light >= low) & (light <= high))
-        if len(inside) < LEAST:
-            continue
-        flat = inside[flatness[inside] <= np.quantile(flatness[inside], FLAT)]
-        variance, count = (
-            _level(noise[inside])[:2] if differences else _fine(values[inside], light[inside])
+    sets = [
+        random_patches(
+            frame,
+            noises[i] if noises else frame,
+            noises[i] if skew else frame,
+            cut[i] if cut else np.zeros(frame.shape, bool),
+            MOST // len(frames),
+            chance,
         )
-        if variance > 0:
-            rows.append((light[inside].mean(), variance, *_skewness(values[flat]), count))
-    if not rows:
+        for i, frame in enumerate(frames)
+    ]
+    light, spread, steep, noise, skewed = (np.concatenate(p) for p in zip(*sets, strict=True))
+    edges = np.unique(np.quantile(light, EDGES)) if len(light) else np.zeros(2)
+    ranges = [np.flatnonzero((light >= a) & (light <= b)) for a, b in pairwise(edges)]
+    ranges = [inside for inside in ranges if len(inside) >= LEAST]
+    if not ranges:
         raise ValueError("too few patches to tell their noise")
-    mean, variance, third, third_error, count = np.array(rows).T
-    return Moments(mean, variance, third, variance * np.sqrt(2 / count), third_error)
+    # how much of the variance of a shot is left in the frames
+    alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
+    waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
+    power = _wave_power(noise, waves)
+    ranges = _told_apart(ranges, light, power[2], alone)
+    flat = [_flattest(inside, steep) for inside in ranges]
+    mean, variance, error = _variances(power, waves, light, spread, ranges, alone)
+    # patches share pixels, but of their cubes only about half as much
+    overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
+    alone = 0.0 if skew else alone
+    third, third_error = np.array(
+        [_third(skewed[i], light[i], mean, variance, alone, overlap) for i in flat]
+    ).T
+    share = skew or (0.25 if noises else 1.0)
+    kept = (variance > 0) & np.isfinite(variance)
+    if not kept.any():
+        raise ValueError("too few patches to tell their noise")
+    parts = mean, variance, third / share, error, third_error / share
+    return Moments(*(part[kept] for part in parts))
 
 
-def _patches(
+def random_patches(
     frame: np.ndarray,
-    difference: np.ndarray | None,
-    limits: tuple[float, float],
+    noise: np.ndarray,
+    skewed: np.ndarray,
+    cut: np.ndarray,
     most: int,
     chance: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Brightness and structure of random patches, their pixels, and those of the noise image."""
-    frame = np.asarray(frame, dtype=np.float32)
-    noise = frame if difference is None else np.asarray(difference, dtype=np.float32)
-    # brightness and structure are those of the mean of both shots: their difference is independent
-    # of it, and so patches are not chosen by the noise that is measured
-    scene = frame if difference is None else frame + noise / np.float32(np.sqrt(2))
-    views = [
-        np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in (frame, noise, scene)
-    ]
+) -> tuple[np.ndarray, ...]:
+    """Give brightness, its variance and slope in random patches, and their pixels in two planes."""
+    planes = [np.asarray(a, dtype=np.float32) for a in (cut, frame, noise, skewed)]
+    views = [np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in planes]
     rows, columns = views[0].shape[:2]
     at = np.unravel_index(chance.permutation(rows * columns)[: 2 * most], (rows, columns))
-    steep = slope(scene)[SIDE // 2 :, SIDE // 2 :][at]
-    values, other, light = (view[at].reshape(len(at[0]), -1) for view in views)
-    second = 2 * light - values
-    cut = [(a <= limits[0]) | (a >= limits[1]) for a in (values, second)]
-    kept = np.flatnonzero(np.maximum(*(c.mean(1) for c in cut)) <= CUT)[:most]
-    return light[kept].mean(1), steep[kept], values[kept], other[kept]
+    if cut.any():
+        kept = np.flatnonzero(views[0][at].reshape(len(at[0]), -1).mean(1) <= CUT)
+        at = at[0][kept], at[1][kept]
+    at = at[0][:most], at[1][:most]
+    values = [view[at].reshape(len(at[0]), SIDE**2) for view in views[1:3]]
+    values.append(values[1] if skewed is noise else views[3][at].reshape(len(at[0]), SIDE**2))
+    steep = slope(frame)[SIDE // 2 :, SIDE // 2 :][at]
+    return values[0].mean(1), values[0].var(1), steep, values[1], values[2]
 
 
-def _level(patches: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Noise variance of patches, how many independent values it stands on, and its directions."""
+def _told_apart(
+    ranges: Sequence[np.ndarray], light: np.ndarray, fine: np.ndarray, alone: float
+) -> list[np.ndarray]:
+    """Join ranges of brightness that differ by no more than the noise of a patch's mean.
+
+    What is sorted by noise shows how its variance goes with itself, and not with the signal.
+    """
+    joined = [ranges[0]]
+    for inside in ranges[1:]:
+        noise = math.sqrt(alone * float(np.quantile(fine[joined[-1]], 0.3)) / SIDE**2)
+        if light[inside].mean() - light[joined[-1]].mean() < APART * noise:
+            joined[-1] = np.concatenate([joined[-1], inside])
+        else:
+            joined.append(inside)
+    return joined
+
+
+def _flattest(inside: np.ndarray, steep: np.ndarray) -> np.ndarray:
+    return inside[steep[inside] <= np.quantile(steep[inside], FLAT)]
+
+
+def _variances(
+    power: Sequence[np.ndarray],
+    sets: Sequence[np.ndarray],
+    light: np.ndarray,
+    spread: np.ndarray,
+    ranges: Sequence[np.ndarray],
+    alone: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Brightness of ranges of patches, the variance of the noise there, and its standard error.
+
+    The power is that in the sorting, the coarse, and each set of fine waves. The spread of the
+    brightness within a patch holds the variance of the noise times the number last given.
+    """
+    sorting, coarse, *fine = power
+    mean = np.array([light[inside].mean() for inside in ranges])
+    variance = np.array([np.quantile(fine[0][inside], 0.3) for inside in ranges])
+    error = np.zeros(len(ranges))
+    # noise grows within a range, too: power is counted in units of what it is at the brightness
+    for _ in range(3):
+        level = _along(mean, variance, light)
+        # and the mean of the noise of light and dark pixels is not the noise of their mean
+        if len(mean) > 3:
+            weight = 1 / np.maximum(variance, 0.05 * np.median(variance))
+            bend = Polynomial.fit(mean, variance, 2, w=weight).deriv(2)(0) / 2
+            level += max(bend, 0.0) * np.maximum(spread - alone * level, 0)
+        for i, inside in enumerate(ranges):
+            order = inside[np.argsort(sorting[inside] / level[inside])]
+            groups = _groups(order)
+            count = np.array([len(group) for group in groups])
+            means = [
+                np.array([np.mean(p[group] / level[group]) for group in groups])
+                for p in (coarse, *fine)
+            ]
+            # patches overlap: they hold no more values than pixels
+            found = [
+                _without_picture(means[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves.sum())))
+                for p, waves in zip(means[1:], sets, strict=True)
+            ]
+            factor, off = min(found, key=lambda pair: pair[1] / pair[0])
+            variance[i] *= factor
+            error[i] = variance[i] * off / factor
+    return mean, variance, error
+
+
+def _without_picture(
+    coarse: np.ndarray, fine: np.ndarray, error: np.ndarray
+) -> tuple[float, float]:
+    """Power of the noise in groups of patches, given theirs in coarse and in fine waves."""
+    level, share = fine[0], SHARE
+    picture = np.maximum(coarse - fine, 0)
+    for _ in range(30):
+        weight = 1 / (error**2 + (TRUSTED * share * picture) ** 2)
+        away = coarse - level
+        top = (weight * away * (fine - level)).sum() + SHARE / SHARE_ERROR**2
+        share = min(max(top / ((weight * away**2).sum() + SHARE_ERROR**-2), 0.0), 4 * SHARE)
+        alone = fine - share * (coarse - fine) / (1 - share)
+        level = max((weight * alone).sum() / weight.sum(), 0.2 * fine.min())
+    taken = share / (1 - share) * (weight * picture).sum() / weight.sum()
+    return level, math.hypot(weight.sum() ** -0.5, TRUSTED / 2 * taken)
+
+
+def _along(mean: np.ndarray, variance: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Variance at a brightness, along straight lines that go on beyond both ends."""
+    level = np.interp(light, mean, variance)
+    if len(mean) < 2:
+        return level
+    rise = np.diff(variance) / np.maximum(np.diff(mean), 1e-9)
+    level += rise[0] * np.minimum(light - mean[0], 0) + rise[-1] * np.maximum(light - mean[-1], 0)
+    return np.maximum(level, 0.02 * min(variance[0], variance[-1]))
+
+
+def _waves() -> tuple[np.ndarray, np.ndarray]:
+    """Cosine waves of a patch, shape (pixels, waves), and their two wave numbers."""
+    at = np.arange(SIDE)
+    waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
+    waves[0] /= np.sqrt(2)
+    return np.kron(waves, waves).T.astype(np.float32), np.stack(np.divmod(np.arange(SIDE**2), SIDE))
+
+
+WAVES, NUMBERS = _waves()
+ORDER = NUMBERS.sum(0)
+SORTS = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
+LEFT = WAVES[:, ORDER > 2]
+
+
+def _wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Mean power of each patch in the sorting, the other coarse and each set of fine waves."""
+    sets = [SORTS, (ORDER > 0) & (ORDER <= COARSE) & ~SORTS, *fine]
+    weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
+    parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
+    return list(np.concatenate(parts).astype(np.float64).T)
+
+
+def _third(
+    patches: np.ndarray,
+    light: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    share: float,
+    overlap: float,
+) -> tuple[float, float]:
+    """Third central moment of the noise of flat patches, and its standard error.
+
+    The share is that of the variance of a shot which noise has in patches of a picture, 0 if the
+    patches are those of noise alone.
+    """
+    level = _along(mean, variance, np.append(light, light.mean()))
+    onto = LEFT @ LEFT.T if not share else _directions(patches)
+    left = (patches - patches.mean(0)) @ onto
+    # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
+    weight = (onto**3).sum(0)
+    each = (left * left * left) @ (weight / (weight @ weight))
+    # in units of what it is at the brightness, as noise grows within a range, too
+    each = each * (level[-1] / level[:-1]) ** 1.5
+    error = float(each.std() * np.sqrt(overlap / len(each)))
+    bias = 0.0
+    if share:
+        # what is left of the picture is skewed, too, and noise is stronger where it is brighter
+        picture = max(float((left**2).mean() / (onto**2).sum(0).mean()) - share * level[-1], 0.0)
+        rise = np.abs(np.gradient(variance, mean)).mean() if len(mean) > 1 else 0.0
+        bias = picture**1.5 + 3 * share * rise * picture
+    return float(each.mean()), math.hypot(error, bias)
+
+
+def _directions(patches: np.ndarray) -> np.ndarray:
+    """Give the projection onto the directions in which patches hold the least (Chen et al.)."""
     centred = patches - patches.mean(0)
     sizes, directions = np.linalg.eigh(centred.T @ centred / (len(patches) - 1))
     # the longest run of the smallest ones that is not skewed by a picture: mean equals median
     count = len(sizes)
     while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
         count -= 1
-    # patches overlap: they hold no more values than pixels
-    independent = len(patches) * count / SIDE**2
-    return float(sizes[:count].mean()), independent, directions[:, :count]
+    return (directions[:, :count] @ directions[:, :count].T).astype(np.float32)
 
 
-def _fine(patches: np.ndarray, light: np.ndarray) -> tuple[float, float]:
-    """Noise variance of patches of single frames, and how many independent values it stands on.
-
-    Where a patch has little power in coarse waves it has little detail, and as the coarse waves of
-    white noise know nothing of its fine ones, choosing by them does not choose the noise.
-    """
-    power, order, calm = _calm_power(patches)
-    fine = power[:, order >= FINE].mean(1)
-    # calm ones are the darker ones: the line through them is read at the middle of all
-    away = light[calm] - light.mean()
-    rows = np.stack([np.ones(len(away)), away], axis=1)
-    kept = np.ones(len(fine), bool)
-    for _ in range(20):
-        level, growth = np.linalg.lstsq(rows[kept], fine[kept], rcond=None)[0]
-        usual = np.maximum(rows @ (level, growth), level / 4)
-        spread = 1 - np.quantile((fine / usual)[kept], 0.16)
-        before, kept = kept, fine <= (1 + DETAILED * spread) * usual
-        if (before == kept).all():
-            break
-    return float(level), len(fine) * (order >= FINE).sum() / SIDE**2
-
-
-def _calm_power(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Power of the cosine waves of the patches with the least in coarse ones.
-
-    Given are the power, shape (calm patches, waves), the sum of the wave numbers of each wave, and
-    which patches are calm.
-    """
-    at = np.arange(SIDE)
-    waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
-    waves[0] /= np.sqrt(2)
-    order = (at[:, None] + at).ravel()
-    power = (patches @ np.kron(waves, waves).T.astype(np.float32)) ** 2
-    coarse = power[:, (order > 0) & (order <= COARSE)].mean(1)
-    calm = coarse <= np.quantile(coarse, CALM)
-    return power[calm].astype(np.float64), order, calm
-
-
-def _skewness(patches: np.ndarray) -> tuple[float, float]:
-    """Third central moment of the noise of flat patches, and its standard error."""
-    variance, _, directions = _level(patches)
-    onto = (directions @ directions.T).astype(np.float32)
-    left = (patches - patches.mean(0)) @ onto
-    cubes = left * left * left
-    # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
-    weight = (onto**3).sum(0)
-    third = cubes.mean(0) @ weight / (weight @ weight)
-    # patches share pixels, so this is on the safe side: as if each held but one
-    error = np.sqrt(15 * variance**3 / len(patches))
-    return float(third), float(error)
-
-
-def levelled(frames: Sequence[np.ndarray]) -> bool:
-    """Say whether finer waves of calm patches have no less power, as those of white noise do."""
-    chance = np.random.default_rng(0)
-    ratios = []
-    for frame in frames:
-        limits = -np.inf, np.inf
-        _, _, values, _ = _patches(frame, None, limits, MOST // len(frames), chance)
-        power, order = _calm_power(values)[:2]
-        # noise may grow with the signal: each patch counts alike
-        power = np.median(power / power[:, order >= FINE].mean(1, keepdims=True), axis=0)
-        finest, before = order > FINE + 1, (order > COARSE) & (order <= FINE)
-        ratios.append(power[before].mean() / power[finest].mean())
-    return 1 / LEVEL < float(np.median(ratios)) < LEVEL
+def _groups(order: np.ndarray) -> list[np.ndarray]:
+    return np.split(order, [int(share * len(order)) for share in SORTED])
 
 
 def slope(frame: np.ndarray) -> np.ndarray:

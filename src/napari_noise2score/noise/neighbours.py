@@ -1,0 +1,84 @@
+"""How much of their noise neighbouring pixels share, read off single frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .moments import BINS, ORDER, SIDE, SORTS, WAVES, random_patches
+
+# noise is taken to be shared no farther than this, in pixels
+REACH = 2
+# patches looked at in all
+MOST = 100_000
+# groups of patches by structure, as shares of all, and which of them, less the calmest one, show
+# what pictures there are
+SORTED = 0.05, 0.1, 0.2, 0.4, 0.7
+SHOWN = 1, 3, 5
+# waves that are neither coarse nor fine: what they hold is taken for the level of the noise
+MIDDLE = (ORDER > 4) & (ORDER < 9)
+
+
+def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Give the correlation of the noise of pixels by their distance.
+
+    Parameters
+    ----------
+    frames : sequence of 2-D ndarray
+        Single noisy planes.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(5, 5)``, 1 in the middle, the same on opposite sides.
+
+    Notes
+    -----
+    The power of cosine waves in the calmest patches is that of the noise, which follows from its
+    correlations, and that of some picture left. What pictures are like is seen from the power that
+    less calm patches have more. Least squares over the waves tell both apart.
+
+    Examples
+    --------
+    >>> from napari_noise2score.noise import A
+    >>> rng = np.random.default_rng(0)
+    >>> scene = np.kron(rng.uniform(20, 200, (8, 8)), np.ones((40, 40)))
+    >>> noisy = scene + A.apply_to_image(20 * rng.standard_normal(scene.shape))
+    >>> bool(abs(correlations_of_frames([noisy])[2, 3] - 0.48) < 0.03)
+    True
+    """
+    calm, *others = np.mean([_power(frame, MOST // len(frames)) for frame in frames], axis=0)
+    lags = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if y > 0 or x >= 0]
+    pictures = [others[i - 1] - calm for i in SHOWN]
+    parts = np.stack([*(_power_of_lag(y, x) for y, x in lags), *pictures], axis=1)
+    # relative errors alike; patches were sorted by some of the waves, and the mean says nothing
+    use = (ORDER > 0) & ~SORTS
+    found = np.linalg.lstsq(parts[use] / calm[use, None], np.ones(use.sum()), rcond=None)[0]
+    shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    for (y, x), value in zip(lags, found, strict=False):
+        shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
+    return shared
+
+
+def _power(frame: np.ndarray, most: int) -> np.ndarray:
+    """Power of each wave in groups of patches, the calmest first, in units of the noise's level."""
+    nowhere = np.zeros(frame.shape, bool)
+    chance = np.random.default_rng(0)
+    light, *_, values = random_patches(frame, frame, frame, nowhere, most, chance)
+    power = (values @ WAVES) ** 2
+    edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
+    which = np.searchsorted(edges[1:-1], light)
+    middle = power[:, MIDDLE].mean(1)
+    level = np.array([np.quantile(middle[which == i], 0.3) for i in range(max(len(edges) - 1, 1))])
+    power /= level[which, None]
+    order = np.argsort(power[:, SORTS].mean(1))
+    groups = np.split(order, [int(share * len(order)) for share in SORTED])
+    return np.stack([power[group].mean(0) for group in groups]).astype(np.float64)
+
+
+def _power_of_lag(y: int, x: int) -> np.ndarray:
+    """Power that each wave has of noise of which pixels at this distance alone have product 1."""
+    row, column = np.divmod(np.arange(SIDE**2), SIDE)
+    apart = (row[:, None] - row == y) & (column[:, None] - column == x)
+    return np.einsum("iw,ij,jw->w", WAVES, (apart | apart.T).astype(float), WAVES)
