@@ -18,6 +18,7 @@ EVERY = [
     "rician(sigma=10)",
     "nakagami(m=1)",
     "tweedie(power=1.5, dispersion=3)",
+    "emccd(gain=20)",
 ]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_noise2score import UserError
 from napari_noise2score.noise import (
+    Emccd,
     Empirical,
     Gamma,
     Gaussian,
@@ -46,6 +47,9 @@ SPELLINGS = [
     "tweedie(power=1.5, dispersion=3)",
     "tweedie(power=1.1, dispersion=2, offset=-100)",
     "tweedie(power=1.9, dispersion=0.2) + gaussian(sigma=10)",
+    "emccd(gain=20, offset=100)",
+    "emccd(gain=3, excess=1.25) + gaussian(sigma=10)",
+    "emccd(gain=0.5, excess=1.4)",
 ]
 
 positive = st.floats(1e-3, 1e4)
@@ -88,6 +92,9 @@ def test_every_model_survives_its_text(model):
         ("tweedie(power=2, dispersion=3)", "between 1 and 2"),
         ("tweedie(power=1.5)", "needs dispersion"),
         ("tweedie(power=1.5, dispersion=1, offset=inf)", "offset must be a number"),
+        ("emccd(gain=0)", "above 0"),
+        ("emccd(gain=20, excess=1)", "above 1"),
+        ("emccd(gain=20, offset=inf)", "offset must be a number"),
         ("empirical()", "needs file"),
         ("empirical(unsaved)", "name=value"),
         ("empirical(file=there/is/none.npz)", "no file"),
@@ -159,7 +166,10 @@ def test_the_saddlepoint_solution_nearly_undoes_the_score_where_pulses_are_many(
     assert torch.allclose(found, x[:, None].expand_as(found), rtol=0.01)
 
 
-@pytest.mark.parametrize("model", [Rician(20.0), Tweedie(1.5, 3.0), Tweedie(1.9, 0.3), Nakagami(2)])
+@pytest.mark.parametrize(
+    "model",
+    [Rician(20.0), Tweedie(1.5, 3.0), Tweedie(1.9, 0.3), Nakagami(2), Emccd(20), Emccd(2, 0, 1.3)],
+)
 def test_the_score_is_the_slope_of_the_masses(model):
     x = torch.tensor([5.0, 50.0, 150.0], dtype=torch.float64)
     for y in (8.0, 40.0, 170.0):
@@ -174,7 +184,14 @@ def test_the_score_is_the_slope_of_the_masses(model):
 def test_the_solutions_stay_finite_whatever_the_score_says():
     y = torch.linspace(-100, 1000, 111, dtype=torch.float64)[:, None]
     s = torch.linspace(-50, 50, 101, dtype=torch.float64)
-    for model in (Gamma(1), Nakagami(0.5), Rician(20), Tweedie(1.05, 0.1), Tweedie(1.9, 20, 100)):
+    for model in (
+        Gamma(1),
+        Nakagami(0.5),
+        Rician(20),
+        Tweedie(1.05, 0.1),
+        Tweedie(1.9, 20, 100),
+        Emccd(20, 100),
+    ):
         x = model.solve(y, s)
         assert torch.isfinite(x).all(), model
         assert (x >= 0).all(), model
@@ -191,6 +208,20 @@ def test_rician_moments_and_the_way_back_at_any_ratio_of_signal_to_noise(sigma):
     assert (variance.diff() >= -1e-9 * sigma**2).all()
     assert torch.allclose(model.clean(mean), x, rtol=1e-6, atol=1e-6 * sigma)
     assert float(model.clean(torch.tensor(sigma))) == 0
+
+
+@pytest.mark.parametrize("excess", [1.1, 1.25, 2.0, 3.0])
+def test_multiplied_counts_have_the_mass_and_moments_of_few_and_of_many(excess):
+    model = Emccd(4, offset=7, excess=excess)
+    x = torch.tensor([0.4, 4.0, 40.0, 590.0, 610.0, 4000.0], dtype=torch.float64)
+    edges = 7 + torch.linspace(-1, 8000, 40_001, dtype=torch.float64)
+    masses, y = model.masses(edges, x), model.middles(edges)
+    mean = masses @ y
+    assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-5)
+    assert torch.allclose(mean, model.mean(x), rtol=1e-3)
+    assert torch.allclose(masses @ y**2 - mean**2, model.variance(x), rtol=5e-3)
+    none = model.masses(torch.tensor([6.9, 7 + 1e-12, 9999], dtype=torch.float64), x)
+    assert torch.allclose(none[:, 0], torch.exp(-x / 4), atol=1e-3)
 
 
 @pytest.mark.parametrize("dispersion", [0.1, 3.0, 50.0])
@@ -212,7 +243,15 @@ def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
 
 @pytest.mark.parametrize(
     "model",
-    [Gamma(1), Nakagami(1), Rician(0.01), Rician(1e3), Tweedie(1.05, 0.1), Tweedie(1.95, 50)],
+    [
+        Gamma(1),
+        Nakagami(1),
+        Rician(0.01),
+        Rician(1e3),
+        Tweedie(1.05, 0.1),
+        Tweedie(1.95, 50),
+        Emccd(9),
+    ],
 )
 def test_masses_are_finite_for_any_level_and_any_bin(model):
     x = torch.cat([torch.tensor([1e-300]), torch.logspace(-20, 12, 40)]).double()
@@ -273,6 +312,8 @@ ORACLE = [
     ("nakagami(m=10) + gaussian(sigma=10)", Transform(0, 100, 0, 0.025), 0.25),
     ("tweedie(power=1.5, dispersion=0.5)", Transform(0, 2, 2, 0.025), 0.25),
     ("tweedie(power=1.5, dispersion=0.5) + gaussian(sigma=10)", Transform(0, 100, 2, 0.025), 0.25),
+    ("emccd(gain=3)", Transform(0, 9, 6), 0.25),
+    ("emccd(gain=4, excess=1.25, offset=100) + gaussian(sigma=5)", Transform(100, 25, 5), 0.25),
 ]
 # no training uses so little where single counts show: their density would be a comb
 CASES = [

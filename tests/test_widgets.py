@@ -413,6 +413,8 @@ def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
         "rician(sigma=10)",
         "tweedie(power=1.5, dispersion=3)",
         "tweedie(power=1.5, dispersion=3, offset=100)",
+        "emccd(gain=20)",
+        "emccd(gain=4, offset=100, excess=1.25)",
         "gaussian(sigma=25) @ A",
         "poisson(gain=5) @ A + gaussian(sigma=10)",
         "gamma(alpha=26) @ kernel([[0.1, 0.8, 0.1]])",

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
+    "Emccd": "noise",
     "Empirical": "noise",
     "Gamma": "noise",
     "Gaussian": "noise",
@@ -43,6 +44,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Emccd",
     "Empirical",
     "Gamma",
     "Gaussian",
@@ -75,6 +77,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .errors import UserError
     from .noise import (
+        Emccd,
         Empirical,
         Gamma,
         Gaussian,

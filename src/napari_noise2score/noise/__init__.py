@@ -2,6 +2,7 @@
 
 from .base import NoiseModel
 from .correlated import Correlated
+from .emccd import Emccd
 from .empirical import Empirical
 from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
@@ -18,6 +19,7 @@ from .tweedie import Tweedie
 __all__ = [
     "A",
     "Correlated",
+    "Emccd",
     "Empirical",
     "Gamma",
     "Gaussian",

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import UserError
 from .base import NoiseModel
 from .correlated import Correlated
+from .emccd import Emccd
 from .gaussian import Gaussian
 from .poisson import Poisson
 from .rician import Rician
@@ -54,6 +55,8 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
             made = Gaussian(_short(noise.level * root))
         case Poisson():
             made = Poisson(_short(noise.gain * factor), noise.offset)
+        case Emccd():
+            made = Emccd(_short(noise.gain * factor), noise.offset, noise.excess)
         case Tweedie():
             made = Tweedie(noise.power, _short(noise.dispersion * factor), noise.offset)
         case Gamma():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..errors import UserError
 from .base import NoiseModel
+from .emccd import Emccd
 from .empirical import Empirical
 from .gaussian import Gaussian
 from .kernel import parse_kernel
@@ -25,6 +26,7 @@ FAMILIES: dict[str, Callable[..., NoiseModel]] = {
     "nakagami": Nakagami,
     "rician": Rician,
     "tweedie": Tweedie,
+    "emccd": Emccd,
     "empirical": Empirical.load,
 }
 
@@ -137,5 +139,6 @@ def _like(family: str) -> str:
         "nakagami": "nakagami(m=1)",
         "rician": "rician(sigma=10)",
         "tweedie": "tweedie(power=1.5, dispersion=3)",
+        "emccd": "emccd(gain=20, offset=100)",
         "empirical": "empirical(file=noise.npz)",
     }[family]

@@ -156,19 +156,9 @@ class Tweedie(Pixelwise):
 
         With plus = 1 these are the terms of ``∫ a dt`` from 0 to t.
         """
-        shape = self._shape
-        rise = shape * (log - math.log(self.dispersion * (self.power - 1)))
+        rise = self._shape * (log - math.log(self.dispersion * (self.power - 1)))
         rise = rise - math.log(self.dispersion * (2 - self.power))
-        peak = self._peak(log)
-        spread = torch.sqrt(peak / (1 + shape))
-        first = (peak - REACH * spread).clamp(min=1).floor()
-        # Where the terms go over many n they are as smooth as a normal density, and every k-th
-        # of them, k below one standard deviation, gives the sum to nine digits.
-        stride = (peak + REACH * (spread + 1) - first).clamp(min=TERMS - 1) / (TERMS - 1)
-        number = first[..., None] + stride[..., None] * torch.arange(TERMS).to(log)
-        terms = number * rise[..., None] - torch.lgamma(number + 1)
-        terms = terms - torch.lgamma(number * shape + plus)
-        return number, terms + torch.log(stride)[..., None]
+        return pulse_series(rise, self._shape, plus)
 
     def _peak(self, log: Tensor) -> Tensor:
         """Give the number of pulses of the largest term of the series."""
@@ -185,3 +175,17 @@ class Tweedie(Pixelwise):
         way = np.concatenate([[0.0], torch.cumsum(steps, 0).numpy()])
         count = min(2 + int(way[-1] / PANEL), PANELS)
         return torch.from_numpy(np.interp(np.linspace(0, way[-1], count), way, log.numpy()))
+
+
+def pulse_series(rise: Tensor, shape: float, plus: float = 0) -> tuple[Tensor, Tensor]:
+    """Give numbers n and ``log(e^(n rise) / (n! Γ(n shape + plus)))``, in a new last axis."""
+    peak = torch.exp((rise - shape * math.log(shape)) / (1 + shape))
+    spread = torch.sqrt(peak / (1 + shape))
+    first = (peak - REACH * spread).clamp(min=1).floor()
+    # Where the terms go over many n they are as smooth as a normal density, and every k-th
+    # of them, k below one standard deviation, gives the sum to nine digits.
+    stride = (peak + REACH * (spread + 1) - first).clamp(min=TERMS - 1) / (TERMS - 1)
+    number = first[..., None] + stride[..., None] * torch.arange(TERMS).to(rise)
+    terms = number * rise[..., None] - torch.lgamma(number + 1)
+    terms = terms - torch.lgamma(number * shape + plus)
+    return number, terms + torch.log(stride)[..., None]

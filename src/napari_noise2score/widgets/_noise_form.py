@@ -139,6 +139,24 @@ FAMILIES = (
         ),
     ),
     Family(
+        "EMCCD, photomultiplier: multiplied counts",
+        "emccd",
+        (
+            Parameter(
+                "gain", "Gain", 20, "grey levels per count",
+                "Grey levels that one counted photon or electron adds on average.",
+            ),
+            OFFSET,
+            Parameter(
+                "excess", "Excess noise", 2, "",
+                "Excess noise factor: the variance of the noise over that of counts which all "
+                "add the same. 2 for an EMCCD, 1.2 to 1.5 for a photomultiplier. Without unit, "
+                "above 1.",
+                1.001, 20, reach=3,
+            ),
+        ),
+    ),
+    Family(
         "Rayleigh: multiplicative",
         "rayleigh",
         (
