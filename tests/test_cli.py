@@ -296,9 +296,10 @@ def test_real_microscopy_gains_from_its_own_four_shots(run, tmp_path):
     clean = DATA / "fmd" / "gt" / "Confocal_MICE.png"
     run("train", shots, "--model", tmp_path / "m.n2s", "--steps", 60)
     options = ("--model", tmp_path / "m.n2s", "--noise", "poisson(gain=2)")
-    run("denoise", shots, tmp_path / "done", *options)
+    shot = next((DATA / "fmd" / "raw").glob("Confocal_MICE_*.png"))
+    run("denoise", shot, tmp_path / "done.tif", *options)
     before, after = (
         json.loads(run("evaluate", source, clean, "--json")[1])["mean"]["psnr"]
-        for source in (shots, tmp_path / "done")
+        for source in (shot, tmp_path / "done.tif")
     )
     assert after > before + 3

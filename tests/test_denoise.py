@@ -53,7 +53,7 @@ def test_tiles_leave_no_seam_even_at_the_edges(model, tile):
 
 def test_volumes_are_tiled_without_seams():
     _, noisy = blobs((6, 40, 44))
-    model = train(noisy, "ZYX", ndim=3, steps=5)
+    model = train(noisy, "ZYX", ndim=3, steps=1)
     whole = denoise(noisy, model, NOISE, axes="ZYX").compute()
     tiled = denoise(noisy, model, NOISE, axes="ZYX", tile=(4, 32, 32)).compute()
     assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)

@@ -229,6 +229,7 @@ def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model,
     for kept in ("scale", "translate", "units", "axis_labels"):
         np.testing.assert_array_equal(getattr(whole, kept), getattr(source, kept))
     assert whole.metadata["noise2score"]["noise"] == NOISE
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=LONG)
 
 
 def test_training_for_correlated_noise(viewer, qtbot, cells, session, told):

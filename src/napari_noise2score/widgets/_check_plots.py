@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # correlations weaker than this are shown weaker than full colour
 STRONG = 0.2
-# height of the two lower plots, so that all fits on a small screen
-SMALL = 90
+# heights with which all fits on a small screen; the map is a square, so it needs the most
+LOW, HIGH = 110, 150
 
 
 class CheckPlots(QWidget):
@@ -31,11 +31,11 @@ class CheckPlots(QWidget):
         self.map = CorrelationPlot(viewer)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
-        rows.addWidget(self.curve, stretch=1)
+        rows.addWidget(self.curve, stretch=2)
         row = QHBoxLayout()
         row.addWidget(self.histogram)
         row.addWidget(self.map)
-        rows.addLayout(row, stretch=1)
+        rows.addLayout(row, stretch=3)
 
     def show_check(self, check: NoiseCheck) -> None:
         """Plot another check."""
@@ -55,9 +55,9 @@ class CurvePlot(Plot):
             "How the noise grows with the signal: its variance, in squared grey levels, against "
             "the mean, in grey levels. Dots are measured in the layer, with their standard "
             "error; the line is the noise model, and should go through them.",
-            150,
+            LOW,
         )
-        self.addLegend(offset=(5, 5))
+        self.addLegend(offset=(5, 1), colCount=2)
         self._line = self.plot(name="model")
         self._bars = pg.ErrorBarItem(x=np.zeros(1), y=np.zeros(1), height=np.zeros(1))
         self.addItem(self._bars)
@@ -90,7 +90,7 @@ class HistogramPlot(Plot):
             "What is left of flat parts of the layer without their picture, in standard "
             "deviations of the noise model: filled, how often each value is there; the line, how "
             "often it would be if the model were right.",
-            SMALL,
+            HIGH,
         )
         self.hideAxis("left")
         flat = np.zeros(2), np.zeros(1)
@@ -122,9 +122,10 @@ class CorrelationPlot(Plot):
             "How the residual of a pixel (in the middle) goes with that of its neighbours, "
             "beyond what the noise model says: red together, blue against each other, full "
             f"colour at a correlation of {STRONG:g} or more. White all over is right.",
-            SMALL,
+            HIGH,
         )
         self.setAspectLocked(True)
+        self.hideAxis("left")  # the same as below
         self._map = pg.ImageItem(axisOrder="row-major")
         self._map.setColorMap(pg.colormap.get("CET-D1A"))
         self.addItem(self._map)

@@ -43,7 +43,7 @@ class Plot(pg.PlotWidget):
 
     def sizeHint(self) -> QSize:
         """Ask for little room: by default a plot makes the dock as wide as half the window."""
-        return QSize(260, self.minimumHeight() + 40)
+        return QSize(260, self.minimumHeight())
 
     def colour(self, text: QColor, strong: QColor) -> None:
         """Take two colours of the theme for what is drawn; to be extended by each plot."""
@@ -59,5 +59,8 @@ class Plot(pg.PlotWidget):
         if not isalive(self):
             return
         theme = get_theme(self._viewer.theme)
-        self.setBackground(theme.background.as_hex())
-        self.colour(QColor(theme.text.as_hex()), QColor(theme.current.as_hex()))
+        background, strong = QColor(theme.background.as_hex()), QColor(theme.current.as_hex())
+        self.setBackground(background)
+        if background.lightness() > 128:  # on which the theme's own is too pale for a dot or line
+            strong = strong.darker(160)
+        self.colour(QColor(theme.text.as_hex()), strong)

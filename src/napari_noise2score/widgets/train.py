@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -147,8 +148,11 @@ class TrainWidget(Dock):
         buttons.addWidget(self._resume, stretch=1)
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
-        self._plot_row = QVBoxLayout()
-        self._rows.addLayout(self._plot_row, stretch=1)
+        room = QWidget()  # that is there without a plot, too
+        room.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._plot_row = QVBoxLayout(room)
+        self._plot_row.setContentsMargins(0, 0, 0, 0)
+        self._rows.addWidget(room, stretch=1)
         self._rows.addLayout(model)
 
     def train(self) -> None:
