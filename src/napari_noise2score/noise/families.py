@@ -116,8 +116,8 @@ def fit_families(moments: Moments, lower: bool = False, below: float | None = No
     poisson(gain=5)
     """
     widths = _widths(moments, lower)
-    fits = [_fit(family, moments, widths, lower) for family in FAMILIES]
-    fits = [fit for fit in fits if fit is not None]
+    tried = [_fit(family, moments, widths, lower) for family in FAMILIES]
+    fits = [fit for fit in tried if fit is not None]
     if below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
