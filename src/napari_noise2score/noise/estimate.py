@@ -229,6 +229,9 @@ def _correlation(
     largest = float(apart.flat[np.abs(apart).argmax()])
     if not wanted or abs(largest) <= SHARED[bool(noises)]:
         return largest, None
+    # in single frames, where so much was taken off for the picture that neighbours seem opposed
+    if not noises and largest < 0:
+        return largest, None
     far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - reach
     # of A, noise tells A Aᵀ, which reaches twice as far
     size = 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1
