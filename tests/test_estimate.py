@@ -97,27 +97,6 @@ def test_correlation_is_found_with_its_kernel(text, count):
     assert got == pytest.approx(wanted, rel=0.05 if count > 1 else 0.1)
 
 
-def fabric(size=256):
-    """Texture of all scales everywhere, brighter to the right."""
-    rng = np.random.default_rng(5)
-    waves = np.hypot(*np.meshgrid(*[np.fft.fftfreq(size)] * 2))
-    texture = np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) / (waves + 0.01) ** 1.3)
-    texture = texture.real / texture.real.std()
-    return np.linspace(60, 180, size) * (1 + 0.2 * texture.clip(-3, 3))
-
-
-@pytest.mark.parametrize("count", [4, 1])
-def test_texture_everywhere_is_not_taken_for_noise(count):
-    rng = np.random.default_rng(0)
-    y = np.stack([Poisson(3).sample(fabric(), rng) for _ in range(count)])
-    found = estimate_noise(y, "TYX")
-    for mean in (60, 120, 180):
-        wanted = standard_deviation(Poisson(3), mean)
-        assert standard_deviation(found, mean) == pytest.approx(
-            wanted, rel=0.05 if count > 1 else 0.1
-        )
-
-
 def test_bleaching_drift_and_defects_do_not_count_as_noise():
     rng = np.random.default_rng(0)
     noise = Poisson(4, 20)

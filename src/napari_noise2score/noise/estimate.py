@@ -128,11 +128,13 @@ def estimate_from_shots(
     recording = recording_of(values)
     _check(scenes, values, recording)
     several = all(len(shots) > 2 for shots in scenes)
-    frames, noises, cut = [], [], []
+    frames: list[np.ndarray] = []
+    noises: list[np.ndarray] = []
+    cut: list[np.ndarray] = []
     for shots in scenes:
         for some in _neighbours(shots.astype(np.float64), 3 if several else 2):
             frames.append(some.mean(0))
-            cut.append(((some <= recording.floor) | (some >= recording.ceiling)).any(0))
+            cut.append(np.any((some <= recording.floor) | (some >= recording.ceiling), axis=0))
             if several:
                 # what drifts and bleaches evenly is the same in a shot and the mean of both beside
                 noises.append((some[1] - (some[0] + some[2]) / 2) / np.sqrt(1.5))
@@ -226,6 +228,9 @@ def _correlation(
     apart[reach, reach] = 0
     largest = float(apart.flat[np.abs(apart).argmax()])
     if not wanted or abs(largest) <= SHARED[bool(noises)]:
+        return largest, None
+    # in single frames, where so much was taken off for the picture that neighbours seem opposed
+    if not noises and largest < 0:
         return largest, None
     far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - reach
     # of A, noise tells A Aᵀ, which reaches twice as far

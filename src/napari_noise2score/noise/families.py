@@ -29,6 +29,8 @@ NEXT_TO_NONE = 0.05
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
 # single frames
 SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
+# and what all variances of subtracted shots, and of single frames, may be off together
+COMMON = {False: 0.01, True: 0.04}
 # further away than so many errors a bin is an outlier, and counts no more for being further still
 OUTLIER = 3.0
 # what a further parameter must explain, in squared errors; what single frames hold of a picture
@@ -116,8 +118,8 @@ def fit_families(moments: Moments, lower: bool = False, below: float | None = No
     poisson(gain=5)
     """
     widths = _widths(moments, lower)
-    fits = [_fit(family, moments, widths, lower) for family in FAMILIES]
-    fits = [fit for fit in fits if fit is not None]
+    tried = [_fit(family, moments, widths, lower) for family in FAMILIES]
+    fits = [fit for fit in tried if fit is not None]
     if below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
@@ -210,8 +212,12 @@ def _fit(
     slope = _slope(wider, full, away, 1e-3 * float(np.median(v)))
     matrix = (slope.T * w) @ slope
     unit = np.sqrt(np.diag(matrix)) + 1e-12
-    spread = np.diag(np.linalg.pinv(matrix / np.outer(unit, unit))) / unit**2
-    error = 1.96 * np.sqrt(spread.clip(min=0) * excess)
+    inverse = np.linalg.pinv(matrix / np.outer(unit, unit)) / np.outer(unit, unit)
+    spread = np.diag(inverse).clip(min=0) * excess
+    # what all ranges of brightness have in common does not average out
+    common = np.concatenate([COMMON[lower] * v / widths[0], np.zeros(len(v))])
+    shift = inverse @ ((slope.T * w) @ common)
+    error = 1.96 * np.sqrt(spread + shift**2)
     intervals = {}
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
         ends = float(max(value - off, low)), float(value + off)
