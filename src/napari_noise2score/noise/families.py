@@ -13,6 +13,7 @@ import torch
 from numpy.polynomial import Polynomial
 
 from .base import NoiseModel
+from .emccd import Emccd
 from .gaussian import Gaussian
 from .moments import Moments
 from .poisson import Poisson
@@ -64,6 +65,10 @@ class Family(NamedTuple):
         The noise model of parameters.
     lowest, highest : tuple of float
         Ends of the range of each parameter.
+    chosen : int
+        How many more parameters stand in it, chosen beforehand.
+    whole : Family, optional
+        The family of which this is a special case.
     """
 
     names: tuple[str, ...]
@@ -73,6 +78,8 @@ class Family(NamedTuple):
     build: Callable[..., Any]
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
+    chosen: int = 0
+    whole: Family | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ def _fit(
     # where the family does not quite fit, the errors are larger than the bins alone say
     excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
     # a camera may have an offset and read noise that it is simpler to do without
-    whole = CAMERA if family.names[0] == CAMERA.names[0] else family
+    whole = family.whole or family
     values = dict.fromkeys(whole.names, 0.0) | dict(zip(family.names, at, strict=True))
 
     def wider(at: np.ndarray) -> np.ndarray:
@@ -222,7 +229,7 @@ def _fit(
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
         ends = float(max(value - off, low)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    return Fit(noise, _misfit(away, weights) + PRICE[lower] * len(at), intervals)
+    return Fit(noise, _misfit(away, weights) + PRICE[lower] * (len(at) + family.chosen), intervals)
 
 
 def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -326,15 +333,54 @@ def _with_read(base: Any) -> Callable[..., Any]:
 
 
 INF = np.inf
-CAMERA = Family(
-    ("gain", "offset", READ),
-    _camera_start,
-    lambda m, at: at[0] * (m - at[1]) + at[2] ** 2,
-    lambda m, at: at[0] ** 2 * (m - at[1]),
-    _with_read(Poisson),
-    (1e-9, -INF, 0.0),
-    (INF, INF, INF),
-)
+
+
+def _cameras(base: Callable[..., Any], factor: float, skew: float, chosen: int) -> list[Family]:
+    """Give counts with and without an offset and read noise.
+
+    Their variance is ``factor × gain × signal``, their third moment ``skew × gain² × signal``.
+    """
+
+    def counts(names: tuple[str, ...], whole: Family | None) -> Family:
+        def parts(at: np.ndarray) -> dict[str, Any]:
+            return {"offset": 0.0, READ: 0.0} | dict(zip(names, at, strict=True))
+
+        def start(m: np.ndarray, v: np.ndarray) -> list[float]:
+            if names == ("gain",):
+                return [float(np.median(v / np.maximum(m, 1e-9))) / factor]
+            gain, offset, read = _camera_start(m, v)
+            if "offset" not in names:
+                gain, read = max(_line(m, v)[0], 1e-6), float(np.sqrt(v.min()))
+            values = {"gain": gain / factor, "offset": offset, READ: read}
+            return [values[name] for name in names]
+
+        def variance(m: np.ndarray, at: np.ndarray) -> np.ndarray:
+            own = parts(at)
+            return factor * at[0] * (m - own["offset"]) + own[READ] ** 2
+
+        def third(m: np.ndarray, at: np.ndarray) -> np.ndarray:
+            return skew * at[0] ** 2 * (m - parts(at)["offset"])
+
+        lowest = {"gain": 1e-9, "offset": -INF, READ: 0.0}
+        return Family(
+            names, start, variance, third, _with_read(base) if READ in names else base,
+            tuple(lowest[name] for name in names), (INF,) * len(names), chosen, whole,
+        )  # fmt: skip
+
+    whole = counts(("gain", "offset", READ), None)
+    fewer: list[tuple[str, ...]] = [("gain",), ("gain", "offset"), ("gain", READ)]
+    return [*(counts(names, whole) for names in fewer), whole]
+
+
+def _multiplied(excess: float) -> list[Family]:
+    """Give the same of multiplied counts, whose excess noise is one parameter more."""
+
+    def build(gain: float, offset: float = 0.0) -> Emccd:
+        return Emccd(gain, offset, excess)
+
+    return _cameras(build, excess, excess * (2 * excess - 1), 1)
+
+
 FAMILIES = (
     Family(
         ("sigma",),
@@ -352,31 +398,10 @@ FAMILIES = (
         lambda a, b: Gaussian(a=a, b=b),
         (0.0, 1e-6), (INF, INF),
     ),
-    Family(
-        ("gain",),
-        lambda m, v: (float(np.median(v / np.maximum(m, 1e-9))),),
-        lambda m, at: at[0] * m,
-        lambda m, at: at[0] ** 2 * m,
-        Poisson,
-        (1e-9,), (INF,),
-    ),
-    Family(
-        ("gain", "offset"),
-        lambda m, v: _camera_start(m, v)[:2],
-        lambda m, at: at[0] * (m - at[1]),
-        lambda m, at: at[0] ** 2 * (m - at[1]),
-        Poisson,
-        (1e-9, -INF), (INF, INF),
-    ),
-    Family(
-        ("gain", READ),
-        lambda m, v: (max(_line(m, v)[0], 1e-6), float(np.sqrt(v.min()))),
-        lambda m, at: at[0] * m + at[1] ** 2,
-        lambda m, at: at[0] ** 2 * m,
-        _with_read(Poisson),
-        (1e-9, 0.0), (INF, INF),
-    ),
-    CAMERA,
+    *_cameras(Poisson, 1, 1, 0),
+    # an EMCCD, and a photomultiplier as most are
+    *_multiplied(2),
+    *_multiplied(1.25),
     Family(
         ("alpha",),
         lambda m, v: (_share(m, v) ** -2,),
