@@ -23,7 +23,8 @@ from napari_noise2score import (
     train,
 )
 from napari_noise2score.cli import app
-from napari_noise2score.noise import Transform
+from napari_noise2score.noise import Emccd, Transform
+from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.level import scaled
 from napari_noise2score.volume.files import write_image
 from napari_noise2score.volume.live import LivePlanes
@@ -82,6 +83,18 @@ def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
     single = calibrate(noisy[0], model)
     assert single.method == "images"
     assert single.noise.sigma == pytest.approx(20, rel=0.1)
+
+
+def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
+    # few photons through a multiplier: the variance alone would do for counts of twice the gain
+    frame = Emccd(20, offset=20).sample(scene(256) / 2, np.random.default_rng(0)).round()
+    found = calibrate(frame, train(pieces(frame), steps=20))
+    assert found.method == "likelihood"
+    counts, _, _ = parts(found.noise)
+    assert isinstance(counts, Emccd)
+    assert (counts.gain, counts.excess) == (pytest.approx(20, rel=0.1), 2)
+    likelihoods = found.notes["log-likelihood of a pixel"]
+    assert max(likelihoods, key=likelihoods.get) == str(found.noise)
 
 
 def test_a_score_that_was_hardly_trained_is_not_believed(noisy):

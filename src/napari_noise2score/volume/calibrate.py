@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..noise import NoiseModel, Solver, make_solver
+from ..noise import Emccd, NoiseModel, Poisson, Solver, make_solver
 from ..noise.correlated import parts
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
 from ..noise.families import fit_families
@@ -29,6 +30,10 @@ CHANGES = {"curve": "perturbed", "perturbation": "moved"}
 # powers of two that the variance is tried at, and how near to the best one looks again
 FACTORS = np.arange(-2, 2.1, 0.5)
 NEAR = 0.25
+# models that fit the moments of the images so much worse than the best are out of the question
+PLAUSIBLE = 20.0
+# classes of y, and what lies beyond them, and of x that likelihoods are told by
+CLASSES, BEYOND, LEVELS = 1024, 256, 129
 # a score that takes less than this share off the squared difference of two shots is not trained
 LEARNED = 0.15
 # tiles in which shots differ by more than noise do not count; where there are many of them,
@@ -49,7 +54,7 @@ class Calibration:
     model : ScoreModel
         The score to denoise with: the same network, asked at the σ_a that was found best.
     method : str
-        What decided: ``"other shots"``, ``"images"``, or the method asked for.
+        What decided: ``"other shots"``, ``"likelihood"``, ``"images"``, or the method asked for.
     notes : mapping
         What was found, for people and files; values are JSON.
     """
@@ -112,8 +117,10 @@ def calibrate(
     ``"auto"`` starts from what the images say. With repeats it then takes the level at which a
     denoised shot is nearest to the other shots of the same place: their noise is independent, so
     that the squared difference is the error of the picture plus a constant, and no clean image is
-    needed. The likeliest models of up to three families are tried. Where the sample moves, there
-    is but one shot or the score is hardly trained, it is what the images say.
+    needed. The likeliest models of up to three families are tried. Of single shots of
+    counted photons it is the likeliest p(y | x̂), multiplied or not, with read noise or not, among
+    those whose variance and third moment the images do not rule out. Else, or where the sample
+    moves or the score is hardly trained, it is what the images say.
 
     Examples
     --------
@@ -167,10 +174,11 @@ def calibrate_steps(
             yield CalibrationProgress(1, 1, _result(found.noise, model, "images", {}))
             return
     scenes = [middle_of(scene) for scene in views_of(images, axes, repeats, model)]
-    if found is not None and not all(near for scene in scenes for _, near in scene):
+    seen = [pair for scene in scenes for pair in scene]
+    single = not all(near for _, near in seen)
+    if single and found is not None and (model.kernel or not _counts(found.noise)):
         yield CalibrationProgress(1, 1, _result(found.noise, model, "images", {}))
         return
-    seen = [pair for scene in scenes for pair in scene]
     total = len(seen) + 1
     probes = []
     for done, (view, _) in enumerate(seen, 1):
@@ -179,6 +187,8 @@ def calibrate_steps(
     if found is None:
         noise, notes = _by_score(method, model, probes)
         best = _result(noise, model, method, notes)
+    elif single:
+        best = _by_likelihood(found, model, probes)
     else:
         others = [torch.stack([grey_levels(v, model) for v in near]).mean(0) for _, near in seen]
         best = _by_other_shots(found, model, probes, others)
@@ -218,6 +228,63 @@ def _by_score(
         return fit_families(moments, lower=True)[0].noise, {"curve": curve}
     family = method.removeprefix("quality-")
     return search_quality(family, model, probes, lambda noise: solver_of(noise, model)), {}
+
+
+def _by_likelihood(found: NoiseEstimate, model: ScoreModel, probes: Sequence[Probe]) -> Calibration:
+    """Of counts, multiplied or not, choose by p(y | x̂) among those that the moments allow.
+
+    They give each x nearly the same variance, so that what is compared is the shape: one that puts
+    counts where there are none, or no grey level where there are many, is not it.
+    """
+    most = found.fits[0].misfit + PLAUSIBLE
+    rivals = [fit.noise for fit in found.fits if fit.misfit <= most and _counts(fit.noise)]
+    y = torch.cat([p.y.flatten() for p in probes]).double()
+    chances = {}
+    for noise in rivals:
+        solve = solver_of(noise, model)
+        x = torch.cat([solve(p.y, p.score).flatten() for p in probes]).double()
+        chances[noise] = _likelihood(noise, x, y, model.recording.step)
+    best = max(chances, key=chances.__getitem__)
+    notes = {
+        "from the images": str(found.noise),
+        "log-likelihood of a pixel": {str(noise): chance for noise, chance in chances.items()},
+    }
+    return _result(best, model, "likelihood", notes)
+
+
+def _counts(noise: NoiseModel) -> bool:
+    """Whether the noise is of counted photons, and white."""
+    base, kernel, _ = parts(noise)
+    return isinstance(base, Poisson | Emccd) and kernel is None
+
+
+def _likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) -> float:
+    """Give the mean logarithm of p(y | x), by classes of both.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        The noise.
+    x, y : Tensor
+        Clean and noisy grey levels, 1-D.
+    step : float
+        Step of the recorded grey levels, 0 if they are not rounded.
+    """
+    low, range_ = float(y.min()), float(y.max() - y.min())
+    width = max(1, math.ceil(range_ / CLASSES / step)) * step if step else range_ / CLASSES
+    at = ((y - low) / width).round().long()
+    count = int(at.max()) + 1
+    # what is recorded at either end may have been beyond it
+    edges = low + width * (torch.arange(-BEYOND, count + BEYOND + 1, dtype=torch.float64) - 0.5)
+    levels = torch.quantile(x[:: len(x) // 100_000 + 1], torch.linspace(0, 1, LEVELS).to(x))
+    middles = ((levels[1:] + levels[:-1]) / 2).clamp(min=noise.lowest + 1e-6)
+    masses = noise.masses(edges, middles)
+    inner = masses[:, BEYOND:-BEYOND].clone()
+    inner[:, 0] += masses[:, :BEYOND].sum(1)
+    inner[:, -1] += masses[:, -BEYOND:].sum(1)
+    chance = inner[torch.bucketize(x, levels[1:-1].contiguous()), at]
+    # a pixel in a thousand may be anything
+    return float(torch.log(0.999 * chance + 0.001 / count).mean())
 
 
 def _by_other_shots(
