@@ -16,6 +16,7 @@ from window import (
 )
 
 from napari_noise2score import parse_noise
+from napari_noise2score.noise.correlated import parts
 from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
 pytestmark = pytest.mark.window
@@ -623,6 +624,11 @@ def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
     assert len(told()) == 2
 
 
+def gain_of(text):
+    """Give the gain of a camera; whether it has read noise so small a stack cannot tell."""
+    return parts(parse_noise(text))[0].gain
+
+
 def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
@@ -630,8 +636,7 @@ def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
     click(qtbot, denoise._estimate)
     wait_until_idle(qtbot, denoise)
     assert told() == []
-    found = parse_noise(denoise._noise.text)
-    assert found.base.gain == pytest.approx(2, rel=0.15)
+    assert gain_of(denoise._noise.text) == pytest.approx(2, rel=0.15)
     assert session.noises[layer] == denoise._noise.text
     assert "Found poisson(gain=" in denoise._job._status.text()
 
@@ -647,7 +652,7 @@ def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, tol
     click(qtbot, train._job._stop)
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     facts = viewer.layers[-1].metadata["noise2score"]
-    assert parse_noise(facts["noise"]).base.gain == pytest.approx(2, rel=0.2)
+    assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
     assert facts["noise found by"] in ("images", "other shots")
     assert told() == []
 
@@ -671,4 +676,4 @@ def test_training_finds_the_noise_that_its_preview_shows(viewer, qtbot, session)
     qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
     click(qtbot, train._job._stop)
     wait_until_idle(qtbot, train)
-    assert parse_noise(session.noises[layer]).base.gain == pytest.approx(2, rel=0.15)
+    assert gain_of(session.noises[layer]) == pytest.approx(2, rel=0.15)

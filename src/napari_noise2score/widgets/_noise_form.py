@@ -21,6 +21,8 @@ from ._session import when_ready
 
 GREY = "grey levels"
 NONE = "none"
+# what need not be said
+USUAL = {"offset": 0, "excess": 2}
 
 
 class Parameter(NamedTuple):
@@ -253,9 +255,8 @@ class NoiseForm(QObject):
             return
         family = FAMILIES[chosen]
         values = {p.name: self._boxes[chosen, p.name].value() for p in family.parameters}
-        if not values.get("offset", 1):
-            del values["offset"]
-        text = _spell(family.name, values)
+        given = {name: value for name, value in values.items() if value != USUAL.get(name)}
+        text = _spell(family.name, given)
         if kernel := correlation(self._correlation):
             text += f" @ {kernel}"
         if family.reads and self._reads.isChecked():
