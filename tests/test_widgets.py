@@ -388,6 +388,8 @@ def test_rgb_is_shown_as_its_source(viewer, qtbot, session, told):
         assert result.data.dtype == np.uint8
     assert told() == []
     assert abs(float(np.mean(viewer.layers[1].data)) - photo.mean()) < 5
+    # what is on view of the lazy layer is computed on a thread, which holds on to the viewer
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=LONG)
 
 
 def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
