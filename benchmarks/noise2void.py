@@ -19,12 +19,9 @@ from pathlib import Path
 import numpy as np
 from careamics import CAREamist
 from careamics.config import create_n2v_config
+from fmd import FIELDS
 from lightning.pytorch.callbacks import Timer
 from PIL import Image
-
-FIELDS = [
-    "Confocal_BPAE_G", "Confocal_BPAE_R", "Confocal_MICE", "TwoPhoton_BPAE_G", "TwoPhoton_BPAE_R",
-]  # fmt: skip
 
 
 def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:

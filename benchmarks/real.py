@@ -16,6 +16,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+from fmd import FIELDS
 
 from napari_noise2score import ScoreModel, UserError, examine_noise, train
 from napari_noise2score.noise import NoiseModel
@@ -23,10 +24,7 @@ from napari_noise2score.noise.level import scaled
 from napari_noise2score.volume.calibrate import calibrate
 from napari_noise2score.volume.live import LivePlanes
 
-FMD = [
-    "Confocal_BPAE_G", "Confocal_BPAE_R", "Confocal_MICE", "TwoPhoton_BPAE_G", "TwoPhoton_BPAE_R",
-    "WideField_BPAE_R",
-]  # fmt: skip
+FMD = [*FIELDS, "WideField_BPAE_R"]
 W2S = [f"w2s_{field:03d}_{channel}" for field in range(1, 9) for channel in range(3)]
 FACTORS = 2 ** np.arange(-2, 2.01, 0.25)
 

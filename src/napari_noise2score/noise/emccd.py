@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .base import Pixelwise, positive, spell
-from .tweedie import pulse_series
+from .base import positive, spell
+from .tweedie import Pulses, pulse_series
 
 # mean counts beyond which a power of y is normal
 MANY = 150.0
 
 
 @dataclass(frozen=True)
-class Emccd(Pixelwise):
+class Emccd(Pulses):
     """Photon counting through a multiplier: an EMCCD, a photomultiplier.
 
     ``y = offset + Σ of n heights``, ``n ~ Poisson(x / g)``, each height of mean g and, as
@@ -82,17 +82,9 @@ class Emccd(Pixelwise):
         counts = rng.poisson(np.maximum(np.asarray(x, dtype=np.float64), 0) / self.gain)
         return rng.gamma(self._shape * counts) * (self.gain / self._shape) + self.offset
 
-    def mean(self, x):
-        """Give E[y | x] = x + offset."""
-        return x + self.offset
-
     def variance(self, x):
         """Give Var[y | x] = excess × gain × x."""
         return self.excess * self.gain * x
-
-    def clean(self, mean):
-        """Give the x that has this E[y | x]."""
-        return mean - self.offset
 
     def score(self, x, y):
         """Give f(x, y) for y above offset."""
@@ -125,11 +117,6 @@ class Emccd(Pixelwise):
             if many.any():
                 cdf[many] = cdf[many].index_copy(1, light, self._of_many(t, mean[many]))
         return cdf.diff(dim=1).clamp(min=0)
-
-    def middles(self, edges):
-        """Give the y at which the probability of each bin is taken to lie: no light exactly so."""
-        none = (edges[:-1] <= self.offset) & (edges[1:] > self.offset)
-        return torch.where(none, self.offset, super().middles(edges))
 
     def _of_few(self, t, mean):
         """Sum P(T < t) over the counts, of shape ``(mean, t)``; t in units of the gain."""

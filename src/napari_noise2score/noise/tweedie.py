@@ -20,8 +20,25 @@ PANEL = 0.5
 PANELS = 20_000
 
 
+class Pulses(Pixelwise):
+    """What sums of pulses share: their mean, and that without a pulse y is the offset exactly."""
+
+    def mean(self, x):
+        """Give E[y | x] = x + offset."""
+        return x + self.offset
+
+    def clean(self, mean):
+        """Give the x that has this E[y | x]."""
+        return mean - self.offset
+
+    def middles(self, edges):
+        """Give the y at which the probability of each bin is taken to lie: no light exactly so."""
+        none = (edges[:-1] <= self.offset) & (edges[1:] > self.offset)
+        return torch.where(none, self.offset, super().middles(edges))
+
+
 @dataclass(frozen=True)
-class Tweedie(Pixelwise):
+class Tweedie(Pulses):
     """Pulses that are counted, each of a random height: a photomultiplier, an EMCCD.
 
     ``y = offset + Σ of n heights``, ``n ~ Poisson(λ)``, each height ``~ Gamma(α, γ)`` of shape
@@ -93,17 +110,9 @@ class Tweedie(Pixelwise):
         number, scale = self._pulses(np.maximum(np.asarray(x, dtype=np.float64), 0))
         return rng.gamma(self._shape * rng.poisson(number)) * scale + self.offset
 
-    def mean(self, x):
-        """Give E[y | x] = x + offset."""
-        return x + self.offset
-
     def variance(self, x):
         """Give Var[y | x] = φ x^p."""
         return self.dispersion * x.clamp(min=0) ** self.power
-
-    def clean(self, mean):
-        """Give the x that has this E[y | x]."""
-        return mean - self.offset
 
     def score(self, x, y):
         """Give f(x, y) for y above offset."""
@@ -145,11 +154,6 @@ class Tweedie(Pixelwise):
             sums = torch.cumsum(torch.cat([below, panel], 1), 1)
             cdf[:, light] = sums[:, torch.searchsorted(points, ends)]
         return cdf.diff(dim=1).clamp(min=0)
-
-    def middles(self, edges):
-        """Give the y at which the probability of each bin is taken to lie: no light exactly so."""
-        none = (edges[:-1] <= self.offset) & (edges[1:] > self.offset)
-        return torch.where(none, self.offset, super().middles(edges))
 
     def _series(self, log: Tensor, plus: float = 0) -> tuple[Tensor, Tensor]:
         """Give numbers n of pulses and the logarithms of the terms of t a(t), in a new last axis.
