@@ -12,11 +12,11 @@ from ..errors import UserError
 from ..noise import NoiseModel, parse_noise
 from ..noise.check import NoiseCheck, Sight, check_curve, check_residual
 from ..noise.estimate import NoiseEstimate
-from ..score.axes import parse_axes
 from ..score.model import ScoreModel
 from .denoise import denoise
 from .estimate import examine_noise
 from .image import Image
+from .scenes import as_list, middle, named
 from .tiles import TileProgress
 
 # how many planes the residual is looked at in, and pixels of them along Y and X
@@ -108,7 +108,7 @@ def check_steps(
     UserError
         As for `check_noise`.
     """
-    images = [_image(one, axes) for one in (image if isinstance(image, Sequence) else [image])]
+    images = [_image(one, axes) for one in as_list(image)]
     if denoised is not None and (len(images) > 1 or denoised.shape != images[0].data.shape):
         raise UserError("the denoised image must have the shape of the one image that is checked")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
@@ -133,12 +133,7 @@ def check_steps(
 def _image(image: Any, axes: str | None) -> Image:
     if isinstance(image, Image):
         return image
-    data = image if hasattr(image, "dtype") else np.asarray(image)
-    if axes is None and data.ndim != 2:
-        raise UserError(
-            f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
-        )
-    return Image(data, parse_axes(axes or "YX", data.ndim))
+    return Image(*named(image, axes))
 
 
 def _sights(
@@ -170,7 +165,7 @@ Place = tuple[Any, ...]
 def _places(image: Image, repeats: str, most: int) -> list[tuple[Place, Place | None]]:
     """Give the index of a few planes, cut to their middle, and of the next shot of each."""
     shape = dict(zip(image.axes, image.data.shape, strict=True))
-    plane = {a: slice(max(0, (shape[a] - SIZE) // 2), (shape[a] + SIZE) // 2) for a in "YX"}
+    plane = {a: middle(shape[a], SIZE) for a in "YX"}
     others = [a for a in image.axes if a not in plane]
     shots = shape.get(repeats.upper(), 1)
     # pairs of shots, none of which shares one with another

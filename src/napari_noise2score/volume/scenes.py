@@ -52,13 +52,13 @@ def views_of(
     views: list[list[View]] = []
     each = max(1, PIECES // len(images))
     for image in images[:: -(-len(images) // PIECES)]:
-        data, letters = _named(image, axes)
+        data, letters = named(image, axes)
         where = fit(layout(letters, data.shape, model.ndim), model)
         sizes = {a: where.shape[where.axes.index(a)] for a in where.loop}
-        shots = _middle(sizes.get(repeats, 1), SHOTS)
+        shots = middle(sizes.get(repeats, 1), SHOTS)
         others = list(product(*(range(n) for a, n in sizes.items() if a != repeats)))
         space = [
-            _middle(n, THICK if a == "Z" else PIECE)
+            middle(n, THICK if a == "Z" else PIECE)
             for a, n in zip(where.space, where.space_shape, strict=True)
         ]
         for other in others[:: -(-len(others) // each)]:
@@ -92,10 +92,10 @@ def as_list(image: Any) -> list[Any]:
 
 def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.ndarray]:
     """Read the middle of a few scenes, each ``(shots, Y, X)``."""
-    data, letters = _named(image, axes)
+    data, letters = named(image, axes)
     shape = dict(zip(letters, data.shape, strict=True))
-    plane = {a: _middle(shape[a], SIZE) for a in "YX"}
-    shots = _middle(shape.get(repeats, 1), SHOTS)
+    plane = {a: middle(shape[a], SIZE) for a in "YX"}
+    shots = middle(shape.get(repeats, 1), SHOTS)
     others = [a for a in letters if a not in ("Y", "X", repeats)]
     positions = list(product(*(range(shape[a]) for a in others)))
     positions = positions[:: -(-len(positions) // most)]
@@ -110,7 +110,7 @@ def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.nd
     return scenes
 
 
-def _named(image: Any, axes: str | None) -> tuple[Any, str]:
+def named(image: Any, axes: str | None) -> tuple[Any, str]:
     """Give the array and its axes."""
     if isinstance(image, Image):
         data, axes = image.data, axes or image.axes
@@ -123,6 +123,7 @@ def _named(image: Any, axes: str | None) -> tuple[Any, str]:
     return data, parse_axes(axes or "YX", data.ndim)
 
 
-def _middle(size: int, most: int) -> slice:
+def middle(size: int, most: int) -> slice:
+    """Give the middle of an axis, no longer than this."""
     start = max(0, (size - most) // 2)
     return slice(start, min(size, start + most))
