@@ -14,7 +14,6 @@ import statistics
 import time
 
 import numpy as np
-import torch
 
 from napari_noise2score import train
 from napari_noise2score.sample import NOISE, simulate_cells
@@ -37,6 +36,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--window", action="store_true")
     options = parser.parse_args()
+    import torch  # after the package, which says how its threads are to wait
+
     small = simulate_cells((1, 1, 128, 128))[0][0, 0]
     model = train(small, steps=20)
     repeats = -(-options.size // 128)

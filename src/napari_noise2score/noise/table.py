@@ -173,12 +173,14 @@ class Table:
     def _search(self, row: Tensor, s: Tensor) -> Tensor:
         scores, levels = self.scores.to(s.device).flatten(), self.levels.to(s.device)
         count = len(levels)
-        first = row.long().clamp(max=len(self.scores) - 2)
+        first = row.int().clamp_(max=len(self.scores) - 2)
         part, start = row - first, first * count
+        # what lies below one another in two rows, side by side
+        pairs = torch.stack([scores[:-count], scores[count:]], dim=1)
 
         def f(column: Tensor) -> Tensor:
-            at = start + column
-            return torch.lerp(scores[at], scores[at + count], part)
+            upper, lower = pairs.index_select(0, start + column).unbind(1)
+            return torch.lerp(upper, lower, part)
 
         # the last column whose score is below s, bit by bit
         column = torch.zeros_like(start)
