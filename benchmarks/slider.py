@@ -66,6 +66,7 @@ def main() -> None:
 
 def in_window(image: np.ndarray, model) -> None:
     import napari
+    from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication
 
     from napari_noise2score.widgets._session import session
@@ -77,8 +78,9 @@ def in_window(image: np.ndarray, model) -> None:
     dock._noise.set_text(NOISE)
 
     def wait(until) -> None:
+        # asleep until something happens, as the window is: the threads that solve want both cores
         while not until():
-            QApplication.processEvents()
+            QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
     preview, gain = dock._preview, dock._noise._boxes[0, "gain"]
     wait(lambda: dock._noise._ready and preview.layer is not None and preview._worker is None)
