@@ -163,7 +163,7 @@ def denoise(
     size, score, found = _tile(tile), ScoreModel.load(model), {}
     if noise.strip() == "auto":
         best = _calibrated(source, axes, score, "auto", device)
-        spec, score, found = best.noise, best.model, dict(best.notes)
+        spec, found = best.noise, dict(best.notes)
         _say(f"noise, estimated: {spec} (by {best.method})")
     else:
         spec = parse_noise(noise)

@@ -51,8 +51,6 @@ class Calibration:
     ----------
     noise : NoiseModel
         The noise to denoise with.
-    model : ScoreModel
-        The score to denoise with: the same network, asked at the σ_a that was found best.
     method : str
         What decided: ``"other shots"``, ``"likelihood"``, ``"images"``, or the method asked for.
     notes : mapping
@@ -60,7 +58,6 @@ class Calibration:
     """
 
     noise: NoiseModel
-    model: ScoreModel
     method: str
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -171,13 +168,13 @@ def calibrate_steps(
     if method in ("auto", "images"):
         found = estimate_from_shots(shots_of(images, axes, repeats), model.kernel)
         if method == "images":
-            yield CalibrationProgress(1, 1, _result(found.noise, model, "images", {}))
+            yield CalibrationProgress(1, 1, _result(found.noise, "images", {}))
             return
     scenes = [middle_of(scene) for scene in views_of(images, axes, repeats, model)]
     seen = [pair for scene in scenes for pair in scene]
     single = not all(near for _, near in seen)
     if single and found is not None and (model.kernel or not _counts(found.noise)):
-        yield CalibrationProgress(1, 1, _result(found.noise, model, "images", {}))
+        yield CalibrationProgress(1, 1, _result(found.noise, "images", {}))
         return
     total = len(seen) + 1
     probes = []
@@ -186,7 +183,7 @@ def calibrate_steps(
         yield CalibrationProgress(done, total)
     if found is None:
         noise, notes = _by_score(method, model, probes)
-        best = _result(noise, model, method, notes)
+        best = _result(noise, method, notes)
     elif single:
         best = _by_likelihood(found, model, probes)
     else:
@@ -249,7 +246,7 @@ def _by_likelihood(found: NoiseEstimate, model: ScoreModel, probes: Sequence[Pro
         "from the images": str(found.noise),
         "log-likelihood of a pixel": {str(noise): chance for noise, chance in chances.items()},
     }
-    return _result(best, model, "likelihood", notes)
+    return _result(best, "likelihood", notes)
 
 
 def _counts(noise: NoiseModel) -> bool:
@@ -303,7 +300,7 @@ def _by_other_shots(
         return float(np.mean([_unlike(solve(p.y, p.score), o, s, reach) for p, o, s in seen]))
 
     def unchanged(why: str) -> Calibration:
-        return _result(found.noise, model, "images", {"other shots": why})
+        return _result(found.noise, "images", {"other shots": why})
 
     if np.mean([float(still.float().mean()) for _, _, still in seen]) < STILL:
         return unchanged("not used: the sample moves")
@@ -321,7 +318,7 @@ def _by_other_shots(
         "from the images": str(found.noise),
         "squared difference from other shots": {"noisy": nothing, "denoised": least},
     }
-    return _result(scaled(noise, factor), model, "other shots", notes)
+    return _result(scaled(noise, factor), "other shots", notes)
 
 
 def _rivals(found: NoiseEstimate) -> list[NoiseModel]:
@@ -375,8 +372,5 @@ def _still(away: Tensor) -> Tensor:
     return whole
 
 
-def _result(
-    noise: NoiseModel, model: ScoreModel, method: str, notes: Mapping[str, Any]
-) -> Calibration:
-    facts = {"noise found by": method, "sigma_a": model.sigma_a} | dict(notes)
-    return Calibration(noise, model, method, facts)
+def _result(noise: NoiseModel, method: str, notes: Mapping[str, Any]) -> Calibration:
+    return Calibration(noise, method, {"noise found by": method} | dict(notes))
