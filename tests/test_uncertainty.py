@@ -10,7 +10,8 @@ from shared import pieces
 
 from napari_noise2score import denoise, train, uncertainty
 from napari_noise2score.cli import main
-from napari_noise2score.noise import Gamma, Gaussian, Poisson, Transform, make_solver
+from napari_noise2score.noise import A, Gamma, Gaussian, Poisson, Transform, make_solver
+from napari_noise2score.noise.solver import make_shift
 from napari_noise2score.volume.files import read_image, write_image
 from napari_noise2score.volume.image import Image
 
@@ -65,6 +66,39 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
     assert float((away < 2).double().mean()) == pytest.approx(0.954, abs=0.03)
 
 
+@pytest.mark.parametrize("learned", [None, A])
+@pytest.mark.parametrize(
+    ("model", "level"), [(Gaussian(10) @ A, 0), (Poisson(0.01) @ A + Gaussian(4), 10_000)]
+)
+def test_under_correlated_noise_it_is_the_posteriors_of_a_gaussian_picture(model, level, learned):
+    """A picture with a known spectrum, whose score and posterior are known in Fourier space."""
+    size, sigma_a, power = 32, 0.5, 100.0
+    f = torch.fft.fftfreq(size, dtype=torch.float64)
+    picture = 400 / (1 + 20 * (f[:, None] ** 2 + f**2))
+    blur = A._spectrum((size, size)).real
+    undone = blur if learned else torch.ones_like(blur)
+    # of w = K⁻¹ y: how it shows the picture, and its noise, with that of the perturbation
+    onto = (blur if level else 1) / undone
+    noise = (power * blur**2 + (16 if level else 0)) / undone**2 + sigma_a**2 * power
+    inverse = 1 / (onto**2 * picture + noise)
+    truth = (picture - picture**2 * onto**2 * inverse).mean()
+
+    transform = Transform(c0=power)
+    solve = make_solver(model, transform, sigma_a, level - 500, level + 500, kernel=learned)
+    shift = make_shift(model, transform, sigma_a, learned)
+
+    def clean(w):
+        away = torch.fft.ifft2(torch.fft.fft2(w - level) * inverse).real
+        return solve(w, -away * np.sqrt(power))
+
+    flat = torch.full((size, size), float(level), dtype=torch.float64)
+    probe = torch.zeros_like(flat)
+    probe[16, 16] = 1.0
+    along = shift(clean(flat), flat, probe / 10)
+    moved = (clean(flat + along) - clean(flat - along))[16, 16] / 2 * 10
+    assert float(moved) == pytest.approx(float(truth), rel=0.03)
+
+
 def stack():
     """Spots that stand out from the noise by little."""
     chance = np.random.default_rng(0)
@@ -87,6 +121,20 @@ def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
     assert np.mean(error < 2 * std) == pytest.approx(0.95, abs=0.05)
     tiled = uncertainty(noisy[0], model, "gaussian(sigma=10)", tile=(40, 36)).compute()
     assert np.abs(std[0] - tiled).max() < 1e-3 * np.ptp(noisy)
+
+
+def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
+    clean = stack()[0]
+    noisy = (Gaussian(14) @ A).sample(clean, np.random.default_rng(1))
+    model = train(pieces(noisy, 36), "TYX", steps=80, correlation="A")
+    noise = "gaussian(sigma=14) @ A"
+    std = uncertainty(noisy, model, noise, axes="TYX").compute()
+    error = np.abs(denoise(noisy, model, noise, axes="TYX").compute() - clean)
+    assert std.shape == noisy.shape
+    assert np.mean(error < std) == pytest.approx(0.68, abs=0.1)
+    assert np.mean(error < 2 * std) == pytest.approx(0.95, abs=0.05)
+    tiled = uncertainty(noisy[0], model, noise, tile=(40, 36)).compute()
+    assert np.abs(std[0] - tiled).max() < 0.02 * std[0].max()
 
 
 def test_the_terminal_writes_it_beside_the_result(model, tmp_path, monkeypatch, capsys):

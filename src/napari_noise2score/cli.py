@@ -153,7 +153,7 @@ def denoise(
     from .noise import parse_noise
     from .score.model import ScoreModel
     from .volume.cluster import connect, on_cluster
-    from .volume.denoise import certain, denoise_into, result_of, uncertainty_into
+    from .volume.denoise import denoise_into, result_of, uncertainty_into
     from .volume.files import open_output, read_image
     from .volume.store import denoise_to_store, left_of
     from .volume.tiles import prepare
@@ -169,9 +169,7 @@ def denoise(
         spec = parse_noise(noise)
 
     def check(image: Any) -> None:
-        job = prepare(image, score, spec, tile=size, device=device)
-        if uncertainty:
-            certain(job)
+        prepare(image, score, spec, tile=size, device=device)
 
     def write(path: Path | str, target: Path, what: str, same: bool, client: Any) -> None:
         image = read_image(path, axes)

@@ -1,4 +1,4 @@
-"""From a score to the clean image: which solver a noise model needs."""
+"""From a score to the clean image, and how certain it is: what each noise model needs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from .transform import Transform
 Solver = Callable[[Tensor, Tensor], Tensor]
 """From y and the score of T(y), both of one shape ``(..., Y, X)``, to x."""
 Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Shift = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From x, y and a change of x to a change of y, all of one shape ``(..., Y, X)``."""
 NONE = Kernel(((1.0,),))
 
 
@@ -146,6 +148,52 @@ def make_closed_form(
         return model.solve(y + read**2 * score + added, score)
 
     return solve
+
+
+def make_shift(
+    noise: NoiseModel, transform: Transform, sigma_a: float, kernel: Kernel | None = None
+) -> Shift:
+    """Make what tells along which change of y the solution shows its posterior covariance.
+
+    Parameters
+    ----------
+    noise, transform, sigma_a, kernel
+        As for `make_solver`.
+
+    Returns
+    -------
+    callable
+        Of x, y and v it gives ``Σ B⁻ᵀ v``, where E[y | x] = B x, and Σ is the covariance of the
+        noise at x, σ_a included. Where a kernel was undone, y stands for K⁻¹ y. Planes wrap around.
+
+    Notes
+    -----
+    ``Cov[x | y] = (∂x/∂y) Σ B⁻ᵀ``: for Gaussian noise of any covariance this is exact whatever the
+    picture, being the second order of Tweedie's formula.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from napari_noise2score.noise import A, Gaussian
+    >>> shift = make_shift(Gaussian(10) @ A, Transform(c0=100), 0.3, kernel=A)
+    >>> flat = torch.ones(32, 32)
+    >>> shift(flat, flat, flat)[0, 0]  # of σ² Aᵀ v + σ_a² T'⁻² Aᵀ v
+    tensor(109.)
+    """
+    base, own, read = parts(noise)
+    own, learned = own or NONE, kernel or NONE
+
+    def shift(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        variance = base.variance(x.clamp(min=base.lowest))
+        if isinstance(base, Gaussian):
+            spread = own.transposed(variance * own.apply(v)) + read**2 * v
+        else:
+            # the picture is blurred with its noise
+            v = own.transposed_undo(v)
+            spread = own.apply(variance * own.transposed(v)) + read**2 * v
+        return learned.undo(spread) + sigma_a**2 * transform.variance(y) * learned.transposed(v)
+
+    return shift
 
 
 def _split(learned: Kernel, read: float, transform: Transform, sigma_a: float) -> Split:

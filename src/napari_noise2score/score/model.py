@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -142,8 +142,7 @@ class ScoreModel:
         sigma_a : float
             Perturbation the score is asked for, in units of z.
         apart : tuple of int
-            How far apart, along Z, Y and X, are pixels that are changed at once. The sign of the
-            change alternates, so that most of what one does to another cancels.
+            How far apart, along Z, Y and X, are pixels that are changed at once.
 
         Returns
         -------
@@ -156,20 +155,11 @@ class ScoreModel:
         def score_of(z: Tensor) -> Tensor:
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
 
-        steps = apart[3 - self.ndim :]
-        sign = torch.ones(y.shape[2:], device=y.device)
-        for axis, step in enumerate(steps):
-            cell = torch.arange(sign.shape[axis], device=y.device) // step
-            sign *= (1.0 - 2.0 * (cell % 2)).reshape([-1] + [1] * (sign.ndim - 1 - axis))
         score, slope = torch.zeros_like(z), torch.zeros_like(z)
-        for channel, *start in product(range(self.channels), *map(range, steps)):
-            apiece = tuple(slice(a, None, n) for a, n in zip(start, steps, strict=True))
-            at: Any = (slice(None), channel, *apiece)
-            probe = torch.zeros_like(z)
-            probe[at] = sign[apiece]
+        for at, probe in probes(z, apart):
             # torch's types do not follow a function through jvp
             score, change = torch.func.jvp(score_of, (z,), (probe,))  # type: ignore[misc]
-            slope[at] = change[at] * sign[apiece]
+            slope[at] = change[at] * probe[at]
         return score, slope
 
     def describe(self) -> dict[str, Any]:
@@ -268,6 +258,26 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
     known = torch.log(level).expand(-1, 1, *z.shape[2:])
     out = network(torch.cat([(z - mean) / scale, known], dim=1))
     return out.float() / torch.sqrt(1 + level**2)
+
+
+def probes(like: Tensor, apart: tuple[int, int, int]) -> Iterator[tuple[Any, Tensor]]:
+    """Give images that are 0 but for ±1 at some pixels, each pixel once, and where those are.
+
+    The pixels of one image lie apart along Z, Y and X. Signs alternate, so that most of what a
+    change of one does to another cancels.
+    """
+    space = like.shape[2:]
+    steps = apart[3 - len(space) :]
+    sign = torch.ones(space, device=like.device)
+    for axis, step in enumerate(steps):
+        cell = torch.arange(space[axis], device=like.device) // step
+        sign *= (1.0 - 2.0 * (cell % 2)).reshape([-1] + [1] * (len(space) - 1 - axis))
+    for channel, *start in product(range(like.shape[1]), *map(range, steps)):
+        apiece = tuple(slice(a, None, n) for a, n in zip(start, steps, strict=True))
+        at: Any = (slice(None), channel, *apiece)
+        probe = torch.zeros_like(like)
+        probe[at] = sign[apiece]
+        yield at, probe
 
 
 def write_tensors(

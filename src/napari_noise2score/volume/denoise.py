@@ -11,16 +11,17 @@ import torch
 from torch.nn import functional as F
 
 from .. import __version__
-from ..errors import UserError
 from ..noise import NoiseModel, Table
-from ..score.model import ScoreModel
+from ..noise.solver import make_shift
+from ..score.model import ScoreModel, probes
 from .image import Image
 from .pipeline import one_by_one
 from .tiles import Job, TileProgress, lazily, prepare
 
-# pixels probed at once are this far apart in Y and X, and in Z
-SPARSE = 4
-SPARSE_Z = 2
+# pixels probed at once are this far apart along Z, Y and X
+APART = (2, 4, 4)
+# of correlated noise y is moved by so much, in units of the noise, to see how x moves
+MOVED = 0.3
 # one pixel's slope is too uncertain: the variance is the mean over so many to each side in Y and X
 AROUND = 2
 
@@ -164,15 +165,17 @@ def uncertainty(
     Raises
     ------
     UserError
-        As for `denoise`, and if the noise is correlated, for which there is no such formula here.
+        As for `denoise`.
 
     Notes
     -----
     For Gaussian noise of variance v the posterior variance is ``v ∂x̂/∂y`` (second-order Tweedie).
     In general ``Var[x | z] ≈ (∂G/∂s) dx̂/dz``, x̂ = G(z, s(z)), with the two slopes of G from the
     table and the diagonal of ∂s/∂z from Jacobian–vector products through the network, each
-    probing one pixel in 16 (in 3-D one voxel in 32). The variance is averaged over 5×5 pixels. It
-    takes about 40 (in 3-D 80) times as long as denoising.
+    probing one pixel in 16 (in 3-D one voxel in 32). Of correlated noise it is the diagonal of
+    ``(∂x̂/∂y) Σ B⁻ᵀ``, see `make_shift`, from differences of x̂ that are probed in the same way.
+    The variance is averaged over 5×5 pixels. It takes about 40 (in 3-D 80) times as long as
+    denoising.
 
     Examples
     --------
@@ -184,7 +187,7 @@ def uncertainty(
     (4, 64, 64)
     """
     job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
-    return lazily(certain(job), spread)
+    return lazily(job, spread)
 
 
 def uncertainty_into(
@@ -216,30 +219,45 @@ def uncertainty_into(
         As for `uncertainty`.
     """
     job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
-    yield from one_by_one(target, certain(job), spread)
+    yield from one_by_one(target, job, spread)
 
 
 def denoised(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
     """Give the clean tile."""
     score = job.model.score(y, job.sigma_a)
     # back in the grey levels of the image, where the offset belongs to what one sees
-    return job.solve(y[wide], score[wide]) + job.offset
+    return job.solve(y[wide], score[wide]) + job.noise.offset
 
 
 def spread(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
     """Give the posterior standard deviation of a tile."""
-    assert isinstance(job.solve, Table), "checked by certain"
-    score, own = job.model.score_and_slope(y, job.sigma_a, (SPARSE_Z, SPARSE, SPARSE))
     # the network's halo has room for what the mean takes from around the tile
     plane = (slice(at.start - AROUND, at.stop + AROUND) for at in wide[-2:])
     grown = (*wide[:-2], *plane)
-    variance = job.solve.variance(y[grown], score[grown], own[grown])
+    if isinstance(job.solve, Table):
+        score, own = job.model.score_and_slope(y, job.sigma_a, APART)
+        variance = job.solve.variance(y[grown], score[grown], own[grown])
+    else:
+        variance = _variance(job, y)[grown]
     mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AROUND + 1, stride=1)
     return torch.sqrt(mean).reshape(*variance.shape[:-2], *mean.shape[-2:])
 
 
-def certain(job: Job) -> Job:
-    """Give the job, if the uncertainty of its result can be told; else a `UserError`."""
-    if not isinstance(job.solve, Table):
-        raise UserError("the uncertainty is known only for noise that is not correlated")
-    return job
+def _variance(job: Job, y: torch.Tensor) -> torch.Tensor:
+    """Give the posterior variance of every pixel under correlated noise."""
+    model, noise = job.model, job.noise
+    shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
+
+    def clean(y: torch.Tensor) -> torch.Tensor:
+        return job.solve(y, model.score(y, job.sigma_a))
+
+    x = clean(y)
+    added = job.sigma_a**2 * model.transform.variance(y)
+    # dark and bright pixels alike are moved by a share of their own noise
+    unit = torch.sqrt(noise.variance(x.clamp(min=noise.lowest)) + added)
+    variance = torch.zeros_like(x)
+    for at, probe in probes(x, APART):
+        along = MOVED * shift(x, y, probe / unit)
+        change = (clean(y + along) - clean(y - along)) / (2 * MOVED)
+        variance[at] = change[at] * probe[at] * unit[at]
+    return variance.clamp(min=0)

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..noise import NoiseModel, parse_noise
 from ..score.axes import layout, read_block
 from ..score.model import ScoreModel
-from .denoise import certain, denoised, result_of, spread
+from .denoise import denoised, result_of, spread
 from .files import check_output, is_ome_zarr, put_in_place, read_image, remove
 from .image import Image
 from .ome_zarr import SHARD, build_block, create_ome_zarr, pyramid_blocks, sharpest_of
@@ -135,8 +135,6 @@ def denoise_to_store(
         image, model, noise, tile=tile, device=device, sigma_a=sigma_a,
         unit=unit if record is None else record.block,
     )  # fmt: skip
-    if what == "uncertainty":
-        certain(job)
     if record is None or not (hidden.exists() or record.complete):
         record = Record(_record_name(path), facts, job.tile, job.block)
         _begin(path, record, result, dtype, ome_zarr, model.ndim)

@@ -58,8 +58,8 @@ class Job:
     data: Any
     layout: Layout
     model: ScoreModel
+    noise: NoiseModel
     solve: Solver
-    offset: float
     reach: int
     sigma_a: float
     tile: tuple[int, ...]
@@ -115,7 +115,7 @@ def prepare(
     size = _tile_size(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))
     reach = reach_of(noise, model.kernel)
-    return Job(data, where, model, solve, noise.offset, reach, sigma_a, size, block)
+    return Job(data, where, model, noise, solve, reach, sigma_a, size, block)
 
 
 def lazily(job: Job, compute: Compute) -> da.Array:
