@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from server import serving
 
 from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
 from napari_noise2score.cli import main
@@ -73,6 +74,25 @@ def test_what_a_cluster_began_one_process_may_finish(world, client, tmp_path):
         pass
     assert step.total == 30
     assert files(target) == files(world / "alone.ome.zarr")
+
+
+def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, client, tmp_path):
+    pytest.importorskip("aiohttp", reason="no aiohttp: pip install -e '.[remote]'")
+    model, target = ScoreModel.load(world / "m.n2s"), tmp_path / "out.ome.zarr"
+    with serving(world) as address:
+        image = read_image(f"{address}/noisy.ome.zarr")
+        shared = on_cluster(client, image, model, NOISE)
+        run = denoise_to_store(target, image, model, NOISE, run=shared)
+        next(run)
+    with pytest.raises(OSError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
+        list(run)
+    assert "\n" not in str(caught.value)
+    assert left_of(target)
+    with serving(world, int(address.rsplit(":")[-1])):
+        again = denoise_to_store(target, image, model, NOISE, resume=True, run=shared)
+        assert len(list(again)) < 30
+    pixels = read_image(world / "alone.ome.zarr").data[:]
+    assert np.array_equal(read_image(target).data[:], pixels)
 
 
 def test_a_mistake_comes_back_from_the_workers_in_one_line(world, client, tmp_path):
