@@ -32,6 +32,8 @@ FACTORS = np.arange(-2, 2.1, 0.5)
 NEAR = 0.25
 # models that fit the moments of the images so much worse than the best are out of the question
 PLAUSIBLE = 20.0
+# log-likelihoods of a pixel that differ by less do not tell models apart, as x̂ is made of the same y
+ALIKE = 0.005
 # classes of y, and what lies beyond them, and of x that likelihoods are told by
 CLASSES, BEYOND, LEVELS = 1024, 256, 129
 # a score that takes less than this share off the squared difference of two shots is not trained
@@ -241,7 +243,9 @@ def _by_likelihood(found: NoiseEstimate, model: ScoreModel, probes: Sequence[Pro
         solve = solver_of(noise, model)
         x = torch.cat([solve(p.y, p.score).flatten() for p in probes]).double()
         chances[noise] = _likelihood(noise, x, y, model.recording.step)
-    best = max(chances, key=chances.__getitem__)
+    # of those that are alike the moments decide
+    enough = max(chances.values()) - ALIKE
+    best = next(noise for noise, chance in chances.items() if chance >= enough)
     notes = {
         "from the images": str(found.noise),
         "log-likelihood of a pixel": {str(noise): chance for noise, chance in chances.items()},
