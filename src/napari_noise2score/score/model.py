@@ -263,20 +263,20 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
 def probes(like: Tensor, apart: tuple[int, int, int]) -> Iterator[tuple[Any, Tensor]]:
     """Give images that are 0 but for ±1 at some pixels, each pixel once, and where those are.
 
-    The pixels of one image lie apart along Z, Y and X. Signs alternate, so that most of what a
-    change of one does to another cancels.
+    The pixels of one image lie apart along Z, Y and X. Along Z their signs alternate, and along Y
+    and X those of every other row or column of pixels do: in the mean over a few pixels, what a
+    change of one does to its neighbours cancels.
     """
-    space = like.shape[2:]
-    steps = apart[3 - len(space) :]
-    sign = torch.ones(space, device=like.device)
-    for axis, step in enumerate(steps):
-        cell = torch.arange(space[axis], device=like.device) // step
-        sign *= (1.0 - 2.0 * (cell % 2)).reshape([-1] + [1] * (len(space) - 1 - axis))
+    steps = apart[5 - like.ndim :]
     for channel, *start in product(range(like.shape[1]), *map(range, steps)):
+        probe = torch.zeros_like(like)
         apiece = tuple(slice(a, None, n) for a, n in zip(start, steps, strict=True))
         at: Any = (slice(None), channel, *apiece)
-        probe = torch.zeros_like(like)
-        probe[at] = sign[apiece]
+        probe[at] = 1
+        for axis, (first, step) in enumerate(zip(start, steps, strict=True), 2):
+            if first % 2 or axis < like.ndim - 2:
+                odd = torch.arange(like.shape[axis], device=like.device) // step % 2
+                probe *= (1 - 2 * odd).reshape([-1] + [1] * (like.ndim - 1 - axis))
         yield at, probe
 
 
