@@ -571,3 +571,15 @@ def test_an_outlier_and_a_level_beyond_the_table_give_finite_answers():
         x = solve(y, torch.full_like(y, s))
         assert torch.isfinite(x).all()
         assert (x.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [0.5, 1, 2.5, 26, 120, 1e5])
+def test_speckle_is_as_likely_as_the_gamma_function_says(shape):
+    x = torch.tensor(100.0, dtype=torch.float64)
+    spread = shape**-0.5
+    y = 100 * torch.cat([torch.logspace(-12, 2, 999), 1 + spread * torch.linspace(-6, 6, 999)])
+    y = torch.cat([torch.zeros(1), y]).clamp(min=0).double()
+    given = shape * y / x if shape >= 1 else shape * (y / x) ** 2
+    expected = torch.special.gammainc(torch.full_like(given, shape), given)
+    found = Gamma(shape).cdf(y, x) if shape >= 1 else Nakagami(shape).cdf(y, x)
+    assert torch.allclose(found, expected, rtol=1e-7, atol=1e-9)

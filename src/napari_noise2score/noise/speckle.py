@@ -244,7 +244,7 @@ def _gamma_cdf(shape: float, t: Tensor) -> Tensor:
     low = (math.lgamma(shape + 1) - 41) / shape
     low = max(low, math.log(shape - spread)) if shape > spread else low
     high = math.log(shape + spread + 41)
-    knots = torch.linspace(low, high, 4096, dtype=torch.float64)
+    knots = torch.linspace(low, high, 4096, dtype=torch.float64, device=t.device)
     step = (high - low) / (len(knots) - 1)
     value = torch.special.gammainc(torch.full_like(knots, shape), knots.exp())
     slope = torch.exp(shape * knots - knots.exp() - math.lgamma(shape)) * step
