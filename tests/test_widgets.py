@@ -501,6 +501,12 @@ def test_every_control_explains_itself(viewer):
                 assert inner or control.toolTip(), f"{name}: a {kind.__name__} has no tooltip"
 
 
+def test_no_control_is_cut_off_in_a_small_window(viewer, qtbot):
+    viewer.window._qt_window.resize(1280, 800)
+    for each in [dock(viewer, name) for name in ("Train", "Denoise", "Noise check")]:
+        qtbot.waitUntil(lambda each=each: each._content.width() <= each._area.viewport().width())
+
+
 def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
     """The docks import torch on no account themselves: the window would stand still."""
     import subprocess

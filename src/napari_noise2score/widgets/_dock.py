@@ -37,6 +37,7 @@ class Dock(QWidget):
         self._bar = QScrollBar()
         self._area.setVerticalScrollBar(self._bar)
         self._area.setWidget(content)
+        content.installEventFilter(self)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self._area)
@@ -70,8 +71,12 @@ class Dock(QWidget):
             self.stop()
         super().changeEvent(event)
 
-    def showEvent(self, event: Any) -> None:
-        """Be wide enough for all controls, as there is no scrolling sideways."""
-        width = self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
-        self._area.setMinimumWidth(width)
-        super().showEvent(event)
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Be wide enough for all controls, as there is no scrolling sideways.
+
+        They grow when napari's style is applied, after the dock was shown first.
+        """
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
+            width = self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
+            self._area.setMinimumWidth(width + 2 * self._area.frameWidth())
+        return super().eventFilter(watched, event)

@@ -141,7 +141,7 @@ FAMILIES = (
         ),
     ),
     Family(
-        "EMCCD, photomultiplier: multiplied counts",
+        "EMCCD or photomultiplier",
         "emccd",
         (
             Parameter(
