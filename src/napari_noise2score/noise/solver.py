@@ -189,8 +189,9 @@ def make_shift(
             spread = own.transposed(variance * own.apply(v)) + read**2 * v
         else:
             # the picture is blurred with its noise
+            blurred = own.apply(variance * v)
             v = own.transposed_undo(v)
-            spread = own.apply(variance * own.transposed(v)) + read**2 * v
+            spread = blurred + read**2 * v
         return learned.undo(spread) + sigma_a**2 * transform.variance(y) * learned.transposed(v)
 
     return shift
