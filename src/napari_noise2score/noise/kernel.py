@@ -94,11 +94,6 @@ class Kernel:
         """Sum of the taps: what A makes of a mean."""
         return sum(v for row in self.taps for v in row)
 
-    @property
-    def even(self) -> bool:
-        """Whether opposite taps are equal, so that A is its own transpose."""
-        return self.taps == tuple(row[::-1] for row in self.taps[::-1])
-
     @cached_property
     def largest(self) -> float:
         """Largest value of the spectrum of A, without unit."""
@@ -237,7 +232,7 @@ def kernel_of(shared: np.ndarray, size: int) -> Kernel:
     Returns
     -------
     Kernel
-        Its taps sum to 1 and are the same on opposite sides.
+        Its taps have four decimals, sum to 1 and are the same on opposite sides.
 
     Raises
     ------
@@ -250,7 +245,9 @@ def kernel_of(shared: np.ndarray, size: int) -> Kernel:
     root = np.sqrt(np.maximum(np.fft.fft2(padded).real, 0))
     reach = np.arange(size) - size // 2
     taps = np.fft.ifft2(root).real[np.ix_(reach, reach)]
-    return Kernel((taps / taps.sum()).tolist())
+    taps = (taps / taps.sum()).round(4)
+    taps[size // 2, size // 2] += 1 - taps.sum()
+    return Kernel(taps.round(4).tolist())
 
 
 def parse_kernel(text: str) -> Kernel:
