@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
     True
     """
 
-    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.95):
+    def __init__(self, kernels: Iterable[Tensor], lr: float, momentum: float = 0.9):
         super().__init__(kernels, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ PATCH = {2: (64, 64), 3: (8, 48, 48)}
 BATCH = {2: 8, 3: 4}
 LEARNING_RATE = 4e-3
 KERNEL_RATE = 0.02
-WARM_UP = 100
+WARM_UP = 10
 # from so many steps on the rate falls with the root of their number: noise is what is left to learn
 SETTLED = 1000
 EMA = 0.995
@@ -104,8 +104,8 @@ class Trainer:
 
     def step(self, fraction: float) -> float:
         """Take one step at this share of the budget and give its learning rate."""
-        cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * fraction)) / 2
-        share = cosine * min(1.0, (self.steps + 1) / WARM_UP, (SETTLED / (self.steps + 1)) ** 0.5)
+        at = self.steps + 1
+        share = (1 - fraction) * min(1.0, at / WARM_UP, (SETTLED / at) ** 0.5)
         for optimiser, most in zip(self.optimisers, (KERNEL_RATE, LEARNING_RATE), strict=True):
             optimiser.param_groups[0]["lr"] = share * most
         y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
