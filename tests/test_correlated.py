@@ -201,8 +201,8 @@ def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
 
 def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
     noise = Poisson(5) @ A + Gaussian(8)
-    clean, noisy = blobs(noise, shape=(12, 32, 32))
-    other = train(noisy, "TYX", steps=80, correlation=ROW)
+    clean, noisy = blobs(noise, shape=(12, 48, 48))
+    other = train(noisy, "TYX", steps=60, correlation=ROW)
     unblurred = decorrelated(np.pad(noisy, [(0, 0)] + 2 * [(A.reach,) * 2], mode="reflect"), A)
     found = denoise(noisy, other, noise, axes="TYX")
     assert np.mean((found.compute() - clean) ** 2) < 0.1 * np.mean((unblurred - clean) ** 2)

@@ -108,7 +108,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def model():
-    return train(pieces(stack()[1], 36), "TYX", steps=80)
+    return train(pieces(stack()[1], 36), "TYX", steps=40)
 
 
 def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
