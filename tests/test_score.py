@@ -19,6 +19,7 @@ from napari_noise2score.score.axes import layout, parse_axes
 from napari_noise2score.score.model import KEY
 from napari_noise2score.score.network import UNet
 from napari_noise2score.score.objective import antithetic_loss
+from napari_noise2score.score.training import describe_kept
 
 
 def noisy_stack(shape=(6, 32, 32), sigma=10.0, seed=0):
@@ -37,6 +38,29 @@ def test_training_lowers_the_held_out_loss():
     stack, _ = noisy_stack()
     losses = [p.val_loss for p in train_steps(stack, "TYX", steps=60) if p.step in (50, 60)]
     assert losses[1] < losses[0] < 0
+
+
+def test_few_images_are_not_learned_by_heart(tmp_path):
+    stack, _ = noisy_stack((10, 36, 36))
+    losses, middle, last = {}, 150, 250
+    for progress in train_steps(stack, "TYX", steps=last):
+        losses[progress.step] = progress.val_loss
+        if progress.step == middle:
+            progress.checkpoint(tmp_path / "checkpoint")
+    model = progress.snapshot()
+    best = min(range(50, last + 1, 50), key=losses.__getitem__)
+    assert losses[last] > losses[best] + 0.05  # or there is nothing to be seen here
+    assert model.provenance["kept_step"] == best < middle
+    assert model.provenance["val_loss"] == losses[best]
+    assert f"step {best}" in describe_kept(model)
+    resumed = train(stack, "TYX", steps=last, resume=tmp_path / "checkpoint")
+    assert torch.equal(weights(model), weights(resumed))
+
+
+def test_what_is_held_out_of_one_small_image_is_not_trained_on():
+    """Where noise hides the image a score can reach −1 and no more, unless it was seen."""
+    stack, _ = noisy_stack((1, 72, 72))
+    assert train(stack, "TYX", steps=150).provenance["val_loss"] > -1.1
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():

@@ -82,7 +82,7 @@ def train(
         raise UserError(f"{checkpoint}: no such file: there is no training to resume")
     if model.exists() and not (overwrite or resume):
         raise UserError(f"{model} exists already; use --overwrite to replace it")
-    from .score.training import train_steps
+    from .score.training import describe_kept, train_steps
     from .volume.files import read_images
 
     images = read_images(source, settings.axes)
@@ -107,11 +107,12 @@ def train(
         _say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
         raise
     assert progress is not None
-    progress.snapshot().save(model)
+    learned = progress.snapshot()
+    learned.save(model)
     checkpoint.unlink(missing_ok=True)
     _say(
         f"{model}: {progress.step} steps in {progress.seconds:.0f} s, "
-        f"held-out loss {progress.val_loss:.4f}"
+        f"held-out loss {learned.provenance['val_loss']:.4f}. {describe_kept(learned)}".rstrip()
     )
 
 

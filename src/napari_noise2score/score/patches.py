@@ -12,6 +12,8 @@ from ..errors import UserError
 from ..noise.kernel import Kernel
 from .axes import Layout, read_block
 
+# from so many pieces on, whole ones are held out
+MANY = 10
 HELD_OUT_PIECES = 32
 # what has more pixels than this may be empty for the most part, and is searched for what is not
 LARGE = 2**27
@@ -60,10 +62,10 @@ class Patches:
         # what A⁻¹ takes from around a patch is read with it
         around = 2 * kernel.reach if kernel else 0
         self.size = (*size[:-2], size[-2] + around, size[-1] + around)
-        counts = np.array([_pieces(where) for where in self.layouts])
+        counts = np.array([count_pieces([where]) for where in self.layouts])
         self._ends = np.cumsum(counts)
         pieces = int(self._ends[-1])
-        self._whole = pieces >= 10
+        self._whole = pieces >= MANY
         if self._whole:
             kept = min(HELD_OUT_PIECES, max(1, pieces // 20))
             self._held = np.sort(rng.choice(pieces, kept, replace=False))
@@ -223,5 +225,6 @@ def loop_shape(where: Layout) -> tuple[int, ...]:
     return tuple(where.shape[where.axes.index(a)] for a in where.loop)
 
 
-def _pieces(where: Layout) -> int:
-    return int(np.prod(loop_shape(where), dtype=np.int64))
+def count_pieces(layouts: Sequence[Layout]) -> int:
+    """Give the number of planes, or of volumes for a 3-D network."""
+    return sum(int(np.prod(loop_shape(where), dtype=np.int64)) for where in layouts)

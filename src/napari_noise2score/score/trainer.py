@@ -25,7 +25,16 @@ from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tens
 from .muon import Muon
 from .network import UNet
 from .objective import antithetic_loss
-from .patches import Patches, checked, decorrelated, is_large, loop_shape, telling
+from .patches import (
+    MANY,
+    Patches,
+    checked,
+    count_pieces,
+    decorrelated,
+    is_large,
+    loop_shape,
+    telling,
+)
 
 WIDTH = 32
 DEPTH = 2
@@ -99,6 +108,8 @@ class Trainer:
         ]
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
+        self.best: dict[str, Tensor] = {}
+        self.best_loss, self.best_step = math.inf, 0
         # a window asks for the model while the next step is on its way
         self._lock = threading.Lock()
 
@@ -134,16 +145,24 @@ class Trainer:
         return share * LEARNING_RATE
 
     def validate(self) -> None:
-        """Measure the loss of the averaged weights on held-out noisy patches."""
+        """Measure the loss of the averaged weights on held-out noisy patches; keep the best."""
         sigma_a = torch.full((len(self.held_out),), self.facts["sigma_a"])
+        network = filled(self.network, self.averaged, self.device)
         with torch.no_grad():
-            loss = self._loss(self.model().network, self.held_out, self.held_out_u, sigma_a)
-        self.val_loss = loss.item()
+            self.val_loss = self._loss(network, self.held_out, self.held_out_u, sigma_a).item()
+        if self.val_loss < self.best_loss:
+            self.best = {k: v.clone() for k, v in self.averaged.items()}
+            self.best_loss, self.best_step = self.val_loss, self.steps
 
     def model(self) -> ScoreModel:
-        """Give the averaged weights as they are now, as a model of their own."""
+        """Give the averaged weights as a model of their own.
+
+        They are those of now, or, if the held-out loss has risen, those at which it was lowest:
+        few images are learned by heart sooner or later.
+        """
         with self._lock:
-            network = filled(self.network, self.averaged, self.device)
+            risen = self.val_loss > self.best_loss
+            network = filled(self.network, self.best if risen else self.averaged, self.device)
         return ScoreModel(
             network=network,
             axes=self.layout.axes,
@@ -157,9 +176,10 @@ class Trainer:
                 "seed": self.same["seed"],
                 "shapes": self.same["shapes"][:8],
                 "steps": self.steps,
+                "kept_step": self.best_step if risen else self.steps,
                 "seconds": round(self.seconds, 1),
                 "loss": self.loss,
-                "val_loss": None if math.isnan(self.val_loss) else self.val_loss,
+                "val_loss": None if math.isnan(self.val_loss) else self.best_loss,
             },
             **self.facts,
         )
@@ -168,6 +188,7 @@ class Trainer:
         """Write all that is needed to go on later, weights and chance included."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for which, optimiser in enumerate(self.optimisers):
             for i, state in optimiser.state_dict()["state"].items():
                 at = f"optimiser.{which}.{i}"
@@ -179,6 +200,9 @@ class Trainer:
             "steps": self.steps,
             "seconds": self.seconds,
             "loss": self.loss,
+            "held_out": None
+            if math.isnan(self.val_loss)
+            else [self.val_loss, self.best_loss, self.best_step],
             "chance": self.chance.bit_generator.state,
         }
         write_tensors(path, tensors, header)
@@ -209,6 +233,9 @@ class Trainer:
         self.chance.bit_generator.state = header["chance"]
         self.steps, self.seconds = header["steps"], header["seconds"]
         self.loss = header["loss"]
+        if header.get("held_out"):
+            self.val_loss, self.best_loss, self.best_step = header["held_out"]
+            self.best = {k: v.to(self.device) for k, v in part("best.").items()}
 
     def _loss(self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor) -> Tensor:
         y, u, sigma_a = (part.to(self.device, non_blocking=True) for part in (y, u, sigma_a))
@@ -222,8 +249,14 @@ class Trainer:
 
 
 def _patch_size(layouts: Sequence[Layout], stride: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the usual patch, or a smaller one that the largest image fills, in whole strides."""
+    """Give the usual patch, or a smaller one that the largest image fills, in whole strides.
+
+    It fills such a patch twice along Y and X if a corner of it is to be held out.
+    """
     largest = [max(n) for n in zip(*(where.space_shape for where in layouts), strict=True)]
+    if count_pieces(layouts) < MANY:
+        halves = zip(largest[-2:], stride[-2:], strict=True)
+        largest[-2:] = [max(n // 2 // s, 1) * s for n, s in halves]
     usual = PATCH[len(stride)]
     return tuple(min(p, -(-n // s) * s) for p, n, s in zip(usual, largest, stride, strict=True))
 
@@ -238,7 +271,7 @@ def _survey(
     choosy = is_large(layouts)
     crops = [
         telling(lambda: _crop(arrays, layouts, chance), chance, choosy)
-        for _ in range(min(64, 8 * _count(layouts)))
+        for _ in range(min(64, 8 * count_pieces(layouts)))
     ]
     if kernel is not None:
         around = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
@@ -301,7 +334,3 @@ def _crop(
     if block.dtype.kind == "f":
         checked(block)
     return block
-
-
-def _count(layouts: Sequence[Layout]) -> int:
-    return sum(int(np.prod(loop_shape(where), dtype=np.int64)) for where in layouts)

@@ -44,7 +44,8 @@ class TrainProgress:
     learning_rate : float
         Of this step.
     snapshot : callable
-        Gives the `ScoreModel` of the averaged weights as they are now.
+        Gives the `ScoreModel` of the averaged weights as they are now, or, if val_loss has
+        risen, as they were when it was lowest.
     checkpoint : callable
         Writes all that is needed to go on later to a file.
     """
@@ -190,6 +191,14 @@ def train_steps(
         )
     if math.isnan(trainer.val_loss):
         trainer.validate()
+
+
+def describe_kept(model: ScoreModel) -> str:
+    """Say it if a model's weights are not those of its last step; else nothing."""
+    step = model.provenance["kept_step"]
+    if step == model.provenance["steps"]:
+        return ""
+    return f"It is that of step {step}: later ones did worse on held-out pieces of the images."
 
 
 def _arrange(images: Any, axes: str | Sequence[str], ndim: int) -> tuple[list[Any], list[Layout]]:

@@ -269,12 +269,16 @@ class TrainWidget(Dock):
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
             self.trained.emit(layer, "")
             return
+        # no earlier: it brings torch with it
+        from ..score.training import describe_kept
+
         model = last.snapshot()
         if layer in self._viewer.layers:
             self._show_preview(layer, model)
         name = session.add_model(model, layer.name)
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
-        self._job.say(f"{how[outcome]} {last.step} steps. The model is '{name}'.")
+        told = f"{how[outcome]} {last.step} steps. The model is '{name}'. {describe_kept(model)}"
+        self._job.say(told.rstrip())
         self.trained.emit(layer, name)
 
 
