@@ -17,7 +17,7 @@ from .axes import Layout, layout
 from .model import ScoreModel
 from .trainer import Trainer
 
-VALIDATE_EVERY = 50
+VALIDATE_EVERY = 25
 DEFAULT_MINUTES = 5.0
 
 
