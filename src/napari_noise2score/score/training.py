@@ -198,7 +198,7 @@ def describe_kept(model: ScoreModel) -> str:
     step = model.provenance["kept_step"]
     if step == model.provenance["steps"]:
         return ""
-    return f"It is that of step {step}: later ones did worse on held-out pieces of the images."
+    return f"Its weights are of step {step}: later ones did worse on held-out pieces of the images."
 
 
 def _arrange(images: Any, axes: str | Sequence[str], ndim: int) -> tuple[list[Any], list[Layout]]:
