@@ -12,7 +12,8 @@ import torch
 import zarr
 from safetensors.torch import save_file
 
-from napari_noise2score import ScoreModel, UserError, train, train_steps
+from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_steps
+from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.curve import fit_transform
 from napari_noise2score.noise.recording import quantisation_step
 from napari_noise2score.score.axes import layout, parse_axes
@@ -66,6 +67,19 @@ def test_what_is_held_out_of_one_small_image_is_not_trained_on(side):
     seen = trainer.patches.draw(200, np.random.default_rng(1))
     assert not np.isin(trainer.held_out.numpy(), seen).any()
     assert np.isin(image, seen).mean() > 0.5
+
+
+@pytest.mark.parametrize("side", [48, 80])
+def test_what_is_held_out_of_a_small_image_of_correlated_noise_is_not_trained_on(side):
+    kernel = parts(parse_noise("gaussian(sigma=1) @ A"))[1]
+    white = np.random.default_rng(0).permutation(side**2).reshape(side, side)
+    image = kernel.apply_to_image(white.astype(np.float32))
+    trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small", kernel)
+    seen = trainer.patches.draw(200, np.random.default_rng(1)).round()
+    held_out = trainer.held_out.numpy().round()
+    assert np.isin(held_out, white).mean() > 0.95  # what is drawn is what A⁻¹ gives back
+    assert np.isin(held_out, seen).mean() < 0.05  # but for pixels that are not quite whole numbers
+    assert np.isin(white, seen).mean() > 0.25
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():

@@ -59,9 +59,9 @@ class Patches:
         kernel: Kernel | None = None,
     ):
         self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
+        self.size = tuple(size)
         # what A⁻¹ takes from around a patch is read with it
-        around = 2 * kernel.reach if kernel else 0
-        self.size = (*size[:-2], size[-2] + around, size[-1] + around)
+        self._around = around(kernel, len(size))
         counts = np.array([count_pieces([where]) for where in self.layouts])
         self._ends = np.cumsum(counts)
         pieces = int(self._ends[-1])
@@ -114,9 +114,10 @@ class Patches:
         first = int(self._ends[which - 1]) if which else 0
         position = np.unravel_index(piece - first, loop_shape(where)) if where.loop else ()
         start = self._start(where.space_shape, rng, held_out)
-        space = [slice(a, a + n) for a, n in zip(start, self.size, strict=True)]
+        read = [size + more for size, more in zip(self.size, self._around, strict=True)]
+        space = [slice(a, a + n) for a, n in zip(start, read, strict=True)]
         block = read_block(self.images[which], where, [int(p) for p in position], space)
-        return self._grow(checked(block))
+        return _grow(checked(block), read)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         if held_out:
@@ -130,11 +131,13 @@ class Patches:
                 return piece
 
     def _start(self, shape: tuple[int, ...], rng: np.random.Generator, held_out: bool) -> list[int]:
-        room = [max(n - size, 0) for n, size in zip(shape, self.size, strict=True)]
+        # noise that A⁻¹ has made white has nothing in common outside the patches themselves
+        inner = [n - more for n, more in zip(shape, self._around, strict=True)]
+        room = [max(n - size, 0) for n, size in zip(inner, self.size, strict=True)]
         if self._whole:
             return [int(rng.integers(r + 1)) for r in room]
         # the corner at the far end of Y and X, a quarter of each, is for validation
-        corner = [max(n - max(n // 4, size), 0) for n, size in zip(shape, self.size, strict=True)]
+        corner = [max(n - max(n // 4, size), 0) for n, size in zip(inner, self.size, strict=True)]
         for _ in range(1000):
             start = [int(rng.integers(r + 1)) for r in room]
             if held_out:
@@ -145,12 +148,6 @@ class Patches:
                 return start
         # too small to be divided: validation then shares pixels with training
         return start
-
-    def _grow(self, block: np.ndarray) -> np.ndarray:
-        missing = [(0, size - n) for n, size in zip(block.shape[1:], self.size, strict=True)]
-        if not any(after for _, after in missing):
-            return block
-        return np.pad(block, [(0, 0), *missing], mode="reflect")
 
 
 def is_large(layouts: Sequence[Layout]) -> bool:
@@ -207,6 +204,16 @@ def decorrelated(block: np.ndarray, kernel: Kernel) -> np.ndarray:
     """Give A⁻¹ of every plane of a block, less `Kernel.reach` on each side of Y and X."""
     inner = slice(kernel.reach, -kernel.reach or None)
     return kernel.undo(torch.from_numpy(block))[..., inner, inner].numpy()
+
+
+def around(kernel: Kernel | None, ndim: int) -> tuple[int, ...]:
+    """Give by how much more, in all, is read along each axis of space for A⁻¹ of a patch."""
+    return (0,) * (ndim - 2) + (2 * kernel.reach if kernel else 0,) * 2
+
+
+def _grow(block: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    missing = [(0, wanted - n) for n, wanted in zip(block.shape[1:], size, strict=True)]
+    return np.pad(block, [(0, 0), *missing], mode="reflect")
 
 
 def _turn(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -28,6 +28,7 @@ from .objective import antithetic_loss
 from .patches import (
     MANY,
     Patches,
+    around,
     checked,
     count_pieces,
     decorrelated,
@@ -88,7 +89,7 @@ class Trainer:
         self.network.initialise(self.noise)
         self.network.to(self.device)
         self.batch = BATCH[ndim]
-        size = _patch_size(layouts, self.network.stride)
+        size = _patch_size(layouts, self.network.stride, kernel)
         self.patches = Patches(arrays, layouts, size, self.chance, kernel)
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
         self.held_out = torch.from_numpy(held_out)
@@ -248,12 +249,16 @@ class Trainer:
         return antithetic_loss(score, self.facts["transform"].forward(y), u, sigma_a)
 
 
-def _patch_size(layouts: Sequence[Layout], stride: tuple[int, ...]) -> tuple[int, ...]:
+def _patch_size(
+    layouts: Sequence[Layout], stride: tuple[int, ...], kernel: Kernel | None
+) -> tuple[int, ...]:
     """Give the usual patch, or a smaller one that the largest image fills, in whole strides.
 
     It fills such a patch twice along Y and X if a corner of it is to be held out.
     """
     largest = [max(n) for n in zip(*(where.space_shape for where in layouts), strict=True)]
+    more = around(kernel, len(stride))
+    largest = [max(n - m, s) for n, m, s in zip(largest, more, stride, strict=True)]
     if count_pieces(layouts) < MANY:
         halves = zip(largest[-2:], stride[-2:], strict=True)
         largest[-2:] = [max(n // 2 // s, 1) * s for n, s in halves]
@@ -274,8 +279,8 @@ def _survey(
         for _ in range(min(64, 8 * count_pieces(layouts)))
     ]
     if kernel is not None:
-        around = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
-        crops = [np.pad(checked(c), around, mode="reflect") for c in crops]
+        sides = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
+        crops = [np.pad(checked(c), sides, mode="reflect") for c in crops]
         crops = [decorrelated(c, kernel) for c in crops]
     values = np.concatenate([c.ravel() for c in crops])
     low, high = float(values.min()), float(values.max())
