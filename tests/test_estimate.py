@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, denoise, estimate_noise, examine_noise, train
 from napari_noise2score.cli import app
-from napari_noise2score.noise import A, Poisson, parse_noise
+from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts
+from napari_noise2score.noise.families import fit_families
+from napari_noise2score.noise.moments import Moments, measure_moments
 from napari_noise2score.sample import simulate_cells
 from napari_noise2score.volume.files import write_image
 
@@ -69,6 +71,38 @@ def test_family_and_level_are_found(text, count):
         assert standard_deviation(found, mean) == pytest.approx(
             wanted, rel=0.05 if count > 1 else 0.1
         )
+
+
+def test_texture_does_not_make_growing_noise_look_skewed():
+    texture = blurred(blurred(np.random.default_rng(1).standard_normal((384, 384))))
+    clean = np.clip(scene() + 12 * texture / texture.std(), 5, None)
+    noise = parse_noise("nakagami(m=16)")
+    found = measure_moments([noise.sample(clean, np.random.default_rng(0))])
+    # where it is dark, next to what is brighter, it seems to be twice and three times as large
+    skew = (found.third / found.variance**1.5)[2:10]
+    assert skew.mean() == pytest.approx(0.127, abs=0.06)
+
+
+def test_grain_of_the_picture_is_no_read_noise_of_speckle():
+    random = np.random.default_rng(1)
+    clean = np.clip(scene() - scene().min() + 3 + random.standard_normal((384, 384)), 0.5, None)
+    noise = parse_noise("rayleigh(sigma=0.1)")
+    found = estimate_noise(noise.sample(clean, np.random.default_rng(0)))
+    assert type(found) is type(noise)
+    assert found.sigma == pytest.approx(0.1, rel=0.02)
+
+
+def test_magnitudes_are_never_negative():
+    mean, ones = np.linspace(60, 150, 14), np.ones(14)
+    moments = Moments(mean, 400 * ones, 0 * ones, 4 * ones, 80 * ones)
+
+    def misfit(below):
+        fits = fit_families(moments, lower=True, below=below, undone=True)
+        return {type(f.noise): f.misfit for f in reversed(fits)}
+
+    few, many = misfit(1e-4), misfit(0.02)
+    assert many[Gaussian] == few[Gaussian]
+    assert many[Rician] > few[Rician] + 10
 
 
 def test_a_moving_sample_tells_the_camera():

@@ -82,6 +82,19 @@ def test_what_is_held_out_of_a_small_image_of_correlated_noise_is_not_trained_on
     assert np.isin(white, seen).mean() > 0.25
 
 
+def test_counts_are_known_for_counts_when_they_were_blurred():
+    noise = parse_noise("poisson(gain=5) @ A")
+    clean = np.kron(np.random.default_rng(0).uniform(10, 200, (8, 8)), np.ones((24, 24)))
+    y = noise.sample(clean, np.random.default_rng(1)).astype(np.float32)
+    trainer = Trainer([y], [layout("YX", y.shape)], "cpu", 0, "blurred", parts(noise)[1])
+    assert trainer.facts["recording"].step == pytest.approx(5, rel=1e-3)
+    read = noise.sample(clean, np.random.default_rng(1)) + np.random.default_rng(2).normal(
+        0, 3, y.shape
+    )
+    trainer = Trainer([read], [layout("YX", y.shape)], "cpu", 0, "read", parts(noise)[1])
+    assert trainer.facts["recording"].step == 0
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     stack, _ = noisy_stack()
     first, again, other = (train(stack, "TYX", steps=4, seed=s) for s in (1, 1, 2))

@@ -157,10 +157,13 @@ def estimate_from_shots(
             "too little to tell the noise from: give larger images, or more of them "
             f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
         ) from None
+    below = None
     # what was clipped or stored without a sign cannot be negative, whatever the noise
-    signed = kernel is None and recording.floor == -np.inf
-    below = float(np.mean(values < 0)) if signed else None
-    fits = fit_families(moments, not repeated, below)
+    if recording.floor == -np.inf:
+        if kernel is not None:
+            values = np.concatenate([_undone(shots[0], kernel).ravel() for shots in scenes])
+        below = float(np.mean(values < 0))
+    fits = fit_families(moments, not repeated, below, kernel is not None)
     if kernel is not None:
         fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
     source = "repeats" if repeated else "single frames"

@@ -27,6 +27,9 @@ from .tweedie import Tweedie
 SYSTEMATIC = np.geomspace(0.005, 0.03, 8)
 SMOOTH = 4
 NEXT_TO_NONE = 0.05
+# and in single frames besides, as a share of the variance in the middle: the grain and texture of a
+# picture do not grow less with the noise where it is dark
+GRAIN = {False: 0.0, True: 0.02}
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
 # single frames
 SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
@@ -44,6 +47,8 @@ HOPELESS = 1e6
 # what is added for pixels of a sign that cannot be, where there are more of them than this share
 IMPOSSIBLE = 50.0
 SOME = 1e-4
+# by as many A⁻¹ may make what cannot be negative so, as its kernel is not exactly known
+SOME_UNDONE = 5e-3
 
 READ = "read noise"
 
@@ -102,7 +107,9 @@ class Fit:
     intervals: dict[str, tuple[float, float]]
 
 
-def fit_families(moments: Moments, lower: bool = False, below: float | None = None) -> list[Fit]:
+def fit_families(
+    moments: Moments, lower: bool = False, below: float | None = None, undone: bool = False
+) -> list[Fit]:
     """Fit every family to moments, the likeliest first.
 
     Parameters
@@ -130,7 +137,8 @@ def fit_families(moments: Moments, lower: bool = False, below: float | None = No
     if below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
-        fits = [replace(f, misfit=f.misfit + _wrong_sign(f.noise, below, expected)) for f in fits]
+        against = [_wrong_sign(f.noise, below, expected, undone) for f in fits]
+        fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
@@ -147,11 +155,15 @@ def _widths(moments: Moments, lower: bool) -> tuple[np.ndarray, np.ndarray]:
             scatter = 1.48 * np.median(np.abs(v - smooth) / width)
             if scatter <= np.sqrt(1 - SMOOTH / len(m)):
                 break
+    width = np.hypot(width, GRAIN[lower] * np.median(v))
     return width, np.hypot(moments.third_error, SKEW_SYSTEMATIC[lower] * part**1.5)
 
 
-def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
+def _wrong_sign(noise: NoiseModel, below: float, expected: float, undone: bool) -> float:
     """Give what counts against a model that cannot be negative where pixels are, or the reverse."""
+    if undone:
+        # magnitudes differ from Gaussian noise in little else; all other families differ in more
+        return IMPOSSIBLE if isinstance(noise, Rician) and below > SOME_UNDONE else 0.0
     signed = isinstance(noise, Sum | Gaussian) or noise.offset < 0
     if signed:
         return IMPOSSIBLE if expected > 10 * SOME and below < SOME else 0.0

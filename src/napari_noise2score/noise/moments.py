@@ -39,6 +39,8 @@ SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
 # of natural images the fine waves have about this share of the power of the coarse ones, give or
 # take this; and how far that goes as the share in one part of an image says it of another
 SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
+# how far the third moment that pictures and growing noise have together is known, as a share of it
+BIAS_ERROR = 0.5
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
 
@@ -299,13 +301,17 @@ def _third(
     # in units of what it is at the brightness, as noise grows within a range, too
     each = each * (level[-1] / level[:-1]) ** 1.5
     error = float(each.std() * np.sqrt(overlap / len(each)))
-    bias = 0.0
+    bias = unsure = 0.0
     if share:
-        # what is left of the picture is skewed, too, and noise is stronger where it is brighter
+        # what is left of the picture, and how it goes with the picture of each pixel
         picture = max(float((left**2).mean() / (onto**2).sum(0).mean()) - share * level[-1], 0.0)
-        rise = np.abs(np.gradient(variance, mean)).mean() if len(mean) > 1 else 0.0
-        bias = picture**1.5 + 3 * share * rise * picture
-    return float(each.mean()), math.hypot(error, bias)
+        along = left.T @ (patches - patches.mean(0)) / len(left) - share * level[-1] * onto
+        # noise is stronger where the picture is brighter: E (p + n)³ holds 3 cov(p, n²)
+        rise = np.gradient(variance, mean) if len(mean) > 1 else np.zeros(1)
+        tripled = 3 * share * float(np.interp(light.mean(), mean, rise))
+        bias = tripled * float((onto**2 * along).sum(1) @ weight / (weight @ weight))
+        unsure = math.hypot(picture**1.5, BIAS_ERROR * bias)
+    return float(each.mean()) - bias, math.hypot(error, unsure)
 
 
 def _directions(patches: np.ndarray) -> np.ndarray:

@@ -73,13 +73,15 @@ def recording_of(values: np.ndarray) -> Recording:
     return Recording(step, low % step if step else 0.0, floor, ceiling)
 
 
-def quantisation_step(values: np.ndarray) -> float:
+def quantisation_step(values: np.ndarray, fuzz: float = 0.0) -> float:
     """Give the step of the grid that pixel values lie on, in grey levels; 0 if on none.
 
     Parameters
     ----------
     values : ndarray
         Pixel values of any shape; integers are taken to lie on a grid.
+    fuzz : float
+        Levels that lie so close are one, in grey levels.
 
     Returns
     -------
@@ -93,6 +95,9 @@ def quantisation_step(values: np.ndarray) -> float:
     0.0
     """
     levels = np.unique(values)
+    if fuzz:
+        starts = np.flatnonzero(np.diff(levels, prepend=-np.inf) > fuzz)
+        levels = np.add.reduceat(levels, starts) / np.diff(starts, append=len(levels))
     if len(levels) < 2:
         return 0.0
     gaps = np.diff(levels.astype(np.float64))

@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import UserError
 from ..noise.curve import fit_transform
 from ..noise.kernel import Kernel
-from ..noise.recording import recording_of
+from ..noise.recording import quantisation_step, recording_of
 from .axes import Layout, read_block
 from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
@@ -47,6 +47,8 @@ WARM_UP = 10
 # from so many steps on the rate falls with the root of their number: noise is what is left to learn
 SETTLED = 1000
 EMA = 0.995
+# grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
+FUZZ = 1e-4
 VALIDATION_PATCHES = 16
 
 
@@ -279,9 +281,7 @@ def _survey(
         for _ in range(min(64, 8 * count_pieces(layouts)))
     ]
     if kernel is not None:
-        sides = [(0, 0)] * (crops[0].ndim - 2) + [(kernel.reach, kernel.reach)] * 2
-        crops = [np.pad(checked(c), sides, mode="reflect") for c in crops]
-        crops = [decorrelated(c, kernel) for c in crops]
+        crops = _undone(crops, kernel)
     values = np.concatenate([c.ravel() for c in crops])
     low, high = float(values.min()), float(values.max())
     if low == high:
@@ -312,6 +312,23 @@ def _survey(
         "recording": recording,
         "kernel": kernel,
     }
+
+
+def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
+    """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
+    reach = kernel.reach
+    sides = [(0, 0)] * (crops[0].ndim - 2) + [(reach, reach)] * 2
+    # at the borders it is inexact, but small images have little else
+    small = [min(c.shape[-2:]) < 4 * reach + 1 for c in crops]
+    wide = [np.pad(c, sides, mode="reflect") if s else c for c, s in zip(crops, small, strict=True)]
+    crops = [decorrelated(checked(c), kernel) for c in wide]
+    values = np.concatenate([c.ravel() for c in crops])
+    step = quantisation_step(values, FUZZ * float(np.ptp(values)))
+    if not step:
+        return crops
+    low = float(values.min())
+    low += float(np.median((values - low + step / 2) % step)) - step / 2
+    return [low + step * np.round((c - low) / step) for c in crops]
 
 
 def _choose_sigma_a(step: float) -> float:
