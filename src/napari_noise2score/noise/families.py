@@ -27,9 +27,6 @@ from .tweedie import Tweedie
 SYSTEMATIC = np.geomspace(0.005, 0.03, 8)
 SMOOTH = 4
 NEXT_TO_NONE = 0.05
-# and in single frames besides, as a share of the variance in the middle: the grain and texture of a
-# picture do not grow less with the noise where it is dark
-GRAIN = {False: 0.0, True: 0.02}
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
 # single frames
 SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
@@ -134,6 +131,8 @@ def fit_families(
     widths = _widths(moments, lower)
     tried = [_fit(family, moments, widths, lower) for family in FAMILIES]
     fits = [fit for fit in tried if fit is not None]
+    if lower:
+        fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
     if below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
@@ -155,8 +154,17 @@ def _widths(moments: Moments, lower: bool) -> tuple[np.ndarray, np.ndarray]:
             scatter = 1.48 * np.median(np.abs(v - smooth) / width)
             if scatter <= np.sqrt(1 - SMOOTH / len(m)):
                 break
-    width = np.hypot(width, GRAIN[lower] * np.median(v))
     return width, np.hypot(moments.third_error, SKEW_SYSTEMATIC[lower] * part**1.5)
+
+
+def _is_grain(noise: NoiseModel, variance: np.ndarray) -> bool:
+    """Say whether what adds to speckle is so little that the grain of a picture does as much.
+
+    Speckle vanishes where it is dark, grain does not.
+    """
+    if not isinstance(noise, Sum) or not isinstance(noise.base, Gamma | Rayleigh):
+        return False
+    return noise.read.level**2 < NEXT_TO_NONE * float(np.median(variance))
 
 
 def _wrong_sign(noise: NoiseModel, below: float, expected: float, undone: bool) -> float:

@@ -33,7 +33,7 @@ NEAR = 0.25
 # models that fit the moments of the images so much worse than the best are out of the question
 PLAUSIBLE = 20.0
 # log-likelihoods of a pixel tell no models apart that differ by less, as x̂ is made of the same y
-ALIKE = 0.005
+ALIKE = 0.03
 # classes of y, and what lies beyond them, and of x that likelihoods are told by
 CLASSES, BEYOND, LEVELS = 1024, 256, 129
 # a score that takes less than this share off the squared difference of two shots is not trained
