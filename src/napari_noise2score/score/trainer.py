@@ -50,6 +50,8 @@ EMA = 0.995
 # grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
 FUZZ = 1e-4
 VALIDATION_PATCHES = 16
+# the smallest patches that images are divided into if a correlation is undone, in pixels
+LEAST = 8
 
 
 class Trainer:
@@ -259,9 +261,11 @@ def _patch_size(
     It fills such a patch twice along Y and X if a corner of it is to be held out.
     """
     largest = [max(n) for n in zip(*(where.space_shape for where in layouts), strict=True)]
-    more = around(kernel, len(stride))
-    largest = [max(n - m, s) for n, m, s in zip(largest, more, stride, strict=True)]
     if count_pieces(layouts) < MANY:
+        inner = [n - m for n, m in zip(largest, around(kernel, len(stride)), strict=True)]
+        # of less than that nothing can be learned: what is held out is then trained on as well
+        if min(inner[-2:]) >= 2 * LEAST:
+            largest = inner
         halves = zip(largest[-2:], stride[-2:], strict=True)
         largest[-2:] = [max(n // 2 // s, 1) * s for n, s in halves]
     usual = PATCH[len(stride)]
@@ -318,12 +322,11 @@ def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
     """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
     reach = kernel.reach
     sides = [(0, 0)] * (crops[0].ndim - 2) + [(reach, reach)] * 2
-    # at the borders it is inexact, but small images have little else
-    small = [min(c.shape[-2:]) < 4 * reach + 1 for c in crops]
-    wide = [np.pad(c, sides, mode="reflect") if s else c for c, s in zip(crops, small, strict=True)]
-    crops = [decorrelated(checked(c), kernel) for c in wide]
-    values = np.concatenate([c.ravel() for c in crops])
-    step = quantisation_step(values, FUZZ * float(np.ptp(values)))
+    crops = [decorrelated(np.pad(checked(c), sides, mode="reflect"), kernel) for c in crops]
+    # within reach of the borders it is inexact
+    inner = slice(reach, -reach or None)
+    values = np.concatenate([c[..., inner, inner].ravel() for c in crops])
+    step = quantisation_step(values, FUZZ * float(np.ptp(values))) if len(values) else 0.0
     if not step:
         return crops
     low = float(values.min())
