@@ -188,9 +188,10 @@ def on_cluster(
                 while flying.count() < WINDOW * max(1, _threads(client)) and send():
                     pass
         finally:
-            # nobody shall write any more once this has ended
-            with suppress(TimeoutError):
-                wait(list(flying.futures), timeout=LAST)
+            # nobody shall write any more once this has ended; with its client its tasks have ended
+            if client.status == "running":
+                with suppress(TimeoutError):
+                    wait(list(flying.futures), timeout=LAST)
 
     return run
 
