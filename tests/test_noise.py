@@ -293,6 +293,33 @@ def test_coordinates_are_undone_and_stabilise(start, c0, c1, c2, y):
     assert slope == pytest.approx(middle, rel=0.02)
 
 
+def test_the_score_has_no_step_where_the_noise_begins_to_grow():
+    """Where one lies is known to rounding only, and tiles round differently."""
+    curve = Transform(start=80, c0=190, c1=3, c2=0.01)
+    beside = torch.tensor([80 - 1e-4, 80 + 1e-4], dtype=torch.float64)
+    s = torch.zeros(2, dtype=torch.float64)
+    below, above = curve.raw_score(beside, s, 0.2)
+    assert abs(above - below) < 1e-3 * abs(above)
+    assert torch.allclose(curve.own_score(beside, curve.raw_score(beside, s, 0.2), 0.2), s)
+
+
+@pytest.mark.parametrize(
+    ("text", "curve", "low", "high"),
+    [
+        ("poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)", Transform(100, 10, 2), 80, 500),
+        ("gaussian(a=0.098, b=25)", Transform(0, 625, 4.9, 0.0096), -100, 400),
+    ],
+)
+def test_the_solution_has_no_step_in_the_score(text, curve, low, high):
+    """Neither where it ceases to be read off the table and begins to be searched for."""
+    noise = parse_noise(text)
+    solve = make_solver(noise, curve, 0.2, low, high)
+    s = torch.linspace(-4, 4, 40_001)
+    for y in torch.linspace(low, high, 50):
+        x = solve(y.expand(len(s)), s)
+        assert torch.diff(x).abs().max() < 0.005 * noise.variance(x.double()).sqrt().min()
+
+
 # One-dimensional oracle: a prior on x, the exact score of z = T(y) + σ_a u, and the posterior
 # mean given that same z, all by brute force. What the solution loses to the posterior mean is then
 # the solver's alone.

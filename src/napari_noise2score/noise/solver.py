@@ -140,7 +140,7 @@ def make_closed_form(
     model = base if own is None else Correlated(base, own)
 
     def solve(y: Tensor, s: Tensor) -> Tensor:
-        score = transform.raw_score(y, s)
+        score = transform.raw_score(y, s, sigma_a)
         added = sigma_a**2 * transform.variance(y) * score
         if kernel is not None:
             y, added = kernel.apply(y), kernel.apply(added)
@@ -201,7 +201,7 @@ def _split(learned: Kernel, read: float, transform: Transform, sigma_a: float) -
     """Make what gives y less read noise and perturbation, the score of y, and what σ_a added."""
 
     def split(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        score = transform.raw_score(w, s)
+        score = transform.raw_score(w, s, sigma_a)
         added = sigma_a**2 * transform.variance(w)
         own = learned.transposed_undo(score)
         return learned.apply(w + added * score) + read**2 * own, own, added
@@ -241,6 +241,6 @@ def _blurred(
         score = kernel.transposed(score)
         # what is white of read noise and perturbation the table solves for exactly
         q = kernel.undo(known) - (white + added) * score
-        return table(q, transform.own_score(q, score))
+        return table(q, transform.own_score(q, score, sigma_a))
 
     return solve

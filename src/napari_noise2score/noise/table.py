@@ -59,14 +59,17 @@ class Table:
     """The solution x on a grid of z = T(y) and score, and f(x, z) itself.
 
     Of the two, f is smooth in z at a given x; x at a given score need not be, where the noise hides
-    it or where it ends. There x is searched for in f, pixel by pixel; elsewhere it is read off.
+    it or where it ends. There x is searched for in f, pixel by pixel; elsewhere it is read off, and
+    in the cells between the two are blended: x has no steps, at which rounding would show.
 
     Attributes
     ----------
     values : Tensor
         Solution x in grey levels, float32, shape ``(z, score)``.
+    searched : Tensor
+        The share of x that is searched for, float32, shape ``(z, score)``, 0 or 1.
     rough : Tensor
-        Whether x must be searched for, bool, for each cell of the grid.
+        Whether any corner of a cell of the grid has x searched for, bool.
     scores : Tensor
         f in float32, rising with x, shape ``(z, x)``.
     levels : Tensor
@@ -78,6 +81,7 @@ class Table:
     """
 
     values: Tensor
+    searched: Tensor
     rough: Tensor
     scores: Tensor
     levels: Tensor
@@ -119,11 +123,13 @@ class Table:
 
     def look_up(self, place: Place) -> Tensor:
         """Give the solution where `place` found the pixels to lie, float32, of their shape."""
-        x = self._read(place.at)
+        x = _read(self.values, place.at)
         rough = self.rough.to(x.device).flatten().index_select(0, place.cell.flatten())
         rough = rough.nonzero().flatten()
         if len(rough):
-            x[rough] = self._search(place.row.flatten()[rough], place.s.flatten()[rough])
+            found = self._search(place.row.flatten()[rough], place.s.flatten()[rough])
+            share = _read(self.searched, place.at[:, :, rough])
+            x[rough] = torch.lerp(x[rough], found, share)
         return x.index_add_(0, place.beyond, place.shift).reshape(place.s.shape)
 
     def variance(self, y: Tensor, s: Tensor, own: Tensor) -> Tensor:
@@ -147,7 +153,7 @@ class Table:
         s = s.float().clamp(ds - REACH, REACH - ds)
 
         def x(z: Tensor, s: Tensor) -> Tensor:
-            return self._read(self._at(*self._place(z, s))).reshape(s.shape)
+            return _read(self.values, self._at(*self._place(z, s))).reshape(s.shape)
 
         with_s = (x(z, s + ds) - x(z, s - ds)) / (2 * ds)
         with_z = (x(z + dz, s) - x(z - dz, s)) / (2 * dz)
@@ -165,10 +171,6 @@ class Table:
         scale = torch.tensor([SCORES - 1, len(self.values) - 1], device=row.device)
         at = torch.stack([column, row], dim=-1) * (2 / scale) - 1
         return at.reshape(1, 1, -1, 2)
-
-    def _read(self, at: Tensor) -> Tensor:
-        values = self.values.to(at.device)[None, None]
-        return F.grid_sample(values, at, padding_mode="border", align_corners=True).flatten()
 
     def _search(self, row: Tensor, s: Tensor) -> Tensor:
         scores, levels = self.scores.to(s.device).flatten(), self.levels.to(s.device)
@@ -275,8 +277,16 @@ def make_table(
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
     found = _invert((f[1:] + f[:-1]) / 2, targets[1::2], levels)
     width = 1 / transform.slope(noise.mean(read.double()))
-    rough = (read - found).abs() > TOLERANCE * width
-    return Table(values, rough, f, levels, transform, first, last)
+    missed = ((read - found).abs() > TOLERANCE * width).float()[None]
+    searched = F.max_pool2d(F.pad(missed, (1, 1, 1, 1)), 2, stride=1)
+    rough = F.max_pool2d(searched, 2, stride=1)[0] > 0
+    return Table(values, searched[0], rough, f, levels, transform, first, last)
+
+
+def _read(grid: Tensor, at: Tensor) -> Tensor:
+    """Interpolate a grid of shape ``(z, score)``, flat."""
+    grid = grid.to(at.device)[None, None]
+    return F.grid_sample(grid, at, padding_mode="border", align_corners=True).flatten()
 
 
 def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float) -> Tensor:

@@ -88,19 +88,23 @@ class Transform:
         """Give T'(y) = 1 / √v(y), per grey level."""
         return 1 / torch.sqrt(self.variance(y))
 
-    def raw_score(self, y: Tensor, s: Tensor) -> Tensor:
-        """Give the score of y, from the score s of z = T(y).
+    def raw_score(self, y: Tensor, s: Tensor, sigma_a: float) -> Tensor:
+        """Give the score of y, from the score s of z = T(y), perturbed by σ_a.
 
-        ``s_y = T'(y) s_z + T''(y) / T'(y)``, with ``T''/T' = −v'(y) / 2 v(y)``.
+        ``s_y = T'(y) s_z + T''(y) / T'(y)``, with ``T''/T' = −v'(y) / 2 v(y)``. Where v begins to
+        grow v' is that of the perturbed y on average: it has no step, at which rounding would show.
         """
-        return s * self.slope(y) + self._bend(y)
+        return s * self.slope(y) + self._bend(y, sigma_a)
 
-    def own_score(self, y: Tensor, s: Tensor) -> Tensor:
-        """Give the score of z = T(y), from the score s of y."""
-        return (s - self._bend(y)) / self.slope(y)
+    def own_score(self, y: Tensor, s: Tensor, sigma_a: float) -> Tensor:
+        """Give the score of z = T(y), perturbed by σ_a, from the score s of y."""
+        return (s - self._bend(y, sigma_a)) / self.slope(y)
 
-    def _bend(self, y: Tensor) -> Tensor:
+    def _bend(self, y: Tensor, sigma_a: float) -> Tensor:
         """Give T''(y) / T'(y)."""
-        t = (y - self.start).clamp(min=0)
-        growth = torch.where(t > 0, self.c1 + 2 * self.c2 * t, torch.zeros_like(t))
+        sigma = sigma_a * math.sqrt(self.c0)
+        t = y - self.start
+        grown = torch.special.ndtr(t / sigma)
+        density = torch.exp(-((t / sigma) ** 2) / 2) / math.sqrt(2 * math.pi)
+        growth = self.c1 * grown + 2 * self.c2 * (t * grown + sigma * density)
         return -growth / (2 * self.variance(y))

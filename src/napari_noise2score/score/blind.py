@@ -168,7 +168,9 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
     y = torch.cat([one.y.flatten() for one in probes]).double()
     moved = torch.cat([one.changed.flatten() for one in probes]).double()
     s, changed = (
-        model.transform.raw_score(level, torch.cat([part.flatten() for part in parts]).double())
+        model.transform.raw_score(
+            level, torch.cat([part.flatten() for part in parts]).double(), model.sigma_a
+        )
         for level, parts in (
             (y, [one.score for one in probes]),
             (moved, [one.changed_score for one in probes]),

@@ -320,18 +320,24 @@ def _survey(
 
 def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
     """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
-    reach = kernel.reach
-    sides = [(0, 0)] * (crops[0].ndim - 2) + [(reach, reach)] * 2
-    crops = [decorrelated(np.pad(checked(c), sides, mode="reflect"), kernel) for c in crops]
-    # within reach of the borders it is inexact
-    inner = slice(reach, -reach or None)
-    values = np.concatenate([c[..., inner, inner].ravel() for c in crops])
-    step = quantisation_step(values, FUZZ * float(np.ptp(values))) if len(values) else 0.0
+    crops = [_whole_undone(checked(c), kernel) for c in crops]
+    values = np.concatenate([c.ravel() for c in crops])
+    step = quantisation_step(values, FUZZ * float(np.ptp(values)))
     if not step:
         return crops
     low = float(values.min())
     low += float(np.median((values - low + step / 2) % step)) - step / 2
     return [low + step * np.round((c - low) / step) for c in crops]
+
+
+def _whole_undone(crop: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Give A⁻¹ of a crop, without its borders, within reach of which it is inexact."""
+    reach = kernel.reach
+    if min(crop.shape[-2:]) < 4 * reach:
+        # too little would be left
+        sides = [(0, 0)] * (crop.ndim - 2) + [(reach, reach)] * 2
+        crop = np.pad(crop, sides, mode="reflect")
+    return decorrelated(crop, kernel)
 
 
 def _choose_sigma_a(step: float) -> float:
