@@ -37,6 +37,8 @@ OUTLIER = 3.0
 # what a further parameter must explain, in squared errors; what single frames hold of a picture
 # goes through many ranges of brightness
 PRICE = {False: 6.0, True: 9.0}
+# and more of them, where A⁻¹ has made it as white as the noise
+PRICE_UNDONE = 18.0
 STEPS = 60
 # the fit has settled when a step gains no more than this, or none is short enough to gain anything
 SETTLED = 1e-5
@@ -129,15 +131,20 @@ def fit_families(
     poisson(gain=5)
     """
     widths = _widths(moments, lower)
-    tried = [_fit(family, moments, widths, lower) for family in FAMILIES]
+    price = PRICE_UNDONE if lower and undone else PRICE[lower]
+    tried = [_fit(family, moments, widths, lower, price) for family in FAMILIES]
     fits = [fit for fit in tried if fit is not None]
     if lower:
         fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
-    if below is not None:
+    if undone:
+        against = [_no_magnitude(f.noise, below, price) for f in fits]
+    elif below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
-        against = [_wrong_sign(f.noise, below, expected, undone) for f in fits]
-        fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
+        against = [_wrong_sign(f.noise, below, expected) for f in fits]
+    else:
+        against = [0.0] * len(fits)
+    fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
@@ -167,11 +174,19 @@ def _is_grain(noise: NoiseModel, variance: np.ndarray) -> bool:
     return noise.read.level**2 < NEXT_TO_NONE * float(np.median(variance))
 
 
-def _wrong_sign(noise: NoiseModel, below: float, expected: float, undone: bool) -> float:
+def _no_magnitude(noise: NoiseModel, below: float | None, price: float) -> float:
+    """Give what counts against magnitudes as what A⁻¹ was applied to.
+
+    They differ from Gaussian noise in little but their signs, all other families in more: with
+    signs that are not exactly known, that they are magnitudes counts as a parameter.
+    """
+    if not isinstance(noise, Rician):
+        return 0.0
+    return IMPOSSIBLE if below is not None and below > SOME_UNDONE else price
+
+
+def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
     """Give what counts against a model that cannot be negative where pixels are, or the reverse."""
-    if undone:
-        # magnitudes differ from Gaussian noise in little else; all other families differ in more
-        return IMPOSSIBLE if isinstance(noise, Rician) and below > SOME_UNDONE else 0.0
     signed = isinstance(noise, Sum | Gaussian) or noise.offset < 0
     if signed:
         return IMPOSSIBLE if expected > 10 * SOME and below < SOME else 0.0
@@ -179,7 +194,11 @@ def _wrong_sign(noise: NoiseModel, below: float, expected: float, undone: bool) 
 
 
 def _fit(
-    family: Family, moments: Moments, widths: tuple[np.ndarray, np.ndarray], lower: bool
+    family: Family,
+    moments: Moments,
+    widths: tuple[np.ndarray, np.ndarray],
+    lower: bool,
+    price: float,
 ) -> Fit | None:
     """Fit one family; None if its parameters run out of range."""
     m, v = moments.mean, moments.variance
@@ -249,7 +268,7 @@ def _fit(
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
         ends = float(max(value - off, low)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    return Fit(noise, _misfit(away, weights) + PRICE[lower] * (len(at) + family.chosen), intervals)
+    return Fit(noise, _misfit(away, weights) + price * (len(at) + family.chosen), intervals)
 
 
 def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
