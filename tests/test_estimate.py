@@ -92,6 +92,14 @@ def test_grain_of_the_picture_is_no_read_noise_of_speckle():
     assert found.sigma == pytest.approx(0.1, rel=0.02)
 
 
+def test_grainy_planes_among_others_say_nothing_of_the_noise():
+    random = np.random.default_rng(1)
+    clean = np.stack([np.roll(scene(), 60 * i, axis=0)[:256, :256] for i in range(6)])
+    clean[::2] += 4 * random.standard_normal(clean[::2].shape)
+    noise = estimate_noise(clean + 5 * random.standard_normal(clean.shape), "ZYX")
+    assert noise.sigma == pytest.approx(5, rel=0.05)
+
+
 def test_magnitudes_are_never_negative():
     mean, ones = np.linspace(60, 150, 14), np.ones(14)
     moments = Moments(mean, 400 * ones, 0 * ones, 4 * ones, 80 * ones)

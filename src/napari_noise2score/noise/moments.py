@@ -41,6 +41,9 @@ SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
 SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
 # how far the third moment that pictures and growing noise have together is known, as a share of it
 BIAS_ERROR = 0.5
+# frames of one recording share their noise: one whose variance is larger by more than so many
+# standard errors than it can be has grain
+SURE = 2.0
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
 
@@ -88,6 +91,7 @@ def measure_moments(
     Returns
     -------
     Moments
+        Of single frames, those of the frames that have the least noise.
 
     Raises
     ------
@@ -103,6 +107,45 @@ def measure_moments(
     >>> bool(abs(np.median(gain) - 5) < 0.5)
     True
     """
+    most = MOST // len(frames)
+    found = _measured(frames, noises, skew, cut, most)
+    if noises or len(frames) == 1:
+        return found
+    plain = _without_grain(frames, cut, most, found)
+    if len(plain) == len(frames):
+        return found
+    cut = [cut[i] for i in plain] if cut else cut
+    return _measured([frames[i] for i in plain], (), 0.0, cut, MOST // len(plain))
+
+
+def _without_grain(
+    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray], most: int, together: Moments
+) -> list[int]:
+    """Give the numbers of the frames that have no more noise than any of the others shows.
+
+    A picture can only add to the variance of the noise: no frame has less than all share.
+    """
+    ratios, errors = np.full((2, len(frames)), np.inf)
+    for i, frame in enumerate(frames):
+        try:
+            own = _measured([frame], (), 0.0, cut[i : i + 1], most)
+        except ValueError:
+            continue  # it says nothing
+        level = _along(together.mean, together.variance, own.mean)
+        weight = (level / own.variance_error) ** 2
+        ratios[i] = (weight * own.variance / level).sum() / weight.sum()
+        errors[i] = weight.sum() ** -0.5
+    return [int(i) for i in np.flatnonzero(ratios <= (ratios + SURE * errors).min())]
+
+
+def _measured(
+    frames: Sequence[np.ndarray],
+    noises: Sequence[np.ndarray],
+    skew: float,
+    cut: Sequence[np.ndarray],
+    most: int,
+) -> Moments:
+    """Measure the noise of frames by brightness in so many patches of each."""
     chance = np.random.default_rng(0)
     sets = [
         random_patches(
@@ -110,7 +153,7 @@ def measure_moments(
             noises[i] if noises else frame,
             noises[i] if skew else frame,
             cut[i] if cut else np.zeros(frame.shape, bool),
-            MOST // len(frames),
+            most,
             chance,
         )
         for i, frame in enumerate(frames)
