@@ -320,7 +320,7 @@ def _survey(
 
 def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
     """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
-    crops = [_whole_undone(checked(c), kernel) for c in crops]
+    crops = [_inner_undone(checked(c), kernel) for c in crops]
     values = np.concatenate([c.ravel() for c in crops])
     step = quantisation_step(values, FUZZ * float(np.ptp(values)))
     if not step:
@@ -330,7 +330,7 @@ def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
     return [low + step * np.round((c - low) / step) for c in crops]
 
 
-def _whole_undone(crop: np.ndarray, kernel: Kernel) -> np.ndarray:
+def _inner_undone(crop: np.ndarray, kernel: Kernel) -> np.ndarray:
     """Give A⁻¹ of a crop, without its borders, within reach of which it is inexact."""
     reach = kernel.reach
     if min(crop.shape[-2:]) < 4 * reach:
