@@ -13,7 +13,7 @@ from napari_noise2score import Image, UserError, denoise, estimate_noise, examin
 from napari_noise2score.cli import app
 from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts
-from napari_noise2score.noise.families import fit_families
+from napari_noise2score.noise.fit import fit_families
 from napari_noise2score.noise.moments import Moments, measure_moments
 from napari_noise2score.sample import simulate_cells
 from napari_noise2score.volume.files import write_image

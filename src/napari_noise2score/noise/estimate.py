@@ -13,7 +13,7 @@ import torch
 from ..errors import UserError
 from .base import NoiseModel
 from .curve import fit_transform
-from .families import Fit, fit_families
+from .fit import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
 from .moments import FLAT, Moments, blurred, measure_moments, slope
 from .neighbours import correlations_of_frames

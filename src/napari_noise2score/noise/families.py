@@ -1,53 +1,21 @@
-"""Which noise model has the moments that were measured, and with what parameters."""
+"""The families of noise: how variance and third moment go with the mean, and what model that is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.polynomial import Polynomial
 
-from .base import NoiseModel
 from .emccd import Emccd
 from .gaussian import Gaussian
-from .moments import Moments
 from .poisson import Poisson
 from .rician import Rician
 from .speckle import Gamma, Nakagami, Rayleigh
-from .sum import Sum
 from .tweedie import Tweedie
-
-# what a variance may be off besides its statistical error, by structure, rounding or motion: from
-# the least to the most, as the variances scatter about a smooth curve of so many parameters
-SYSTEMATIC = np.geomspace(0.005, 0.03, 8)
-SMOOTH = 4
-NEXT_TO_NONE = 0.05
-# and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
-# single frames
-SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
-# and what all variances of subtracted shots, and of single frames, may be off together
-COMMON = {False: 0.01, True: 0.04}
-# further away than so many errors a bin is an outlier, and counts no more for being further still
-OUTLIER = 3.0
-# what a further parameter must explain, in squared errors; what single frames hold of a picture
-# goes through many ranges of brightness
-PRICE = {False: 6.0, True: 9.0}
-# and more of them, where A⁻¹ has made it as white as the noise
-PRICE_UNDONE = 18.0
-STEPS = 60
-# the fit has settled when a step gains no more than this, or none is short enough to gain anything
-SETTLED = 1e-5
-HOPELESS = 1e6
-# what is added for pixels of a sign that cannot be, where there are more of them than this share
-IMPOSSIBLE = 50.0
-SOME = 1e-4
-# by as many A⁻¹ may make what cannot be negative so, as its kernel is not exactly known
-SOME_UNDONE = 5e-3
 
 READ = "read noise"
 
@@ -84,210 +52,6 @@ class Family(NamedTuple):
     highest: tuple[float, ...]
     chosen: int = 0
     whole: Family | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A noise model fitted to moments.
-
-    Attributes
-    ----------
-    noise : NoiseModel
-        The model.
-    misfit : float
-        Sum of the squared deviations from the moments in units of their errors, outliers cut off,
-        and a price for each parameter: the smaller, the likelier.
-    intervals : dict
-        For each parameter the ends of its 95 % confidence interval.
-    """
-
-    noise: NoiseModel
-    misfit: float
-    intervals: dict[str, tuple[float, float]]
-
-
-def fit_families(
-    moments: Moments, lower: bool = False, below: float | None = None, undone: bool = False
-) -> list[Fit]:
-    """Fit every family to moments, the likeliest first.
-
-    Parameters
-    ----------
-    moments : Moments
-        Mean, variance and third moment by brightness.
-    lower : bool
-        Whether variances may hold structure besides noise, as those of single frames do: too
-        large a one then counts for less than too small a one.
-
-    Returns
-    -------
-    list of Fit
-
-    Examples
-    --------
-    >>> m = np.linspace(10, 200, 12)
-    >>> found = Moments(m, 5 * m, 25 * m, 0.01 * m, 10 * m)
-    >>> print(fit_families(found)[0].noise)
-    poisson(gain=5)
-    """
-    widths = _widths(moments, lower)
-    price = PRICE_UNDONE if lower and undone else PRICE[lower]
-    tried = [_fit(family, moments, widths, lower, price) for family in FAMILIES]
-    fits = [fit for fit in tried if fit is not None]
-    if lower:
-        fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
-    if undone:
-        against = [_no_magnitude(f.noise, below, price) for f in fits]
-    elif below is not None:
-        away = -moments.mean / np.sqrt(moments.variance)
-        expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
-        against = [_wrong_sign(f.noise, below, expected) for f in fits]
-    else:
-        against = [0.0] * len(fits)
-    fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
-    return sorted(fits, key=lambda fit: fit.misfit)
-
-
-def _widths(moments: Moments, lower: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Give the errors of variances and third moments, with what is not statistical in them."""
-    m, v = moments.mean, moments.variance
-    # where there is next to no noise, rounding and cutting off are not in proportion to it
-    part = np.maximum(v, NEXT_TO_NONE * np.median(v))
-    width = np.hypot(moments.variance_error, SYSTEMATIC[-1] * part)
-    if len(m) > 2 * SMOOTH:
-        for share in SYSTEMATIC:
-            width = np.hypot(moments.variance_error, share * part)
-            smooth = Polynomial.fit(m, v, SMOOTH - 1, w=1 / width)(m)
-            scatter = 1.48 * np.median(np.abs(v - smooth) / width)
-            if scatter <= np.sqrt(1 - SMOOTH / len(m)):
-                break
-    return width, np.hypot(moments.third_error, SKEW_SYSTEMATIC[lower] * part**1.5)
-
-
-def _is_grain(noise: NoiseModel, variance: np.ndarray) -> bool:
-    """Say whether what adds to speckle is so little that the grain of a picture does as much.
-
-    Speckle vanishes where it is dark, grain does not.
-    """
-    if not isinstance(noise, Sum) or not isinstance(noise.base, Gamma | Rayleigh):
-        return False
-    return noise.read.level**2 < NEXT_TO_NONE * float(np.median(variance))
-
-
-def _no_magnitude(noise: NoiseModel, below: float | None, price: float) -> float:
-    """Give what counts against magnitudes as what A⁻¹ was applied to.
-
-    They differ from Gaussian noise in little but their signs, all other families in more: with
-    signs that are not exactly known, that they are magnitudes counts as a parameter.
-    """
-    if not isinstance(noise, Rician):
-        return 0.0
-    return IMPOSSIBLE if below is not None and below > SOME_UNDONE else price
-
-
-def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
-    """Give what counts against a model that cannot be negative where pixels are, or the reverse."""
-    signed = isinstance(noise, Sum | Gaussian) or noise.offset < 0
-    if signed:
-        return IMPOSSIBLE if expected > 10 * SOME and below < SOME else 0.0
-    return IMPOSSIBLE if below > SOME and not noise.offset > 0 else 0.0
-
-
-def _fit(
-    family: Family,
-    moments: Moments,
-    widths: tuple[np.ndarray, np.ndarray],
-    lower: bool,
-    price: float,
-) -> Fit | None:
-    """Fit one family; None if its parameters run out of range."""
-    m, v = moments.mean, moments.variance
-    lowest, highest = np.array(family.lowest), np.array(family.highest)
-
-    def residuals(at: np.ndarray, family: Family = family) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            first = (v - family.variance(m, at)) / widths[0]
-            second = (moments.third - family.third(m, at)) / widths[1]
-        return np.nan_to_num(np.concatenate([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
-
-    def weights(away: np.ndarray) -> np.ndarray:
-        # Geman and McClure: beyond a few errors a bin has no more say
-        scale = np.full(len(away), OUTLIER)
-        if lower:
-            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER, 2 * OUTLIER)
-        return 1 / (1 + (away / scale) ** 2) ** 2
-
-    at = np.clip(np.array(family.start(m, v), dtype=float), lowest, highest)
-    if not np.isfinite(at).all():
-        return None
-    damping, away = 1e-3, residuals(at)
-    for _ in range(STEPS):
-        w = weights(away)
-        slope = _slope(residuals, at, away)
-        matrix = (slope.T * w) @ slope
-        scale = np.diag(matrix) + 1e-12
-        new = at - np.linalg.solve(matrix + damping * np.diag(scale), slope.T @ (w * away))
-        new = np.clip(new, lowest, highest)
-        moved = residuals(new)
-        better = _misfit(away, weights) - _misfit(moved, weights)
-        if better >= 0:
-            at, away, damping = new, moved, max(damping / 5, 1e-9)
-            if better < SETTLED:
-                break
-        elif damping > HOPELESS:
-            break
-        else:
-            damping *= 5
-    try:
-        noise = family.build(*(float(f"{value:.4g}") for value in at))
-    except ValueError:
-        return None
-    w = weights(away)
-    # where the family does not quite fit, the errors are larger than the bins alone say
-    excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
-    # a camera may have an offset and read noise that it is simpler to do without
-    whole = family.whole or family
-    values = dict.fromkeys(whole.names, 0.0) | dict(zip(family.names, at, strict=True))
-
-    def wider(at: np.ndarray) -> np.ndarray:
-        # read noise shows by its square alone
-        roots = [np.sqrt(a) if n == READ else a for n, a in zip(whole.names, at, strict=True)]
-        return residuals(np.array(roots), whole)
-
-    full = np.array([x**2 if name == READ else x for name, x in values.items()])
-    slope = _slope(wider, full, away, 1e-3 * float(np.median(v)))
-    matrix = (slope.T * w) @ slope
-    unit = np.sqrt(np.diag(matrix)) + 1e-12
-    inverse = np.linalg.pinv(matrix / np.outer(unit, unit)) / np.outer(unit, unit)
-    spread = np.diag(inverse).clip(min=0) * excess
-    # what all ranges of brightness have in common does not average out
-    common = np.concatenate([COMMON[lower] * v / widths[0], np.zeros(len(v))])
-    shift = inverse @ ((slope.T * w) @ common)
-    error = 1.96 * np.sqrt(spread + shift**2)
-    intervals = {}
-    for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
-        ends = float(max(value - off, low)), float(value + off)
-        intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    return Fit(noise, _misfit(away, weights) + price * (len(at) + family.chosen), intervals)
-
-
-def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Sum of the squares of what is not an outlier, and about as much as its bound for what is."""
-    return float((away**2 * np.sqrt(weights(away))).sum())
-
-
-def _slope(
-    residuals: Callable[[np.ndarray], np.ndarray],
-    at: np.ndarray,
-    away: np.ndarray,
-    least: float = 1e-3,
-) -> np.ndarray:
-    columns = []
-    for i, value in enumerate(at):
-        moved = at.copy()
-        moved[i] += 1e-4 * max(abs(value), least)
-        columns.append((residuals(moved) - away) / (moved[i] - value))
-    return np.stack(columns, axis=1)
 
 
 def _line(m: np.ndarray, v: np.ndarray) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..noise import Emccd, NoiseModel, Poisson, Solver, make_solver
 from ..noise.correlated import parts
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
-from ..noise.families import fit_families
+from ..noise.fit import fit_families
 from ..noise.level import scaled
 from ..score.blind import Probe, noise_curve, perturbation_test, search_quality
 from ..score.device import choose_device
