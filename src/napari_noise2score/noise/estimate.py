@@ -148,7 +148,7 @@ def estimate_from_shots(
     correlation, measured = _correlation(frames, noises, transform, kernel is None)
     kernel = kernel or measured
     if kernel is not None:
-        frames, noises = ([_undone(a, kernel) for a in part] for part in (frames, noises))
+        frames, noises = ([kernel.undo_image(a) for a in part] for part in (frames, noises))
         cut = []
     try:
         moments = measure_moments(frames, noises, SKEW if several else 0.0, cut)
@@ -161,7 +161,7 @@ def estimate_from_shots(
     # what was clipped or stored without a sign cannot be negative, whatever the noise
     if recording.floor == -np.inf:
         if kernel is not None:
-            values = np.concatenate([_undone(shots[0], kernel).ravel() for shots in scenes])
+            values = np.concatenate([kernel.undo_image(shots[0]).ravel() for shots in scenes])
         below = float(np.mean(values < 0))
     fits = fit_families(moments, not repeated, below, kernel is not None)
     if kernel is not None:
@@ -246,14 +246,6 @@ def _correlation(
             "images were filtered, compressed or resampled, and the noise of their pixels cannot "
             "be told; use the raw data"
         ) from None
-
-
-def _undone(image: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """Give A⁻¹ of a whole plane."""
-    reach = min(kernel.reach, *(n - 1 for n in image.shape))
-    block = torch.from_numpy(np.pad(image, reach, mode="reflect"))
-    inner = slice(reach, -reach or None)
-    return kernel.undo(block)[inner, inner].numpy()
 
 
 def without_mean(shared: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,11 +127,11 @@ class Kernel:
     def apply_to_image(self, image: np.ndarray, transposed: bool = False) -> np.ndarray:
         """Give A (or Aᵀ) of whole planes, shape ``(..., Y, X)``, reflected at their edges."""
         reach = max(len(self.taps), len(self.taps[0])) // 2
-        around = [(0, 0)] * (image.ndim - 2) + [(reach, reach)] * 2
-        block = torch.from_numpy(np.pad(image, around, mode="reflect"))
-        out = self.transposed(block) if transposed else self.apply(block)
-        inner = slice(reach, -reach or None)
-        return out[..., inner, inner].numpy()
+        return _reflected(image, reach, self.transposed if transposed else self.apply)
+
+    def undo_image(self, image: np.ndarray) -> np.ndarray:
+        """Give A⁻¹ of whole planes, reflected at their edges, inexact within `reach` of them."""
+        return _reflected(image, self.reach, self.undo)
 
     def _filter(self, block: Tensor, spectrum: Tensor) -> Tensor:
         half = spectrum[:, : block.shape[-1] // 2 + 1].to(block.device)
@@ -149,6 +149,14 @@ class Kernel:
             for n, at in zip(shape, (y, x), strict=True)
         ]
         return waves[0] @ taps.to(waves[0].dtype) @ waves[1].T
+
+
+def _reflected(image: np.ndarray, reach: int, act: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """Act on whole planes, continued so far by reflection."""
+    around = [(0, 0)] * (image.ndim - 2) + [(reach, reach)] * 2
+    block = torch.from_numpy(np.pad(image, around, mode="reflect"))
+    inner = slice(reach, -reach or None)
+    return act(block)[..., inner, inner].numpy()
 
 
 def measure_kernel(noise: np.ndarray, size: int = 3) -> Kernel:

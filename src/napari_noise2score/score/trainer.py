@@ -332,12 +332,9 @@ def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
 
 def _inner_undone(crop: np.ndarray, kernel: Kernel) -> np.ndarray:
     """Give A⁻¹ of a crop, without its borders, within reach of which it is inexact."""
-    reach = kernel.reach
-    if min(crop.shape[-2:]) < 4 * reach:
-        # too little would be left
-        sides = [(0, 0)] * (crop.ndim - 2) + [(reach, reach)] * 2
-        crop = np.pad(crop, sides, mode="reflect")
-    return decorrelated(crop, kernel)
+    # too little would be left of a small one
+    small = min(crop.shape[-2:]) < 4 * kernel.reach
+    return kernel.undo_image(crop) if small else decorrelated(crop, kernel)
 
 
 def _choose_sigma_a(step: float) -> float:
