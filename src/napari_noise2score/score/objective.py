@@ -47,3 +47,41 @@ def antithetic_loss(
     plus, minus = score(both, torch.cat([sigma_a, sigma_a])).chunk(2)
     loss = (plus**2 + minus**2) / 2 + u * (plus - minus) / level
     return ((1 + level**2) * loss).mean()
+
+
+def balanced_normal(shape: tuple[int, ...], source: torch.Generator) -> Tensor:
+    """Draw standard normal images that, as a batch, are exactly white.
+
+    At every frequency the mean of u uᵀ over the images, with channels for rows, is the identity, as
+    it would be over infinitely many of them. What the network does to all places alike then puts no
+    noise on the gradient of `antithetic_loss`, whose u · (s₊ − s₋) estimates a trace.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(n, channels, *space)``, with no more channels than images.
+    source : torch.Generator
+        Source of chance.
+
+    Returns
+    -------
+    Tensor
+        float32, of that shape. Each image by itself is a normal one, but for the last digits.
+
+    Examples
+    --------
+    >>> u = balanced_normal((8, 2, 16, 16), torch.Generator().manual_seed(0))
+    >>> bool(torch.allclose((u**2).mean((0, 2, 3)), torch.ones(2)))
+    True
+    >>> neighbours = (u[:, 0] * u[:, 1].roll(1, -1)).mean()
+    >>> bool(neighbours.abs() < 1e-6)
+    True
+    """
+    space = tuple(range(2, len(shape)))
+    waves = torch.fft.rfftn(torch.randn(shape, generator=source), dim=space, norm="ortho")
+    # of each frequency, images by channels
+    matrices = waves.flatten(2).permute(2, 0, 1).to(torch.complex128)
+    root = torch.linalg.cholesky(matrices.mH @ matrices / shape[0])
+    white = torch.linalg.solve_triangular(root, matrices.mH, upper=False).mH
+    white = white.permute(1, 2, 0).reshape(waves.shape).to(waves.dtype)
+    return torch.fft.irfftn(white, s=shape[2:], dim=space, norm="ortho")

@@ -24,7 +24,7 @@ from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
 from .muon import Muon
 from .network import UNet
-from .objective import antithetic_loss
+from .objective import antithetic_loss, balanced_normal
 from .patches import (
     MANY,
     Patches,
@@ -47,6 +47,10 @@ WARM_UP = 10
 # from so many steps on the rate falls with the root of their number: noise is what is left to learn
 SETTLED = 1000
 EMA = 0.995
+# Training begins with perturbations of up to so much, most of them large, and comes to those that
+# will be asked for after this share of the budget: the larger, the less noisy the gradient.
+COARSE = 1.5
+COARSE_UNTIL = 0.8
 # grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
 FUZZ = 1e-4
 VALIDATION_PATCHES = 16
@@ -125,9 +129,8 @@ class Trainer:
         for optimiser, most in zip(self.optimisers, (KERNEL_RATE, LEARNING_RATE), strict=True):
             optimiser.param_groups[0]["lr"] = share * most
         y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
-        u = torch.randn(y.shape, generator=self.noise)
-        low, high = map(math.log, self.facts["sigma_a_range"])
-        sigma_a = torch.exp(low + (high - low) * torch.rand(len(y), generator=self.noise))
+        u = balanced_normal(tuple(y.shape), self.noise)
+        sigma_a = self._draw_sigma_a(len(y), fraction)
         loss = self._loss(self.network, y, u, sigma_a)
         self.network.zero_grad()
         loss.backward()
@@ -241,6 +244,17 @@ class Trainer:
         if header.get("held_out"):
             self.val_loss, self.best_loss, self.best_step = header["held_out"]
             self.best = {k: v.to(self.device) for k, v in part("best.").items()}
+
+    def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
+        """Draw perturbations, spread evenly from the least to the most, for a share of the budget.
+
+        All of training sees some of the smallest, so that it may be stopped at any time.
+        """
+        coarse = max(0.0, 1 - fraction / COARSE_UNTIL)
+        low, high = self.facts["sigma_a_range"]
+        high *= max(1.0, COARSE / high) ** coarse
+        even = (torch.arange(count) + torch.rand(count, generator=self.noise)) / count
+        return low * (high / low) ** (even ** (1 - 0.75 * coarse))
 
     def _loss(self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor) -> Tensor:
         y, u, sigma_a = (part.to(self.device, non_blocking=True) for part in (y, u, sigma_a))
