@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from skimage import data
 from typer.testing import CliRunner
 from window import LONG, add_cells, click, dock, wait_until_idle
 
@@ -85,6 +86,18 @@ def test_of_one_shot_flat_parts_are_looked_at(repeats):
     assert check.curve.explained > 0.9
     assert check.explains, check.verdict
     assert not check_noise(repeats[0], noise="poisson(gain=6, offset=20)").explains
+
+
+@pytest.mark.parametrize("text", ["gaussian(sigma=10)", "poisson(gain=5)", "poisson(gain=5) @ A"])
+def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
+    noisy = parse_noise(text).sample(data.grass().astype(float), np.random.default_rng(0))
+    right = check_noise(noisy, noise=text)
+    assert abs(right.residual.correlation) < 0.1
+    assert "share" not in right.verdict
+    other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
+    wrong = check_noise(noisy, noise=other)
+    assert abs(wrong.residual.correlation) > 0.3
+    assert f"share {'more' if '@' in text else 'less'} than the model says" in wrong.verdict
 
 
 def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():

@@ -15,6 +15,7 @@ from .estimate import DEFECT, REACH, SHARED, SLOW, NoiseEstimate, without_mean
 from .gaussian import Gaussian
 from .kernel import correlations
 from .moments import FLAT, blurred, slope
+from .neighbours import correlations_of_frames
 from .recording import Recording
 
 # less of the noise explained than this, and the model is called wrong
@@ -103,8 +104,8 @@ class Residual:
     spread : float
         Variance, in units of that of noise drawn from the model.
     shared : ndarray
-        Correlation of pixels by their distance, less that of noise drawn from the model, shape
-        ``(9, 9)``; the middle is the pixel itself.
+        Correlation of pixels by their distance, less that which the model says, shape ``(9, 9)``,
+        of single frames ``(5, 5)``; the middle is the pixel itself.
     """
 
     edges: np.ndarray
@@ -193,9 +194,10 @@ class NoiseCheck:
                 "has none: some of the picture goes with it. Train for longer."
             )
         if self.source == "single frames":
+            more = "more" if self.residual.correlation > 0 else "less"
             return (
-                f"Neighbouring pixels share more than the model says (correlation {shared}): "
-                "noise, or fine structure, which one shot cannot tell apart."
+                f"Neighbouring pixels share {more} than the model says (correlation {shared}): "
+                "noise, or fine structure, which one shot cannot quite tell apart."
             )
         return (
             f"Neighbouring pixels share noise in another way than the model says (correlation "
@@ -261,7 +263,9 @@ def check_residual(
     Whatever is done to the image is done, at the same places, to one drawn from the model, so
     that neither digitisation nor the local mean that is taken off, the model's own correlation or
     what the selection of pixels brings about counts against the model. Only the flattest 30 % of
-    the pixels are looked at, where a denoiser has no detail to miss.
+    the pixels are looked at, where a denoiser has no detail to miss. Of single frames even these
+    hold enough of a picture to look correlated: there the correlation is that of
+    `correlations_of_frames`, which tells noise and picture apart.
 
     Examples
     --------
@@ -273,8 +277,10 @@ def check_residual(
     0.5
     """
     chance = np.random.default_rng(seed)
-    images, drawn, flats = [], [], []
+    images, drawn, flats, alone = [], [], [], []
     for sight in sights:
+        if sight.x is None and sight.other is None:
+            alone.append(sight.y)
         x, mean, width = _model_at(sight, noise, recording)
         images.append(_left(sight, mean, width))
         for _ in range(DRAWS):
@@ -288,13 +294,19 @@ def check_residual(
         np.concatenate([n[flat] for n, flat in zip(kept, where, strict=True)])
         for kept, where in ((images, flats), (drawn, places))
     )
-    found_shared, expected_shared = (
-        without_mean(correlations(kept, where, REACH))
-        for kept, where in ((images, flats), (drawn, places))
-    )
+    if alone:
+        shared = correlations_of_frames(alone)
+        level = float(np.median([np.median(y) for y in alone]))
+        shared -= _said_correlations(noise, level, recording, len(shared) // 2)
+    else:
+        shared, said = (
+            without_mean(correlations(kept, where, REACH))
+            for kept, where in ((images, flats), (drawn, places))
+        )
+        shared -= said
     shares, drawn_shares = (np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected))
     spread = float(np.mean(found**2) / np.mean(expected**2))
-    return Residual(EDGES, shares, drawn_shares, spread, found_shared - expected_shared)
+    return Residual(EDGES, shares, drawn_shares, spread, shared)
 
 
 def _model_at(
@@ -317,6 +329,22 @@ def _model_at(
     # a model may know of no noise at all where there is no light
     variance = np.maximum(variance, max(0.01 * float(np.median(variance)), 1e-12))
     return x, mean, np.sqrt(variance)
+
+
+def _said_correlations(
+    noise: NoiseModel, level: float, recording: Recording, reach: int
+) -> np.ndarray:
+    """Give the correlation of pixels by their distance that a model says, where y is so bright."""
+    base, kernel, read = parts(noise)
+    x = noise.clean(torch.tensor([level], dtype=torch.float64)).clamp(min=noise.lowest)
+    taps = np.array(kernel.taps if kernel else [[1.0]])
+    size = 2 * (max(taps.shape) + reach)
+    product = np.fft.ifft2(np.abs(np.fft.fft2(taps, (size, size))) ** 2).real
+    near = np.arange(-reach, reach + 1)
+    shared = float(base.variance(x)) * product[np.ix_(near, near)]
+    # what is white on top
+    shared[reach, reach] += read**2 + recording.step**2 / 12
+    return shared / max(float(shared[reach, reach]), 1e-12)
 
 
 def _left(sight: Sight, mean: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ from .curve import fit_transform
 from .fit import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
 from .moments import FLAT, Moments, blurred, measure_moments, slope
-from .neighbours import correlations_of_frames
+from .neighbours import TOLD, correlations_of_frames
 from .recording import Recording, recording_of
 from .transform import Transform
 
 SMALLEST = 64
 # correlated is what neighbours share more than this of; single frames share some of their picture
-SHARED = {True: 0.1, False: 0.2}
+SHARED = {True: 0.1, False: TOLD}
 REACH = 4
 # slow drifts, and what is left of the picture, are taken off over this radius in pixels
 SLOW = 3.0
@@ -231,9 +231,6 @@ def _correlation(
     apart[reach, reach] = 0
     largest = float(apart.flat[np.abs(apart).argmax()])
     if not wanted or abs(largest) <= SHARED[bool(noises)]:
-        return largest, None
-    # in single frames, where so much was taken off for the picture that neighbours seem opposed
-    if not noises and largest < 0:
         return largest, None
     far = np.argwhere(np.abs(shared) > SHARED[bool(noises)] / 2) - reach
     # of A, noise tells A Aᵀ, which reaches twice as far

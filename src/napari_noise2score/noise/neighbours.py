@@ -10,6 +10,8 @@ from .moments import BINS, ORDER, SIDE, SORTS, WAVES, random_patches
 
 # noise is taken to be shared no farther than this, in pixels
 REACH = 2
+# a correlation that single frames tell from that of a picture
+TOLD = 0.2
 # patches looked at in all
 MOST = 100_000
 # groups of patches by structure, as shares of all, and which of them, less the calmest one, show
@@ -31,7 +33,8 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     Returns
     -------
     ndarray
-        Shape ``(5, 5)``, 1 in the middle, the same on opposite sides.
+        Shape ``(5, 5)``, 1 in the middle, the same on opposite sides. It is 0 elsewhere if
+        neighbours seem opposed, as they do where too much was taken off for the picture.
 
     Notes
     -----
@@ -58,7 +61,10 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
     for (y, x), value in zip(lags, found, strict=False):
         shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
-    return shared
+    white = np.zeros_like(shared)
+    white[REACH, REACH] = 1
+    apart = shared - white
+    return white if apart.flat[np.abs(apart).argmax()] < -TOLD else shared
 
 
 def _power(frame: np.ndarray, most: int) -> np.ndarray:
