@@ -1,7 +1,7 @@
 """The sixteen noise models of Xie et al.: noisy, the papers' algorithms, the table, supervised.
 
     python benchmarks/sixteen.py DATA OUT.csv [--colour] [--steps 500] [--models 1 2 ...]
-                                 [--learn whole]
+                                 [--learn whole] [--keep FOLDER]
 
 One training per model on CBSD432 made noisy by it, one supervised training of the same network,
 steps and seed; PSNR (range 255, estimates clipped) and its mean over Set12 (gray) or over the
@@ -9,7 +9,7 @@ first 12 Kodak images (colour). Models with A are learned of K⁻¹ y, K the cor
 noise, which is A where there is no read noise; ``--learn own`` takes A, ``--learn white`` y itself.
 Of gray images also the share of pixels of the first 4 that lie within 1 and 2 posterior standard
 deviations of the truth (of a Gaussian: 68 % and 95 %).
-Rows are appended to OUT.csv as they come.
+Rows are appended to OUT.csv as they come; models are kept in FOLDER and taken from there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import supervised
 import torch
 from scipy.signal import correlate2d
 
-from napari_noise2score import denoise, parse_noise, train, uncertainty
+from napari_noise2score import ScoreModel, denoise, parse_noise, train, uncertainty
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.kernel import Kernel, kernel_of
 from napari_noise2score.volume.evaluate import compare
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--models", type=int, nargs="*", default=range(1, 17))
     parser.add_argument("--learn", choices=["whole", "own", "white"], default="whole")
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     axes = "YXC" if given.colour else "YX"
     natural = given.data / "natural"
@@ -98,7 +99,13 @@ def main() -> None:
         noise = parse_noise(MODELS[number - 1])
         noisy, tests = add_noise(noise, clean, 0), add_noise(noise, truth, 1)
         kernel = kernel_to_learn(noise, noisy, given.learn)
-        model = train(noisy, axes, steps=given.steps, correlation=kernel)
+        kept = given.keep and given.keep / f"{number}_{axes}_{given.steps}_{given.learn}.n2s"
+        if kept and kept.exists():
+            model = ScoreModel.load(kept)
+        else:
+            model = train(noisy, axes, steps=given.steps, correlation=kernel)
+            if kept:
+                model.save(kept)
         row = {"no": number, "noise": str(noise), "noisy": mean_psnr(tests, truth, axes)}
         for name, exact in (("closed form", False), ("table", True)):
             found = [denoise(y, model, noise, axes=axes, exact=exact).compute() for y in tests]

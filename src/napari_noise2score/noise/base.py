@@ -39,6 +39,10 @@ class NoiseModel(Protocol):
     def offset(self) -> float:
         """Grey level without light: what stands in y but not in x."""
 
+    @property
+    def unsure(self) -> float:
+        """How far x is taken to be open where s = f(x, y) is solved, 0 for most models."""
+
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw a noisy image y from a clean image x."""
 
@@ -100,6 +104,9 @@ class Pixelwise(Summable):
 
     lowest: float = 0.0
     offset: float = 0.0
+    # Var[f | y], in units of 1 / Var[y | x], at which the table gives the mean of x rather than
+    # the solution of s = f(x, y), which differ where f is far from straight in x
+    unsure: float = 0.0
 
     def cdf(self, y: Tensor, x: Tensor) -> Tensor:
         """Give P(Y < y | x)."""

@@ -68,6 +68,11 @@ class Correlated(Summable):
         return self.base.offset * self._brightness
 
     @property
+    def unsure(self) -> float:
+        """How far x is taken to be open where s = f(x, y) is solved."""
+        return self.base.unsure
+
+    @property
     def _brightness(self) -> float:
         return 1.0 if self.additive else self.kernel.total
 

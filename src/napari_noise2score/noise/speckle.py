@@ -174,7 +174,8 @@ class Rayleigh(Pixelwise):
     -----
     Model 9 of Xie et al., NeurIPS 2023, Table 1. The solution is the one positive root of
     ``t³ + t² + σ² (s y − 1) t − σ² = 0``, ``x = y / (1 + t)``; Newton's method from its right
-    falls to it monotonically.
+    falls to it monotonically. As y cannot be below x, f has a pole there, and is so far from
+    straight that the table gives the mean of the x that make such a score, not the solution alone.
 
     Examples
     --------
@@ -185,6 +186,7 @@ class Rayleigh(Pixelwise):
     """
 
     sigma: float
+    unsure = 0.2
 
     def __post_init__(self):
         positive("rayleigh", sigma=self.sigma)

@@ -57,6 +57,11 @@ class Sum:
         """Grey level without light."""
         return self.base.offset
 
+    @property
+    def unsure(self) -> float:
+        """How far x is taken to be open where s = f(x, y) is solved."""
+        return self.base.unsure
+
     def sample(self, x, rng):
         """Draw a noisy image y from a clean image x."""
         return self.read.sample(self.base.sample(x, rng), rng)

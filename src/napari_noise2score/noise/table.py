@@ -27,6 +27,8 @@ REACH = 12.0
 NEAR = 0.1
 # what reading x off may miss, in units of the noise
 TOLERANCE = 0.02
+# over such differences of the score its solution is taken to be bent
+APART = 0.08
 # what is so unlikely is an outlier, of 3 standard deviations if Gaussian
 RARE = 0.00135
 
@@ -68,6 +70,8 @@ class Table:
         Solution x in grey levels, float32, shape ``(z, score)``.
     searched : Tensor
         The share of x that is searched for, float32, shape ``(z, score)``, 0 or 1.
+    bend : Tensor or None
+        What is added to that x to make it the mean, float32, shape ``(z, score)``.
     rough : Tensor
         Whether any corner of a cell of the grid has x searched for, bool.
     scores : Tensor
@@ -82,6 +86,7 @@ class Table:
 
     values: Tensor
     searched: Tensor
+    bend: Tensor | None
     rough: Tensor
     scores: Tensor
     levels: Tensor
@@ -130,6 +135,8 @@ class Table:
             found = self._search(place.row.flatten()[rough], place.s.flatten()[rough])
             share = _read(self.searched, place.at[:, :, rough])
             x[rough] = torch.lerp(x[rough], found, share)
+        if self.bend is not None:
+            x += _read(self.bend, place.at)
         return x.index_add_(0, place.beyond, place.shift).reshape(place.s.shape)
 
     def variance(self, y: Tensor, s: Tensor, own: Tensor) -> Tensor:
@@ -230,7 +237,9 @@ def make_table(
     and made to rise with x by a running maximum where rounding or bins disturb it; for outliers
     darker than their x, at least half as fast as Gaussian noise would have it. No x is given
     whose noisy mean is beyond the last row: a score a little too high, of a dark pixel in heavy
-    speckle, would else stand for any x up to infinity.
+    speckle, would else stand for any x up to infinity. The score is the mean of f over the x that
+    are possible, so that the mean of these is ``G + ½ ∂²G/∂s² Var[f | z]``; where a model asks for
+    that second term (`Rayleigh`), it is added for a variance that is usual.
 
     Examples
     --------
@@ -272,6 +281,8 @@ def make_table(
     f, levels = f.T.contiguous(), x.float()
     columns = torch.linspace(-1, 1, 2 * SCORES - 1) * math.asinh(REACH / NEAR)
     targets = NEAR * torch.sinh(columns)
+    open_to = noise.unsure / (1 + sigma_a**2) ** 2
+    bend = _bend(f, targets[::2], levels, open_to) if open_to else None
     values = _invert(f, targets[::2], levels)
     # what reading off gives in the middle of each cell, and what searching would give
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
@@ -280,7 +291,7 @@ def make_table(
     missed = ((read - found).abs() > TOLERANCE * width).float()[None]
     searched = F.max_pool2d(F.pad(missed, (1, 1, 1, 1)), 2, stride=1)
     rough = F.max_pool2d(searched, 2, stride=1)[0] > 0
-    return Table(values, searched[0], rough, f, levels, transform, first, last)
+    return Table(values, searched[0], bend, rough, f, levels, transform, first, last)
 
 
 def _read(grid: Tensor, at: Tensor) -> Tensor:
@@ -338,3 +349,10 @@ def _invert(f: Tensor, targets: Tensor, x: Tensor) -> Tensor:
     left, right = f.gather(1, at - 1), f.gather(1, at)
     part = ((targets - left) / (right - left)).clamp(0, 1)
     return torch.lerp(x.take(at - 1), x.take(at), part)
+
+
+def _bend(f: Tensor, targets: Tensor, x: Tensor, variance: float) -> Tensor:
+    """Give ``½ ∂²G/∂s² variance``, and no more than ``∂G/∂s`` times its root."""
+    less, at, more = (_invert(f, targets + by, x) for by in (-APART, 0.0, APART))
+    most = (more - less) / (2 * APART) * math.sqrt(variance)
+    return ((less + more - 2 * at) * (variance / (2 * APART**2))).clamp(-most, most)
