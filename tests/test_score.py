@@ -19,7 +19,7 @@ from napari_noise2score.noise.recording import quantisation_step
 from napari_noise2score.score.axes import layout, parse_axes
 from napari_noise2score.score.model import KEY
 from napari_noise2score.score.network import UNet
-from napari_noise2score.score.objective import antithetic_loss
+from napari_noise2score.score.objective import antithetic_loss, balanced_normal
 from napari_noise2score.score.trainer import Trainer
 from napari_noise2score.score.training import describe_kept
 
@@ -286,6 +286,40 @@ def test_the_objective_is_least_at_the_true_score():
     factors = [0.7, 0.75, 0.8, 0.85, 0.9]
     losses = [antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a).item() for k in factors]
     assert factors[int(np.argmin(losses))] == 0.8
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 64, 64), (8, 3, 32, 40), (4, 4, 6, 16, 16)])
+def test_the_perturbations_of_a_batch_are_exactly_white_and_each_is_normal(shape):
+    u = balanced_normal(shape, torch.Generator().manual_seed(0))
+    assert u.shape == shape
+    space = tuple(range(2, len(shape)))
+    for by in [(0, 0), (0, 1), (3, 2)]:
+        moved = u.roll(by, space[-2:])
+        together = torch.einsum("nc...,nd...->cd", u, moved) / u[:, 0].numel()
+        wanted = torch.eye(shape[1]) if by == (0, 0) else torch.zeros(shape[1], shape[1])
+        assert torch.allclose(together, wanted, atol=1e-5)
+    assert abs(u.mean()) < 0.02
+    assert (u.abs() < 1).float().mean() == pytest.approx(0.683, abs=0.01)
+    # those of one image say nothing of the next pixel
+    assert abs((u[0, 0] * u[0, 0].roll(1, -1)).mean()) < 5 / u[0, 0].numel() ** 0.5
+
+
+def test_training_comes_from_coarse_perturbations_to_those_it_will_be_asked_for():
+    def drawn(count):
+        stack = noisy_stack((count, 32, 32))[0]
+        trainer = Trainer([stack], [layout("TYX", stack.shape)], "cpu", 0, "score")
+        draws = [[trainer._draw_sigma_a(8, at) for _ in range(200)] for at in (0, 0.4, 0.9)]
+        return trainer.facts["sigma_a_range"], *(torch.cat(part) for part in draws)
+
+    (low, high), first, later, last = drawn(20)
+    assert first.median() > later.median() > last.median()
+    assert first.max() > later.max() > high
+    assert low <= last.min() <= last.max() <= high
+    # whoever stops early has a network that has seen what it will be asked for
+    assert later.min() < 1.1 * low
+    # few images are learned by heart before the coarse part is over
+    (low, high), first, *_ = drawn(6)
+    assert low <= first.min() <= first.max() <= high
 
 
 def test_the_noise_curve_is_read_off_single_frames():

@@ -47,8 +47,9 @@ WARM_UP = 10
 # from so many steps on the rate falls with the root of their number: noise is what is left to learn
 SETTLED = 1000
 EMA = 0.995
-# Training begins with perturbations of up to so much, most of them large, and comes to those that
-# will be asked for after this share of the budget: the larger, the less noisy the gradient.
+# Training on many images begins with perturbations of up to so much, most of them large, and comes
+# to those that will be asked for after this share of the budget: the larger, the less noisy the
+# gradient. Few images would be learned by heart before that.
 COARSE = 1.5
 COARSE_UNTIL = 0.8
 # grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
@@ -97,6 +98,7 @@ class Trainer:
         self.network.initialise(self.noise)
         self.network.to(self.device)
         self.batch = BATCH[ndim]
+        self.coarse = COARSE if count_pieces(layouts) >= MANY else 0.0
         size = _patch_size(layouts, self.network.stride, kernel)
         self.patches = Patches(arrays, layouts, size, self.chance, kernel)
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
@@ -246,13 +248,10 @@ class Trainer:
             self.best = {k: v.to(self.device) for k, v in part("best.").items()}
 
     def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
-        """Draw perturbations, spread evenly from the least to the most, for a share of the budget.
-
-        All of training sees some of the smallest, so that it may be stopped at any time.
-        """
-        coarse = max(0.0, 1 - fraction / COARSE_UNTIL)
+        """Draw perturbations for a share of the budget, spread evenly from least to most."""
+        coarse = max(0.0, 1 - fraction / COARSE_UNTIL) if self.coarse else 0.0
         low, high = self.facts["sigma_a_range"]
-        high *= max(1.0, COARSE / high) ** coarse
+        high *= max(1.0, self.coarse / high) ** coarse
         even = (torch.arange(count) + torch.rand(count, generator=self.noise)) / count
         return low * (high / low) ** (even ** (1 - 0.75 * coarse))
 
