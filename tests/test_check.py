@@ -94,6 +94,8 @@ def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
     right = check_noise(noisy, noise=text)
     assert abs(right.residual.correlation) < 0.1
     assert "share" not in right.verdict
+    assert right.residual.spread < (3 if text.startswith("gaussian") else 1.5)
+    assert right.residual.expected.max() < 0.15  # as wide as a normal one, whatever was filtered
     other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
     wrong = check_noise(noisy, noise=other)
     assert abs(wrong.residual.correlation) > 0.3

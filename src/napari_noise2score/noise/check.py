@@ -11,6 +11,7 @@ import torch
 
 from .base import NoiseModel
 from .correlated import parts
+from .curve import high_pass
 from .estimate import DEFECT, REACH, SHARED, SLOW, NoiseEstimate, without_mean
 from .gaussian import Gaussian
 from .kernel import correlations
@@ -136,7 +137,7 @@ class NoiseCheck:
         What is left without the picture.
     source : str
         What the residual is of: ``"denoised"`` (of y less the denoised image), ``"repeats"`` (of
-        shots less the next) or ``"single frames"`` (of y less its local mean).
+        shots less the next) or ``"single frames"`` (of what is finest in y).
     """
 
     noise: NoiseModel
@@ -304,8 +305,11 @@ def check_residual(
             for kept, where in ((images, flats), (drawn, places))
         )
         shared -= said
+    # what was taken off with the picture has made both smaller
+    unit = float(np.sqrt(np.mean(expected**2)))
+    found, expected = found / unit, expected / unit
     shares, drawn_shares = (np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected))
-    spread = float(np.mean(found**2) / np.mean(expected**2))
+    spread = float(np.mean(found**2))
     return Residual(EDGES, shares, drawn_shares, spread, shared)
 
 
@@ -350,12 +354,12 @@ def _said_correlations(
 def _left(sight: Sight, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Give what is left without the picture, in standard deviations of the model."""
     if sight.x is not None:
-        left = sight.y - mean
+        left = (sight.y - mean) / width
     elif sight.other is not None:
-        left = (sight.other - sight.y) / np.sqrt(2)
+        left = (sight.other - sight.y) / np.sqrt(2) / width
     else:
-        left = sight.y - blurred(sight.y, SLOW)
-    left = left / width
+        # only of what is finest do pictures hold little
+        return np.pad(high_pass(sight.y / width), 1, mode="edge")
     return left - blurred(left, SLOW)
 
 
