@@ -281,9 +281,9 @@ def make_table(
     f, levels = f.T.contiguous(), x.float()
     columns = torch.linspace(-1, 1, 2 * SCORES - 1) * math.asinh(REACH / NEAR)
     targets = NEAR * torch.sinh(columns)
-    open_to = noise.unsure / (1 + sigma_a**2) ** 2
-    bend = _bend(f, targets[::2], levels, open_to) if open_to else None
     values = _invert(f, targets[::2], levels)
+    open_to = noise.unsure / (1 + sigma_a**2) ** 2
+    bend = _bend(f, targets[::2], levels, values, open_to) if open_to else None
     # what reading off gives in the middle of each cell, and what searching would give
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
     found = _invert((f[1:] + f[:-1]) / 2, targets[1::2], levels)
@@ -351,8 +351,8 @@ def _invert(f: Tensor, targets: Tensor, x: Tensor) -> Tensor:
     return torch.lerp(x.take(at - 1), x.take(at), part)
 
 
-def _bend(f: Tensor, targets: Tensor, x: Tensor, variance: float) -> Tensor:
-    """Give ``½ ∂²G/∂s² variance``, and no more than ``∂G/∂s`` times its root."""
-    less, at, more = (_invert(f, targets + by, x) for by in (-APART, 0.0, APART))
+def _bend(f: Tensor, targets: Tensor, x: Tensor, values: Tensor, variance: float) -> Tensor:
+    """Give ``½ ∂²G/∂s² variance``, and no more than ``∂G/∂s`` times its root, values being G."""
+    less, more = (_invert(f, targets + by, x) for by in (-APART, APART))
     most = (more - less) / (2 * APART) * math.sqrt(variance)
-    return ((less + more - 2 * at) * (variance / (2 * APART**2))).clamp(-most, most)
+    return ((less + more - 2 * values) * (variance / (2 * APART**2))).clamp(-most, most)

@@ -98,7 +98,7 @@ class Trainer:
         self.network.initialise(self.noise)
         self.network.to(self.device)
         self.batch = BATCH[ndim]
-        self.coarse = COARSE if count_pieces(layouts) >= MANY else 0.0
+        self.many = count_pieces(layouts) >= MANY
         size = _patch_size(layouts, self.network.stride, kernel)
         self.patches = Patches(arrays, layouts, size, self.chance, kernel)
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
@@ -249,9 +249,9 @@ class Trainer:
 
     def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
         """Draw perturbations for a share of the budget, spread evenly from least to most."""
-        coarse = max(0.0, 1 - fraction / COARSE_UNTIL) if self.coarse else 0.0
+        coarse = max(0.0, 1 - fraction / COARSE_UNTIL) if self.many else 0.0
         low, high = self.facts["sigma_a_range"]
-        high *= max(1.0, self.coarse / high) ** coarse
+        high *= max(1.0, COARSE / high) ** coarse
         even = (torch.arange(count) + torch.rand(count, generator=self.noise)) / count
         return low * (high / low) ** (even ** (1 - 0.75 * coarse))
 
