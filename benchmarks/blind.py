@@ -14,9 +14,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+from keep import kept
 from sixteen import add_noise, load
 
-from napari_noise2score import Image, ScoreModel, UserError, calibrate, parse_noise, train
+from napari_noise2score import Image, UserError, calibrate, parse_noise, train
 from napari_noise2score.volume.live import LivePlanes
 
 # Gaussian σ in [5, 55], Poisson ζ in [0.005, 0.1] of 255, Gamma k in [40, 120]
@@ -38,14 +39,13 @@ def main() -> None:
     print("noise | images | method | found | PSNR known, found, loss")
     for text in given.noise:
         noise = parse_noise(text)
-        kept = given.models and given.models / f"{re.sub('[^a-z0-9.]+', '_', text)}.n2s"
-        if kept and kept.exists():
-            model = ScoreModel.load(kept)
-        else:
-            clean = load(natural / "CBSD432", False)
-            model = train(add_noise(noise, clean, 0), "YX", steps=given.steps)
-            if kept:
-                model.save(kept)
+        model = kept(
+            given.models,
+            re.sub("[^a-z0-9.]+", "_", text),
+            lambda noise=noise: train(
+                add_noise(noise, load(natural / "CBSD432", False), 0), "YX", steps=given.steps
+            ),
+        )
         own = "quality-" + text.split("(")[0]
         for name in ("Set12", "CBSD68"):
             truth = load(natural / name, False, 12)

@@ -17,8 +17,9 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 from fmd import FIELDS
+from keep import kept
 
-from napari_noise2score import ScoreModel, UserError, examine_noise, train
+from napari_noise2score import UserError, examine_noise, train
 from napari_noise2score.noise import NoiseModel
 from napari_noise2score.noise.level import scaled
 from napari_noise2score.volume.calibrate import calibrate
@@ -65,13 +66,11 @@ def main() -> None:
     for field in given.fields:
         shots, truth = read_field(given.data, field)
         affine = field.startswith("w2s")
-        kept = given.models and given.models / f"{field}.n2s"
-        if kept and kept.exists():
-            model = ScoreModel.load(kept)
-        else:
-            model = train(shots, "TYX", steps=given.steps, minutes=given.minutes)
-            if kept:
-                model.save(kept)
+        model = kept(
+            given.models,
+            field,
+            lambda shots=shots: train(shots, "TYX", steps=given.steps, minutes=given.minutes),
+        )
         images = examine_noise(shots, "TYX", model)
         found = calibrate(shots, model, "TYX")
 

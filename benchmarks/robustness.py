@@ -15,9 +15,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from sixteen import MODELS, add_noise, kernel_to_learn, load, mean_psnr
+from sixteen import MODELS, add_noise, learn, load, mean_psnr
 
-from napari_noise2score import ScoreModel, parse_noise, train
+from napari_noise2score import parse_noise
 from napari_noise2score.noise import Gaussian
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.volume.live import LivePlanes
@@ -53,14 +53,7 @@ def main() -> None:
     for number in (14, 15):
         noise = parse_noise(MODELS[number - 1])
         noisy, tests = add_noise(noise, clean, 0), add_noise(noise, truth, 1)
-        kept = given.models and given.models / f"sixteen_{number}.n2s"
-        if kept and kept.exists():
-            model = ScoreModel.load(kept)
-        else:
-            kernel = kernel_to_learn(noise, noisy)
-            model = train(noisy, "YX", steps=given.steps, correlation=kernel)
-            if kept:
-                model.save(kept)
+        model = learn(number, noise, noisy, "YX", given.steps, keep=given.models)
         planes = [LivePlanes(y, model, "YX") for y in tests]
         for plane in planes:
             for _ in plane.prepare((0, 0), noise):

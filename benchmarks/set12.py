@@ -18,7 +18,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
-from supervised import train_supervised
+from supervised import apply_supervised, train_supervised
 
 from napari_noise2score import parse_noise
 from napari_noise2score.volume.evaluate import compare
@@ -58,13 +58,14 @@ def main() -> None:
 
     clean = [np.asarray(image.data[:], dtype=np.float64) for image in read_images(str(gray))]
     noisy = [np.asarray(image.data[:]) for image in read_images(str(work / "train"))]
-    best = train_supervised(noisy, clean, "YX", parse_noise(given.noise), facts["steps"])
+    noise = parse_noise(given.noise)
+    ceiling = train_supervised(noisy, clean, "YX", noise, facts["steps"])
     scores = []
     pairs = zip(read_images(str(work / "noisy")), read_images(str(set12)), strict=True)
     for image, reference in pairs:
         truth = np.asarray(reference.data[:], dtype=np.float64)
-        estimate = best(np.asarray(image.data[:])).astype(np.float64)
-        scores.append(compare(estimate, truth, "YX", 255)["psnr"])
+        found = apply_supervised(ceiling, noise, np.asarray(image.data[:]))
+        scores.append(compare(found.astype(np.float64), truth, "YX", 255)["psnr"])
     print(f"supervised, same steps: {np.mean(scores):.2f} dB")
 
 

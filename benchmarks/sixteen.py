@@ -20,9 +20,10 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
-import supervised
 import torch
+from keep import kept
 from scipy.signal import correlate2d
+from supervised import apply_supervised, train_supervised
 
 from napari_noise2score import ScoreModel, denoise, parse_noise, train, uncertainty
 from napari_noise2score.noise.correlated import parts
@@ -75,6 +76,30 @@ def kernel_to_learn(noise, noisy: list[np.ndarray], how: str = "whole") -> Kerne
     return kernel_of(spread / spread[middle], 3)
 
 
+def learn(
+    number: int, noise, noisy: list[np.ndarray], axes: str, steps: int, how: str = "whole",
+    keep: Path | None = None,
+) -> ScoreModel:  # fmt: skip
+    """Give the score of noisy images, kept or trained."""
+
+    def make() -> ScoreModel:
+        return train(noisy, axes, steps=steps, correlation=kernel_to_learn(noise, noisy, how))
+
+    return kept(keep, f"{number}_{axes}_{steps}_{how}", make)
+
+
+def learn_supervised(
+    number: int, noise, noisy: list[np.ndarray], clean: list[np.ndarray], axes: str, steps: int,
+    keep: Path | None = None,
+) -> ScoreModel:  # fmt: skip
+    """Give the network that learns from clean images, kept or trained."""
+
+    def make() -> ScoreModel:
+        return train_supervised(noisy, clean, axes, noise, steps)
+
+    return kept(keep, f"{number}_{axes}_{steps}_supervised", make)
+
+
 def mean_psnr(results: list[np.ndarray], clean: list[np.ndarray], axes: str) -> float:
     pairs = zip(results, clean, strict=True)
     return float(np.mean([compare(r.astype(np.float64), c, axes, 255)["psnr"] for r, c in pairs]))
@@ -98,14 +123,7 @@ def main() -> None:
     for number in given.models:
         noise = parse_noise(MODELS[number - 1])
         noisy, tests = add_noise(noise, clean, 0), add_noise(noise, truth, 1)
-        kernel = kernel_to_learn(noise, noisy, given.learn)
-        kept = given.keep and given.keep / f"{number}_{axes}_{given.steps}_{given.learn}.n2s"
-        if kept and kept.exists():
-            model = ScoreModel.load(kept)
-        else:
-            model = train(noisy, axes, steps=given.steps, correlation=kernel)
-            if kept:
-                model.save(kept)
+        model = learn(number, noise, noisy, axes, given.steps, given.learn, given.keep)
         row = {"no": number, "noise": str(noise), "noisy": mean_psnr(tests, truth, axes)}
         for name, exact in (("closed form", False), ("table", True)):
             found = [denoise(y, model, noise, axes=axes, exact=exact).compute() for y in tests]
@@ -117,10 +135,11 @@ def main() -> None:
             ]
             for n in (1, 2):
                 row[f"in {n} std"] = float(np.mean(np.concatenate(away) < n))
-        best = supervised.train_supervised(noisy, clean, axes, noise, given.steps)
-        row["supervised"] = mean_psnr([best(y) for y in tests], truth, axes)
+        ceiling = learn_supervised(number, noise, noisy, clean, axes, given.steps, given.keep)
+        found = [apply_supervised(ceiling, noise, y) for y in tests]
+        row["supervised"] = mean_psnr(found, truth, axes)
         row["gap"] = row["supervised"] - row["table"]
-        row |= {"steps": given.steps, "learned": given.learn if kernel else "y"}
+        row |= {"steps": given.steps, "learned": given.learn if model.kernel else "y"}
         row = {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()}
         print(row, flush=True)
         fresh = not given.out.exists()

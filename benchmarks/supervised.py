@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from napari_noise2score.noise import NoiseModel
 from napari_noise2score.score.axes import layout
-from napari_noise2score.score.device import inner_precision
+from napari_noise2score.score.device import choose_device, inner_precision
 from napari_noise2score.score.model import ScoreModel, perturbed_score
 from napari_noise2score.score.patches import Patches
 from napari_noise2score.score.trainer import Trainer
@@ -25,7 +26,7 @@ class Supervised(Trainer):
 
     def __init__(self, noisy, clean, axes: str, noise: NoiseModel, seed: int = 0):
         super().__init__(noisy, [layout(axes, a.shape) for a in noisy], "auto", seed, "supervised")
-        self.clean_mean: Callable = noise.clean
+        self.noise_model = noise
         move = [axes.index(a) for a in axes if a == "C"]
         pairs = [
             np.concatenate([np.moveaxis(np.atleast_3d(a) if move else a[..., None], -1, 0)
@@ -35,40 +36,43 @@ class Supervised(Trainer):
         both = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
         self.patches = Patches(pairs, both, self.patches.size, np.random.default_rng(seed))
 
-    def estimate(self, network, y: torch.Tensor) -> torch.Tensor:
-        """Give x̂ for a batch of y, float32."""
-        transform = self.facts["transform"]
-        told = torch.full((len(y),), self.facts["sigma_a"], device=self.device)
-        z = transform.forward(y)
-        # as in the score's training: bfloat16 inside, but not when it is used
-        with inner_precision(self.device) if torch.is_grad_enabled() else nullcontext():
-            out = perturbed_score(network, z, told, self.facts["mean"], self.facts["scale"])
-        return self.clean_mean(y) + out / transform.slope(y)
-
     def _loss(self, network, y, u, sigma_a):
         noisy, clean = y.to(self.device).chunk(2, dim=1)
-        error = self.estimate(network, noisy) - clean
+        # as in the score's training: bfloat16 inside, but not when it is used
+        precision = inner_precision(self.device) if torch.is_grad_enabled() else nullcontext()
+        with precision:
+            error = estimate(network, noisy, self.noise_model, self.facts) - clean
         return (error**2).mean() / float(self.facts["transform"].variance(noisy).mean())
+
+
+def estimate(network, y: torch.Tensor, noise: NoiseModel, facts: dict[str, Any]) -> torch.Tensor:
+    """Give x̂ for a batch of y, float32."""
+    transform = facts["transform"]
+    told = torch.full((len(y),), facts["sigma_a"], device=y.device)
+    z = transform.forward(y)
+    out = perturbed_score(network, z, told, facts["mean"], facts["scale"])
+    return noise.clean(y) + out / transform.slope(y)
 
 
 def train_supervised(
     noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], axes: str, noise: NoiseModel,
     steps: int,
-) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
-    """Give a function from a noisy image ``(Y, X)`` or ``(Y, X, C)`` to its estimate."""
+) -> ScoreModel:  # fmt: skip
+    """Train on pairs of images ``(Y, X)`` or ``(Y, X, C)``; the model serves `apply_supervised`."""
     trainer = Supervised(noisy, clean, axes, noise)
     for step in range(steps):
         trainer.step(step / steps)
-    model: ScoreModel = trainer.model()
+    return trainer.model()
 
-    def denoise(image: np.ndarray) -> np.ndarray:
-        planes = np.moveaxis(np.atleast_3d(image), -1, 0).astype(np.float32)
-        height, width = planes.shape[1:]
-        halo = [(40, -n % 8 + 40) for n in (height, width)]
-        y = torch.from_numpy(np.pad(planes, [(0, 0), *halo], mode="reflect"))[None]
-        with torch.inference_mode():
-            x = trainer.estimate(model.network, y.to(trainer.device))[0].cpu().numpy()
-        x = np.moveaxis(x[:, 40 : 40 + height, 40 : 40 + width], 0, -1)
-        return x.reshape(image.shape)
 
-    return denoise
+def apply_supervised(model: ScoreModel, noise: NoiseModel, image: np.ndarray) -> np.ndarray:
+    """Give the estimate of a noisy image."""
+    planes = np.moveaxis(np.atleast_3d(image), -1, 0).astype(np.float32)
+    height, width = planes.shape[1:]
+    halo = [(40, -n % 8 + 40) for n in (height, width)]
+    y = torch.from_numpy(np.pad(planes, [(0, 0), *halo], mode="reflect"))[None]
+    model = model.to(choose_device())
+    with torch.inference_mode():
+        x = estimate(model.network, y.to(model.device), noise, vars(model))[0].cpu().numpy()
+    x = np.moveaxis(x[:, 40 : 40 + height, 40 : 40 + width], 0, -1)
+    return x.reshape(image.shape)

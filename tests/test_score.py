@@ -278,13 +278,16 @@ def test_nothing_beyond_the_radius_reaches_a_pixel(ndim, depth):
     assert tuple(reach.tolist()) == net.radius
 
 
-def test_the_objective_is_least_at_the_true_score():
+@pytest.mark.parametrize("weight", [None, lambda z: torch.exp(z)])
+def test_the_objective_is_least_at_the_true_score_however_pixels_count(weight):
     # y ~ N(0, 1), so y + σ_a u has the score −y / (1 + σ_a²)
     chance = torch.Generator().manual_seed(0)
     z, u = torch.randn(2, 64, 1, 64, 64, generator=chance)
     sigma_a = torch.full((64,), 0.5)
     factors = [0.7, 0.75, 0.8, 0.85, 0.9]
-    losses = [antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a).item() for k in factors]
+    losses = [
+        antithetic_loss(lambda y, a, k=k: -k * y, z, u, sigma_a, weight).item() for k in factors
+    ]
     assert factors[int(np.argmin(losses))] == 0.8
 
 

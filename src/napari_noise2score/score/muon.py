@@ -43,34 +43,43 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step along the gradients that the kernels hold."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for kernel in group["params"]:
-                state = self.state[kernel]
-                if not state:
-                    state["momentum"] = torch.zeros_like(kernel)
-                past = state["momentum"].lerp_(kernel.grad, 1 - group["momentum"])
-                # inputs last, as convolutions keep them in memory: nothing is copied
-                update = kernel.grad.lerp(past, group["momentum"]).movedim(1, -1)
-                matrix = update.flatten(1)
-                stretch = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
-                change = orthogonal(matrix).reshape(update.shape).movedim(-1, 1)
-                kernel.add_(change, alpha=-group["lr"] * stretch)
+                alike.setdefault(kernel.shape, []).append(kernel)
+            # kernels of one shape together: on a GPU the number of calls is what takes time
+            for kernels in alike.values():
+                updates = torch.stack([self._update(k, group["momentum"]) for k in kernels])
+                matrices = updates.flatten(2)
+                stretch = math.sqrt(max(1.0, matrices.shape[1] / matrices.shape[2]))
+                changes = orthogonal(matrices).reshape(updates.shape).movedim(-1, 2)
+                for kernel, change in zip(kernels, changes, strict=True):
+                    kernel.add_(change, alpha=-group["lr"] * stretch)
+
+    def _update(self, kernel: Tensor, momentum: float) -> Tensor:
+        state = self.state[kernel]
+        if not state:
+            state["momentum"] = torch.zeros_like(kernel)
+        assert kernel.grad is not None
+        past = state["momentum"].lerp_(kernel.grad, 1 - momentum)
+        # inputs last, as convolutions keep them in memory: nothing is copied
+        return kernel.grad.lerp(past, momentum).movedim(1, -1)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Give about the nearest matrix with equal singular values, between 0.7 and 1.2.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Give about the nearest matrices with equal singular values, between 0.7 and 1.2.
 
     Five Newton–Schulz steps with the polynomial of Jordan et al., taken on the smaller product
-    of the matrix with itself, so that the matrix is multiplied only twice.
+    of a matrix with itself, so that the matrix is multiplied only twice.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=1e-12)
-    gram = matrix @ matrix.T
-    whole = torch.eye(len(gram), device=gram.device)
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonal(matrices.mT).mT
+    matrices = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    gram = matrices @ matrices.mT
+    whole = torch.eye(gram.shape[-1], device=gram.device)
     for step in range(5):
-        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        factor.diagonal().add_(3.4445)
+        factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        factor.diagonal(dim1=-2, dim2=-1).add_(3.4445)
         whole = factor @ whole if step else factor
         if step < 4:
             gram = factor @ gram @ factor
-    return whole @ matrix
+    return whole @ matrices

@@ -9,14 +9,19 @@ from torch import Tensor
 
 
 def antithetic_loss(
-    score: Callable[[Tensor, Tensor], Tensor], z: Tensor, u: Tensor, sigma_a: Tensor
+    score: Callable[[Tensor, Tensor], Tensor],
+    z: Tensor,
+    u: Tensor,
+    sigma_a: Tensor,
+    weight: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Objective whose minimiser is the score of ``z + σ_a u``, ``u ~ N(0, 1)``.
 
     ``w [ ½ (‖s₊‖² + ‖s₋‖²) + u · (s₊ − s₋) / σ_a ]`` with ``s± = s(z ± σ_a u)`` and
     ``w = 1 + σ_a²``, the mean over pixels. It is the AR-DAE objective of Lim et al., ICML 2020,
     ``‖u + σ_a s(z + σ_a u)‖² / σ_a²``, averaged over u and −u and less its constant: the same
-    minimiser, but the term that grows as 1/σ_a cancels from the gradient's noise.
+    minimiser, but the term that grows as 1/σ_a cancels from the gradient's noise. A weight that
+    depends on nothing but what the network sees leaves the minimiser as it is, too.
 
     Parameters
     ----------
@@ -28,6 +33,8 @@ def antithetic_loss(
         Standard normal, of the shape of z.
     sigma_a : Tensor
         Perturbation of each image in units of z, shape ``(n,)``.
+    weight : callable, optional
+        From perturbed images to what their pixels count, of the same shape, about 1.
 
     Returns
     -------
@@ -41,12 +48,15 @@ def antithetic_loss(
     >>> round(loss.item(), 1)
     -1.0
     """
-    level = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
+    both, way = torch.cat([sigma_a, sigma_a]), torch.cat([u, -u])
+    level = both.reshape(-1, *[1] * (z.ndim - 1))
     # perturbed and summed in float32: bfloat16 would round the perturbation away
-    both = torch.cat([z + level * u, z - level * u])
-    plus, minus = score(both, torch.cat([sigma_a, sigma_a])).chunk(2)
-    loss = (plus**2 + minus**2) / 2 + u * (plus - minus) / level
-    return ((1 + level**2) * loss).mean()
+    perturbed = torch.cat([z, z]) + level * way
+    s = score(perturbed, both)
+    loss = (1 + level**2) * (s**2 + 2 * way * s / level)
+    if weight is not None:
+        loss = weight(perturbed) * loss
+    return loss.mean()
 
 
 def balanced_normal(shape: tuple[int, ...], source: torch.Generator) -> Tensor:

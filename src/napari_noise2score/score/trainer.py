@@ -104,6 +104,9 @@ class Trainer:
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
         self.held_out = torch.from_numpy(held_out)
         self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
+        # of the noise, in grey levels
+        variance = self.facts["transform"].variance(self.held_out)
+        self.deviation = float(variance.mean(tuple(range(2, variance.ndim))).sqrt().mean())
         self.same: dict[str, Any] = {
             "seed": seed,
             "axes": sorted({where.axes for where in layouts}),
@@ -150,8 +153,8 @@ class Trainer:
         self.loss = value if shown == 1 else self.loss + (value - self.loss) / shown
         keep = min(EMA, self.steps / (self.steps + 9))
         with self._lock, torch.no_grad():
-            for key, new in self.network.state_dict().items():
-                self.averaged[key].lerp_(new, 1 - keep)
+            now = self.network.state_dict()
+            torch._foreach_lerp_([self.averaged[k] for k in now], list(now.values()), 1 - keep)
         return share * LEARNING_RATE
 
     def validate(self) -> None:
@@ -263,7 +266,14 @@ class Trainer:
             with inner_precision(self.device):
                 return perturbed_score(network, z, at, mean, scale)
 
-        return antithetic_loss(score, self.facts["transform"].forward(y), u, sigma_a)
+        z = self.facts["transform"].forward(y)
+        return antithetic_loss(score, z, u, sigma_a, self._weight)
+
+    def _weight(self, z: Tensor) -> Tensor:
+        """Give what the pixels of each image and channel count, shape ``(n, channels, 1, ...)``."""
+        transform = self.facts["transform"]
+        variance = transform.variance(transform.inverse(z))
+        return variance.mean(dim=tuple(range(2, z.ndim)), keepdim=True).sqrt() / self.deviation
 
 
 def _patch_size(
