@@ -33,7 +33,7 @@ def noisy_stack(shape=(6, 32, 32), sigma=10.0, seed=0):
 
 
 def weights(model):
-    return torch.cat([p.flatten() for p in model.network.state_dict().values()])
+    return torch.cat([p.flatten().cpu() for p in model.network.state_dict().values()])
 
 
 def test_training_lowers_the_held_out_loss():
@@ -222,7 +222,7 @@ def test_a_model_survives_its_file(model, tmp_path):
     back = ScoreModel.load(tmp_path / "m.n2s")
     assert torch.equal(weights(model), weights(back))
     y = torch.rand(1, 1, 32, 32) * 255
-    assert torch.equal(model.score(y), back.score(y))
+    assert torch.equal(model.to("cpu").score(y), back.score(y))
     assert back.describe() == model.describe()
     assert list(tmp_path.iterdir()) == [tmp_path / "m.n2s"]
 

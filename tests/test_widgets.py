@@ -213,7 +213,7 @@ def test_error_in_training_is_told(viewer, qtbot, session, told):
 
 
 def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, told):
-    source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # it takes 40 times as long
+    source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # it takes 30 times as long
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
     denoise._noise.set_text(NOISE)

@@ -92,7 +92,7 @@ class DenoiseWidget(Dock):
         self._spread.setToolTip(
             "Also add the standard deviation of every denoised pixel, in grey levels: about two "
             "thirds of the pixels lie within it of the truth, if the noise model is right. It "
-            "takes some 40 times as long as denoising."
+            "takes some 30 times as long as denoising."
         )
         self._all = QPushButton("Denoise")
         self._all.setToolTip(
