@@ -32,6 +32,8 @@ def add_cells(viewer, noisy, **settings):
 def click(qtbot, button):
     from qtpy.QtCore import Qt
 
+    # as a person does, who sees that a button is not to be pressed yet
+    qtbot.waitUntil(button.isEnabled, timeout=LONG)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
