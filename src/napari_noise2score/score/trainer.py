@@ -267,7 +267,8 @@ class Trainer:
                 return perturbed_score(network, z, at, mean, scale)
 
         z = self.facts["transform"].forward(y)
-        return antithetic_loss(score, z, u, sigma_a, self._weight)
+        # few images have nothing to spare
+        return antithetic_loss(score, z, u, sigma_a, self._weight if self.many else None)
 
     def _weight(self, z: Tensor) -> Tensor:
         """Give what the pixels of each image and channel count, shape ``(n, channels, 1, ...)``."""
