@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -39,8 +38,7 @@ class Supervised(Trainer):
     def _loss(self, network, y, u, sigma_a):
         noisy, clean = y.to(self.device).chunk(2, dim=1)
         # as in the score's training: bfloat16 inside, but not when it is used
-        precision = inner_precision(self.device) if torch.is_grad_enabled() else nullcontext()
-        with precision:
+        with inner_precision(self.device):
             error = estimate(network, noisy, self.noise_model, self.facts) - clean
         return (error**2).mean() / float(self.facts["transform"].variance(noisy).mean())
 

@@ -18,11 +18,9 @@ from ..noise import Gamma, Gaussian, NoiseModel, Poisson
 from ..noise.moments import FLAT, SMOOTH, Moments, blurred, slope
 from ..noise.solver import Solver
 from ..noise.transform import Transform
-from .model import ScoreModel
+from .model import MOVED, ScoreModel
 
 BINS = 12
-# in units of the noise: the change by which a pixel is moved to see its score change
-MOVED = 0.1
 # powers of the mean that the variance may grow with, up to which it is Gaussian and Poisson noise
 # (Kim, Kwon & Ye, CVPR 2022)
 GAUSSIAN_BELOW, POISSON_BELOW = 0.9, 1.9

@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(kernel)
         assert kernel.grad is not None
         past = state["momentum"].lerp_(kernel.grad, 1 - momentum)
-        # inputs last, as convolutions keep them in memory: nothing is copied
+        # inputs last, as convolutions keep them in memory
         return kernel.grad.lerp(past, momentum).movedim(1, -1)
 
 

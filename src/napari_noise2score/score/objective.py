@@ -34,7 +34,7 @@ def antithetic_loss(
     sigma_a : Tensor
         Perturbation of each image in units of z, shape ``(n,)``.
     weight : callable, optional
-        From perturbed images to what their pixels count, of the same shape, about 1.
+        From perturbed images to what their pixels count, about 1, of a shape that broadcasts.
 
     Returns
     -------
@@ -48,11 +48,11 @@ def antithetic_loss(
     >>> round(loss.item(), 1)
     -1.0
     """
-    both, way = torch.cat([sigma_a, sigma_a]), torch.cat([u, -u])
-    level = both.reshape(-1, *[1] * (z.ndim - 1))
+    way, sigma_a = torch.cat([u, -u]), torch.cat([sigma_a, sigma_a])
+    level = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
     # perturbed and summed in float32: bfloat16 would round the perturbation away
     perturbed = torch.cat([z, z]) + level * way
-    s = score(perturbed, both)
+    s = score(perturbed, sigma_a)
     loss = (1 + level**2) * (s**2 + 2 * way * s / level)
     if weight is not None:
         loss = weight(perturbed) * loss

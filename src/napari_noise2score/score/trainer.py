@@ -104,9 +104,7 @@ class Trainer:
         held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
         self.held_out = torch.from_numpy(held_out)
         self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
-        # of the noise, in grey levels
-        variance = self.facts["transform"].variance(self.held_out)
-        self.deviation = float(variance.mean(tuple(range(2, variance.ndim))).sqrt().mean())
+        self.usual_noise = float(self._noise_in(self.held_out).mean())
         self.same: dict[str, Any] = {
             "seed": seed,
             "axes": sorted({where.axes for where in layouts}),
@@ -272,9 +270,12 @@ class Trainer:
 
     def _weight(self, z: Tensor) -> Tensor:
         """Give what the pixels of each image and channel count, shape ``(n, channels, 1, ...)``."""
-        transform = self.facts["transform"]
-        variance = transform.variance(transform.inverse(z))
-        return variance.mean(dim=tuple(range(2, z.ndim)), keepdim=True).sqrt() / self.deviation
+        return self._noise_in(self.facts["transform"].inverse(z)) / self.usual_noise
+
+    def _noise_in(self, y: Tensor) -> Tensor:
+        """Give the root mean square noise of each image and channel, in grey levels."""
+        variance = self.facts["transform"].variance(y)
+        return variance.mean(dim=tuple(range(2, y.ndim)), keepdim=True).sqrt()
 
 
 def _patch_size(
