@@ -15,6 +15,7 @@ from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.fit import fit_families
 from napari_noise2score.noise.moments import Moments, measure_moments
+from napari_noise2score.noise.repeats import is_still
 from napari_noise2score.sample import simulate_cells
 from napari_noise2score.volume.files import write_image
 
@@ -98,6 +99,43 @@ def test_grainy_planes_among_others_say_nothing_of_the_noise():
     clean[::2] += 4 * random.standard_normal(clean[::2].shape)
     noise = estimate_noise(clean + 5 * random.standard_normal(clean.shape), "ZYX")
     assert noise.sigma == pytest.approx(5, rel=0.05)
+
+
+def test_repeats_of_a_still_scene_tell_offset_and_read_noise_where_nothing_is_dark():
+    found = examine_noise(
+        shots(parse_noise("poisson(gain=2, offset=100) + gaussian(sigma=5)"), 4), "TYX"
+    )
+    camera = found.noise
+    assert camera.base.gain == pytest.approx(2, rel=0.01)
+    assert camera.base.offset == pytest.approx(100, rel=0.03)
+    assert camera.read.sigma == pytest.approx(5, rel=0.1)
+    low, high = found.fits[0].intervals["offset"]
+    assert low < 100 < high < low + 15
+
+
+def test_texture_does_not_bend_the_variances_of_still_repeats():
+    rng = np.random.default_rng(1)
+    clean = np.clip(scene() + 30 * rng.standard_normal((384, 384)), 5, None)
+    noise = parse_noise("tweedie(power=1.7, dispersion=0.5)")
+    y = np.stack([noise.sample(clean, rng) for _ in range(4)])
+    found = estimate_noise(y, "TYX")
+    assert found.power == pytest.approx(1.7, rel=0.01)
+    assert found.dispersion == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("change", ["shift", "bleaching", "a spot"])
+def test_what_changes_between_shots_is_seen(change):
+    clean = np.stack([scene()] * 4)
+    if change == "shift":
+        clean[1:] = np.roll(clean[1:], 1, axis=2)
+    elif change == "bleaching":
+        clean *= 0.98 ** np.arange(4)[:, None, None]
+    else:
+        clean[2, 100:110, 100:110] += 60
+    chance = np.random.default_rng(0)
+    noise = parse_noise("poisson(gain=3)")
+    assert is_still([noise.sample(np.stack([scene()] * 4), chance)])
+    assert not is_still([noise.sample(clean, chance)])
 
 
 def test_magnitudes_are_never_negative():

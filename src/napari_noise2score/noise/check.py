@@ -12,12 +12,13 @@ import torch
 from .base import NoiseModel
 from .correlated import parts
 from .curve import high_pass
-from .estimate import DEFECT, REACH, SHARED, SLOW, NoiseEstimate, without_mean
+from .estimate import REACH, SHARED, SLOW, NoiseEstimate, without_mean
 from .gaussian import Gaussian
 from .kernel import correlations
 from .moments import FLAT, blurred, slope
 from .neighbours import correlations_of_frames
 from .recording import Recording
+from .shots import DEFECT
 
 # less of the noise explained than this, and the model is called wrong
 ENOUGH = 0.9
@@ -56,7 +57,7 @@ class Curve:
         Measured mean and variance of y and standard error of the variance, in grey levels and
         grey levels squared, shape ``(bins,)``.
     said : ndarray
-        The model's variance at the same means.
+        The model's variance in the same ranges of brightness.
     line_mean, line_variance : ndarray
         The model's curve, to be drawn, shape ``(100,)``.
     """
@@ -231,12 +232,15 @@ def check_curve(found: NoiseEstimate, noise: NoiseModel) -> Curve:
     [0.5, 1.0, 0.5]
     """
     moments, kernel = found.moments, parts(found.noise)[1]
-    mean, variance, error = moments.mean, moments.variance, moments.variance_error
-    if kernel is not None:  # then they are those of A⁻¹ y
-        mean, variance, error = mean * kernel.total, variance * kernel.power, error * kernel.power
+    # with a kernel they are those of A⁻¹ y
+    total, power = (kernel.total, kernel.power) if kernel else (1.0, 1.0)
+    mean, variance, error = (
+        moments.mean * total, moments.variance * power, moments.variance_error * power,
+    )  # fmt: skip
+    said = moments.over(lambda m: _variance(noise, m * total))
     line = np.linspace(min(0.0, mean.min()), 1.05 * mean.max(), LINE)
     line = line[line >= noise.offset] if noise.offset < mean.min() else line
-    return Curve(mean, variance, error, _variance(noise, mean), line, _variance(noise, line))
+    return Curve(mean, variance, error, said, line, _variance(noise, line))
 
 
 def check_residual(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,20 @@ import torch
 
 from ..errors import UserError
 from .base import NoiseModel
-from .curve import fit_transform
 from .fit import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
-from .moments import FLAT, Moments, blurred, measure_moments, slope
+from .moments import FLAT, Moments, blurred, slope
 from .neighbours import TOLD, correlations_of_frames
-from .recording import Recording, recording_of
+from .recording import Recording
+from .repeats import contrasts
+from .shots import are_still, look_over, moments_of, undone
 from .transform import Transform
 
-SMALLEST = 64
 # correlated is what neighbours share more than this of; single frames share some of their picture
 SHARED = {True: 0.1, False: TOLD}
 REACH = 4
 # slow drifts, and what is left of the picture, are taken off over this radius in pixels
 SLOW = 3.0
-# a pixel so many standard deviations off its neighbours is a defect
-DEFECT = 12.0
-SATURATED = 0.2
-# a shot less the mean of both beside it has 1.5 times the variance of a shot and 0.75 of its third
-# moment
-SKEW = 0.75 / 1.5**1.5
 
 
 @dataclass(frozen=True)
@@ -123,90 +116,31 @@ def estimate_from_shots(
     >>> type(found.noise).__name__, round(found.noise.gain)
     ('Poisson', 4)
     """
-    repeated = all(len(shots) > 1 for shots in scenes)
-    values = np.concatenate([shots.ravel()[:: shots.size // 200_000 + 1] for shots in scenes])
-    recording = recording_of(values)
-    _check(scenes, values, recording)
-    several = all(len(shots) > 2 for shots in scenes)
-    frames: list[np.ndarray] = []
-    noises: list[np.ndarray] = []
-    cut: list[np.ndarray] = []
-    for shots in scenes:
-        for some in _neighbours(shots.astype(np.float64), 3 if several else 2):
-            frames.append(some.mean(0))
-            cut.append(np.any((some <= recording.floor) | (some >= recording.ceiling), axis=0))
-            if several:
-                # what drifts and bleaches evenly is the same in a shot and the mean of both beside
-                noises.append((some[1] - (some[0] + some[2]) / 2) / np.sqrt(1.5))
-            elif repeated:
-                noises.append((some[1] - some[0]) / np.sqrt(2))
-    try:
-        transform = fit_transform(frames, recording.step)
-    except ValueError:
-        raise UserError("the images show no noise: there is nothing to estimate") from None
-    frames = [_mended(frame, transform) for frame in frames]
-    correlation, measured = _correlation(frames, noises, transform, kernel is None)
+    shots = look_over(scenes)
+    correlation, measured = _correlation(
+        shots.frames, shots.noises, shots.transform, kernel is None
+    )
+    still = are_still(shots, kernel or measured)
+    if still and measured is not None:
+        # all that the shots hold of their noise says more of its kernel than some of it did
+        noises = [z for one in shots.scenes for z in np.tensordot(contrasts(len(one)), one, 1)]
+        means = [one.mean(0) for one in shots.scenes for _ in one[1:]]
+        correlation, measured = _correlation(means, noises, shots.transform, True, 1.0)
     kernel = kernel or measured
-    if kernel is not None:
-        frames, noises = ([kernel.undo_image(a) for a in part] for part in (frames, noises))
-        cut = []
-    try:
-        moments = measure_moments(frames, noises, SKEW if several else 0.0, cut)
-    except ValueError:
-        raise UserError(
-            "too little to tell the noise from: give larger images, or more of them "
-            f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
-        ) from None
+    moments = moments_of(shots, kernel, still)
     below = None
     # what was clipped or stored without a sign cannot be negative, whatever the noise
-    if recording.floor == -np.inf:
+    if shots.recording.floor == -np.inf:
+        values = shots.values
         if kernel is not None:
-            values = np.concatenate([kernel.undo_image(shots[0]).ravel() for shots in scenes])
+            first = undone([one[0] for one in shots.scenes], kernel)
+            values = np.concatenate([plane.ravel() for plane in first])
         below = float(np.mean(values < 0))
-    fits = fit_families(moments, not repeated, below, kernel is not None)
+    fits = fit_families(moments, not shots.repeated, below, kernel is not None, still)
     if kernel is not None:
         fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
-    source = "repeats" if repeated else "single frames"
-    return NoiseEstimate(fits[0].noise, tuple(fits), moments, correlation, recording, source)
-
-
-def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
-    height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
-    if min(height, width) < SMALLEST:
-        raise UserError(
-            f"images of {height}×{width} pixels are too small to tell their noise: "
-            f"give at least {SMALLEST}×{SMALLEST}"
-        )
-    if not np.isfinite(values).all():
-        raise UserError("the images hold pixels that are not numbers (NaN or infinite)")
-    if values.min() == values.max():
-        raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
-    if (share := float(np.mean(values >= recording.ceiling))) > SATURATED:
-        raise UserError(
-            f"{share:.0%} of the pixels are saturated at {recording.ceiling:g}: "
-            "their noise cannot be told; record with less light"
-        )
-    for shots in scenes:
-        for first, second in pairwise(shots):
-            if np.array_equal(first, second):
-                raise UserError(
-                    "two of the repeats are identical: copies of one shot, which say nothing "
-                    "of its noise; name the axes so that no axis of copies is taken for time"
-                )
-
-
-def _neighbours(shots: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """Give each run of so many shots one after the other, or the only shot."""
-    count = min(count, len(shots))
-    return (shots[i : i + count] for i in range(len(shots) - count + 1))
-
-
-def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
-    """Give a frame with hot and dead pixels replaced by the median of their neighbours."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(frame, 1, mode="reflect"), (3, 3))
-    median = np.median(around.reshape(*frame.shape, 9), axis=-1)
-    width = np.sqrt(transform.variance(torch.from_numpy(median)).numpy())
-    return np.where(np.abs(frame - median) > DEFECT * width, median, frame)
+    source = "repeats" if shots.repeated else "single frames"
+    return NoiseEstimate(fits[0].noise, tuple(fits), moments, correlation, shots.recording, source)
 
 
 def _correlation(
@@ -214,15 +148,19 @@ def _correlation(
     noises: Sequence[np.ndarray],
     transform: Transform,
     wanted: bool,
+    flat: float = FLAT,
 ) -> tuple[float, Kernel | None]:
-    """Measure how neighbouring pixels share their noise, and the kernel if they do."""
+    """Measure how neighbouring pixels share their noise, and the kernel if they do.
+
+    Of the noises the share of the pixels counts where the frames are flattest.
+    """
     if noises:
         left, flats = [], []
         for frame, noise in zip(frames, noises, strict=True):
             level = np.sqrt(transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy())
             left.append(noise / level - blurred(noise / level, SLOW))
             steep = slope(frame) / level
-            flats.append(steep <= np.quantile(steep, FLAT))
+            flats.append(steep <= np.quantile(steep, flat))
         shared = without_mean(correlations(left, flats, REACH))
     else:
         shared = correlations_of_frames(frames)

@@ -18,15 +18,16 @@ from .speckle import Gamma, Rayleigh
 from .sum import Sum
 
 # what a variance may be off besides its statistical error, by structure, rounding or motion: from
-# the least to the most, as the variances scatter about a smooth curve of so many parameters
-SYSTEMATIC = np.geomspace(0.005, 0.03, 8)
+# the least to the most, as the variances scatter about a smooth curve of so many parameters; and
+# that of shots of a scene that keeps still
+SYSTEMATIC, SYSTEMATIC_STILL = np.geomspace(0.005, 0.03, 8), np.array([0.002])
 SMOOTH = 4
 NEXT_TO_NONE = 0.05
-# and a third moment, as a share of the variance to the power of 3/2, of subtracted shots and of
-# single frames
-SKEW_SYSTEMATIC = {False: 0.02, True: 0.05}
-# and what all variances of subtracted shots, and of single frames, may be off together
-COMMON = {False: 0.01, True: 0.04}
+# and a third moment, as a share of the variance to the power of 3/2, of subtracted shots, of
+# single frames and of shots of a scene that keeps still
+SKEW_SYSTEMATIC, SKEW_STILL = {False: 0.02, True: 0.05}, 0.002
+# and what all variances of these may be off together
+COMMON, COMMON_STILL = {False: 0.01, True: 0.04}, 0.003
 # further away than so many errors a bin is an outlier, and counts no more for being further still
 OUTLIER = 3.0
 # what a further parameter must explain, in squared errors; what single frames hold of a picture
@@ -66,7 +67,11 @@ class Fit:
 
 
 def fit_families(
-    moments: Moments, lower: bool = False, below: float | None = None, undone: bool = False
+    moments: Moments,
+    lower: bool = False,
+    below: float | None = None,
+    undone: bool = False,
+    still: bool = False,
 ) -> list[Fit]:
     """Fit every family to moments, the likeliest first.
 
@@ -81,6 +86,8 @@ def fit_families(
         Share of the pixels that are negative, if they could be.
     undone : bool
         Whether the images were decorrelated first.
+    still : bool
+        Whether the moments are those of pixels of which nothing but noise differs.
 
     Returns
     -------
@@ -93,9 +100,13 @@ def fit_families(
     >>> print(fit_families(found)[0].noise)
     poisson(gain=5)
     """
-    widths = _widths(moments, lower)
+    if still:
+        widths = _widths(moments, SYSTEMATIC_STILL, SKEW_STILL)
+    else:
+        widths = _widths(moments, SYSTEMATIC, SKEW_SYSTEMATIC[lower])
+    common = COMMON_STILL if still else COMMON[lower]
     price = PRICE_UNDONE if lower and undone else PRICE[lower]
-    tried = [_fit(family, moments, widths, lower, price) for family in FAMILIES]
+    tried = [_fit(family, moments, widths, lower, price, common) for family in FAMILIES]
     fits = [fit for fit in tried if fit is not None]
     if lower:
         fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
@@ -111,20 +122,20 @@ def fit_families(
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
-def _widths(moments: Moments, lower: bool) -> tuple[np.ndarray, np.ndarray]:
+def _widths(moments: Moments, systematic: np.ndarray, skew: float) -> tuple[np.ndarray, np.ndarray]:
     """Give the errors of variances and third moments, with what is not statistical in them."""
     m, v = moments.mean, moments.variance
     # where there is next to no noise, rounding and cutting off are not in proportion to it
     part = np.maximum(v, NEXT_TO_NONE * np.median(v))
-    width = np.hypot(moments.variance_error, SYSTEMATIC[-1] * part)
+    width = np.hypot(moments.variance_error, systematic[-1] * part)
     if len(m) > 2 * SMOOTH:
-        for share in SYSTEMATIC:
+        for share in systematic:
             width = np.hypot(moments.variance_error, share * part)
             smooth = Polynomial.fit(m, v, SMOOTH - 1, w=1 / width)(m)
             scatter = 1.48 * np.median(np.abs(v - smooth) / width)
             if scatter <= np.sqrt(1 - SMOOTH / len(m)):
                 break
-    return width, np.hypot(moments.third_error, SKEW_SYSTEMATIC[lower] * part**1.5)
+    return width, np.hypot(moments.third_error, skew * part**1.5)
 
 
 def _is_grain(noise: NoiseModel, variance: np.ndarray) -> bool:
@@ -162,6 +173,7 @@ def _fit(
     widths: tuple[np.ndarray, np.ndarray],
     lower: bool,
     price: float,
+    common: float,
 ) -> Fit | None:
     """Fit one family; None if its parameters run out of range."""
     m, v = moments.mean, moments.variance
@@ -169,8 +181,8 @@ def _fit(
 
     def residuals(at: np.ndarray, family: Family = family) -> np.ndarray:
         with np.errstate(all="ignore"):
-            first = (v - family.variance(m, at)) / widths[0]
-            second = (moments.third - family.third(m, at)) / widths[1]
+            first = (v - moments.over(lambda m: family.variance(m, at))) / widths[0]
+            second = (moments.third - moments.over(lambda m: family.third(m, at))) / widths[1]
         return np.nan_to_num(np.concatenate([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
 
     def weights(away: np.ndarray) -> np.ndarray:
@@ -224,8 +236,8 @@ def _fit(
     inverse = np.linalg.pinv(matrix / np.outer(unit, unit)) / np.outer(unit, unit)
     spread = np.diag(inverse).clip(min=0) * excess
     # what all ranges of brightness have in common does not average out
-    common = np.concatenate([COMMON[lower] * v / widths[0], np.zeros(len(v))])
-    shift = inverse @ ((slope.T * w) @ common)
+    shared = np.concatenate([common * v / widths[0], np.zeros(len(v))])
+    shift = inverse @ ((slope.T * w) @ shared)
     error = 1.96 * np.sqrt(spread + shift**2)
     intervals = {}
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):

@@ -9,7 +9,7 @@ motion and drift leave of it where shots of one scene are subtracted goes the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -58,6 +58,9 @@ class Moments:
         In grey levels, squared and cubed, shape ``(bins,)``; third is 0 where it is not known.
     variance_error, third_error : ndarray
         Standard errors, by the number of pixels; infinite where it is not known.
+    spread : ndarray or float
+        Standard deviation of the clean brightness within a range, where the variance is the mean
+        of those of its pixels; 0 where it is that of a pixel of mean brightness.
     """
 
     mean: np.ndarray
@@ -65,6 +68,13 @@ class Moments:
     third: np.ndarray
     variance_error: np.ndarray
     third_error: np.ndarray
+    spread: np.ndarray | float = 0.0
+
+    def over(self, curve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Give the mean of a function of brightness over each range."""
+        if not np.any(self.spread):
+            return curve(self.mean)
+        return (curve(self.mean - self.spread) + curve(self.mean + self.spread)) / 2
 
 
 def measure_moments(

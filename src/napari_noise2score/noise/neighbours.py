@@ -13,11 +13,15 @@ REACH = 2
 # a correlation that single frames tell from that of a picture
 TOLD = 0.2
 # patches looked at in all
-MOST = 100_000
-# groups of patches by structure, as shares of all, and which of them, less the calmest one, show
-# what pictures there are: the steepest third is unlike what is left in the calmest
-SORTED = 0.05, 0.1, 0.2, 0.4, 0.7
-SHOWN = 1, 2, 3, 4
+MOST = 400_000
+# groups of patches by structure, as shares of all. The calmest two are taken for the noise, or the
+# calmest alone where more than this of them is a picture. The next four, less these, show what
+# pictures there are: the steepest are unlike what is left in the calmest
+SORTED = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
+SHOWN, PICTURE = 4, 0.1
+# how far what they show is from what is left in the calmest, as a share of it, and how far the
+# power of the calmest is known
+UNLIKE, KNOWN, ROUNDS = 0.1, 0.01, 10
 # waves that are neither coarse nor fine: what they hold is taken for the level of the noise
 MIDDLE = (ORDER > 4) & (ORDER < 9)
 
@@ -51,20 +55,45 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     >>> bool(abs(correlations_of_frames([noisy])[2, 3] - 0.48) < 0.03)
     True
     """
-    calm, *others = np.mean([_power(frame, MOST // len(frames)) for frame in frames], axis=0)
+    first, second, *others = np.mean([_power(frame, MOST // len(frames)) for frame in frames], 0)
     lags = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if y > 0 or x >= 0]
-    pictures = [others[i - 1] - calm for i in SHOWN]
-    parts = np.stack([*(_power_of_lag(y, x) for y, x in lags), *pictures], axis=1)
-    # relative errors alike; patches were sorted by some of the waves, and the mean says nothing
-    use = (ORDER > 0) & ~SORTS
-    found = np.linalg.lstsq(parts[use] / calm[use, None], np.ones(use.sum()), rcond=None)[0]
-    shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
-    for (y, x), value in zip(lags, found, strict=False):
-        shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
+    sizes = np.diff(SORTED, prepend=0)[:2] / SORTED[1]
+    both = sizes[0] * first + sizes[1] * second
+    shared, _ = _told(both, others, lags, 1)
     white = np.zeros_like(shared)
     white[REACH, REACH] = 1
     apart = shared - white
-    return white if apart.flat[np.abs(apart).argmax()] < -TOLD else shared
+    largest = apart.flat[np.abs(apart).argmax()]
+    if largest <= TOLD:
+        return white if largest < -TOLD else shared
+    # now for how it is correlated, more exactly
+    shared, picture = _told(both, others, lags, ROUNDS)
+    return _told(first, [second, *others], lags, ROUNDS)[0] if picture > PICTURE else shared
+
+
+def _told(
+    calm: np.ndarray,
+    others: Sequence[np.ndarray],
+    lags: Sequence[tuple[int, int]],
+    rounds: int,
+) -> tuple[np.ndarray, float]:
+    """Correlation of the noise by distance, and how much of the calm patches is picture."""
+    pictures = np.stack([other - calm for other in others[:SHOWN]], axis=1)
+    # patches were sorted by some of the waves, and the mean says nothing
+    use = (ORDER > 0) & ~SORTS
+    calm, pictures = calm[use], pictures[use]
+    noise = np.stack([_power_of_lag(y, x)[use] for y, x in lags], axis=1)
+    parts = np.concatenate([noise, pictures], axis=1)
+    error = KNOWN * calm
+    for _ in range(rounds):
+        found = np.linalg.lstsq(parts / error[:, None], calm / error, rcond=None)[0]
+        left = pictures @ found[len(lags) :]
+        # waves that hold much of a picture say less of the noise
+        error = np.hypot(KNOWN * calm, UNLIKE * left)
+    shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    for (y, x), value in zip(lags, found, strict=False):
+        shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
+    return shared, float(left.sum() / calm.sum())
 
 
 def _power(frame: np.ndarray, most: int) -> np.ndarray:

@@ -1,0 +1,129 @@
+"""The level of a noise that is known but for it, and of its read noise, read off images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .base import NoiseModel
+from .correlated import parts
+from .gaussian import Gaussian
+from .level import scaled
+from .shots import Shots, are_still, look_over, moments_of
+from .sum import Sum
+from .waves import fit_waves, spectrum, wave_powers
+
+# the variance of some families follows the level only nearly
+ROUNDS = 5
+# what is further off than this was not meant
+FARTHEST = 16.0
+# of white noise: what a variance may be off besides its error, and when it is an outlier: too much
+# of it in single frames sooner than too little
+SYSTEMATIC, OUTLIER, AGAIN = 0.01, 3.0, 20
+
+
+def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseModel:
+    """Find the level of a noise and of its read noise anew, and keep all else.
+
+    Parameters
+    ----------
+    scenes : sequence of ndarray
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``; one shot
+        of each will do.
+    noise : NoiseModel
+        Its family, offset, correlation, and how its variance goes with brightness are taken as
+        given, and that it has read noise or none.
+
+    Returns
+    -------
+    NoiseModel
+
+    Raises
+    ------
+    UserError
+        If the images cannot tell, or their noise is nothing like this one.
+
+    Notes
+    -----
+    Of white noise the variance by brightness is that of `moments_of`; the level and the read noise
+    are fitted to it. Of correlated noise it is the power of each cosine wave of patches: read
+    noise has as much in all, the rest has what the correlation leaves, and what pictures have is
+    seen where patches hold more of them.
+
+    Examples
+    --------
+    >>> from napari_noise2score.noise import A, Poisson
+    >>> scene = np.kron(np.random.default_rng(0).uniform(20, 200, (8, 8)), np.ones((32, 32)))
+    >>> noisy = (Poisson(5) @ A + Gaussian(10)).sample(scene, np.random.default_rng(1))
+    >>> found = refine_from_shots([noisy[None]], Poisson(8) @ A + Gaussian(6))
+    >>> round(found.base.base.gain), round(found.read.sigma)
+    (5, 10)
+    """
+    base, kernel, read = parts(noise)
+    if read and kernel is None and isinstance(base, Gaussian) and not base.growth:
+        raise UserError(f"'{noise}': both are the same noise; write one gaussian(sigma=…)")
+    shots = look_over(scenes)
+    measure = _by_brightness if kernel is None else _by_waves
+    measured = measure(shots, noise)
+    whole = 1.0
+    for _ in range(ROUNDS):
+        level, square = measured(base)
+        if not 1 / FARTHEST < whole * level < FARTHEST:
+            raise UserError(f"the noise of the images is nothing like '{noise}': estimate it")
+        whole, base = whole * level, scaled(base, level)
+    refined = base if kernel is None else base @ kernel
+    return refined + Gaussian(float(f"{square**0.5:.4g}")) if square > 0 else refined
+
+
+Fit = Callable[[NoiseModel], tuple[float, float]]
+
+
+def _by_brightness(shots: Shots, noise: NoiseModel) -> Fit:
+    """Give what fits the level of a base and the square of its read noise to variances."""
+    moments = moments_of(shots, None, are_still(shots, None))
+    seen = moments.variance
+    width = np.hypot(moments.variance_error, SYSTEMATIC * seen)
+
+    def fit(base: NoiseModel) -> tuple[float, float]:
+        parts = [moments.over(lambda mean: _variance(base, mean))]
+        if isinstance(noise, Sum):
+            parts.append(np.ones_like(seen))
+        columns = np.stack(parts, axis=1)
+        weight = 1 / width
+        for _ in range(AGAIN):
+            found = np.linalg.lstsq(columns * weight[:, None], seen * weight, rcond=None)[0]
+            away = (seen - columns @ found) / width
+            far = OUTLIER * np.where((away < 0) & (not shots.repeated), 2, 1)
+            weight = 1 / (width * (1 + (away / far) ** 2))
+        return float(found[0]), float(found[1]) if len(found) > 1 else 0.0
+
+    return fit
+
+
+def _by_waves(shots: Shots, noise: NoiseModel) -> Fit:
+    """Give what fits the level of a base and the square of its read noise to powers of waves."""
+    own, kernel, _ = parts(noise)
+    try:
+        powers = wave_powers(shots.frames, shots.noises)
+    except ValueError:
+        raise UserError("too little to tell the noise from: give larger images") from None
+    # what blurs noise that is not added to the picture blurs the picture, too
+    mean = powers.mean if isinstance(own, Gaussian) else powers.mean / kernel.total
+    left = spectrum(kernel)
+
+    def fit(base: NoiseModel) -> tuple[float, float]:
+        columns = [_variance(base, mean)[:, None] * left]
+        if isinstance(noise, Sum):
+            columns.append(np.ones_like(powers.noise))
+        found = fit_waves(powers, np.stack(columns, axis=-1))
+        return float(found[0]), float(found[1]) if len(found) > 1 else 0.0
+
+    return fit
+
+
+def _variance(base: NoiseModel, mean: np.ndarray) -> np.ndarray:
+    x = base.clean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
+    return base.variance(x.clamp(min=base.lowest)).numpy()

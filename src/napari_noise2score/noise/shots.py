@@ -1,0 +1,197 @@
+"""The shots that noise is read off, and the moments of their noise by brightness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .curve import fit_transform
+from .kernel import Kernel
+from .moments import Moments, measure_moments
+from .recording import Recording, recording_of
+from .repeats import is_still, measure_repeats, usable_pixels
+from .transform import Transform
+
+SMALLEST = 64
+# a pixel so many standard deviations off its neighbours is a defect
+DEFECT = 12.0
+SATURATED = 0.2
+# a shot less the mean of both beside it has 1.5 times the variance of a shot and 0.75 of its third
+# moment
+SKEW = 0.75 / 1.5**1.5
+
+
+class Shots(NamedTuple):
+    """Shots of a few scenes, looked over.
+
+    Attributes
+    ----------
+    scenes : list of ndarray
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
+    values : ndarray
+        Some of their grey levels.
+    recording : Recording
+        What digitisation did to them.
+    repeated, several : bool
+        Whether there is more than one shot of every scene, and more than two.
+    frames, noises : list of ndarray
+        Means of each run of up to three shots, without defects, and what is left of these shots
+        when they are subtracted, with the variance of one shot; of single shots there is none.
+    cut : list of ndarray
+        Where recording ended in any shot of a run, bool.
+    transform : Transform
+        How the noise of the frames grows with the signal, roughly.
+    """
+
+    scenes: list[np.ndarray]
+    values: np.ndarray
+    recording: Recording
+    repeated: bool
+    several: bool
+    frames: list[np.ndarray]
+    noises: list[np.ndarray]
+    cut: list[np.ndarray]
+    transform: Transform
+
+
+def look_over(scenes: Sequence[np.ndarray]) -> Shots:
+    """Look shots over.
+
+    Parameters
+    ----------
+    scenes : sequence of ndarray
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
+
+    Returns
+    -------
+    Shots
+
+    Raises
+    ------
+    UserError
+        If they cannot tell their noise: too small, constant, saturated, or copies of each other.
+    """
+    values = np.concatenate([shots.ravel()[:: shots.size // 200_000 + 1] for shots in scenes])
+    recording = recording_of(values)
+    _check(scenes, values, recording)
+    scenes = [shots.astype(np.float64) for shots in scenes]
+    repeated, several = (all(len(shots) > n for shots in scenes) for n in (1, 2))
+    runs = [run for shots in scenes for run in _runs(shots, 3 if several else 2)]
+    noises = []
+    if several:
+        # what drifts and bleaches evenly is the same in a shot and the mean of both beside it
+        noises = [(run[1] - (run[0] + run[2]) / 2) / np.sqrt(1.5) for run in runs]
+    elif repeated:
+        noises = [(run[1] - run[0]) / np.sqrt(2) for run in runs]
+    frames = [run.mean(0) for run in runs]
+    try:
+        transform = fit_transform(frames, recording.step)
+    except ValueError:
+        raise UserError("the images show no noise: there is nothing to estimate") from None
+    frames = [_mended(frame, transform) for frame in frames]
+    cut = [_cut(run, recording) for run in runs]
+    return Shots(scenes, values, recording, repeated, several, frames, noises, cut, transform)
+
+
+def are_still(shots: Shots, kernel: Kernel | None) -> bool:
+    """Say whether several shots of every scene differ by nothing but noise of this correlation."""
+    return shots.several and is_still(undone(shots.scenes, kernel))
+
+
+def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
+    """Measure the noise of shots by brightness, before it was correlated.
+
+    Parameters
+    ----------
+    shots : Shots
+        As `look_over` gave them.
+    kernel : Kernel or None
+        The correlation of the noise.
+    still : bool
+        Whether they differ by nothing but noise.
+
+    Returns
+    -------
+    Moments
+
+    Raises
+    ------
+    UserError
+        If there is too little to tell it from.
+    """
+    try:
+        if still:
+            usable = [_usable(one, shots.transform, shots.recording) for one in shots.scenes]
+            return measure_repeats(undone(shots.scenes, kernel), usable)
+        skew = SKEW if shots.several else 0.0
+        if kernel is None:
+            return measure_moments(shots.frames, shots.noises, skew, shots.cut)
+        frames, noises = undone(shots.frames, kernel), undone(shots.noises, kernel)
+        return measure_moments(frames, noises, skew)
+    except ValueError:
+        raise UserError(
+            "too little to tell the noise from: give larger images, or more of them "
+            f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
+        ) from None
+
+
+def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
+    """Give images, shape ``(..., Y, X)``, as they were before their noise was correlated."""
+    return [image if kernel is None else kernel.undo_image(image) for image in images]
+
+
+def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
+    height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"images of {height}×{width} pixels are too small to tell their noise: "
+            f"give at least {SMALLEST}×{SMALLEST}"
+        )
+    if not np.isfinite(values).all():
+        raise UserError("the images hold pixels that are not numbers (NaN or infinite)")
+    if values.min() == values.max():
+        raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
+    if (share := float(np.mean(values >= recording.ceiling))) > SATURATED:
+        raise UserError(
+            f"{share:.0%} of the pixels are saturated at {recording.ceiling:g}: "
+            "their noise cannot be told; record with less light"
+        )
+    for shots in scenes:
+        for first, second in pairwise(shots):
+            if np.array_equal(first, second):
+                raise UserError(
+                    "two of the repeats are identical: copies of one shot, which say nothing "
+                    "of its noise; name the axes so that no axis of copies is taken for time"
+                )
+
+
+def _runs(shots: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Give each run of so many shots one after the other, or the only shot."""
+    count = min(count, len(shots))
+    return (shots[i : i + count] for i in range(len(shots) - count + 1))
+
+
+def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
+    """Give a frame with hot and dead pixels replaced by the median of their neighbours."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(frame, 1, mode="reflect"), (3, 3))
+    median = np.median(around.reshape(*frame.shape, 9), axis=-1)
+    width = np.sqrt(transform.variance(torch.from_numpy(median)).numpy())
+    return np.where(np.abs(frame - median) > DEFECT * width, median, frame)
+
+
+def _cut(shots: np.ndarray, recording: Recording) -> np.ndarray:
+    """Say where recording ended in any of the shots."""
+    return np.any((shots <= recording.floor) | (shots >= recording.ceiling), axis=0)
+
+
+def _usable(shots: np.ndarray, transform: Transform, recording: Recording) -> np.ndarray:
+    """Say which pixels are no defects, in no shot, and are not where recording ended."""
+    mean = shots.mean(0)
+    width = np.sqrt(transform.variance(torch.from_numpy(mean)).numpy())
+    whole = (_mended(mean, transform) == mean) & (np.abs(shots - mean).max(0) <= DEFECT * width)
+    return whole & usable_pixels(_cut(shots, recording))

@@ -1,0 +1,133 @@
+"""The level of noise of a known correlation, read off the power of the waves of patches.
+
+Of noise of a known correlation the power in each cosine wave of a patch is known but for its level.
+What pictures have in each is seen where patches hold more of them. Least squares tell both apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from .kernel import Kernel
+from .moments import BINS, LEAST, ORDER, SIDE, SORTS, WAVES, random_patches
+
+# patches looked at in all
+MOST = 400_000
+# groups of patches of a brightness by structure, as shares of all; the first is taken for the
+# noise and some picture, the next four, less this one, for what pictures there are
+SORTED = 0.1, 0.2, 0.35, 0.55, 0.8
+SHOWN = 4
+# how far what they show is from what is left in the calmest, as a share of it, and how far the
+# power of the calmest is known at best
+UNLIKE, KNOWN, ROUNDS = 0.1, 0.02, 10
+# patches were sorted by some of the waves, and the mean says nothing
+USED = (ORDER > 0) & ~SORTS
+
+
+class Powers(NamedTuple):
+    """Power of the waves of patches, by brightness.
+
+    Attributes
+    ----------
+    mean : ndarray
+        Brightness in grey levels, shape ``(ranges,)``.
+    noise : ndarray
+        Mean power in the calmest patches, shape ``(ranges, waves)``.
+    pictures : ndarray
+        How much more less calm patches have, shape ``(ranges, waves, groups)``; of subtracted
+        shots there are no groups.
+    """
+
+    mean: np.ndarray
+    noise: np.ndarray
+    pictures: np.ndarray
+
+
+def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ()) -> Powers:
+    """Measure the power of waves by brightness.
+
+    Parameters
+    ----------
+    frames : sequence of 2-D ndarray
+        Noisy planes, in grey levels: single shots or means of some.
+    noises : sequence of 2-D ndarray
+        What is left of each frame's shots when they are subtracted from each other.
+
+    Returns
+    -------
+    Powers
+
+    Raises
+    ------
+    ValueError
+        If there are too few patches.
+    """
+    chance, most = np.random.default_rng(0), MOST // len(frames)
+    parts = []
+    for i, frame in enumerate(frames):
+        nowhere, noise = np.zeros(frame.shape, bool), noises[i] if noises else frame
+        light, *_, values = random_patches(frame, noise, noise, nowhere, most, chance)
+        parts.append((light, (values @ WAVES) ** 2))
+    light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(light)
+    ranges = np.split(order, [len(order) * i // BINS for i in range(1, BINS)])
+    if len(order) < LEAST * BINS:
+        raise ValueError("too few patches to tell their noise")
+    mean = np.array([light[inside].mean() for inside in ranges])
+    if noises:
+        calm = np.stack([power[inside].mean(0)[USED] for inside in ranges])
+        return Powers(mean, calm.astype(np.float64), np.zeros((*calm.shape, 0)))
+    groups = []
+    for inside in ranges:
+        by = inside[np.argsort(power[inside][:, SORTS].mean(1))]
+        ends = [0, *(int(share * len(by)) for share in SORTED[: SHOWN + 1])]
+        groups.append([power[by[a:b]].mean(0)[USED] for a, b in pairwise(ends)])
+    calm, *others = np.moveaxis(np.array(groups, dtype=np.float64), 1, 0)
+    return Powers(mean, calm, np.stack([other - calm for other in others], axis=-1))
+
+
+def fit_waves(powers: Powers, noise: np.ndarray) -> np.ndarray:
+    """Tell noise from pictures by least squares.
+
+    Parameters
+    ----------
+    powers : Powers
+        What was measured.
+    noise : ndarray
+        Power of each noise that is looked for where its level is 1, shape
+        ``(ranges, waves, noises)``.
+
+    Returns
+    -------
+    ndarray
+        The level of each noise, shape ``(noises,)``.
+    """
+    count, waves, groups = powers.pictures.shape
+    looked_for = noise.shape[-1]
+    parts = np.zeros((count, waves, looked_for + count * groups))
+    parts[:, :, :looked_for] = noise
+    for i in range(count):  # pictures are like each other at one brightness
+        start = looked_for + i * groups
+        parts[i, :, start : start + groups] = powers.pictures[i]
+    parts, seen = parts.reshape(count * waves, -1), powers.noise.ravel()
+    error = KNOWN * seen
+    for _ in range(ROUNDS):
+        found = np.linalg.lstsq(parts / error[:, None], seen / error, rcond=None)[0]
+        # waves that hold much of a picture say less of the noise
+        left = parts[:, looked_for:] @ found[looked_for:]
+        error = np.hypot(KNOWN * seen, UNLIKE * left)
+    return found[:looked_for]
+
+
+def spectrum(kernel: Kernel) -> np.ndarray:
+    """Give the power of noise of variance 1, correlated by a kernel, in each wave that is used."""
+    taps = np.array(kernel.taps)
+    wide = 2 * max(SIDE, *taps.shape)
+    product = np.fft.ifft2(np.abs(np.fft.fft2(taps, (wide, wide))) ** 2).real
+    row, column = np.divmod(np.arange(SIDE**2), SIDE)
+    apart = product[row[:, None] - row, column[:, None] - column]
+    return np.einsum("iw,ij,jw->w", WAVES, apart, WAVES)[USED]
