@@ -649,6 +649,21 @@ def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
     assert "Found poisson(gain=" in denoise._job._status.text()
 
 
+def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, told):
+    noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
+    layer = add_cells(viewer, noisy)
+    denoise = dock(viewer, "Denoise")
+    denoise._noise.set_text("poisson(gain=7, offset=100) + gaussian(sigma=1)")
+    click(qtbot, denoise._refine)
+    wait_until_idle(qtbot, denoise)
+    assert told() == []
+    base, _, read = parts(parse_noise(denoise._noise.text))
+    assert base.offset == 100
+    assert base.gain == pytest.approx(2, rel=0.1)
+    assert read == pytest.approx(3, rel=0.2)
+    assert session.noises[layer] == denoise._noise.text
+
+
 def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, told):
     from napari._app_model import get_app_model
 

@@ -36,6 +36,7 @@ _WHERE = {
     "denoise_to_store": "volume.store",
     "estimate_noise": "volume.estimate",
     "examine_noise": "volume.estimate",
+    "refine_noise": "volume.estimate",
     "uncertainty": "volume.denoise",
     "uncertainty_into": "volume.denoise",
     "read_image": "volume.files",
@@ -67,6 +68,7 @@ __all__ = [
     "examine_noise",
     "parse_noise",
     "read_image",
+    "refine_noise",
     "train",
     "train_steps",
     "uncertainty",
@@ -93,7 +95,7 @@ if TYPE_CHECKING:
     from .volume.calibrate import calibrate, calibrate_steps
     from .volume.check import check_noise
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
-    from .volume.estimate import estimate_noise, examine_noise
+    from .volume.estimate import estimate_noise, examine_noise, refine_noise
     from .volume.files import read_image, write_image
     from .volume.image import Image
     from .volume.store import denoise_to_store

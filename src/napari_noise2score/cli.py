@@ -222,6 +222,13 @@ def estimate(
             "quality-poisson, quality-gamma."
         ),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep to this noise, and find only its level and its read noise anew: "
+            "'poisson(gain=5) @ A + gaussian(sigma=10)'."
+        ),
+    ] = None,
     axes: Axes = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -229,20 +236,31 @@ def estimate(
     """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
     from .score.model import ScoreModel
     from .volume.check import check_noise
-    from .volume.estimate import examine_noise
+    from .volume.estimate import examine_noise, refine_noise
     from .volume.files import read_images
 
+    if method and noise:
+        raise UserError("--method finds the noise and --noise keeps to one: give either")
     if method and model is None:
         raise UserError("--method says how a trained model is asked: give --model, too")
     score = ScoreModel.load(model) if model else None
     images = read_images(source, axes)
+    if noise:
+        refined = refine_noise(images, noise)
+        check = check_noise(images, noise=refined, model=score)
+        if as_json:
+            print(json.dumps({"noise": str(refined), "check": check.describe()}, indent=1))
+        else:
+            print(f"{refined}\n  {'check':<22}{check.summary}\n  {check.verdict}")
+        return
     best = _calibrated(source, axes, score, method or "auto", device) if score else None
     facts: dict[str, Any] = {}
     # a method by name answers by itself, also where the images alone could not
     if best is None or method in (None, "auto", "images"):
         found = examine_noise(images, model=score)
-        noise = found.noise if best is None else best.noise
-        check = check_noise(images, noise=noise, model=score, found=found)
+        check = check_noise(
+            images, noise=best.noise if best else found.noise, model=score, found=found
+        )
         facts = found.describe() | {"check": check.describe()}
     if best is not None:
         facts |= {"noise": str(best.noise), **best.notes}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..noise import NoiseModel
+from ..noise import NoiseModel, parse_noise
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
+from ..noise.refine import refine_from_shots
 from ..score.model import ScoreModel
 from .calibrate import calibrate
 from .scenes import as_list, shots_of
@@ -77,3 +78,39 @@ def examine_noise(
     """
     scenes = shots_of(as_list(image), axes, repeats)
     return estimate_from_shots(scenes, model.kernel if model else None)
+
+
+def refine_noise(
+    image: Any, noise: NoiseModel | str, axes: str | None = None, *, repeats: str = "T"
+) -> NoiseModel:
+    """Find the level of a noise and of its read noise anew, and keep all else.
+
+    For noise whose kind is known and whose parameters are not, or only nearly: the photons of a
+    camera, speckle, ``poisson(gain=5) @ A + gaussian(sigma=10)``. One frame is enough.
+
+    Parameters
+    ----------
+    image, axes, repeats
+        As for `estimate_noise`.
+    noise : NoiseModel or str
+        Its family, offset and correlation are taken as given, and that it has read noise or none.
+
+    Returns
+    -------
+    NoiseModel
+
+    Raises
+    ------
+    UserError
+        If the image cannot tell, or its noise is nothing like this one.
+
+    Examples
+    --------
+    >>> from napari_noise2score.sample import simulate_cells
+    >>> noisy, _ = simulate_cells((4, 8, 128, 128))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
+    >>> found = refine_noise(noisy, "poisson(gain=5, offset=100) + gaussian(sigma=1)", "TZYX")
+    >>> round(found.base.gain), round(found.read.sigma)
+    (2, 3)
+    """  # noqa: E501
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    return refine_from_shots(shots_of(as_list(image), axes, repeats), noise)

@@ -21,16 +21,20 @@ class Found(NamedTuple):
 
 
 def find_noise(
-    data: Any, axes: str, model: Any = None, device: str = "auto"
+    data: Any, axes: str, model: Any = None, device: str = "auto", keep: str = ""
 ) -> Generator[Any, None, None]:
     """Read the noise off an image; on a background thread, as it takes a few seconds.
 
-    With a trained model it is the noise that serves its score best. Yields what tells ``done`` and
+    With a trained model it is the noise that serves its score best. Of a noise that is to be kept
+    only its level and read noise are found. Yields what tells ``done`` and
     ``total``, and at last `Found`.
     """
     from ..volume.calibrate import calibrate_steps
-    from ..volume.estimate import estimate_noise
+    from ..volume.estimate import estimate_noise, refine_noise
 
+    if keep:
+        yield Found(str(refine_noise(data, keep, axes)), {"noise found by": f"images, from {keep}"})
+        return
     if model is None:
         yield Found(str(estimate_noise(data, axes)), {"noise found by": "images"})
         return

@@ -80,7 +80,16 @@ class DenoiseWidget(Dock):
             "series, else from flat parts of its planes. With a trained model, the level is the "
             "one at which its result is nearest to the other shots. It takes a few seconds."
         )
-        self._settings.addRow("", self._estimate)
+        self._refine = QPushButton("Refine")
+        self._refine.setToolTip(
+            "Keep the kind of noise that is chosen above, with its offset and correlation, and "
+            "find only its level and its read noise in the layer: for when you know what noise it "
+            "is and not how much. It takes a few seconds."
+        )
+        finders = QHBoxLayout()
+        finders.addWidget(self._estimate, stretch=1)
+        finders.addWidget(self._refine)
+        self._settings.addRow("", finders)
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
             self._preview,
@@ -128,12 +137,14 @@ class DenoiseWidget(Dock):
         self._rows.addWidget(self._job)
         self._rows.addStretch()
         self._estimate.clicked.connect(self.estimate)
+        self._refine.clicked.connect(self.refine)
         self._all.clicked.connect(self.denoise)
         self._lazy.clicked.connect(self.add_lazy)
         self._store.clicked.connect(self.write)
         self._job.told.connect(self._show_progress)
         self._job.ended.connect(self._add)
         self._job.busy_changed.connect(self._estimate.setDisabled)
+        self._job.busy_changed.connect(self._refine.setDisabled)
         self._job.busy_changed.connect(self._all.setDisabled)
         self._job.busy_changed.connect(self._lazy.setDisabled)
         self._job.busy_changed.connect(self._store.setDisabled)
@@ -161,6 +172,16 @@ class DenoiseWidget(Dock):
         What is to follow does so even if the layer cannot tell its noise, but not if it is
         stopped.
         """
+        model = None
+        with contextlib.suppress(UserError):  # none is needed
+            model = self._models.model()
+        self._find(then, model=model, device=self._device.currentText())
+
+    def refine(self) -> None:
+        """Find the level of the chosen noise in the background and take it over."""
+        self._find(None, keep=self._noise.text)
+
+    def _find(self, then: Callable[[], None] | None, **how: Any) -> None:
         if self._job.busy:
             return
         try:
@@ -168,14 +189,10 @@ class DenoiseWidget(Dock):
         except UserError as error:
             report(error)
             return
-        model = None
-        with contextlib.suppress(UserError):  # none is needed
-            model = self._models.model()
         self._result, self._source, self._target = None, self._layer.layer, None
         self._begin("Looking at the noise…", "Look")
         self._then = then
-        device = self._device.currentText()
-        self._job.run(find_noise(data, axes, model, device), f"Noise of {self._source.name}")
+        self._job.run(find_noise(data, axes, **how), f"Noise of {self._source.name}")
 
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""

@@ -1,0 +1,78 @@
+"""Of a noise whose kind is known, the level and the read noise are found in the images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from test_estimate import scene, shots
+from typer.testing import CliRunner
+
+from napari_noise2score import Image, UserError, refine_noise
+from napari_noise2score.cli import app
+from napari_noise2score.noise import Empirical, parse_noise
+from napari_noise2score.noise.correlated import parts
+from napari_noise2score.volume.files import write_image
+
+# what it is, what is said it were, and how well one frame tells its level and its read noise
+NOISES = [
+    ("gaussian(sigma={})", (15,), (20,), 0.05, 0),
+    ("poisson(gain={}, offset=20)", (3,), (5,), 0.05, 0),
+    ("poisson(gain={}) + gaussian(sigma={})", (5, 10), (3, 14), 0.1, 0.15),
+    ("rayleigh(sigma={}) + gaussian(sigma={})", (0.3, 10), (0.2, 7), 0.1, 0.15),
+    ("gaussian(sigma={}) @ A", (20,), (14,), 0.1, 0),
+    ("gamma(alpha={}) @ A", (26,), (40,), 0.1, 0),
+    ("poisson(gain={}) @ A + gaussian(sigma={})", (5, 10), (7, 7), 0.2, 0.03),
+    ("rayleigh(sigma={}) @ A + gaussian(sigma={})", (0.3, 10), (0.2, 7), 0.2, 0.03),
+]
+
+
+@pytest.mark.parametrize(("text", "true", "said", "off", "read_off"), NOISES)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_level_and_read_noise_are_found_whatever_was_said(text, true, said, off, read_off, count):
+    noise = parse_noise(text.format(*true))
+    found = refine_noise(shots(noise, count), text.format(*said), "TYX")
+    own, kernel, read = parts(noise)
+    got, got_kernel, got_read = parts(found)
+    assert type(got) is type(own)
+    assert (got_kernel, got.offset) == (kernel, own.offset)
+    mean = np.array([60.0, 150.0])
+    wanted, level = (base.variance(base.clean(mean)) for base in (own, got))
+    assert level == pytest.approx(wanted, rel=off / (1 if count == 1 else 2))
+    assert got_read == pytest.approx(read, rel=read_off)
+
+
+def test_what_was_said_makes_no_difference():
+    noisy = shots(parse_noise("rayleigh(sigma=0.3) + gaussian(sigma=10)"), 1)[0]
+    said = ("rayleigh(sigma=0.25) + gaussian(sigma=20)", "rayleigh(sigma=0.4) + gaussian(sigma=5)")
+    first, second = (parts(refine_noise(noisy, text)) for text in said)
+    assert first[0].sigma == pytest.approx(second[0].sigma, rel=1e-3)
+    assert first[2] == pytest.approx(second[2], rel=1e-3)
+
+
+def test_what_cannot_be_refined_says_so():
+    noisy = shots(parse_noise("poisson(gain=3)"), 1)[0]
+    for noise, says in [
+        ("poisson(gain=1000)", "nothing like"),
+        ("gaussian(sigma=5) + gaussian(sigma=3)", "the same noise"),
+        (Empirical.from_pairs(scene(), noisy), "was measured"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            refine_noise(noisy, noise)
+
+
+def test_the_command_line_refines(tmp_path):
+    noise = "poisson(gain=5) @ A + gaussian(sigma=10)"
+    write_image(tmp_path / "y.tif", Image(shots(parse_noise(noise), 1)[0].astype("f4"), "YX"))
+    line = ["estimate", str(tmp_path / "y.tif"), "--noise"]
+    run = CliRunner().invoke(app, [*line, "poisson(gain=7) @ A + gaussian(sigma=7)"])
+    assert run.exit_code == 0, run.output
+    base, _, read = parts(parse_noise(run.stdout.splitlines()[0]))
+    assert base.gain == pytest.approx(5, rel=0.2)
+    assert read == pytest.approx(10, rel=0.03)
+    assert "explains the noise" in run.stdout
+    run = CliRunner().invoke(app, [*line, noise, "--json"])
+    assert json.loads(run.stdout)["noise"].startswith("poisson(gain=")
+    run = CliRunner().invoke(app, [*line, noise, "--method", "curve"])
+    assert "give either" in str(run.exception)
