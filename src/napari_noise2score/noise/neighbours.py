@@ -67,8 +67,11 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     if largest <= TOLD:
         return white if largest < -TOLD else shared
     # now for how it is correlated, more exactly
-    shared, picture = _told(both, others, lags, ROUNDS)
-    return _told(first, [second, *others], lags, ROUNDS)[0] if picture > PICTURE else shared
+    closer, picture = _told(both, others, lags, ROUNDS)
+    if picture > PICTURE:
+        closer, _ = _told(first, [second, *others], lags, ROUNDS)
+    # correlations above 1 there are none: so little is left of the noise that it says nothing
+    return closer if np.abs(closer).max() <= 1 else shared
 
 
 def _told(

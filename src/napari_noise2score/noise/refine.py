@@ -16,10 +16,8 @@ from .shots import Shots, are_still, look_over, moments_of
 from .sum import Sum
 from .waves import fit_waves, spectrum, wave_powers
 
-# the variance of some families follows the level only nearly
-ROUNDS = 5
-# what is further off than this was not meant
-FARTHEST = 16.0
+# the variance of some families follows the level only nearly: until it changes no more than this
+SETTLED, ROUNDS = 1e-3, 30
 # of white noise: what a variance may be off besides its error, and when it is an outlier: too much
 # of it in single frames sooner than too little
 SYSTEMATIC, OUTLIER, AGAIN = 0.01, 3.0, 20
@@ -68,12 +66,13 @@ def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseM
     shots = look_over(scenes)
     measure = _by_brightness if kernel is None else _by_waves
     measured = measure(shots, noise)
-    whole = 1.0
     for _ in range(ROUNDS):
         level, square = measured(base)
-        if not 1 / FARTHEST < whole * level < FARTHEST:
+        if level <= 0:
             raise UserError(f"the noise of the images is nothing like '{noise}': estimate it")
-        whole, base = whole * level, scaled(base, level)
+        base = scaled(base, level)
+        if abs(level - 1) < SETTLED:
+            break
     refined = base if kernel is None else base @ kernel
     return refined + Gaussian(float(f"{square**0.5:.4g}")) if square > 0 else refined
 
