@@ -123,6 +123,16 @@ def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
     assert np.abs(std[0] - tiled).max() < 1e-3 * np.ptp(noisy)
 
 
+def test_no_pixel_is_told_better_than_a_hundred_noisy_ones_would_tell_it(model, monkeypatch):
+    def too_sure(self, y, sigma_a, apart):
+        return self.score(y, sigma_a), torch.full_like(y, -2.0)
+
+    monkeypatch.setattr(type(model), "score_and_slope", too_sure)
+    std = uncertainty(stack()[1], model, "gaussian(sigma=10)", axes="TYX").compute()
+    assert std.min() == pytest.approx(1)  # a tenth of the noise
+    assert np.median(std) == pytest.approx(1)
+
+
 def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
     clean = stack()[0]
     noisy = (Gaussian(14) @ A).sample(clean, np.random.default_rng(1))

@@ -24,6 +24,9 @@ APART = (2, 4, 4)
 MOVED = 0.3
 # one pixel's slope is too uncertain: the variance is the mean over so many to each side in Y and X
 AROUND = 2
+# nor is a pixel told better than the mean of a hundred noisy ones would tell it: where a network
+# seems surer, it errs by as much
+LEAST = 0.01
 
 
 def denoise(
@@ -237,14 +240,17 @@ def spread(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
     if isinstance(job.solve, Table):
         score, own = job.model.score_and_slope(y, job.sigma_a, APART)
         variance = job.solve.variance(y[grown], score[grown], own[grown])
+        x = job.solve(y[wide], score[wide])
     else:
-        variance = _variance(job, y)[grown]
+        clean, variance = _variance(job, y)
+        x, variance = clean[wide], variance[grown]
     mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AROUND + 1, stride=1)
-    return torch.sqrt(mean).reshape(*variance.shape[:-2], *mean.shape[-2:])
+    least = LEAST * job.noise.variance(x.clamp(min=job.noise.lowest))
+    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(least))
 
 
-def _variance(job: Job, y: torch.Tensor) -> torch.Tensor:
-    """Give the posterior variance of every pixel under correlated noise."""
+def _variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give every pixel and its posterior variance under correlated noise."""
     model, noise = job.model, job.noise
     shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
 
@@ -260,4 +266,4 @@ def _variance(job: Job, y: torch.Tensor) -> torch.Tensor:
         along = MOVED * shift(x, y, probe / unit)
         change = (clean(y + along) - clean(y - along)) / (2 * MOVED)
         variance[at] = change[at] * probe[at] * unit[at]
-    return variance.clamp(min=0)
+    return x, variance.clamp(min=0)
