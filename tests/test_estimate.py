@@ -113,6 +113,16 @@ def test_repeats_of_a_still_scene_tell_offset_and_read_noise_where_nothing_is_da
     assert low < 100 < high < low + 15
 
 
+def test_cosmic_rays_are_neither_noise_nor_motion():
+    y = shots(parse_noise("poisson(gain=3, offset=20)"), 4)
+    chance = np.random.default_rng(2)
+    for shot, row, column in zip(*(chance.integers(0, n - 2, 40) for n in y.shape), strict=True):
+        y[shot, row : row + 2, column : column + 2] += 3000
+    found = estimate_noise(y, "TYX")
+    assert found.gain == pytest.approx(3, rel=0.02)
+    assert found.offset == pytest.approx(20, abs=1)
+
+
 def test_texture_does_not_bend_the_variances_of_still_repeats():
     rng = np.random.default_rng(1)
     clean = np.clip(scene() + 30 * rng.standard_normal((384, 384)), 5, None)
@@ -134,8 +144,9 @@ def test_what_changes_between_shots_is_seen(change):
         clean[2, 100:110, 100:110] += 60
     chance = np.random.default_rng(0)
     noise = parse_noise("poisson(gain=3)")
-    assert is_still([noise.sample(np.stack([scene()] * 4), chance)])
-    assert not is_still([noise.sample(clean, chance)])
+    every = [np.full(clean[0].shape, True)]
+    assert is_still([noise.sample(np.stack([scene()] * 4), chance)], every)
+    assert not is_still([noise.sample(clean, chance)], every)
 
 
 def test_magnitudes_are_never_negative():

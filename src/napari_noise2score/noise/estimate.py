@@ -17,7 +17,7 @@ from .moments import FLAT, Moments, blurred, slope
 from .neighbours import TOLD, correlations_of_frames
 from .recording import Recording
 from .repeats import contrasts
-from .shots import are_still, look_over, moments_of, undone
+from .shots import are_defects, are_still, look_over, moments_of, undone
 from .transform import Transform
 
 # correlated is what neighbours share more than this of; single frames share some of their picture
@@ -158,9 +158,12 @@ def _correlation(
         left, flats = [], []
         for frame, noise in zip(frames, noises, strict=True):
             level = np.sqrt(transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy())
-            left.append(noise / level - blurred(noise / level, SLOW))
+            noise = noise / level
+            whole = ~are_defects(noise)
+            noise = np.where(whole, noise, 0)
+            left.append(noise - blurred(noise, SLOW))
             steep = slope(frame) / level
-            flats.append(steep <= np.quantile(steep, flat))
+            flats.append((steep <= np.quantile(steep, flat)) & whole)
         shared = without_mean(correlations(left, flats, REACH))
     else:
         shared = correlations_of_frames(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseM
         base = scaled(base, level)
         if abs(level - 1) < SETTLED:
             break
-    refined = base if kernel is None else base @ kernel
+    refined: Any = base if kernel is None else base @ kernel  # type: ignore[operator]
     return refined + Gaussian(float(f"{square**0.5:.4g}")) if square > 0 else refined
 
 
@@ -105,6 +106,7 @@ def _by_brightness(shots: Shots, noise: NoiseModel) -> Fit:
 def _by_waves(shots: Shots, noise: NoiseModel) -> Fit:
     """Give what fits the level of a base and the square of its read noise to powers of waves."""
     own, kernel, _ = parts(noise)
+    assert kernel is not None
     try:
         powers = wave_powers(shots.frames, shots.noises)
     except ValueError:

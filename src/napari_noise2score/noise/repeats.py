@@ -25,13 +25,15 @@ RANGES = 12
 MOST = 2_000_000
 
 
-def is_still(scenes: Sequence[np.ndarray]) -> bool:
+def is_still(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) -> bool:
     """Say whether shots differ by white noise alone: nothing moves, drifts or bleaches.
 
     Parameters
     ----------
     scenes : sequence of ndarray
         Shots of each scene, in grey levels, shape ``(shots, Y, X)``.
+    usable : sequence of ndarray
+        Which pixels count, bool, shape ``(Y, X)``.
 
     Returns
     -------
@@ -39,8 +41,8 @@ def is_still(scenes: Sequence[np.ndarray]) -> bool:
         False, too, if there are less than three shots of a scene, which tell no third moment.
     """
     return all(
-        len(shots) > 2 and not any(_moves(shots, row) for row in contrasts(len(shots)))
-        for shots in scenes
+        len(shots) > 2 and not any(_moves(shots, row, use) for row in contrasts(len(shots)))
+        for shots, use in zip(scenes, usable, strict=True)
     )
 
 
@@ -52,17 +54,19 @@ def contrasts(count: int) -> np.ndarray:
     return np.linalg.qr(np.vander(np.arange(count), increasing=True))[0].T[1:]
 
 
-def _moves(shots: np.ndarray, contrast: np.ndarray) -> bool:
+def _moves(shots: np.ndarray, contrast: np.ndarray, usable: np.ndarray) -> bool:
     """Say whether a contrast of shots has more power in coarse than in fine structure."""
     height, width = (n // CELL * CELL for n in shots.shape[-2:])
-    cut = shots[:, :height, :width]
 
     def cells(plane: np.ndarray) -> np.ndarray:
-        squares = plane.reshape(height // CELL, CELL, width // CELL, CELL)
+        squares = plane[:height, :width].reshape(height // CELL, CELL, width // CELL, CELL)
         return squares.swapaxes(1, 2).reshape(-1, CELL**2)
 
-    noise = cells(np.tensordot(contrast, cut, 1))
-    light = cells(cut.mean(0)).mean(1)
+    whole = cells(usable).all(1)
+    if not whole.any():
+        return True
+    noise = cells(np.tensordot(contrast, shots, 1))[whole]
+    light = cells(shots.mean(0))[whole].mean(1)
     coarse = CELL**2 * noise.mean(1) ** 2
     fine = noise.var(1, ddof=1)
     edges = np.quantile(light, np.linspace(0, 1, RANGES + 1))

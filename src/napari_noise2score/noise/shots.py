@@ -100,7 +100,7 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
 
 def are_still(shots: Shots, kernel: Kernel | None) -> bool:
     """Say whether several shots of every scene differ by nothing but noise of this correlation."""
-    return shots.several and is_still(undone(shots.scenes, kernel))
+    return shots.several and is_still(undone(shots.scenes, kernel), _usable(shots))
 
 
 def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
@@ -126,8 +126,7 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
     """
     try:
         if still:
-            usable = [_usable(one, shots.transform, shots.recording) for one in shots.scenes]
-            return measure_repeats(undone(shots.scenes, kernel), usable)
+            return measure_repeats(undone(shots.scenes, kernel), _usable(shots))
         skew = SKEW if shots.several else 0.0
         if kernel is None:
             return measure_moments(shots.frames, shots.noises, skew, shots.cut)
@@ -138,6 +137,13 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
             "too little to tell the noise from: give larger images, or more of them "
             f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
         ) from None
+
+
+def are_defects(noise: np.ndarray) -> np.ndarray:
+    """Say which pixels are too far off to be noise, given in units of what the noise about is."""
+    size = np.abs(noise)
+    # that is too little where it is correlated; of normal noise one in 20 is beyond 2
+    return size > DEFECT * max(1.0, float(np.quantile(size, 0.95)) / 2)
 
 
 def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
@@ -189,9 +195,13 @@ def _cut(shots: np.ndarray, recording: Recording) -> np.ndarray:
     return np.any((shots <= recording.floor) | (shots >= recording.ceiling), axis=0)
 
 
-def _usable(shots: np.ndarray, transform: Transform, recording: Recording) -> np.ndarray:
-    """Say which pixels are no defects, in no shot, and are not where recording ended."""
-    mean = shots.mean(0)
-    width = np.sqrt(transform.variance(torch.from_numpy(mean)).numpy())
-    whole = (_mended(mean, transform) == mean) & (np.abs(shots - mean).max(0) <= DEFECT * width)
-    return whole & usable_pixels(_cut(shots, recording))
+def _usable(shots: Shots) -> list[np.ndarray]:
+    """Say which pixels of scenes are no defects, in no shot, and not where recording ended."""
+    found = []
+    for scene in shots.scenes:
+        mean = scene.mean(0)
+        width = np.sqrt(shots.transform.variance(torch.from_numpy(mean)).numpy())
+        whole = _mended(mean, shots.transform) == mean
+        whole &= ~are_defects((scene - mean) / width).any(0)
+        found.append(whole & usable_pixels(_cut(scene, shots.recording)))
+    return found
