@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import UserError
 from .base import NoiseModel
@@ -17,8 +16,7 @@ from .moments import FLAT, Moments, blurred, slope
 from .neighbours import TOLD, correlations_of_frames
 from .recording import Recording
 from .repeats import contrasts
-from .shots import are_defects, are_still, look_over, moments_of, undone
-from .transform import Transform
+from .shots import DEFECT, are_still, look_over, moments_of, noise_level, undone
 
 # correlated is what neighbours share more than this of; single frames share some of their picture
 SHARED = {True: 0.1, False: TOLD}
@@ -117,15 +115,13 @@ def estimate_from_shots(
     ('Poisson', 4)
     """
     shots = look_over(scenes)
-    correlation, measured = _correlation(
-        shots.frames, shots.noises, shots.transform, kernel is None
-    )
+    correlation, measured = _correlation(shots.frames, shots.noises, kernel is None)
     still = are_still(shots, kernel or measured)
     if still and measured is not None:
         # all that the shots hold of their noise says more of its kernel than some of it did
         noises = [z for one in shots.scenes for z in np.tensordot(contrasts(len(one)), one, 1)]
         means = [one.mean(0) for one in shots.scenes for _ in one[1:]]
-        correlation, measured = _correlation(means, noises, shots.transform, True, 1.0)
+        correlation, measured = _correlation(means, noises, True, 1.0)
     kernel = kernel or measured
     moments = moments_of(shots, kernel, still)
     below = None
@@ -146,7 +142,6 @@ def estimate_from_shots(
 def _correlation(
     frames: Sequence[np.ndarray],
     noises: Sequence[np.ndarray],
-    transform: Transform,
     wanted: bool,
     flat: float = FLAT,
 ) -> tuple[float, Kernel | None]:
@@ -157,10 +152,10 @@ def _correlation(
     if noises:
         left, flats = [], []
         for frame, noise in zip(frames, noises, strict=True):
-            level = np.sqrt(transform.variance(torch.from_numpy(blurred(frame, SLOW))).numpy())
-            noise = noise / level
-            whole = ~are_defects(noise)
-            noise = np.where(whole, noise, 0)
+            light = blurred(frame, SLOW)
+            level = noise_level(light, noise)
+            whole = np.abs(noise) <= DEFECT * level
+            noise = np.where(whole, noise / level, 0)
             left.append(noise - blurred(noise, SLOW))
             steep = slope(frame) / level
             flats.append((steep <= np.quantile(steep, flat)) & whole)

@@ -21,6 +21,8 @@ SMALLEST = 64
 # a pixel so many standard deviations off its neighbours is a defect
 DEFECT = 12.0
 SATURATED = 0.2
+# ranges of brightness that noise is compared in, and the least it is, as a share of the most
+LEVELS, DARKEST = 16, 0.1
 # a shot less the mean of both beside it has 1.5 times the variance of a shot and 0.75 of its third
 # moment
 SKEW = 0.75 / 1.5**1.5
@@ -139,11 +141,16 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
         ) from None
 
 
-def are_defects(noise: np.ndarray) -> np.ndarray:
-    """Say which pixels are too far off to be noise, given in units of what the noise about is."""
-    size = np.abs(noise)
-    # that is too little where it is correlated; of normal noise one in 20 is beyond 2
-    return size > DEFECT * max(1.0, float(np.quantile(size, 0.95)) / 2)
+def noise_level(light: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Give the standard deviation of noise by brightness, whatever a few pixels of it are."""
+    edges = np.quantile(light, np.linspace(0, 1, LEVELS + 1))
+    which = np.searchsorted(edges[1:-1], light)
+    # of normal noise one pixel in 20 is beyond two standard deviations
+    widths = np.array(
+        [np.quantile(np.abs(noise[which == i]), 0.95) / 2 if np.any(which == i) else 0.0
+         for i in range(LEVELS)]
+    )  # fmt: skip
+    return np.maximum(widths, DARKEST * widths.max())[which]
 
 
 def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
@@ -200,8 +207,8 @@ def _usable(shots: Shots) -> list[np.ndarray]:
     found = []
     for scene in shots.scenes:
         mean = scene.mean(0)
-        width = np.sqrt(shots.transform.variance(torch.from_numpy(mean)).numpy())
+        away = np.abs(scene - mean).max(0)
         whole = _mended(mean, shots.transform) == mean
-        whole &= ~are_defects((scene - mean) / width).any(0)
+        whole &= away <= DEFECT * noise_level(mean, away)
         found.append(whole & usable_pixels(_cut(scene, shots.recording)))
     return found
