@@ -100,10 +100,7 @@ def fit_families(
     >>> print(fit_families(found)[0].noise)
     poisson(gain=5)
     """
-    if still:
-        widths = _widths(moments, SYSTEMATIC_STILL, SKEW_STILL)
-    else:
-        widths = _widths(moments, SYSTEMATIC, SKEW_SYSTEMATIC[lower])
+    widths = widths_of(moments, lower, still)
     common = COMMON_STILL if still else COMMON[lower]
     price = PRICE_UNDONE if lower and undone else PRICE[lower]
     tried = [_fit(family, moments, widths, lower, price, common) for family in FAMILIES]
@@ -122,8 +119,19 @@ def fit_families(
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
-def _widths(moments: Moments, systematic: np.ndarray, skew: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give the errors of variances and third moments, with what is not statistical in them."""
+def widths_of(moments: Moments, lower: bool, still: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Give the errors of variances and third moments, with what is not statistical in them.
+
+    Parameters
+    ----------
+    moments : Moments
+        Mean, variance and third moment by brightness.
+    lower, still : bool
+        As for `fit_families`.
+    """
+    systematic, skew = SYSTEMATIC, SKEW_SYSTEMATIC[lower]
+    if still:
+        systematic, skew = SYSTEMATIC_STILL, SKEW_STILL
     m, v = moments.mean, moments.variance
     # where there is next to no noise, rounding and cutting off are not in proportion to it
     part = np.maximum(v, NEXT_TO_NONE * np.median(v))

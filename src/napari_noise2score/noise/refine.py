@@ -11,6 +11,7 @@ import torch
 from ..errors import UserError
 from .base import NoiseModel
 from .correlated import parts
+from .fit import NEXT_TO_NONE, OUTLIER, widths_of
 from .gaussian import Gaussian
 from .level import scaled
 from .shots import Shots, are_still, look_over, moments_of
@@ -19,9 +20,8 @@ from .waves import fit_waves, spectrum, wave_powers
 
 # the variance of some families follows the level only nearly: until it changes no more than this
 SETTLED, ROUNDS = 1e-3, 30
-# of white noise: what a variance may be off besides its error, and when it is an outlier: too much
-# of it in single frames sooner than too little
-SYSTEMATIC, OUTLIER, AGAIN = 0.01, 3.0, 20
+# how often outliers among the variances of white noise are looked for
+AGAIN = 20
 
 
 def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseModel:
@@ -83,16 +83,18 @@ Fit = Callable[[NoiseModel], tuple[float, float]]
 
 def _by_brightness(shots: Shots, noise: NoiseModel) -> Fit:
     """Give what fits the level of a base and the square of its read noise to variances."""
-    moments = moments_of(shots, None, are_still(shots, None))
+    still = are_still(shots, None)
+    moments = moments_of(shots, None, still)
     seen = moments.variance
-    width = np.hypot(moments.variance_error, SYSTEMATIC * seen)
+    width, _ = widths_of(moments, not shots.repeated, still)
 
     def fit(base: NoiseModel) -> tuple[float, float]:
         parts = [moments.over(lambda mean: _variance(base, mean))]
         if isinstance(noise, Sum):
             parts.append(np.ones_like(seen))
         columns = np.stack(parts, axis=1)
-        weight = 1 / width
+        # first by relative errors: dark places alone, of next to no noise, are no guide
+        weight = 1 / np.maximum(seen, NEXT_TO_NONE * np.median(seen))
         for _ in range(AGAIN):
             found = np.linalg.lstsq(columns * weight[:, None], seen * weight, rcond=None)[0]
             away = (seen - columns @ found) / width
