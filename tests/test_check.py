@@ -226,3 +226,16 @@ def test_what_cannot_be_checked_is_told(viewer, qtbot, session, told):
     wait_until_idle(qtbot, widget)
     assert "constant" in told()[-1]
     assert not widget._results.isVisible()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_white_read_noise_on_correlated_noise_is_told_from_it(count):
+    text = "poisson(gain=5) @ A + gaussian(sigma={})"
+    clean, chance = data.camera()[::2, ::2].astype(float), np.random.default_rng(0)
+    noisy = np.stack([parse_noise(text.format(10)).sample(clean, chance) for _ in range(count)])
+    right = check_noise(noisy, "TYX", text.format(10))
+    assert right.explains, right.verdict
+    assert right.curve.explained > (0.9 if count == 1 else 0.97)
+    wrong = check_noise(noisy, "TYX", text.format(20))
+    assert not wrong.explains
+    assert "weaker than the model says" in wrong.verdict

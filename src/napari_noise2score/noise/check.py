@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from .kernel import correlations
 from .moments import FLAT, blurred, slope
 from .neighbours import correlations_of_frames
 from .recording import Recording
-from .shots import DEFECT
+from .shots import DEFECT, look_over, powers_of
+from .waves import variances_with_read
 
 # less of the noise explained than this, and the model is called wrong
 ENOUGH = 0.9
@@ -238,9 +239,43 @@ def check_curve(found: NoiseEstimate, noise: NoiseModel) -> Curve:
         moments.mean * total, moments.variance * power, moments.variance_error * power,
     )  # fmt: skip
     said = moments.over(lambda m: _variance(noise, m * total))
-    line = np.linspace(min(0.0, mean.min()), 1.05 * mean.max(), LINE)
-    line = line[line >= noise.offset] if noise.offset < mean.min() else line
+    line = _line(mean, noise)
     return Curve(mean, variance, error, said, line, _variance(noise, line))
+
+
+def check_mixed_curve(scenes: Sequence[np.ndarray], noise: NoiseModel) -> Curve:
+    """Compare the same, of noise that is correlated but for read noise on top.
+
+    Parameters
+    ----------
+    scenes : sequence of ndarray
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
+    noise : NoiseModel
+        The model, of both.
+
+    Returns
+    -------
+    Curve
+        The variance is that which the power of waves shows under the model's correlation.
+
+    Raises
+    ------
+    UserError
+        If the images cannot tell.
+    """
+    kernel = parts(noise)[1]
+    assert kernel is not None
+    powers = powers_of(look_over(scenes))
+    variance, error = variances_with_read(powers, kernel)
+    line = _line(powers.mean, noise)
+    said, drawn = _variance(noise, powers.mean), _variance(noise, line)
+    return Curve(powers.mean, variance, error, said, line, drawn)
+
+
+def _line(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Give the brightness where a curve is drawn, which these means lie on."""
+    line = np.linspace(min(0.0, mean.min()), 1.05 * mean.max(), LINE)
+    return line[line >= noise.offset] if noise.offset < mean.min() else line
 
 
 def check_residual(

@@ -14,9 +14,9 @@ from .correlated import parts
 from .fit import NEXT_TO_NONE, OUTLIER, widths_of
 from .gaussian import Gaussian
 from .level import scaled
-from .shots import Shots, are_still, look_over, moments_of
+from .shots import Shots, are_still, look_over, moments_of, powers_of
 from .sum import Sum
-from .waves import fit_waves, spectrum, wave_powers
+from .waves import fit_waves, spectrum
 
 # the variance of some families follows the level only nearly: until it changes no more than this
 SETTLED, ROUNDS = 1e-3, 30
@@ -109,10 +109,7 @@ def _by_waves(shots: Shots, noise: NoiseModel) -> Fit:
     """Give what fits the level of a base and the square of its read noise to powers of waves."""
     own, kernel, _ = parts(noise)
     assert kernel is not None
-    try:
-        powers = wave_powers(shots.frames, shots.noises)
-    except ValueError:
-        raise UserError("too little to tell the noise from: give larger images") from None
+    powers = powers_of(shots)
     # what blurs noise that is not added to the picture blurs the picture, too
     mean = powers.mean if isinstance(own, Gaussian) else powers.mean / kernel.total
     left = spectrum(kernel)
@@ -121,7 +118,7 @@ def _by_waves(shots: Shots, noise: NoiseModel) -> Fit:
         columns = [_variance(base, mean)[:, None] * left]
         if isinstance(noise, Sum):
             columns.append(np.ones_like(powers.noise))
-        found = fit_waves(powers, np.stack(columns, axis=-1))
+        found, _ = fit_waves(powers, np.stack(columns, axis=-1))
         return float(found[0]), float(found[1]) if len(found) > 1 else 0.0
 
     return fit

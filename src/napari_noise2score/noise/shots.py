@@ -16,8 +16,13 @@ from .moments import Moments, measure_moments
 from .recording import Recording, recording_of
 from .repeats import is_still, measure_repeats, usable_pixels
 from .transform import Transform
+from .waves import Powers, wave_powers
 
 SMALLEST = 64
+TOO_LITTLE = (
+    "too little to tell the noise from: give larger images, or more of them "
+    f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
+)
 # a pixel so many standard deviations off its neighbours is a defect
 DEFECT = 12.0
 SATURATED = 0.2
@@ -135,10 +140,21 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
         frames, noises = undone(shots.frames, kernel), undone(shots.noises, kernel)
         return measure_moments(frames, noises, skew)
     except ValueError:
-        raise UserError(
-            "too little to tell the noise from: give larger images, or more of them "
-            f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
-        ) from None
+        raise UserError(TOO_LITTLE) from None
+
+
+def powers_of(shots: Shots) -> Powers:
+    """Measure the power of the waves of patches, for noise of a known correlation.
+
+    Raises
+    ------
+    UserError
+        If there is too little to tell it from.
+    """
+    try:
+        return wave_powers(shots.frames, shots.noises)
+    except ValueError:
+        raise UserError(TOO_LITTLE) from None
 
 
 def noise_level(light: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
     return Powers(mean, calm, np.stack([other - calm for other in others], axis=-1))
 
 
-def fit_waves(powers: Powers, noise: np.ndarray) -> np.ndarray:
+def fit_waves(powers: Powers, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell noise from pictures by least squares.
 
     Parameters
@@ -103,8 +103,8 @@ def fit_waves(powers: Powers, noise: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray
-        The level of each noise, shape ``(noises,)``.
+    level, error : ndarray
+        Of each noise, shape ``(noises,)``.
     """
     count, waves, groups = powers.pictures.shape
     looked_for = noise.shape[-1]
@@ -120,7 +120,8 @@ def fit_waves(powers: Powers, noise: np.ndarray) -> np.ndarray:
         # waves that hold much of a picture say less of the noise
         left = parts[:, looked_for:] @ found[looked_for:]
         error = np.hypot(KNOWN * seen, UNLIKE * left)
-    return found[:looked_for]
+    inverse = np.linalg.pinv((parts.T / error**2) @ parts)
+    return found[:looked_for], np.sqrt(np.diag(inverse)[:looked_for])
 
 
 def spectrum(kernel: Kernel) -> np.ndarray:
@@ -131,3 +132,27 @@ def spectrum(kernel: Kernel) -> np.ndarray:
     row, column = np.divmod(np.arange(SIDE**2), SIDE)
     apart = product[row[:, None] - row, column[:, None] - column]
     return np.einsum("iw,ij,jw->w", WAVES, apart, WAVES)[USED]
+
+
+def variances_with_read(powers: Powers, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Give the variance of pixels whose noise is correlated but for read noise on top.
+
+    Parameters
+    ----------
+    powers : Powers
+        What was measured.
+    kernel : Kernel
+        The correlation.
+
+    Returns
+    -------
+    variance, error : ndarray
+        In each range of brightness, shape ``(ranges,)``.
+    """
+    ranges = np.arange(len(powers.mean))
+    noise = np.zeros((*powers.noise.shape, len(ranges) + 1))
+    noise[ranges, :, ranges] = spectrum(kernel)
+    noise[..., -1] = 1
+    level, error = fit_waves(powers, noise)
+    variance = np.maximum(level[:-1], 0) * kernel.power + max(level[-1], 0.0)
+    return variance, np.hypot(error[:-1] * kernel.power, error[-1])

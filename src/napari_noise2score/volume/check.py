@@ -10,13 +10,14 @@ import numpy as np
 
 from ..errors import UserError
 from ..noise import NoiseModel, parse_noise
-from ..noise.check import NoiseCheck, Sight, check_curve, check_residual
+from ..noise.check import NoiseCheck, Sight, check_curve, check_mixed_curve, check_residual
+from ..noise.correlated import parts
 from ..noise.estimate import NoiseEstimate
 from ..score.model import ScoreModel
 from .denoise import denoise
 from .estimate import examine_noise
 from .image import Image
-from .scenes import as_list, middle, named
+from .scenes import as_list, middle, named, shots_of
 from .tiles import TileProgress
 
 # how many planes the residual is looked at in, and pixels of them along Y and X
@@ -127,7 +128,12 @@ def check_steps(
     else:
         source = "single frames" if sights[0].other is None else "repeats"
     residual = check_residual(sights, noise, found.recording)
-    yield NoiseCheck(noise, found, check_curve(found, noise), residual, source)
+    _, kernel, read = parts(noise)
+    if kernel is not None and read:
+        curve = check_mixed_curve(shots_of(images, None, repeats), noise)
+    else:
+        curve = check_curve(found, noise)
+    yield NoiseCheck(noise, found, curve, residual, source)
 
 
 def _image(image: Any, axes: str | None) -> Image:
