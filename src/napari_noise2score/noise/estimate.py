@@ -16,7 +16,7 @@ from .moments import FLAT, Moments, blurred, slope
 from .neighbours import TOLD, correlations_of_frames
 from .recording import Recording
 from .repeats import contrasts
-from .shots import DEFECT, are_still, look_over, moments_of, noise_level, undone
+from .shots import DEFECT, look_over, moments_of, noise_level, still_pixels, undone
 
 # correlated is what neighbours share more than this of; single frames share some of their picture
 SHARED = {True: 0.1, False: TOLD}
@@ -116,8 +116,8 @@ def estimate_from_shots(
     """
     shots = look_over(scenes)
     correlation, measured = _correlation(shots.frames, shots.noises, kernel is None)
-    still = are_still(shots, kernel or measured)
-    if still and measured is not None:
+    still = still_pixels(shots, kernel or measured)
+    if still is not None and measured is not None:
         # all that the shots hold of their noise says more of its kernel than some of it did
         noises = [z for one in shots.scenes for z in np.tensordot(contrasts(len(one)), one, 1)]
         means = [one.mean(0) for one in shots.scenes for _ in one[1:]]
@@ -132,7 +132,7 @@ def estimate_from_shots(
             first = undone([one[0] for one in shots.scenes], kernel)
             values = np.concatenate([plane.ravel() for plane in first])
         below = float(np.mean(values < 0))
-    fits = fit_families(moments, not shots.repeated, below, kernel is not None, still)
+    fits = fit_families(moments, not shots.repeated, below, kernel is not None, still is not None)
     if kernel is not None:
         fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
     source = "repeats" if shots.repeated else "single frames"

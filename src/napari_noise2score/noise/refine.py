@@ -14,7 +14,7 @@ from .correlated import parts
 from .fit import NEXT_TO_NONE, OUTLIER, widths_of
 from .gaussian import Gaussian
 from .level import scaled
-from .shots import Shots, are_still, look_over, moments_of, powers_of
+from .shots import Shots, look_over, moments_of, powers_of, still_pixels
 from .sum import Sum
 from .waves import fit_waves, spectrum
 
@@ -83,10 +83,10 @@ Fit = Callable[[NoiseModel], tuple[float, float]]
 
 def _by_brightness(shots: Shots, noise: NoiseModel) -> Fit:
     """Give what fits the level of a base and the square of its read noise to variances."""
-    still = are_still(shots, None)
+    still = still_pixels(shots, None)
     moments = moments_of(shots, None, still)
     seen = moments.variance
-    width, _ = widths_of(moments, not shots.repeated, still)
+    width, _ = widths_of(moments, not shots.repeated, still is not None)
 
     def fit(base: NoiseModel) -> tuple[float, float]:
         parts = [moments.over(lambda mean: _variance(base, mean))]

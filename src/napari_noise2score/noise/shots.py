@@ -105,12 +105,29 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
     return Shots(scenes, values, recording, repeated, several, frames, noises, cut, transform)
 
 
-def are_still(shots: Shots, kernel: Kernel | None) -> bool:
-    """Say whether several shots of every scene differ by nothing but noise of this correlation."""
-    return shots.several and is_still(undone(shots.scenes, kernel), _usable(shots))
+def still_pixels(shots: Shots, kernel: Kernel | None) -> list[np.ndarray] | None:
+    """Give the pixels that shots differ in by nothing but noise of this correlation.
+
+    Parameters
+    ----------
+    shots : Shots
+        As `look_over` gave them.
+    kernel : Kernel or None
+        The correlation of the noise.
+
+    Returns
+    -------
+    list of ndarray or None
+        Of each scene all but defects, bool, shape ``(Y, X)``; None if anything moves, or if there
+        are less than three shots.
+    """
+    if not shots.several:
+        return None
+    usable = _usable(shots)
+    return usable if is_still(undone(shots.scenes, kernel), usable) else None
 
 
-def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
+def moments_of(shots: Shots, kernel: Kernel | None, still: list[np.ndarray] | None) -> Moments:
     """Measure the noise of shots by brightness, before it was correlated.
 
     Parameters
@@ -119,8 +136,8 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
         As `look_over` gave them.
     kernel : Kernel or None
         The correlation of the noise.
-    still : bool
-        Whether they differ by nothing but noise.
+    still : list of ndarray or None
+        As `still_pixels` gave them.
 
     Returns
     -------
@@ -132,8 +149,8 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: bool) -> Moments:
         If there is too little to tell it from.
     """
     try:
-        if still:
-            return measure_repeats(undone(shots.scenes, kernel), _usable(shots))
+        if still is not None:
+            return measure_repeats(undone(shots.scenes, kernel), still)
         skew = SKEW if shots.several else 0.0
         if kernel is None:
             return measure_moments(shots.frames, shots.noises, skew, shots.cut)
