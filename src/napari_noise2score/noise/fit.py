@@ -12,6 +12,7 @@ from numpy.polynomial import Polynomial
 from .base import NoiseModel
 from .families import FAMILIES, READ, Family
 from .gaussian import Gaussian
+from .level import short
 from .moments import Moments
 from .rician import Rician
 from .speckle import Gamma, Rayleigh
@@ -222,7 +223,7 @@ def _fit(
         else:
             damping *= 5
     try:
-        noise = family.build(*(float(f"{value:.4g}") for value in at))
+        noise = family.build(*(short(value) for value in at))
     except ValueError:
         return None
     w = weights(away)

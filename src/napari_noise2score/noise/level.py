@@ -50,27 +50,28 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
         case Correlated():
             made = scaled(noise.base, factor) @ noise.kernel  # type: ignore[operator]
         case Gaussian(sigma=None):
-            made = Gaussian(a=_short(noise.growth * root), b=_short(noise.level * root))
+            made = Gaussian(a=short(noise.growth * root), b=short(noise.level * root))
         case Gaussian():
-            made = Gaussian(_short(noise.level * root))
+            made = Gaussian(short(noise.level * root))
         case Poisson():
-            made = Poisson(_short(noise.gain * factor), noise.offset)
+            made = Poisson(short(noise.gain * factor), noise.offset)
         case Emccd():
-            made = Emccd(_short(noise.gain * factor), noise.offset, noise.excess)
+            made = Emccd(short(noise.gain * factor), noise.offset, noise.excess)
         case Tweedie():
-            made = Tweedie(noise.power, _short(noise.dispersion * factor), noise.offset)
+            made = Tweedie(noise.power, short(noise.dispersion * factor), noise.offset)
         case Gamma():
-            made = Gamma(max(1.0, _short(noise.alpha / factor)))
+            made = Gamma(max(1.0, short(noise.alpha / factor)))
         case Nakagami():
-            made = Nakagami(max(0.5, _short(noise.m / factor)))
+            made = Nakagami(max(0.5, short(noise.m / factor)))
         case Rayleigh():
-            made = Rayleigh(_short(noise.sigma * root))
+            made = Rayleigh(short(noise.sigma * root))
         case Rician():
-            made = Rician(_short(noise.sigma * root))
+            made = Rician(short(noise.sigma * root))
         case _:
             raise UserError(f"{noise} was measured: there is no level of it to choose")
     return made
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """Give a parameter with four digits."""
     return float(f"{value:.4g}")

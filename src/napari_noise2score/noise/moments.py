@@ -178,7 +178,11 @@ def _measured(
     alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
     waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
     power = _wave_power(noise, waves)
-    ranges = _told_apart(ranges, light, power[2], alone)
+
+    def blur(inside: np.ndarray) -> float:
+        return math.sqrt(alone * float(np.quantile(power[2][inside], 0.3)) / SIDE**2)
+
+    ranges = told_apart(ranges, light, blur)
     flat = [_flattest(inside, steep) for inside in ranges]
     mean, variance, error = _variances(power, waves, light, spread, ranges, alone)
     # patches share pixels, but of their cubes only about half as much
@@ -218,17 +222,29 @@ def random_patches(
     return values[0].mean(1), values[0].var(1), steep, values[1], values[2]
 
 
-def _told_apart(
-    ranges: Sequence[np.ndarray], light: np.ndarray, fine: np.ndarray, alone: float
+def told_apart(
+    ranges: Sequence[np.ndarray], light: np.ndarray, blur: Callable[[np.ndarray], float]
 ) -> list[np.ndarray]:
-    """Join ranges of brightness that differ by no more than the noise of a patch's mean.
+    """Join ranges of brightness that differ by no more than the noise of what tells it.
 
     What is sorted by noise shows how its variance goes with itself, and not with the signal.
+
+    Parameters
+    ----------
+    ranges : sequence of ndarray
+        The numbers of what lies in each range, the darkest first.
+    light : ndarray
+        Brightness.
+    blur : callable
+        From a range to the standard deviation that noise gives the brightness there.
+
+    Returns
+    -------
+    list of ndarray
     """
     joined = [ranges[0]]
     for inside in ranges[1:]:
-        noise = math.sqrt(alone * float(np.quantile(fine[joined[-1]], 0.3)) / SIDE**2)
-        if light[inside].mean() - light[joined[-1]].mean() < APART * noise:
+        if light[inside].mean() - light[joined[-1]].mean() < APART * blur(joined[-1]):
             joined[-1] = np.concatenate([joined[-1], inside])
         else:
             joined.append(inside)
@@ -322,6 +338,11 @@ WAVES, NUMBERS = _waves()
 ORDER = NUMBERS.sum(0)
 SORTS = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
 LEFT = WAVES[:, ORDER > 2]
+
+
+def power_of(shared: np.ndarray) -> np.ndarray:
+    """Give the power of each wave, from the mean product of each pair of pixels of a patch."""
+    return np.einsum("iw,ij,jw->w", WAVES, shared, WAVES)
 
 
 def _wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:

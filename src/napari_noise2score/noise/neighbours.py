@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .moments import BINS, ORDER, SIDE, SORTS, WAVES, random_patches
+from .moments import BINS, ORDER, SIDE, SORTS, WAVES, power_of, random_patches
+from .waves import ROUNDS, USED, without_pictures
 
 # noise is taken to be shared no farther than this, in pixels
 REACH = 2
@@ -19,9 +20,8 @@ MOST = 400_000
 # pictures there are: the steepest are unlike what is left in the calmest
 SORTED = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
 SHOWN, PICTURE = 4, 0.1
-# how far what they show is from what is left in the calmest, as a share of it, and how far the
-# power of the calmest is known
-UNLIKE, KNOWN, ROUNDS = 0.1, 0.01, 10
+# how far the power of the calmest is known at best
+KNOWN = 0.01
 # waves that are neither coarse nor fine: what they hold is taken for the level of the noise
 MIDDLE = (ORDER > 4) & (ORDER < 9)
 
@@ -82,21 +82,12 @@ def _told(
 ) -> tuple[np.ndarray, float]:
     """Correlation of the noise by distance, and how much of the calm patches is picture."""
     pictures = np.stack([other - calm for other in others[:SHOWN]], axis=1)
-    # patches were sorted by some of the waves, and the mean says nothing
-    use = (ORDER > 0) & ~SORTS
-    calm, pictures = calm[use], pictures[use]
-    noise = np.stack([_power_of_lag(y, x)[use] for y, x in lags], axis=1)
-    parts = np.concatenate([noise, pictures], axis=1)
-    error = KNOWN * calm
-    for _ in range(rounds):
-        found = np.linalg.lstsq(parts / error[:, None], calm / error, rcond=None)[0]
-        left = pictures @ found[len(lags) :]
-        # waves that hold much of a picture say less of the noise
-        error = np.hypot(KNOWN * calm, UNLIKE * left)
+    noise = np.stack([_power_of_lag(y, x)[USED] for y, x in lags], axis=1)
+    found, left, _ = without_pictures(calm[USED], noise, pictures[USED], KNOWN, rounds)
     shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
     for (y, x), value in zip(lags, found, strict=False):
         shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
-    return shared, float(left.sum() / calm.sum())
+    return shared, float(left.sum() / calm[USED].sum())
 
 
 def _power(frame: np.ndarray, most: int) -> np.ndarray:
@@ -119,4 +110,4 @@ def _power_of_lag(y: int, x: int) -> np.ndarray:
     """Power that each wave has of noise of which pixels at this distance alone have product 1."""
     row, column = np.divmod(np.arange(SIDE**2), SIDE)
     apart = (row[:, None] - row == y) & (column[:, None] - column == x)
-    return np.einsum("iw,ij,jw->w", WAVES, (apart | apart.T).astype(float), WAVES)
+    return power_of((apart | apart.T).astype(float))

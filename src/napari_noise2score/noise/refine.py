@@ -13,7 +13,7 @@ from .base import NoiseModel
 from .correlated import parts
 from .fit import NEXT_TO_NONE, OUTLIER, widths_of
 from .gaussian import Gaussian
-from .level import scaled
+from .level import scaled, short
 from .shots import Shots, look_over, moments_of, powers_of, still_pixels
 from .sum import Sum
 from .waves import fit_waves, spectrum
@@ -75,7 +75,7 @@ def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseM
         if abs(level - 1) < SETTLED:
             break
     refined: Any = base if kernel is None else base @ kernel  # type: ignore[operator]
-    return refined + Gaussian(float(f"{square**0.5:.4g}")) if square > 0 else refined
+    return refined + Gaussian(short(square**0.5)) if square > 0 else refined
 
 
 Fit = Callable[[NoiseModel], tuple[float, float]]

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .moments import APART, CUT, EDGES, LEAST, SIDE, Moments
+from .moments import CUT, EDGES, LEAST, SIDE, Moments, told_apart
 
 # what is white has as much power in the mean of a square of so many pixels as in each of them;
 # this much more may be left of what moves, and so many standard errors
@@ -129,15 +129,8 @@ def measure_repeats(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) 
     ranges = [order[a:b] for a, b in pairwise(bounds) if b - a >= LEAST]
     if not ranges:
         raise ValueError("too few pixels to tell their noise")
-    joined = [ranges[0]]
-    for inside in ranges[1:]:
-        blur = np.sqrt(mean_square[joined[-1]].mean() / 8)
-        if light[inside].mean() - light[joined[-1]].mean() < APART * blur:
-            joined[-1] = np.concatenate([joined[-1], inside])
-        else:
-            joined.append(inside)
     rows = []
-    for inside in joined:
+    for inside in told_apart(ranges, light, lambda at: np.sqrt(mean_square[at].mean() / 8)):
         m, v, third = (part[inside].mean() for part in (mean, square, cube))
         errors = [part[inside].std() / np.sqrt(len(inside)) for part in (square, cube)]
         spread = np.sqrt(max(mean[inside].var() - mean_square[inside].mean(), 0.0))

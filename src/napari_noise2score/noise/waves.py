@@ -13,14 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .kernel import Kernel
-from .moments import BINS, LEAST, ORDER, SIDE, SORTS, WAVES, random_patches
+from .moments import BINS, LEAST, ORDER, SIDE, SORTS, WAVES, power_of, random_patches
 
 # patches looked at in all
 MOST = 400_000
 # groups of patches of a brightness by structure, as shares of all; the first is taken for the
-# noise and some picture, the next four, less this one, for what pictures there are
+# noise and some picture, the others, less this one, for what pictures there are
 SORTED = 0.1, 0.2, 0.35, 0.55, 0.8
-SHOWN = 4
 # how far what they show is from what is left in the calmest, as a share of it, and how far the
 # power of the calmest is known at best
 UNLIKE, KNOWN, ROUNDS = 0.1, 0.02, 10
@@ -84,7 +83,7 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
     groups = []
     for inside in ranges:
         by = inside[np.argsort(power[inside][:, SORTS].mean(1))]
-        ends = [0, *(int(share * len(by)) for share in SORTED[: SHOWN + 1])]
+        ends = [0, *(int(share * len(by)) for share in SORTED)]
         groups.append([power[by[a:b]].mean(0)[USED] for a, b in pairwise(ends)])
     calm, *others = np.moveaxis(np.array(groups, dtype=np.float64), 1, 0)
     return Powers(mean, calm, np.stack([other - calm for other in others], axis=-1))
@@ -107,21 +106,46 @@ def fit_waves(powers: Powers, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray
         Of each noise, shape ``(noises,)``.
     """
     count, waves, groups = powers.pictures.shape
-    looked_for = noise.shape[-1]
-    parts = np.zeros((count, waves, looked_for + count * groups))
-    parts[:, :, :looked_for] = noise
-    for i in range(count):  # pictures are like each other at one brightness
-        start = looked_for + i * groups
-        parts[i, :, start : start + groups] = powers.pictures[i]
-    parts, seen = parts.reshape(count * waves, -1), powers.noise.ravel()
-    error = KNOWN * seen
-    for _ in range(ROUNDS):
-        found = np.linalg.lstsq(parts / error[:, None], seen / error, rcond=None)[0]
-        # waves that hold much of a picture say less of the noise
-        left = parts[:, looked_for:] @ found[looked_for:]
-        error = np.hypot(KNOWN * seen, UNLIKE * left)
+    pictures = np.zeros((count, waves, count * groups))
+    for i in range(count):  # they are like each other at one brightness
+        pictures[i, :, i * groups : (i + 1) * groups] = powers.pictures[i]
+    seen, noise, pictures = (
+        part.reshape(count * waves, *part.shape[2:]) for part in (powers.noise, noise, pictures)
+    )
+    level, _, error = without_pictures(seen, noise, pictures, KNOWN, ROUNDS)
+    parts = np.concatenate([noise, pictures], axis=1)
     inverse = np.linalg.pinv((parts.T / error**2) @ parts)
-    return found[:looked_for], np.sqrt(np.diag(inverse)[:looked_for])
+    return level, np.sqrt(np.diag(inverse)[: len(level)])
+
+
+def without_pictures(
+    seen: np.ndarray, noise: np.ndarray, pictures: np.ndarray, known: float, rounds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tell the power of noise in waves from that of pictures.
+
+    Parameters
+    ----------
+    seen : ndarray
+        Power of each wave, shape ``(waves,)``.
+    noise, pictures : ndarray
+        What each noise of level 1, and each picture, has in the waves, ``(waves, any)``.
+    known : float
+        How far it is known at best, as a share.
+    rounds : int
+        How often it is asked; after the first time, waves that hold much of a picture say less.
+
+    Returns
+    -------
+    level, left, error : ndarray
+        Of each noise; what is picture in each wave, and how far the power of each is known.
+    """
+    parts, count = np.concatenate([noise, pictures], axis=1), noise.shape[1]
+    error = known * seen
+    for _ in range(rounds):
+        found = np.linalg.lstsq(parts / error[:, None], seen / error, rcond=None)[0]
+        left = pictures @ found[count:]
+        error = np.hypot(known * seen, UNLIKE * left)
+    return found[:count], left, error
 
 
 def spectrum(kernel: Kernel) -> np.ndarray:
@@ -131,7 +155,7 @@ def spectrum(kernel: Kernel) -> np.ndarray:
     product = np.fft.ifft2(np.abs(np.fft.fft2(taps, (wide, wide))) ** 2).real
     row, column = np.divmod(np.arange(SIDE**2), SIDE)
     apart = product[row[:, None] - row, column[:, None] - column]
-    return np.einsum("iw,ij,jw->w", WAVES, apart, WAVES)[USED]
+    return power_of(apart)[USED]
 
 
 def variances_with_read(powers: Powers, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:

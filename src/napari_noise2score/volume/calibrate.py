@@ -16,7 +16,7 @@ from ..noise import Emccd, NoiseModel, Poisson, Solver, make_solver
 from ..noise.correlated import parts
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
 from ..noise.fit import fit_families
-from ..noise.level import scaled
+from ..noise.level import scaled, short
 from ..score.blind import Probe, noise_curve, perturbation_test, search_quality
 from ..score.device import choose_device
 from ..score.model import ScoreModel
@@ -345,7 +345,7 @@ def _best_level(measure: Callable[[NoiseModel], float], noise: NoiseModel) -> tu
     bend = left + right - 2 * middle
     if np.isfinite(bend) and bend > 0:
         best += NEAR * (left - right) / (2 * bend)
-    return values[min(values, key=values.__getitem__)], float(f"{2.0**best:.4g}")
+    return values[min(values, key=values.__getitem__)], short(2.0**best)
 
 
 def _unlike(x: Tensor, other: Tensor, still: Tensor, reach: int) -> float:
