@@ -32,10 +32,10 @@ COMMON, COMMON_STILL = {False: 0.01, True: 0.04}, 0.003
 # further away than so many errors a bin is an outlier, and counts no more for being further still
 OUTLIER = 3.0
 # what a further parameter must explain, in squared errors; what single frames hold of a picture
-# goes through many ranges of brightness
-PRICE = {False: 6.0, True: 9.0}
-# and more of them, where A⁻¹ has made it as white as the noise
-PRICE_UNDONE = 18.0
+# goes through many ranges of brightness, and A⁻¹ makes it as white as the noise
+PRICE = {False: 6.0, True: 18.0}
+# and what cameras have anyway: an offset above 0, and multiplied counts
+PRICE_USUAL = {False: 6.0, True: 9.0}
 STEPS = 60
 # the fit has settled when a step gains no more than this, or none is short enough to gain anything
 SETTLED = 1e-5
@@ -103,13 +103,12 @@ def fit_families(
     """
     widths = widths_of(moments, lower, still)
     common = COMMON_STILL if still else COMMON[lower]
-    price = PRICE_UNDONE if lower and undone else PRICE[lower]
-    tried = [_fit(family, moments, widths, lower, price, common) for family in FAMILIES]
+    tried = [_fit(family, moments, widths, lower, common) for family in FAMILIES]
     fits = [fit for fit in tried if fit is not None]
     if lower:
         fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
     if undone:
-        against = [_no_magnitude(f.noise, below, price) for f in fits]
+        against = [_no_magnitude(f.noise, below, PRICE[lower]) for f in fits]
     elif below is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
@@ -181,7 +180,6 @@ def _fit(
     moments: Moments,
     widths: tuple[np.ndarray, np.ndarray],
     lower: bool,
-    price: float,
     common: float,
 ) -> Fit | None:
     """Fit one family; None if its parameters run out of range."""
@@ -252,7 +250,9 @@ def _fit(
     for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
         ends = float(max(value - off, low)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    return Fit(noise, _misfit(away, weights) + price * (len(at) + family.chosen), intervals)
+    offset = values.get("offset", 0) > 0
+    paid = PRICE[lower] * (len(at) - offset) + PRICE_USUAL[lower] * (offset + family.chosen)
+    return Fit(noise, _misfit(away, weights) + paid, intervals)
 
 
 def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:

@@ -1,9 +1,8 @@
 """How the noise of images grows with the signal, read off the images themselves.
 
-White noise has the same power in every cosine wave of a small patch. A picture has most of it in
-the coarse ones, and where it has more in these it has more in the fine ones, too: groups of patches
-of one brightness, sorted by structure, say how much, and so what is left without a picture. What
-motion and drift leave of it where shots of one scene are subtracted goes the same way.
+Small patches of them, at random, are sorted by their brightness. Of those of one brightness the
+variance of the noise and its third moment are told from the picture they are on; and likewise
+from what motion and drift leave of it where shots of one scene are subtracted.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
-SIDE = 7
+from .cosines import ORDER, SIDE, WAVES
+from .variances import COARSE, along, variances, wave_power
+
 BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from
 MOST = 200_000
@@ -29,16 +29,10 @@ APART = 3.0
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
 SMOOTH = 2.0
-# waves of patches by the sum of their wave numbers, from 0 to 12: coarse up to this, fine from one
-# of these on, whichever tells the noise better, in frames and in what is left of subtracted shots
-COARSE, FINE, FINE_LEFT = 4, (7, 9), (5,)
-# half of the coarse waves sort the patches of single frames, the other half says how much picture
-# there is; both are alike in direction and in scale
-SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
-SORTED = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
-# of natural images the fine waves have about this share of the power of the coarse ones, give or
-# take this; and how far that goes as the share in one part of an image says it of another
-SHARE, SHARE_ERROR, TRUSTED = 0.1, 0.05, 0.5
+# fine waves are from one of these orders on, whichever tells the noise better, in frames and in
+# what is left of subtracted shots
+FINE, FINE_LEFT = (7, 9), (5,)
+LEFT = WAVES[:, ORDER > 2]
 # how far the third moment that pictures and growing noise have together is known, as a share of it
 BIAS_ERROR = 0.5
 # frames of one recording share their noise: one whose variance is larger by more than so many
@@ -141,7 +135,7 @@ def _without_grain(
             own = _measured([frame], (), 0.0, cut[i : i + 1], most)
         except ValueError:
             continue  # it says nothing
-        level = _along(together.mean, together.variance, own.mean)
+        level = along(together.mean, together.variance, own.mean)
         weight = (level / own.variance_error) ** 2
         ratios[i] = (weight * own.variance / level).sum() / weight.sum()
         errors[i] = weight.sum() ** -0.5
@@ -177,14 +171,19 @@ def _measured(
     # how much of the variance of a shot is left in the frames
     alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
     waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
-    power = _wave_power(noise, waves)
+    power = wave_power(noise, waves)
 
     def blur(inside: np.ndarray) -> float:
         return math.sqrt(alone * float(np.quantile(power[2][inside], 0.3)) / SIDE**2)
 
     ranges = told_apart(ranges, light, blur)
     flat = [_flattest(inside, steep) for inside in ranges]
-    mean, variance, error = _variances(power, waves, light, spread, ranges, alone)
+    varying = 1 - 1 / SIDE**2
+    if not noises:
+        # by waves that are not those by which patches were sorted: these say too little of the calm
+        varying = COARSE.sum() / SIDE**2
+        spread = varying * power[1]
+    mean, variance, error = variances(power, waves, light, spread, varying * alone, ranges)
     # patches share pixels, but of their cubes only about half as much
     overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
     alone = 0.0 if skew else alone
@@ -255,104 +254,6 @@ def _flattest(inside: np.ndarray, steep: np.ndarray) -> np.ndarray:
     return inside[steep[inside] <= np.quantile(steep[inside], FLAT)]
 
 
-def _variances(
-    power: Sequence[np.ndarray],
-    sets: Sequence[np.ndarray],
-    light: np.ndarray,
-    spread: np.ndarray,
-    ranges: Sequence[np.ndarray],
-    alone: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brightness of ranges of patches, the variance of the noise there, and its standard error.
-
-    The power is that in the sorting, the coarse, and each set of fine waves. The spread of the
-    brightness within a patch holds the variance of the noise times the number last given.
-    """
-    sorting, coarse, *fine = power
-    mean = np.array([light[inside].mean() for inside in ranges])
-    variance = np.array([np.quantile(fine[0][inside], 0.3) for inside in ranges])
-    error = np.zeros(len(ranges))
-    # noise grows within a range, too: power is counted in units of what it is at the brightness
-    for _ in range(3):
-        level = _along(mean, variance, light)
-        # and the mean of the noise of light and dark pixels is not the noise of their mean
-        if len(mean) > 3:
-            weight = 1 / np.maximum(variance, 0.05 * np.median(variance))
-            bend = Polynomial.fit(mean, variance, 2, w=weight).deriv(2)(0) / 2
-            level += max(bend, 0.0) * np.maximum(spread - alone * level, 0)
-        for i, inside in enumerate(ranges):
-            order = inside[np.argsort(sorting[inside] / level[inside])]
-            groups = _groups(order)
-            count = np.array([len(group) for group in groups])
-            means = [
-                np.array([np.mean(p[group] / level[group]) for group in groups])
-                for p in (coarse, *fine)
-            ]
-            # patches overlap: they hold no more values than pixels
-            found = [
-                _without_picture(means[0], p, p * np.sqrt(2 * SIDE**2 / (count * waves.sum())))
-                for p, waves in zip(means[1:], sets, strict=True)
-            ]
-            factor, off = min(found, key=lambda pair: pair[1] / pair[0])
-            variance[i] *= factor
-            error[i] = variance[i] * off / factor
-    return mean, variance, error
-
-
-def _without_picture(
-    coarse: np.ndarray, fine: np.ndarray, error: np.ndarray
-) -> tuple[float, float]:
-    """Power of the noise in groups of patches, given theirs in coarse and in fine waves."""
-    level, share = fine[0], SHARE
-    picture = np.maximum(coarse - fine, 0)
-    for _ in range(30):
-        weight = 1 / (error**2 + (TRUSTED * share * picture) ** 2)
-        away = coarse - level
-        top = (weight * away * (fine - level)).sum() + SHARE / SHARE_ERROR**2
-        share = min(max(top / ((weight * away**2).sum() + SHARE_ERROR**-2), 0.0), 4 * SHARE)
-        alone = fine - share * (coarse - fine) / (1 - share)
-        level = max((weight * alone).sum() / weight.sum(), 0.2 * fine.min())
-    taken = share / (1 - share) * (weight * picture).sum() / weight.sum()
-    return level, math.hypot(weight.sum() ** -0.5, TRUSTED / 2 * taken)
-
-
-def _along(mean: np.ndarray, variance: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """Variance at a brightness, along straight lines that go on beyond both ends."""
-    level = np.interp(light, mean, variance)
-    if len(mean) < 2:
-        return level
-    rise = np.diff(variance) / np.maximum(np.diff(mean), 1e-9)
-    level += rise[0] * np.minimum(light - mean[0], 0) + rise[-1] * np.maximum(light - mean[-1], 0)
-    return np.maximum(level, 0.02 * min(variance[0], variance[-1]))
-
-
-def _waves() -> tuple[np.ndarray, np.ndarray]:
-    """Cosine waves of a patch, shape (pixels, waves), and their two wave numbers."""
-    at = np.arange(SIDE)
-    waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
-    waves[0] /= np.sqrt(2)
-    return np.kron(waves, waves).T.astype(np.float32), np.stack(np.divmod(np.arange(SIDE**2), SIDE))
-
-
-WAVES, NUMBERS = _waves()
-ORDER = NUMBERS.sum(0)
-SORTS = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
-LEFT = WAVES[:, ORDER > 2]
-
-
-def power_of(shared: np.ndarray) -> np.ndarray:
-    """Give the power of each wave, from the mean product of each pair of pixels of a patch."""
-    return np.einsum("iw,ij,jw->w", WAVES, shared, WAVES)
-
-
-def _wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Mean power of each patch in the sorting, the other coarse and each set of fine waves."""
-    sets = [SORTS, (ORDER > 0) & (ORDER <= COARSE) & ~SORTS, *fine]
-    weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
-    parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
-    return list(np.concatenate(parts).astype(np.float64).T)
-
-
 def _third(
     patches: np.ndarray,
     light: np.ndarray,
@@ -366,7 +267,7 @@ def _third(
     The share is that of the variance of a shot which noise has in patches of a picture, 0 if the
     patches are those of noise alone.
     """
-    level = _along(mean, variance, np.append(light, light.mean()))
+    level = along(mean, variance, np.append(light, light.mean()))
     onto = LEFT @ LEFT.T if not share else _directions(patches)
     left = (patches - patches.mean(0)) @ onto
     # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
@@ -379,11 +280,11 @@ def _third(
     if share:
         # what is left of the picture, and how it goes with the picture of each pixel
         picture = max(float((left**2).mean() / (onto**2).sum(0).mean()) - share * level[-1], 0.0)
-        along = left.T @ (patches - patches.mean(0)) / len(left) - share * level[-1] * onto
+        held = left.T @ (patches - patches.mean(0)) / len(left) - share * level[-1] * onto
         # noise is stronger where the picture is brighter: E (p + n)³ holds 3 cov(p, n²)
         rise = np.gradient(variance, mean) if len(mean) > 1 else np.zeros(1)
         tripled = 3 * share * float(np.interp(light.mean(), mean, rise))
-        bias = tripled * float((onto**2 * along).sum(1) @ weight / (weight @ weight))
+        bias = tripled * float((onto**2 * held).sum(1) @ weight / (weight @ weight))
         unsure = math.hypot(picture**1.5, BIAS_ERROR * bias)
     return float(each.mean()) - bias, math.hypot(error, unsure)
 
@@ -397,10 +298,6 @@ def _directions(patches: np.ndarray) -> np.ndarray:
     while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
         count -= 1
     return (directions[:, :count] @ directions[:, :count].T).astype(np.float32)
-
-
-def _groups(order: np.ndarray) -> list[np.ndarray]:
-    return np.split(order, [int(share * len(order)) for share in SORTED])
 
 
 def slope(frame: np.ndarray) -> np.ndarray:

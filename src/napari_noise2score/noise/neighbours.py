@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .moments import BINS, ORDER, SIDE, SORTS, WAVES, power_of, random_patches
+from .cosines import ORDER, SIDE, SORTS, WAVES, power_of
+from .moments import BINS, random_patches
 from .waves import ROUNDS, USED, without_pictures
 
 # noise is taken to be shared no farther than this, in pixels

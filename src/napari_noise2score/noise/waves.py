@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .cosines import ORDER, SIDE, SORTS, WAVES, power_of
 from .kernel import Kernel
-from .moments import BINS, LEAST, ORDER, SIDE, SORTS, WAVES, power_of, random_patches
+from .moments import BINS, LEAST, random_patches
 
 # patches looked at in all
 MOST = 400_000
