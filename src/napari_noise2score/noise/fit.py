@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.polynomial import Polynomial
 
 from .base import NoiseModel
 from .families import FAMILIES, READ, Family
@@ -18,11 +17,8 @@ from .rician import Rician
 from .speckle import Gamma, Rayleigh
 from .sum import Sum
 
-# what a variance may be off besides its statistical error, by structure, rounding or motion: from
-# the least to the most, as the variances scatter about a smooth curve of so many parameters; and
-# that of shots of a scene that keeps still
-SYSTEMATIC, SYSTEMATIC_STILL = np.geomspace(0.005, 0.03, 8), np.array([0.002])
-SMOOTH = 4
+# what a variance may be off besides its own error
+SYSTEMATIC = 0.002
 NEXT_TO_NONE = 0.05
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots, of
 # single frames and of shots of a scene that keeps still
@@ -129,20 +125,11 @@ def widths_of(moments: Moments, lower: bool, still: bool) -> tuple[np.ndarray, n
     lower, still : bool
         As for `fit_families`.
     """
-    systematic, skew = SYSTEMATIC, SKEW_SYSTEMATIC[lower]
-    if still:
-        systematic, skew = SYSTEMATIC_STILL, SKEW_STILL
-    m, v = moments.mean, moments.variance
+    skew = SKEW_STILL if still else SKEW_SYSTEMATIC[lower]
+    v = moments.variance
     # where there is next to no noise, rounding and cutting off are not in proportion to it
     part = np.maximum(v, NEXT_TO_NONE * np.median(v))
-    width = np.hypot(moments.variance_error, systematic[-1] * part)
-    if len(m) > 2 * SMOOTH:
-        for share in systematic:
-            width = np.hypot(moments.variance_error, share * part)
-            smooth = Polynomial.fit(m, v, SMOOTH - 1, w=1 / width)(m)
-            scatter = 1.48 * np.median(np.abs(v - smooth) / width)
-            if scatter <= np.sqrt(1 - SMOOTH / len(m)):
-                break
+    width = np.hypot(moments.variance_error, SYSTEMATIC * part)
     return width, np.hypot(moments.third_error, skew * part**1.5)
 
 
