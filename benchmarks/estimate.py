@@ -3,10 +3,11 @@
     python benchmarks/estimate.py DATA [--set Kodak24] [--images 12] [--only FAMILY ...]
         [--sources SOURCE ...] [--csv OUT]
 
-The first gray images of DATA/natural/SET and the embedded stack (its truth, made noisy anew; one
-stack for every four images) get noise of every family at three levels, in float, neither clipped
-nor rounded. Each is given to `examine_noise` as four shots and as a single one (the stack: four
-time points or one, eight planes).
+The first gray images of DATA/natural/SET, the micrographs of DATA/w2s/avg400 and the embedded stack
+(its truth, made noisy anew; one stack for every four images) get noise of every family at three
+levels, in float, neither clipped nor rounded. Each is given to `examine_noise` as four shots and as
+a single one (the stack: four time points or one, eight planes). The micrographs, averages of 400
+frames, are blurred by a pixel: what noise is left in them would count as noise that was added.
 
 A case counts as "right" where the family is the one that was drawn from. Poisson noise with or
 without an offset and with or without read noise is one family, the camera: each is a special case
@@ -36,6 +37,7 @@ import torch
 from napari_noise2score import UserError, examine_noise, parse_noise
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
 from napari_noise2score.noise.correlated import parts
+from napari_noise2score.noise.moments import blurred
 from napari_noise2score.sample import simulate_cells
 
 # of images with grey levels up to 255, and of the stack, which has 8 to about 100
@@ -76,25 +78,38 @@ LEVELS = {
     "gamma @ A": (["gamma(alpha={}) @ A"], [(120,), (40,), (10,)], [(120,), (40,), (10,)]),
 }
 GRAY = np.array([0.299, 0.587, 0.114])
-SOURCES = ["images, 4 shots", "images, 1 shot", "stack, 4 shots", "stack, 1 shot"]
+SOURCES = [
+    f"{name}, {shots}"
+    for name in ("images", "micrographs", "stack")
+    for shots in ("4 shots", "1 shot")
+]
 QUANTILES = 0.05, 0.5, 0.95
 SAME_STD, SAME_SKEW = 0.05, 0.1
 
 
-def cases(source: str, folder: Path, images: int, noise: NoiseModel, level: int) -> Iterator[tuple]:
+def pictures(source: str, data: Path, name: str, count: int) -> Iterator[np.ndarray]:
+    """Give the clean pictures."""
+    if source.startswith("micrographs"):
+        for path in sorted((data / "w2s" / "avg400").glob("*.*")):
+            yield blurred(iio.imread(path).astype(float), 1.0)
+        return
+    for path in sorted((data / "natural" / name).glob("*.*"))[:count]:
+        clean = iio.imread(path)
+        yield clean @ GRAY if clean.ndim == 3 else clean.astype(float)
+
+
+def cases(source: str, given: argparse.Namespace, noise: NoiseModel, level: int) -> Iterator[tuple]:
     """Give clean pixels, noisy image and axes of each case."""
     count = int(source.split()[1])
-    if source.startswith("images"):
-        for i, path in enumerate(sorted(folder.glob("*.*"))[:images]):
-            clean = iio.imread(path)
-            clean = clean @ GRAY if clean.ndim == 3 else clean.astype(float)
-            random = np.random.default_rng([level, i])
-            yield clean, np.stack([noise.sample(clean, random) for _ in range(count)]), "TYX"
-    else:
-        for seed in range(-(-images // 4)):
+    if source.startswith("stack"):
+        for seed in range(-(-given.images // 4)):
             clean = simulate_cells((4, 8, 256, 256), seed)[1][:count].astype(float)
             random = np.random.default_rng([level, seed])
             yield clean, noise.sample(clean, random), "TZYX"
+        return
+    for i, clean in enumerate(pictures(source, given.data, given.set, given.images)):
+        random = np.random.default_rng([level, i])
+        yield clean, np.stack([noise.sample(clean, random) for _ in range(count)]), "TYX"
 
 
 def parameters(noise: NoiseModel) -> dict[str, float]:
@@ -116,7 +131,7 @@ def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
     """Give the standard deviation and the skewness where y has these means."""
     rows = []
     for m in mean:
-        x = noise.clean(m[None])
+        x = noise.clean(m[None]).clamp(min=noise.lowest)
         width = float(noise.variance(x)[0]) ** 0.5
         if parts(noise)[1] is not None:
             rows.append((width, 0.0))
@@ -207,10 +222,9 @@ def main() -> None:
             for level, values in enumerate(levels[source.startswith("stack")]):
                 spelled = text.format(*values)
                 noise = parse_noise(spelled)
-                folder = given.data / "natural" / given.set
                 rows = [
                     {"noise": spelled, "source": source, "case": i} | examine(noise, *case)
-                    for i, case in enumerate(cases(source, folder, given.images, noise, level))
+                    for i, case in enumerate(cases(source, given, noise, level))
                 ]
                 every += rows
                 print(f"`{spelled}` | {source} | {summary(rows)}", flush=True)

@@ -15,6 +15,7 @@ from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.fit import fit_families
 from napari_noise2score.noise.moments import Moments, measure_moments
+from napari_noise2score.noise.moments import blurred as blurred_by
 from napari_noise2score.noise.repeats import is_still
 from napari_noise2score.sample import simulate_cells
 from napari_noise2score.volume.files import write_image
@@ -82,6 +83,25 @@ def test_texture_does_not_make_growing_noise_look_skewed():
     # where it is dark, next to what is brighter, it seems to be twice and three times as large
     skew = (found.third / found.variance**1.5)[2:10]
     assert skew.mean() == pytest.approx(0.127, abs=0.06)
+
+
+def test_bright_spots_blurred_by_a_microscope_hold_no_less_noise():
+    spots = np.zeros((384, 384))
+    random = np.random.default_rng(1)
+    spots[tuple(random.integers(0, 384, (2, 600)))] = random.uniform(0.5, 1, 600)
+    clean = 5 + 6000 * blurred_by(spots, 2.5)
+    found = measure_moments([clean + 5 * random.standard_normal(clean.shape)])
+    bright = found.variance[found.mean > 60]
+    assert len(bright) >= 4
+    # taken for photographs, the brightest had a third less
+    assert bright == pytest.approx(25, rel=0.1)
+
+
+def test_speckle_of_one_look_is_as_strong_as_it_is():
+    clean = scene()
+    found = measure_moments([parse_noise("gamma(alpha=1)").sample(clean, np.random.default_rng(0))])
+    # along straight lines between ranges of brightness it was a quarter less
+    assert np.median(found.variance / found.mean**2) == pytest.approx(1, rel=0.05)
 
 
 def test_grain_of_the_picture_is_no_read_noise_of_speckle():

@@ -23,8 +23,9 @@ MOST = 200_000
 LEAST = 600
 # ranges of brightness as shares of the patches: both ends say most of how the noise grows
 EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
-# they differ by so many of the standard deviations that noise gives the mean of a patch
-APART = 3.0
+# they differ by so many of the standard deviations that noise gives the mean of a patch: the
+# darkest are so by chance, too, and what made them dark took of their noise
+APART = 5.0
 # the share of the patches of a brightness with the least structure, by the slope of the picture
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
@@ -173,10 +174,10 @@ def _measured(
     waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
     power = wave_power(noise, waves)
 
-    def blur(inside: np.ndarray) -> float:
-        return math.sqrt(alone * float(np.quantile(power[2][inside], 0.3)) / SIDE**2)
+    def apart(inside: np.ndarray) -> float:
+        return APART * math.sqrt(alone * float(np.quantile(power[2][inside], 0.3)) / SIDE**2)
 
-    ranges = told_apart(ranges, light, blur)
+    ranges = told_apart(ranges, light, apart)
     flat = [_flattest(inside, steep) for inside in ranges]
     varying = 1 - 1 / SIDE**2
     if not noises:
@@ -222,7 +223,7 @@ def random_patches(
 
 
 def told_apart(
-    ranges: Sequence[np.ndarray], light: np.ndarray, blur: Callable[[np.ndarray], float]
+    ranges: Sequence[np.ndarray], light: np.ndarray, apart: Callable[[np.ndarray], float]
 ) -> list[np.ndarray]:
     """Join ranges of brightness that differ by no more than the noise of what tells it.
 
@@ -234,8 +235,8 @@ def told_apart(
         The numbers of what lies in each range, the darkest first.
     light : ndarray
         Brightness.
-    blur : callable
-        From a range to the standard deviation that noise gives the brightness there.
+    apart : callable
+        From a range to how far above its mean that of the next has to be.
 
     Returns
     -------
@@ -243,7 +244,7 @@ def told_apart(
     """
     joined = [ranges[0]]
     for inside in ranges[1:]:
-        if light[inside].mean() - light[joined[-1]].mean() < APART * blur(joined[-1]):
+        if light[inside].mean() - light[joined[-1]].mean() < apart(joined[-1]):
             joined[-1] = np.concatenate([joined[-1], inside])
         else:
             joined.append(inside)

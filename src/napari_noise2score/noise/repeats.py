@@ -7,6 +7,7 @@ patches alone are looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -22,6 +23,8 @@ MOVED, SURE = 0.03, 3.5
 # the variance of the square of such a mean: 2 for Gaussian noise of one level, more for others
 SCATTER = 3.0
 RANGES = 12
+# they differ by so many of the standard deviations that noise gives what they are sorted by
+APART = 3.0
 # pixels looked at in all
 MOST = 2_000_000
 
@@ -131,7 +134,11 @@ def measure_repeats(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) 
     if not ranges:
         raise ValueError("too few pixels to tell their noise")
     rows = []
-    for inside in told_apart(ranges, light, lambda at: np.sqrt(mean_square[at].mean() / 8)):
+
+    def apart(inside: np.ndarray) -> float:
+        return APART * math.sqrt(mean_square[inside].mean() / 8)
+
+    for inside in told_apart(ranges, light, apart):
         m, v, third = (part[inside].mean() for part in (mean, square, cube))
         errors = [part[inside].std() / np.sqrt(len(inside)) for part in (square, cube)]
         spread = np.sqrt(max(mean[inside].var() - mean_square[inside].mean(), 0.0))

@@ -31,7 +31,7 @@ CHANGES = {"curve": "perturbed", "perturbation": "moved"}
 FACTORS = np.arange(-2, 2.1, 0.5)
 NEAR = 0.25
 # models that fit the moments of the images so much worse than the best are out of the question
-PLAUSIBLE = 20.0
+PLAUSIBLE = 30.0
 # log-likelihoods of a pixel tell no models apart that differ by less, as x̂ is made of the same y
 ALIKE = 0.03
 # classes of y, and what lies beyond them, and of x that likelihoods are told by
