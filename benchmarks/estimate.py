@@ -133,7 +133,7 @@ def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
     for m in mean:
         x = noise.clean(m[None]).clamp(min=noise.lowest)
         width = float(noise.variance(x)[0]) ** 0.5
-        if parts(noise)[1] is not None:
+        if parts(noise)[1] is not None or width == 0:
             rows.append((width, 0.0))
             continue
         edges = float(m) + width * torch.linspace(-10, 14, 6001, dtype=torch.float64)
