@@ -91,9 +91,9 @@ def test_bright_spots_blurred_by_a_microscope_hold_no_less_noise():
     spots[tuple(random.integers(0, 384, (2, 600)))] = random.uniform(0.5, 1, 600)
     clean = 5 + 6000 * blurred_by(spots, 2.5)
     found = measure_moments([clean + 5 * random.standard_normal(clean.shape)])
-    bright = found.variance[found.mean > 60]
-    assert len(bright) >= 4
-    # taken for photographs, the brightest had a third less
+    bright = found.variance[found.mean > 10]
+    assert len(bright) >= 6
+    # taken for photographs, they had up to a third less
     assert bright == pytest.approx(25, rel=0.1)
 
 

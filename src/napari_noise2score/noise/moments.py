@@ -25,7 +25,7 @@ LEAST = 600
 EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
 # they differ by so many of the standard deviations that noise gives the mean of a patch: the
 # darkest are so by chance, too, and what made them dark took of their noise
-APART = 5.0
+APART = 4.0
 # the share of the patches of a brightness with the least structure, by the slope of the picture
 # averaged over this radius in pixels; more would be biased by the noise itself
 FLAT = 0.3
