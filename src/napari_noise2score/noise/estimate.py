@@ -101,7 +101,7 @@ def estimate_from_shots(
 
     Notes
     -----
-    The variance by brightness is the smallest eigenvalues of patches, see `measure_moments`; the
+    The variance by brightness is told from the picture in patches, see `measure_moments`; the
     family is the one whose variance and third moment fit best for its number of parameters.
 
     Examples

@@ -16,10 +16,10 @@ from .moments import Moments
 from .rician import Rician
 from .speckle import Gamma, Rayleigh
 from .sum import Sum
+from .variances import NEXT_TO_NONE, at_least_some
 
 # what a variance may be off besides its own error
 SYSTEMATIC = 0.002
-NEXT_TO_NONE = 0.05
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots, of
 # single frames and of shots of a scene that keeps still
 SKEW_SYSTEMATIC, SKEW_STILL = {False: 0.02, True: 0.05}, 0.002
@@ -126,9 +126,8 @@ def widths_of(moments: Moments, lower: bool, still: bool) -> tuple[np.ndarray, n
         As for `fit_families`.
     """
     skew = SKEW_STILL if still else SKEW_SYSTEMATIC[lower]
-    v = moments.variance
     # where there is next to no noise, rounding and cutting off are not in proportion to it
-    part = np.maximum(v, NEXT_TO_NONE * np.median(v))
+    part = at_least_some(moments.variance)
     width = np.hypot(moments.variance_error, SYSTEMATIC * part)
     return width, np.hypot(moments.third_error, skew * part**1.5)
 

@@ -179,12 +179,12 @@ def _measured(
 
     ranges = told_apart(ranges, light, apart)
     flat = [_flattest(inside, steep) for inside in ranges]
-    varying = 1 - 1 / SIDE**2
-    if not noises:
-        # by waves that are not those by which patches were sorted: these say too little of the calm
-        varying = COARSE.sum() / SIDE**2
-        spread = varying * power[1]
-    mean, variance, error = variances(power, waves, light, spread, varying * alone, ranges)
+    if noises:
+        varying, own = spread, 1 - 1 / SIDE**2
+    else:  # by waves that did not sort the patches: those that did say too little of the calm
+        own = COARSE.sum() / SIDE**2
+        varying = own * power[1]
+    mean, variance, error = variances(power, waves, light, varying, own * alone, ranges)
     # patches share pixels, but of their cubes only about half as much
     overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
     alone = 0.0 if skew else alone

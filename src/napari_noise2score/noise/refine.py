@@ -11,11 +11,12 @@ import torch
 from ..errors import UserError
 from .base import NoiseModel
 from .correlated import parts
-from .fit import NEXT_TO_NONE, OUTLIER, widths_of
+from .fit import OUTLIER, widths_of
 from .gaussian import Gaussian
 from .level import scaled, short
 from .shots import Shots, look_over, moments_of, powers_of, still_pixels
 from .sum import Sum
+from .variances import at_least_some
 from .waves import fit_waves, spectrum
 
 # the variance of some families follows the level only nearly: until it changes no more than this
@@ -94,7 +95,7 @@ def _by_brightness(shots: Shots, noise: NoiseModel) -> Fit:
             parts.append(np.ones_like(seen))
         columns = np.stack(parts, axis=1)
         # first by relative errors: dark places alone, of next to no noise, are no guide
-        weight = 1 / np.maximum(seen, NEXT_TO_NONE * np.median(seen))
+        weight = 1 / at_least_some(seen)
         for _ in range(AGAIN):
             found = np.linalg.lstsq(columns * weight[:, None], seen * weight, rcond=None)[0]
             away = (seen - columns @ found) / width

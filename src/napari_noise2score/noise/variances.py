@@ -85,7 +85,6 @@ def variances(
     sorting, *shown = power
     mean = np.array([light[inside].mean() for inside in ranges])
     variance = np.array([np.quantile(shown[1][inside], 0.3) for inside in ranges])
-    error = np.zeros(len(ranges))
     # noise grows within a range, too: power is counted in units of what it is at the brightness
     for _ in range(3):
         level = along(mean, variance, light)
@@ -103,7 +102,7 @@ def variances(
         for part, waves in zip(parts, fine, strict=True):
             # patches overlap: they hold no more values than pixels
             off = part * np.sqrt(2 * SIDE**2 / (count * waves.sum()))
-            found.append(_without_pictures(*(power / levels for power in (coarse, part, off))))
+            found.append(_without_pictures(coarse / levels, part / levels, off / levels))
         factors, offs = np.moveaxis(np.array(found), 1, 0)
         best = np.argmin(offs / factors, axis=0), np.arange(len(ranges))
         variance *= factors[best]
@@ -186,5 +185,9 @@ def along(mean: np.ndarray, variance: np.ndarray, light: np.ndarray) -> np.ndarr
 
 def _parabola(mean: np.ndarray, variance: np.ndarray) -> Polynomial:
     """Fit how variance bends, all ranges of brightness alike but where there is next to none."""
-    least = NEXT_TO_NONE * np.median(variance)
-    return Polynomial.fit(mean, variance, 2, w=1 / np.maximum(variance, least))
+    return Polynomial.fit(mean, variance, 2, w=1 / at_least_some(variance))
+
+
+def at_least_some(variance: np.ndarray) -> np.ndarray:
+    """Give variances by brightness, none of them next to nothing."""
+    return np.maximum(variance, NEXT_TO_NONE * np.median(variance))
