@@ -230,6 +230,26 @@ def test_several_images_are_one_data_set_and_colours_are_scenes():
     assert estimate_noise(colour, "YXC").gain == pytest.approx(3, rel=0.1)
 
 
+def test_all_frames_of_a_data_set_speak_and_rich_ones_do_not_hide_a_correlation():
+    rng = np.random.default_rng(0)
+    y, x = np.indices((256, 256))
+    calm = 128 + 60 * np.sin(y / 40) * np.cos(x / 50)
+    rich = [128 + 60 * blurred_by(rng.standard_normal((256, 256)), 1.0) for _ in range(9)]
+    noise = parse_noise("gaussian(sigma=15) @ A")
+    frames = [Image(noise.sample(clean, rng), "YX") for clean in [*rich, calm]]
+    found = estimate_noise(frames)
+    assert np.abs(np.array(parts(found)[1].taps) - A.taps).max() < 0.01
+    assert found.base.sigma == pytest.approx(15, rel=0.05)
+
+
+@pytest.mark.parametrize("gain", [1, 2.55])
+def test_counts_that_are_a_gain_apart_tell_it_exactly(gain):
+    counts = Poisson(gain).sample(scene(256), np.random.default_rng(0))
+    assert estimate_noise(counts.astype(np.float32)) == Poisson(gain)
+    # grey levels that a camera rounded are 1 apart, whatever its gain
+    assert estimate_noise((1.25 * counts).round()).gain == pytest.approx(1.25 * gain, rel=0.1)
+
+
 def blurred(image):
     for axis in (0, 1):
         image = sum(np.roll(image, k, axis) for k in (-1, 0, 1)) / 3

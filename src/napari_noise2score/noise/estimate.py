@@ -12,8 +12,10 @@ from ..errors import UserError
 from .base import NoiseModel
 from .fit import Fit, fit_families
 from .kernel import Kernel, correlations, kernel_of
+from .level import short
 from .moments import FLAT, Moments, blurred, slope
 from .neighbours import TOLD, correlations_of_frames
+from .poisson import Poisson
 from .recording import Recording
 from .repeats import contrasts
 from .shots import DEFECT, look_over, moments_of, noise_level, still_pixels, undone
@@ -23,6 +25,8 @@ SHARED = {True: 0.1, False: TOLD}
 REACH = 4
 # slow drifts, and what is left of the picture, are taken off over this radius in pixels
 SLOW = 3.0
+# a gain that may be the distance of grey levels is nearer to it than this, as a share
+NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,26 @@ def estimate_from_shots(
             values = np.concatenate([plane.ravel() for plane in first])
         below = float(np.mean(values < 0))
     fits = fit_families(moments, not shots.repeated, below, kernel is not None, still is not None)
-    if kernel is not None:
+    if kernel is None:
+        fits = [_on_the_grid(fit, shots.recording) for fit in fits]
+    else:
         fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
     source = "repeats" if shots.repeated else "single frames"
     return NoiseEstimate(fits[0].noise, tuple(fits), moments, correlation, shots.recording, source)
+
+
+def _on_the_grid(fit: Fit, recording: Recording) -> Fit:
+    """Give counts without read noise the gain that their grey levels are apart.
+
+    Counts of any other gain would have others. Where rounding made the steps it may be chance that
+    the gain is as large, as far as the moments tell; then it is taken for what it might as well be.
+    """
+    noise, step = fit.noise, recording.step
+    if not isinstance(noise, Poisson) or noise.offset:
+        return fit
+    low, high = fit.intervals["gain"]
+    near = low <= step <= high and abs(noise.gain - step) <= NEAR * step
+    return replace(fit, noise=Poisson(short(step))) if near else fit
 
 
 def _correlation(

@@ -56,7 +56,7 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     >>> bool(abs(correlations_of_frames([noisy])[2, 3] - 0.48) < 0.03)
     True
     """
-    first, second, *others = np.mean([_power(frame, MOST // len(frames)) for frame in frames], 0)
+    first, second, *others = _power(frames)
     lags = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if y > 0 or x >= 0]
     sizes = np.diff(SORTED, prepend=0)[:2] / SORTED[1]
     both = sizes[0] * first + sizes[1] * second
@@ -91,12 +91,18 @@ def _told(
     return shared, float(left.sum() / calm[USED].sum())
 
 
-def _power(frame: np.ndarray, most: int) -> np.ndarray:
-    """Power of each wave in groups of patches, the calmest first, in units of the noise's level."""
-    nowhere = np.zeros(frame.shape, bool)
-    chance = np.random.default_rng(0)
-    light, *_, values = random_patches(frame, frame, frame, nowhere, most, chance)
-    power = (values @ WAVES) ** 2
+def _power(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Power of each wave in groups of patches, the calmest first, in units of the noise's level.
+
+    What frames share is their noise: the calm patches of all of them are those of the calmest.
+    """
+    lights, powers, most = [], [], MOST // len(frames)
+    for frame in frames:
+        nowhere, chance = np.zeros(frame.shape, bool), np.random.default_rng(0)
+        light, *_, values = random_patches(frame, frame, frame, nowhere, most, chance)
+        lights.append(light)
+        powers.append((values @ WAVES) ** 2)
+    light, power = np.concatenate(lights), np.concatenate(powers)
     edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
     which = np.searchsorted(edges[1:-1], light)
     middle = power[:, MIDDLE].mean(1)

@@ -26,7 +26,7 @@ RANGES = 12
 # they differ by so many of the standard deviations that noise gives what they are sorted by
 APART = 3.0
 # pixels looked at in all
-MOST = 2_000_000
+MOST = 4_000_000
 
 
 def is_still(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) -> bool:

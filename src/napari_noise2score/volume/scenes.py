@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -16,8 +17,10 @@ from ..score.model import ScoreModel
 from .image import Image
 from .tiles import fit, read_around, solved
 
-# what is looked at: so many scenes, shots of each, and pixels along Y and X
-SCENES = 8
+# what is looked at: so many pixels of a shot in all, in no more scenes than this, shots of each
+# scene, and pixels of one along Y and X
+PIXELS = 2**23
+SCENES = 32
 SHOTS = 4
 SIZE = 1024
 # and what the network is asked of: it takes a second or two for such a piece
@@ -37,10 +40,12 @@ class View(NamedTuple):
 
 def shots_of(images: Sequence[Any], axes: str | None, repeats: str) -> list[np.ndarray]:
     """Read the middle of a few scenes, each ``(shots, Y, X)``."""
-    each = max(1, SCENES // len(images))
+    sizes = [_plane(one, axes) for one in images]
+    most = min(SCENES, PIXELS * len(sizes) // sum(sizes))
+    each = max(1, most // len(images))
     return [
         scene
-        for one in images[:: -(-len(images) // SCENES)]
+        for one in spread_over(images, most)
         for scene in _scenes(one, axes, repeats.upper(), each)
     ]
 
@@ -51,7 +56,7 @@ def views_of(
     """Choose the pieces of a few scenes that a score is asked of; shots of one are together."""
     views: list[list[View]] = []
     each = max(1, PIECES // len(images))
-    for image in images[:: -(-len(images) // PIECES)]:
+    for image in spread_over(images, PIECES):
         data, letters = named(image, axes)
         where = fit(layout(letters, data.shape, model.ndim), model)
         sizes = {a: where.shape[where.axes.index(a)] for a in where.loop}
@@ -61,7 +66,7 @@ def views_of(
             middle(n, THICK if a == "Z" else PIECE)
             for a, n in zip(where.space, where.space_shape, strict=True)
         ]
-        for other in others[:: -(-len(others) // each)]:
+        for other in spread_over(others, each):
             rest = iter(other)
             fixed = {a: next(rest) for a in where.loop if a != repeats}
             views.append(
@@ -98,9 +103,8 @@ def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.nd
     shots = middle(shape.get(repeats, 1), SHOTS)
     others = [a for a in letters if a not in ("Y", "X", repeats)]
     positions = list(product(*(range(shape[a]) for a in others)))
-    positions = positions[:: -(-len(positions) // most)]
     scenes = []
-    for position in positions:
+    for position in spread_over(positions, most):
         at: dict[str, Any] = dict(zip(others, position, strict=True)) | plane | {repeats: shots}
         piece = data[tuple(at[a] for a in letters)]
         piece = np.asarray(piece.compute() if hasattr(piece, "dask") else piece)
@@ -108,6 +112,20 @@ def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.nd
         order = [left.index(a) for a in (repeats, "Y", "X") if a in left]
         scenes.append(piece.transpose(order).reshape(-1, *piece.transpose(order).shape[-2:]))
     return scenes
+
+
+def _plane(image: Any, axes: str | None) -> int:
+    """Give how many pixels of a plane of it are read."""
+    data, letters = named(image, axes)
+    return math.prod(
+        min(n, SIZE) for a, n in zip(letters, data.shape, strict=True) if a in "YX"
+    )
+
+
+def spread_over(items: Sequence[Any], most: int) -> list[Any]:
+    """Give items that lie evenly among all, no more than this."""
+    count = min(len(items), most)
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def named(image: Any, axes: str | None) -> tuple[Any, str]:
