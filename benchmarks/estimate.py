@@ -6,7 +6,8 @@
 The first gray images of DATA/natural/SET, the micrographs of DATA/w2s/avg400 and the embedded stack
 (its truth, made noisy anew; one stack for every four images) get noise of every family at three
 levels, in float, neither clipped nor rounded. Each is given to `examine_noise` as four shots and as
-a single one (the stack: four time points or one, eight planes). The micrographs, averages of 400
+a single one (the stack: four time points or one, eight planes), and all images together as one data
+set. The micrographs, averages of 400
 frames, are blurred by a pixel: what noise is left in them would count as noise that was added.
 
 A case counts as "right" where the family is the one that was drawn from. Poisson noise with or
@@ -29,12 +30,13 @@ import csv
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import torch
 
-from napari_noise2score import UserError, examine_noise, parse_noise
+from napari_noise2score import Image, UserError, examine_noise, parse_noise
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.moments import blurred
@@ -80,7 +82,7 @@ LEVELS = {
 GRAY = np.array([0.299, 0.587, 0.114])
 SOURCES = [
     f"{name}, {shots}"
-    for name in ("images", "micrographs", "stack")
+    for name in ("images", "data set", "micrographs", "stack")
     for shots in ("4 shots", "1 shot")
 ]
 QUANTILES = 0.05, 0.5, 0.95
@@ -100,16 +102,24 @@ def pictures(source: str, data: Path, name: str, count: int) -> Iterator[np.ndar
 
 def cases(source: str, given: argparse.Namespace, noise: NoiseModel, level: int) -> Iterator[tuple]:
     """Give clean pixels, noisy image and axes of each case."""
-    count = int(source.split()[1])
+    count = int(source.split(", ")[1].split()[0])
     if source.startswith("stack"):
         for seed in range(-(-given.images // 4)):
             clean = simulate_cells((4, 8, 256, 256), seed)[1][:count].astype(float)
             random = np.random.default_rng([level, seed])
             yield clean, noise.sample(clean, random), "TZYX"
         return
+    together = []
     for i, clean in enumerate(pictures(source, given.data, given.set, given.images)):
         random = np.random.default_rng([level, i])
-        yield clean, np.stack([noise.sample(clean, random) for _ in range(count)]), "TYX"
+        shots = np.stack([noise.sample(clean, random) for _ in range(count)])
+        if source.startswith("data set"):
+            together.append((clean.ravel(), Image(shots, "TYX")))
+        else:
+            yield clean, shots, "TYX"
+    if together:
+        pixels, images = zip(*together, strict=True)
+        yield np.concatenate(pixels), list(images), None
 
 
 def parameters(noise: NoiseModel) -> dict[str, float]:
@@ -144,7 +154,7 @@ def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
     return np.array(rows)
 
 
-def examine(noise: NoiseModel, clean: np.ndarray, noisy: np.ndarray, axes: str) -> dict:
+def examine(noise: NoiseModel, clean: np.ndarray, noisy: Any, axes: str | None) -> dict:
     """Estimate one case and compare."""
     try:
         estimate = examine_noise(noisy, axes)
