@@ -230,6 +230,18 @@ def test_several_images_are_one_data_set_and_colours_are_scenes():
     assert estimate_noise(colour, "YXC").gain == pytest.approx(3, rel=0.1)
 
 
+@pytest.mark.parametrize(("gain", "read"), [(1, 3), (2, 5)])
+def test_one_frame_with_a_dark_background_tells_offset_and_read_noise(gain, read):
+    rng = np.random.default_rng(0)
+    spots = np.zeros((512, 512))
+    spots[*rng.integers(0, 512, (2, 60))] = rng.uniform(2e4, 2e5, 60)
+    camera = parse_noise(f"poisson(gain={gain}, offset=100) + gaussian(sigma={read})")
+    found = estimate_noise(camera.sample(blurred_by(spots, 12.0) + 2, rng))
+    assert found.base.gain == pytest.approx(gain, rel=0.05)
+    assert found.base.offset == pytest.approx(100, abs=2)
+    assert found.read.sigma == pytest.approx(read, rel=0.1)
+
+
 def test_all_frames_of_a_data_set_speak_and_rich_ones_do_not_hide_a_correlation():
     rng = np.random.default_rng(0)
     y, x = np.indices((256, 256))

@@ -22,7 +22,7 @@ from .variances import NEXT_TO_NONE, at_least_some
 SYSTEMATIC = 0.002
 # and a third moment, as a share of the variance to the power of 3/2, of subtracted shots, of
 # single frames and of shots of a scene that keeps still
-SKEW_SYSTEMATIC, SKEW_STILL = {False: 0.02, True: 0.05}, 0.002
+SKEW_SYSTEMATIC, SKEW_STILL = {False: 0.02, True: 0.04}, 0.002
 # and what all variances of these may be off together
 COMMON, COMMON_STILL = {False: 0.01, True: 0.04}, 0.003
 # further away than so many errors a bin is an outlier, and counts no more for being further still
@@ -30,8 +30,8 @@ OUTLIER = 3.0
 # what a further parameter must explain, in squared errors; what single frames hold of a picture
 # goes through many ranges of brightness, and A⁻¹ makes it as white as the noise
 PRICE = {False: 6.0, True: 18.0}
-# and what cameras have anyway: an offset above 0, and multiplied counts
-PRICE_USUAL = {False: 6.0, True: 9.0}
+# and what cameras have anyway: an offset above 0, multiplied counts, and read noise above an offset
+PRICE_USUAL, PRICE_READ = {False: 6.0, True: 9.0}, {False: 6.0, True: 10.0}
 STEPS = 60
 # the fit has settled when a step gains no more than this, or none is short enough to gain anything
 SETTLED = 1e-5
@@ -237,7 +237,9 @@ def _fit(
         ends = float(max(value - off, low)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
     offset = values.get("offset", 0) > 0
-    paid = PRICE[lower] * (len(at) - offset) + PRICE_USUAL[lower] * (offset + family.chosen)
+    read = offset and values.get(READ, 0) > 0
+    paid = PRICE[lower] * (len(at) - offset - read) + PRICE_READ[lower] * read
+    paid += PRICE_USUAL[lower] * (offset + family.chosen)
     return Fit(noise, _misfit(away, weights) + paid, intervals)
 
 

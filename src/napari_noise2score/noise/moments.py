@@ -38,7 +38,7 @@ LEFT = WAVES[:, ORDER > 2]
 BIAS_ERROR = 0.5
 # frames of one recording share their noise: one whose variance is larger by more than so many
 # standard errors than it can be has grain
-SURE = 2.0
+SURE = 1.5
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
 
