@@ -117,9 +117,7 @@ def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.nd
 def _plane(image: Any, axes: str | None) -> int:
     """Give how many pixels of a plane of it are read."""
     data, letters = named(image, axes)
-    return math.prod(
-        min(n, SIZE) for a, n in zip(letters, data.shape, strict=True) if a in "YX"
-    )
+    return math.prod(min(n, SIZE) for a, n in zip(letters, data.shape, strict=True) if a in "YX")
 
 
 def spread_over(items: Sequence[Any], most: int) -> list[Any]:
