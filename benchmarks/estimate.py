@@ -6,9 +6,9 @@
 The first gray images of DATA/natural/SET, the micrographs of DATA/w2s/avg400 and the embedded stack
 (its truth, made noisy anew; one stack for every four images) get noise of every family at three
 levels, in float, neither clipped nor rounded. Each is given to `examine_noise` as four shots and as
-a single one (the stack: four time points or one, eight planes); the images of SET also all together,
-as one data set. The micrographs, averages of 400 frames, are blurred by a pixel: what noise is left
-in them would count as noise that was added.
+a single one (the stack: four time points or one, eight planes); the images of SET also together, as
+one data set. The micrographs, averages of 400 frames, are blurred by a pixel: what noise is left in
+them would count as noise that was added.
 
 A case counts as "right" where the family is the one that was drawn from. Poisson noise with or
 without an offset and with or without read noise is one family, the camera: each is a special case
