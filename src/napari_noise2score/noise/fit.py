@@ -31,7 +31,7 @@ OUTLIER = 3.0
 # goes through many ranges of brightness, and A⁻¹ makes it as white as the noise
 PRICE = {False: 6.0, True: 18.0}
 # and what cameras have anyway: an offset above 0, multiplied counts, and read noise above an offset
-PRICE_USUAL, PRICE_READ = {False: 6.0, True: 9.0}, {False: 6.0, True: 10.0}
+PRICE_USUAL, PRICE_READ = {False: 6.0, True: 9.0}, {False: 4.0, True: 10.0}
 STEPS = 60
 # the fit has settled when a step gains no more than this, or none is short enough to gain anything
 SETTLED = 1e-5
