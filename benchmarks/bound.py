@@ -11,11 +11,11 @@ those at least 10 grey levels above the offset, as these photographs have a fram
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-from estimate import LEVELS, pictures
+from estimate import LEVELS
+from sixteen import photographs
+
+from napari_noise2score.noise.repeats import k_statistics
 
 SHOTS, DRAWN = 4, 300_000
 # of the cameras of the estimate benchmark
@@ -27,20 +27,12 @@ def told(signal: float, gain: float, read: float, chance: np.random.Generator) -
     """Information of a pixel's k-statistics on gain, offset and read noise."""
     y = gain * chance.poisson(signal / gain, (SHOTS, DRAWN))
     away = y + read * chance.standard_normal((SHOTS, DRAWN))
-    away -= away.mean(0)
-    square = (away**2).sum(0) / (SHOTS - 1)
-    cube = SHOTS * (away**3).sum(0) / ((SHOTS - 1) * (SHOTS - 2))
     slopes = np.array([[signal, -gain, 2 * read], [2 * gain * signal, -(gain**2), 0]])
-    return slopes.T @ np.linalg.inv(np.cov(square, cube)) @ slopes
+    return slopes.T @ np.linalg.inv(np.cov(*k_statistics(away - away.mean(0)))) @ slopes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--set", default="Kodak24")
-    parser.add_argument("--images", type=int, default=12)
-    given = parser.parse_args()
-    scenes = [a.ravel() for a in pictures("images", given.data, given.set, given.images)]
+    scenes = [a.ravel() for a in photographs()]
     (text,), levels, _ = LEVELS["camera"]
     print("noise | pixels | standard error of offset, of read noise, %")
     for gain, read in levels:
@@ -50,11 +42,8 @@ def main() -> None:
             errors = []
             for scene in scenes:
                 seen = scene[scene >= darkest]
-                total = np.array(
-                    [[np.interp(seen, SIGNALS, each[:, i, j]).sum() for j in range(3)]
-                     for i in range(3)]
-                )  # fmt: skip
-                errors.append(np.sqrt(np.diag(np.linalg.inv(total))))
+                total = [np.interp(seen, SIGNALS, row).sum() for row in each.reshape(-1, 9).T]
+                errors.append(np.sqrt(np.diag(np.linalg.inv(np.reshape(total, (3, 3))))))
             shares = 100 * np.median(errors, axis=0)[1:] / (OFFSET, read)
             print(f"`{text.format(gain, read)}` | from {darkest} | {shares.round(1)}", flush=True)
 

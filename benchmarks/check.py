@@ -9,11 +9,8 @@ added or taken away.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-from sixteen import add_noise, load
+from sixteen import add_noise, photographs
 
 from napari_noise2score import check_noise, parse_noise
 
@@ -25,12 +22,7 @@ NOISES = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--set", default="Kodak24")
-    parser.add_argument("--images", type=int, default=12)
-    given = parser.parse_args()
-    clean = load(given.data / "natural" / given.set, False, given.images)
+    clean = photographs()
     print(
         "noise | right model called wrong | residual correlation, median (worst) | wrong one seen"
     )

@@ -35,6 +35,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import torch
+from sixteen import load
 
 from napari_noise2score import Image, UserError, examine_noise, parse_noise
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
@@ -79,7 +80,6 @@ LEVELS = {
     "poisson @ A": (["poisson(gain={}) @ A"], [(1,), (5,), (20,)], [(0.5,), (2,), (8,)]),
     "gamma @ A": (["gamma(alpha={}) @ A"], [(120,), (40,), (10,)], [(120,), (40,), (10,)]),
 }
-GRAY = np.array([0.299, 0.587, 0.114])
 SOURCES = [
     f"{name}, {shots}"
     for name in ("images", "data set", "micrographs", "stack")
@@ -95,9 +95,7 @@ def pictures(source: str, data: Path, name: str, count: int) -> Iterator[np.ndar
         for path in sorted((data / "w2s" / "avg400").glob("*.*")):
             yield blurred(iio.imread(path).astype(float), 1.0)
         return
-    for path in sorted((data / "natural" / name).glob("*.*"))[:count]:
-        clean = iio.imread(path)
-        yield clean @ GRAY if clean.ndim == 3 else clean.astype(float)
+    yield from load(data / "natural" / name, False, count)
 
 
 def cases(source: str, given: argparse.Namespace, noise: NoiseModel, level: int) -> Iterator[tuple]:

@@ -56,6 +56,16 @@ def load(folder: Path, colour: bool, count: int | None = None) -> list[np.ndarra
     return images
 
 
+def photographs() -> list[np.ndarray]:
+    """Give the gray images that the command line asks for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--set", default="Kodak24")
+    parser.add_argument("--images", type=int, default=12)
+    given = parser.parse_args()
+    return load(given.data / "natural" / given.set, False, given.images)
+
+
 def add_noise(noise, images: list[np.ndarray], seed: int) -> list[np.ndarray]:
     chance = np.random.default_rng(seed)
     planes = [np.moveaxis(np.atleast_3d(a), -1, 0) for a in images]

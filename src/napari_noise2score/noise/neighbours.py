@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .cosines import ORDER, SIDE, SORTS, WAVES, power_of
-from .moments import BINS, random_patches
-from .waves import ROUNDS, USED, without_pictures
+from .cosines import ORDER, SIDE, SORTS, power_of
+from .moments import BINS
+from .waves import MOST, ROUNDS, USED, patch_powers, without_pictures
 
 # noise is taken to be shared no farther than this, in pixels
 REACH = 2
 # a correlation that single frames tell from that of a picture
 TOLD = 0.2
-# patches looked at in all
-MOST = 400_000
 # groups of patches by structure, as shares of all. The calmest two are taken for the noise, or the
 # calmest alone where more than this of them is a picture. The next four, less these, show what
 # pictures there are: the steepest are unlike what is left in the calmest
@@ -96,13 +94,9 @@ def _power(frames: Sequence[np.ndarray]) -> np.ndarray:
 
     What frames share is their noise: the calm patches of all of them are those of the calmest.
     """
-    lights, powers, most = [], [], MOST // len(frames)
-    for frame in frames:
-        nowhere, chance = np.zeros(frame.shape, bool), np.random.default_rng(0)
-        light, *_, values = random_patches(frame, frame, frame, nowhere, most, chance)
-        lights.append(light)
-        powers.append((values @ WAVES) ** 2)
-    light, power = np.concatenate(lights), np.concatenate(powers)
+    most = MOST // len(frames)
+    parts = [patch_powers(frame, frame, most, np.random.default_rng(0)) for frame in frames]
+    light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
     edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
     which = np.searchsorted(edges[1:-1], light)
     middle = power[:, MIDDLE].mean(1)

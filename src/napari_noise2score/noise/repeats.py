@@ -121,9 +121,7 @@ def measure_repeats(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) 
         mean = shots.mean(0)
         at = np.flatnonzero(use)[::every]
         noise = shots.reshape(count, -1)[:, at] - mean.ravel()[at]
-        # unbiased, as k-statistics are
-        square = (noise**2).sum(0) / (count - 1)
-        cube = count * (noise**3).sum(0) / ((count - 1) * (count - 2))
+        square, cube = k_statistics(noise)
         # brightness without the pixel itself: sorted by its own noise, bright would be noisy
         light = _around(mean).ravel()[at]
         parts.append(np.stack([light, mean.ravel()[at], square, cube, square / count]))
@@ -148,6 +146,13 @@ def measure_repeats(scenes: Sequence[np.ndarray], usable: Sequence[np.ndarray]) 
     if not found.size:
         raise ValueError("the shots show no noise")
     return Moments(*found)
+
+
+def k_statistics(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the unbiased variance and third moment of shots less their mean, ``(shots, ...)``."""
+    count = len(noise)
+    square = (noise**2).sum(0) / (count - 1)
+    return square, count * (noise**3).sum(0) / ((count - 1) * (count - 2))
 
 
 def usable_pixels(cut: np.ndarray) -> np.ndarray:

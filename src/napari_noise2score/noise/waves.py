@@ -67,11 +67,8 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
         If there are too few patches.
     """
     chance, most = np.random.default_rng(0), MOST // len(frames)
-    parts = []
-    for i, frame in enumerate(frames):
-        nowhere, noise = np.zeros(frame.shape, bool), noises[i] if noises else frame
-        light, *_, values = random_patches(frame, noise, noise, nowhere, most, chance)
-        parts.append((light, (values @ WAVES) ** 2))
+    pairs = zip(frames, noises or frames, strict=True)
+    parts = [patch_powers(frame, noise, most, chance) for frame, noise in pairs]
     light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(light)
     ranges = np.split(order, [len(order) * i // BINS for i in range(1, BINS)])
@@ -88,6 +85,30 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
         groups.append([power[by[a:b]].mean(0)[USED] for a, b in pairwise(ends)])
     calm, *others = np.moveaxis(np.array(groups, dtype=np.float64), 1, 0)
     return Powers(mean, calm, np.stack([other - calm for other in others], axis=-1))
+
+
+def patch_powers(
+    frame: np.ndarray, noise: np.ndarray, most: int, chance: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give brightness and the power of each wave of noise in random patches of a frame.
+
+    Parameters
+    ----------
+    frame, noise : ndarray
+        A plane, and that of which the power is asked, which may be the same.
+    most : int
+        How many patches.
+    chance : numpy.random.Generator
+        Chooses them.
+
+    Returns
+    -------
+    light, power : ndarray
+        Shapes ``(patches,)`` and ``(patches, waves)``.
+    """
+    nowhere = np.zeros(frame.shape, bool)
+    light, *_, values = random_patches(frame, noise, noise, nowhere, most, chance)
+    return light, (values @ WAVES) ** 2
 
 
 def fit_waves(powers: Powers, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

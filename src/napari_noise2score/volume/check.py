@@ -17,7 +17,7 @@ from ..score.model import ScoreModel
 from .denoise import denoise
 from .estimate import examine_noise
 from .image import Image
-from .scenes import as_list, middle, named, shots_of
+from .scenes import as_list, middle, named, shots_of, spread_over
 from .tiles import TileProgress
 
 # how many planes the residual is looked at in, and pixels of them along Y and X
@@ -152,7 +152,7 @@ def _sights(
     """Read a few planes, and what they are compared with."""
     each = -(-PLANES // len(images))
     left = PLANES
-    for image in images[:: -(-len(images) // PLANES)]:
+    for image in spread_over(images, PLANES):
         clean = denoised
         if model is not None and denoised is None:
             clean = denoise(image, model, noise, tile=TILES[model.ndim])
