@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_noise2score.image.axes import layout
 from napari_noise2score.noise import NoiseModel
-from napari_noise2score.score.axes import layout
 from napari_noise2score.score.device import choose_device, inner_precision
 from napari_noise2score.score.model import ScoreModel, perturbed_score
 from napari_noise2score.score.patches import Patches

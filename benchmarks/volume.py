@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from napari_noise2score import Image, ScoreModel, read_image, train
+from napari_noise2score.image.ome_zarr import create_ome_zarr
 from napari_noise2score.volume.cluster import connect, on_cluster
 from napari_noise2score.volume.denoise import denoised
-from napari_noise2score.volume.ome_zarr import create_ome_zarr
 from napari_noise2score.volume.store import denoise_to_store, forget
 from napari_noise2score.volume.tiles import blocks, compute_block, prepare, read
 

@@ -9,7 +9,7 @@ import zarr
 from shared import pieces
 
 from napari_noise2score import Gaussian, UserError, denoise, denoise_into, train
-from napari_noise2score.volume.image import Image
+from napari_noise2score.image.image import Image
 
 NOISE = Gaussian(10)
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, denoise, estimate_noise, examine_noise, train
 from napari_noise2score.cli import app
+from napari_noise2score.image.files import write_image
 from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.fit import fit_families
@@ -18,7 +19,6 @@ from napari_noise2score.noise.moments import Moments, measure_moments
 from napari_noise2score.noise.moments import blurred as blurred_by
 from napari_noise2score.noise.repeats import is_still
 from napari_noise2score.sample import simulate_cells
-from napari_noise2score.volume.files import write_image
 
 
 def scene(size=384):

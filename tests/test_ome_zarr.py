@@ -13,7 +13,7 @@ import zarr
 from server import serving
 
 from napari_noise2score import Image, UserError, read_image, write_image
-from napari_noise2score.volume.ome_zarr import mean_of_cells
+from napari_noise2score.image.ome_zarr import mean_of_cells
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "zarr"
 EXAMPLES = DATA / "ome-zarr-examples"

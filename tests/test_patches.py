@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_noise2score import UserError, train
-from napari_noise2score.score.axes import layout
+from napari_noise2score.image.axes import layout
 from napari_noise2score.score.patches import Patches, is_empty
 
 

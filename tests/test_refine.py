@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, refine_noise
 from napari_noise2score.cli import app
+from napari_noise2score.image.files import write_image
 from napari_noise2score.noise import Empirical, parse_noise
 from napari_noise2score.noise.correlated import parts
-from napari_noise2score.volume.files import write_image
 
 # what it is, what is said it were, and how well one frame tells its level and its read noise
 NOISES = [

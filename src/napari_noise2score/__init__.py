@@ -27,7 +27,7 @@ _WHERE = {
     "ScoreModel": "score.model",
     "train": "score.training",
     "train_steps": "score.training",
-    "Image": "volume.image",
+    "Image": "image.image",
     "calibrate": "volume.calibrate",
     "calibrate_steps": "volume.calibrate",
     "check_noise": "volume.check",
@@ -39,8 +39,8 @@ _WHERE = {
     "refine_noise": "volume.estimate",
     "uncertainty": "volume.denoise",
     "uncertainty_into": "volume.denoise",
-    "read_image": "volume.files",
-    "write_image": "volume.files",
+    "read_image": "image.files",
+    "write_image": "image.files",
     "UserError": "errors",
 }
 
@@ -78,6 +78,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .image.files import read_image, write_image
+    from .image.image import Image
     from .noise import (
         Emccd,
         Empirical,
@@ -96,8 +98,6 @@ if TYPE_CHECKING:
     from .volume.check import check_noise
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.estimate import estimate_noise, examine_noise, refine_noise
-    from .volume.files import read_image, write_image
-    from .volume.image import Image
     from .volume.store import denoise_to_store
 
 

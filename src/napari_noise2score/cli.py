@@ -82,8 +82,8 @@ def train(
         raise UserError(f"{checkpoint}: no such file: there is no training to resume")
     if model.exists() and not (overwrite or resume):
         raise UserError(f"{model} exists already; use --overwrite to replace it")
+    from .image.files import read_images
     from .score.training import describe_kept, train_steps
-    from .volume.files import read_images
 
     images = read_images(source, settings.axes)
     run = train_steps(
@@ -151,11 +151,11 @@ def denoise(
     """Denoise images with a trained score under a noise model."""
     import numpy as np
 
+    from .image.files import open_output, read_image
     from .noise import parse_noise
     from .score.model import ScoreModel
     from .volume.cluster import connect, on_cluster
     from .volume.denoise import denoise_into, result_of, uncertainty_into
-    from .volume.files import open_output, read_image
     from .volume.store import denoise_to_store, left_of
     from .volume.tiles import prepare
 
@@ -234,10 +234,10 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
+    from .image.files import read_images
     from .score.model import ScoreModel
     from .volume.check import check_noise
     from .volume.estimate import examine_noise, refine_noise
-    from .volume.files import read_images
 
     if method and noise:
         raise UserError("--method finds the noise and --noise keeps to one: give either")
@@ -302,8 +302,8 @@ def simulate(
     import numpy as np
 
     from . import __version__
+    from .image.axes import layout, read_block
     from .noise import parse_noise
-    from .score.axes import layout, read_block
 
     spec = parse_noise(noise)
     chance = np.random.default_rng(seed)
@@ -436,8 +436,8 @@ def _tile(text: str | None) -> tuple[int, ...] | None:
 
 def _calibrated(source: str, axes: str | None, score: Any, method: str, device: str) -> Any:
     """Find the noise of a data set that serves a model best."""
+    from .image.files import read_images
     from .volume.calibrate import calibrate_steps
-    from .volume.files import read_images
 
     run = calibrate_steps(read_images(source, axes), score, method=method, device=device)
     for progress in _track(run, "estimating the noise", lambda p: (p.done / p.total, "")):
@@ -456,7 +456,7 @@ def _plan(
     resume: bool = False,
 ) -> list[tuple[Path | str, Path]]:
     """Give every input with the output it will have; check all before the first is begun."""
-    from .volume.files import check_output, find_images, read_image
+    from .image.files import check_output, find_images, read_image
 
     paths = find_images(source)
     many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
@@ -485,7 +485,7 @@ def _write_all(
     """Fill one output file for each input."""
     import numpy as np
 
-    from .volume.files import open_output, read_image
+    from .image.files import open_output, read_image
 
     for path, target in plan:
         image = read_image(path, axes)

@@ -31,10 +31,10 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     say : callable
         Takes lines for the person who runs it.
     """
+    from .image.image import Image
     from .score.training import train_steps
     from .volume.denoise import denoise_into, result_of
     from .volume.evaluate import compare
-    from .volume.image import Image
 
     raw, signal = simulate_cells()
     known: dict[str, Any] = {"axes": "TZYX", "scale": SCALE, "units": UNITS}
@@ -76,8 +76,8 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
 
 def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     """Write each stack, a picture of its middle plane, and the model."""
-    from .volume.files import write_image
-    from .volume.image import Image
+    from .image.files import write_image
+    from .image.image import Image
 
     out.mkdir(parents=True, exist_ok=True)
     truth = np.asarray(images["truth"].data)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..image.axes import Layout, read_block
 from ..noise.kernel import Kernel
-from .axes import Layout, read_block
 
 # from so many pieces on, whole ones are held out
 MANY = 10

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import UserError
+from ..image.axes import Layout, read_block
 from ..noise.curve import fit_transform
 from ..noise.kernel import Kernel
 from ..noise.recording import quantisation_step, recording_of
-from .axes import Layout, read_block
 from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
 from .muon import Muon

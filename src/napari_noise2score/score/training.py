@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..image.axes import Layout, layout
 from ..noise.kernel import Kernel, parse_kernel
-from .axes import Layout, layout
 from .model import ScoreModel
 from .trainer import Trainer
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..image.image import Image
 from ..noise import NoiseModel, parse_noise
 from ..noise.check import NoiseCheck, Sight, check_curve, check_mixed_curve, check_residual
 from ..noise.correlated import parts
@@ -16,7 +17,6 @@ from ..noise.estimate import NoiseEstimate
 from ..score.model import ScoreModel
 from .denoise import denoise
 from .estimate import examine_noise
-from .image import Image
 from .scenes import as_list, middle, named, shots_of, spread_over
 from .tiles import TileProgress
 

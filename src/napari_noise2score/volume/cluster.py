@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..image.files import read_image
+from ..image.image import Image
 from ..score.model import ScoreModel
-from .files import read_image
-from .image import Image
 from .pipeline import write
 from .store import MAKES, Runner, open_target
 from .tiles import Block, Job, compute_block, prepare, read

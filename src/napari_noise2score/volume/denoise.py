@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from .. import __version__
+from ..image.image import Image
 from ..noise import NoiseModel, Table
 from ..noise.solver import make_shift
 from ..score.model import ScoreModel, probes
-from .image import Image
 from .pipeline import one_by_one
 from .tiles import Job, TileProgress, lazily, prepare
 

@@ -9,7 +9,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from ..errors import UserError
-from .files import find_images, read_image
+from ..image.files import find_images, read_image
 
 
 def evaluate(

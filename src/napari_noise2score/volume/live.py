@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..image.axes import Layout, layout
 from ..noise import NoiseModel, Table, make_solver, parse_noise, reach_of
 from ..noise.table import Place
-from ..score.axes import Layout, layout
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from .tiles import TileProgress, as_type, fit, read_around, solved

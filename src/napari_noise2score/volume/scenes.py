@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import UserError
-from ..score.axes import Layout, layout, parse_axes
+from ..image.axes import Layout, layout, parse_axes
+from ..image.image import Image
 from ..score.blind import Probe, probe
 from ..score.model import ScoreModel
-from .image import Image
 from .tiles import fit, read_around, solved
 
 # what is looked at: so many pixels of a shot in all, in no more scenes than this, shots of each

@@ -13,17 +13,17 @@ import zarr
 
 from .. import __version__
 from ..errors import UserError
+from ..image.axes import layout, read_block
+from ..image.files import check_output, is_ome_zarr, put_in_place, read_image, remove
+from ..image.image import Image
+from ..image.ome_zarr import SHARD, build_block, create_ome_zarr, pyramid_blocks, sharpest_of
+from ..image.zarrs import create_zarr
 from ..noise import NoiseModel, parse_noise
-from ..score.axes import layout, read_block
 from ..score.model import ScoreModel
 from .denoise import denoised, result_of, spread
-from .files import check_output, is_ome_zarr, put_in_place, read_image, remove
-from .image import Image
-from .ome_zarr import SHARD, build_block, create_ome_zarr, pyramid_blocks, sharpest_of
 from .pipeline import said_of, side_by_side
 from .record import Record, check_same, read_record
 from .tiles import Block, Compute, Job, TileProgress, blocks, prepare
-from .zarrs import create_zarr
 
 MAKES: dict[str, Compute] = {"denoised": denoised, "uncertainty": spread}
 

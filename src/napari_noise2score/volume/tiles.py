@@ -15,12 +15,12 @@ import torch
 from dask.utils import SerializableLock
 
 from ..errors import UserError
+from ..image.axes import Layout, layout, read_block
+from ..image.image import Image
 from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
-from ..score.axes import Layout, layout, read_block
 from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
 from ..score.patches import checked, decorrelated
-from .image import Image
 
 # from the largest down; the largest that fits in memory is taken
 TILES = {

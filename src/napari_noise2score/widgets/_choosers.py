@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import UserError
-from ..score.axes import parse_axes
+from ..image.axes import parse_axes
 from ._layers import check_layer, describe, is_preview, layer_axes, layer_data
 from ._session import session, when_ready
 from ._work import Failure, report, start

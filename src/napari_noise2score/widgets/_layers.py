@@ -12,10 +12,10 @@ from napari.utils.transforms import Affine
 
 from .. import __version__
 from ..errors import UserError
-from ..score.axes import layout, parse_axes
+from ..image.axes import layout, parse_axes
 
 if TYPE_CHECKING:
-    from ..volume import image as volume_image
+    from ..image import image as volume_image
 
 AXIS_NAMES = {
     "t": "T",
@@ -89,7 +89,7 @@ def layer_image(layer: Image, axes: str) -> volume_image.Image:
     >>> image.scale["X"], image.units["X"]
     (0.1, 'micrometer')
     """
-    from ..volume.image import Image as VolumeImage
+    from ..image.image import Image as VolumeImage
 
     data = layer_data(layer)
     axes = parse_axes(axes, data.ndim)

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..volume.image import Image
+    from ..image.image import Image
 
 ENDING = ".ome.zarr"
 STORES = f"OME-Zarr (*{ENDING})"
@@ -81,7 +81,7 @@ def write(
     image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, target: Target
 ) -> Generator[Any, None, None]:
     """Denoise an image into a store, and open what was written."""
-    from ..volume.ome_zarr import open_levels
+    from ..image.ome_zarr import open_levels
     from ..volume.store import denoise_to_store
 
     stores = {"denoised": target.path}
@@ -105,7 +105,7 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 
 def _check_free(path: Path) -> None:
-    from ..volume.files import is_zarr
+    from ..image.files import is_zarr
 
     if path.exists():
         raise UserError(f"{path} exists already: choose another name")

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import napari.layers
     import napari.viewer
 
+    from ..image.image import Image
     from ..noise import NoiseModel
     from ..score.model import ScoreModel
-    from ..volume.image import Image
 
 
 class Result(NamedTuple):

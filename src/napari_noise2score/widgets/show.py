@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import napari
 import numpy as np
 
-from ..volume.image import Image
+from ..image.image import Image
 
 
 def show(images: Iterable[Image]) -> None:

@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from ..errors import UserError
-from ..score.axes import parse_axes
+from .axes import parse_axes
 from .image import Image
 
 # spelt as OME-Zarr and napari spell them

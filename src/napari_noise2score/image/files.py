@@ -17,7 +17,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from ..errors import UserError
-from ..score.axes import parse_axes
+from .axes import parse_axes
 from .image import Image
 from .ome_zarr import blocks, build_pyramid, create_ome_zarr, write_units
 from .tiff import ask_for_axes, create_tiff, read_tiff

@@ -14,7 +14,7 @@ from yaozarrs import v04, v05
 from zarr.storage import FsspecStore, WrapperStore
 
 from ..errors import UserError
-from ..score.axes import LETTERS, parse_axes
+from .axes import LETTERS, parse_axes
 from .image import Image
 from .tiff import ask_for_axes
 

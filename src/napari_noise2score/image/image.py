@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UserError
-from ..score.axes import parse_axes
+from .axes import parse_axes
 
 
 @dataclass(frozen=True)
