@@ -38,6 +38,8 @@ class Image:
         What made it: model, noise, version. Written with the image where the format can.
     source : str
         Where it was read from, empty if it was not.
+    files : tuple of str
+        Every file or store that holds its pixels, as resolved paths; a result may replace none.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Image:
     omero: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    files: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))
