@@ -28,7 +28,7 @@ from napari_noise2score import Image, ScoreModel, read_image, train
 from napari_noise2score.image.ome_zarr import create_ome_zarr
 from napari_noise2score.volume.cluster import connect, on_cluster
 from napari_noise2score.volume.denoise import denoised
-from napari_noise2score.volume.store import denoise_to_store, forget
+from napari_noise2score.volume.jobs import denoise_to_file, forget
 from napari_noise2score.volume.tiles import blocks, compute_block, prepare, read
 
 NOISE = "poisson(gain=2, offset=100)"
@@ -78,7 +78,7 @@ def some_blocks(folder: Path, gigabytes: int, count: int, **how) -> float:
     """Denoise so many blocks, and give the seconds from the first to the last of them."""
     image, score = read_image(volume(folder, gigabytes)), ScoreModel.load(model(folder))
     out = folder / "out.ome.zarr"
-    run = denoise_to_store(out, image, score, NOISE, **how)
+    run = denoise_to_file(out, image, score, NOISE, **how)
     next(run)
     began = time.perf_counter()
     for _ in itertools.islice(run, count):

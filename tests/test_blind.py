@@ -23,7 +23,7 @@ from napari_noise2score import (
     train,
 )
 from napari_noise2score.cli import app
-from napari_noise2score.image.files import write_image
+from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Emccd, Transform
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.level import scaled

@@ -20,7 +20,7 @@ from napari_noise2score import (
     train,
 )
 from napari_noise2score.cli import app
-from napari_noise2score.image.files import write_image
+from napari_noise2score.image.write import write_image
 from napari_noise2score.sample import NOISE, simulate_cells
 
 RIGHT = "poisson(gain=3, offset=20)"

@@ -204,7 +204,6 @@ def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
         (("train", tmp_path / "absent.tif", *new), "no such file"),
         (("train", world / "stack.tif", "--model", tmp_path / "new.n2s", "--steps", 0), "steps"),
         (("train", world / "stack.tif", *new, "--device", "abacus"), "abacus"),
-        (("train", world / "stack.tif", *new, "--resume"), "no training to resume"),
         (("train", world / "stack.tif", *new, "--ndim", 3), "no Z"),
         (("train", world / "stack.tif", "--model", m, "--steps", 1), "--overwrite"),
         (("denoise", tmp_path / "nan.npy", out, *apply), "NaN"),

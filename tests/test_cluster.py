@@ -15,7 +15,7 @@ from server import serving
 from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
 from napari_noise2score.cli import main
 from napari_noise2score.volume.cluster import connect, on_cluster
-from napari_noise2score.volume.store import denoise_to_store, left_of
+from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
 pytest.importorskip("distributed", reason="no distributed: pip install -e '.[cluster]'")
 
@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     write_image(root / "noisy.ome.zarr", Image(noisy, "TYX"))
     train(noisy[:4, :32, :32], "TYX", steps=1, name="m").save(root / "m.n2s")
     image, model = read_image(root / "noisy.ome.zarr"), ScoreModel.load(root / "m.n2s")
-    for _ in denoise_to_store(root / "alone.ome.zarr", image, model, NOISE):
+    for _ in denoise_to_file(root / "alone.ome.zarr", image, model, NOISE):
         pass
     return root
 
@@ -50,7 +50,7 @@ def test_two_workers_give_what_one_gives_though_one_is_killed(world, client, tmp
     pids = client.run(os.getpid)
     assert len(set(pids.values())) == 2
     done = []
-    for step in denoise_to_store(tmp_path / "out.ome.zarr", image, model, NOISE, run=run):
+    for step in denoise_to_file(tmp_path / "out.ome.zarr", image, model, NOISE, run=run):
         done.append(step.done)
         if step.done == 8:
             os.kill(next(iter(pids.values())), signal.SIGKILL)
@@ -64,16 +64,18 @@ def test_what_a_cluster_began_one_process_may_finish(world, client, tmp_path):
     inside = Image(image.data[:], "TYX", name=image.name)
     run = on_cluster(client, inside, model, NOISE)
     target = tmp_path / "out.ome.zarr"
-    steps = denoise_to_store(target, inside, model, NOISE, run=run)
+    steps = denoise_to_file(target, inside, model, NOISE, run=run)
     for step in steps:
         if step.done == 5:
             break
     steps.close()
     assert left_of(target)
-    for step in denoise_to_store(target, inside, model, NOISE, resume=True):
+    for step in denoise_to_file(target, inside, model, NOISE, resume=True):
         pass
     assert step.total == 30
-    assert files(target) == files(world / "alone.ome.zarr")
+    for _ in denoise_to_file(tmp_path / "alone.ome.zarr", inside, model, NOISE):
+        pass
+    assert files(target) == files(tmp_path / "alone.ome.zarr")
 
 
 def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, client, tmp_path):
@@ -82,14 +84,14 @@ def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, clien
     with serving(world) as address:
         image = read_image(f"{address}/noisy.ome.zarr")
         shared = on_cluster(client, image, model, NOISE)
-        run = denoise_to_store(target, image, model, NOISE, run=shared)
+        run = denoise_to_file(target, image, model, NOISE, run=shared)
         next(run)
     with pytest.raises(OSError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
         list(run)
     assert "\n" not in str(caught.value)
     assert left_of(target)
     with serving(world, int(address.rsplit(":")[-1])):
-        again = denoise_to_store(target, image, model, NOISE, resume=True, run=shared)
+        again = denoise_to_file(target, image, model, NOISE, resume=True, run=shared)
         assert len(list(again)) < 30
     pixels = read_image(world / "alone.ome.zarr").data[:]
     assert np.array_equal(read_image(target).data[:], pixels)
@@ -100,7 +102,7 @@ def test_a_mistake_comes_back_from_the_workers_in_one_line(world, client, tmp_pa
     bad = Image(np.full((4, 64, 64), np.nan, np.float32), "TYX")
     run = on_cluster(client, bad, model, NOISE)
     with pytest.raises(UserError, match="NaN"):
-        list(denoise_to_store(tmp_path / "out.ome.zarr", bad, model, NOISE, run=run))
+        list(denoise_to_file(tmp_path / "out.ome.zarr", bad, model, NOISE, run=run))
     assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +142,7 @@ def test_ctrl_c_stops_workers_quietly_and_keeps_what_is_done(world, tmp_path):
         *(world / "noisy.ome.zarr", tmp_path / "out.ome.zarr", "--model", world / "m.n2s"),
         *("--noise", NOISE, "--workers", 1),
     ]
-    record = tmp_path / ".part-out.ome.zarr.jsonl"
+    record = tmp_path / ".part-out.ome.zarr.journal"
     job = subprocess.Popen(
         list(map(str, words)),
         stderr=subprocess.PIPE,

@@ -13,7 +13,8 @@ import tifffile
 import zarr
 
 from napari_noise2score import Image, UserError, read_image, write_image
-from napari_noise2score.image.files import find_images, open_output, read_images
+from napari_noise2score.image.files import find_images, read_images
+from napari_noise2score.image.write import open_output
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"no evaluation data in {DATA}")

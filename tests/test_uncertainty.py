@@ -10,8 +10,9 @@ from shared import pieces
 
 from napari_noise2score import denoise, train, uncertainty
 from napari_noise2score.cli import main
-from napari_noise2score.image.files import read_image, write_image
+from napari_noise2score.image.files import read_image
 from napari_noise2score.image.image import Image
+from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import A, Gamma, Gaussian, Poisson, Transform, make_solver
 from napari_noise2score.noise.solver import make_shift
 

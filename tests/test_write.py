@@ -11,7 +11,7 @@ from window import LONG, add_cells, answer, click, dock, wait_until_idle
 from napari_noise2score import denoise, read_image, train, write_image
 from napari_noise2score.image.image import Image
 from napari_noise2score.sample import NOISE
-from napari_noise2score.volume.store import denoise_to_store, left_of
+from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
 pytestmark = pytest.mark.window
 
@@ -154,7 +154,7 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     assert viewer.layers["movie denoised"].data[0].shape == noisy.shape
     assert not left_of(path)
     image = Image(noisy, "TYX", name="movie")
-    for _ in denoise_to_store(tmp_path / "alone.ome.zarr", image, model, NOISE):
+    for _ in denoise_to_file(tmp_path / "alone.ome.zarr", image, model, NOISE):
         pass
     pixels = zarr.open_group(str(path), mode="r"), zarr.open_group(str(tmp_path / "alone.ome.zarr"))
     assert np.array_equal(pixels[0]["0"][:], pixels[1]["0"][:])
@@ -163,7 +163,7 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
 def test_begin_anew(viewer, qtbot, widget, tmp_path, named, told):
     viewer.add_image(np.full((8, 8), 110.0), name="plane")
     path = tmp_path / "plane.ome.zarr"
-    (tmp_path / ".part-plane.ome.zarr.jsonl").write_text("nonsense\n")
+    (tmp_path / ".part-plane.ome.zarr.journal").write_text("nonsense\n")
     named(path)
     answer("Begin anew")
     write(qtbot, widget)

@@ -33,14 +33,14 @@ _WHERE = {
     "check_noise": "volume.check",
     "denoise": "volume.denoise",
     "denoise_into": "volume.denoise",
-    "denoise_to_store": "volume.store",
+    "denoise_to_file": "volume.jobs",
     "estimate_noise": "volume.estimate",
     "examine_noise": "volume.estimate",
     "refine_noise": "volume.estimate",
     "uncertainty": "volume.denoise",
     "uncertainty_into": "volume.denoise",
     "read_image": "image.files",
-    "write_image": "image.files",
+    "write_image": "image.write",
     "UserError": "errors",
 }
 
@@ -63,7 +63,7 @@ __all__ = [
     "check_noise",
     "denoise",
     "denoise_into",
-    "denoise_to_store",
+    "denoise_to_file",
     "estimate_noise",
     "examine_noise",
     "parse_noise",
@@ -78,8 +78,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .errors import UserError
-    from .image.files import read_image, write_image
+    from .image.files import read_image
     from .image.image import Image
+    from .image.write import write_image
     from .noise import (
         Emccd,
         Empirical,
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     from .volume.check import check_noise
     from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .volume.estimate import estimate_noise, examine_noise, refine_noise
-    from .volume.store import denoise_to_store
+    from .volume.jobs import denoise_to_file
 
 
 def __getattr__(name: str) -> Any:

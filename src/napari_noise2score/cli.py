@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from . import terminal
 from .errors import UserError
+from .terminal import say
 
 # typer ships a click of its own or takes the installed one, as its version has it
 Usage: Any = typer.BadParameter.__mro__[2]
@@ -22,6 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
 )
+
+# seconds of training until the first checkpoint, and between two of them
+CHECKPOINT_FIRST = 10.0
+CHECKPOINT_EVERY = 60.0
+MAX_OPENED_FIRST = 200  # files of a folder that are opened and checked before the first is denoised
 
 Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY, zarr; a folder or a quoted glob.")]
 Axes = Annotated[
@@ -46,7 +54,7 @@ def demo(
     """Train on the embedded sample, denoise it, and show the result."""
     from . import demo as demonstration
 
-    demonstration.run(out, headless, track=_track, say=_say)
+    demonstration.run(out, headless, track=_track, say=say)
 
 
 @app.command()
@@ -64,7 +72,7 @@ def train(
         typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from where training was cut off.")
+        bool, typer.Option("--resume", help="Go on where training was cut off, if it was.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="The same settings from a YAML file.")] = None,
     overwrite: Overwrite = False,
@@ -77,43 +85,67 @@ def train(
         "seed": seed, "correlation": correlation,
     }  # fmt: skip
     settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
-    checkpoint = model.with_name(f"{model.name}.resume")
-    if resume and not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such file: there is no training to resume")
-    if model.exists() and not (overwrite or resume):
-        raise UserError(f"{model} exists already; use --overwrite to replace it")
     from .image.files import read_images
+    from .image.identity import files_of, identify_image, key_of
+    from .image.output import check_output, written
+    from .score.model import ScoreModel
     from .score.training import describe_kept, train_steps
 
     images = read_images(source, settings.axes)
+    inputs: list[Any] = [file for image in images for file in files_of(image)]
+    if config is not None:
+        inputs.append(config)
+    checkpoint = model.with_name(f"{model.name}.resume")
+    begun = resume and checkpoint.exists()
+    for path in (model, checkpoint):
+        check_output(path, inputs=inputs, overwrite=overwrite or resume)
+    job = key_of({"images": list(map(identify_image, images)), **settings.model_dump()})
+    if resume and not begun and model.exists():
+        if _finished(ScoreModel.load(model), job):
+            say(f"{model} is complete already")
+            return
+        if not overwrite:
+            raise UserError(
+                f"{model} exists already, and other images or settings made it; "
+                "choose another name, or --overwrite it"
+            )
     run = train_steps(
         [image.data for image in images],
         [image.axes for image in images],
         name=model.stem,
-        resume=checkpoint if resume else None,
+        resume=checkpoint if begun else None,
         **settings.model_dump(exclude={"axes"}),
     )
-    progress, saved = None, 0.0
-    try:
-        for progress in _track(run, "training", _describe_training):
-            if progress.seconds - saved > 60:
-                progress.checkpoint(checkpoint)
-                saved = progress.seconds
-    except (KeyboardInterrupt, OSError):  # OSError: a disk or a server fails
-        if progress is None:
-            raise
-        progress.checkpoint(checkpoint)
-        progress.snapshot().save(model)
-        _say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
-        raise
-    assert progress is not None
-    learned = progress.snapshot()
-    learned.save(model)
+    progress, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
+    stopped: BaseException | None = None
+    with written(model, overwrite or resume) as part:
+        try:
+            for progress in _track(run, "training", _describe_training):
+                if progress.seconds - saved > CHECKPOINT_EVERY:
+                    progress.checkpoint(checkpoint)
+                    saved = progress.seconds
+        except (KeyboardInterrupt, OSError, MemoryError) as error:  # a disk or a server fails
+            if progress is None:
+                raise
+            progress.checkpoint(checkpoint)
+            stopped = error
+        assert progress is not None
+        learned = progress.snapshot()
+        notes = {"job": job, "finished": stopped is None}
+        replace(learned, provenance={**learned.provenance, **notes}).save(part)
+    if stopped is not None:
+        say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
+        raise stopped
     checkpoint.unlink(missing_ok=True)
-    _say(
+    say(
         f"{model}: {progress.step} steps in {progress.seconds:.0f} s, "
         f"held-out loss {learned.provenance['val_loss']:.4f}. {describe_kept(learned)}".rstrip()
     )
+
+
+def _finished(model: Any, job: str) -> bool:
+    """Return whether a model is the result of this very training."""
+    return bool(model.provenance.get("finished")) and model.provenance.get("job") == job
 
 
 @app.command()
@@ -144,19 +176,18 @@ def denoise(
         str | None, typer.Option(help="Address of a dask scheduler, as tcp://host:8786.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where this was cut off (.ome.zarr, .zarr).")
+        bool, typer.Option("--resume", help="Go on where this was cut off, if it was.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Denoise images with a trained score under a noise model."""
     import numpy as np
 
-    from .image.files import open_output, read_image
+    from .image.files import read_image
     from .noise import parse_noise
     from .score.model import ScoreModel
     from .volume.cluster import connect, on_cluster
-    from .volume.denoise import denoise_into, result_of, uncertainty_into
-    from .volume.store import denoise_to_store, left_of
+    from .volume.jobs import denoise_to_file, left_of
     from .volume.tiles import prepare
 
     if dtype not in ("float32", "same"):
@@ -165,7 +196,7 @@ def denoise(
     if noise.strip() == "auto":
         best = _calibrated(source, axes, score, "auto", device)
         spec, found = best.noise, dict(best.notes)
-        _say(f"noise, estimated: {spec} (by {best.method})")
+        say(f"noise, estimated: {spec} (by {best.method})")
     else:
         spec = parse_noise(noise)
 
@@ -175,34 +206,30 @@ def denoise(
     def write(path: Path | str, target: Path, what: str, same: bool, client: Any) -> None:
         image = read_image(path, axes)
         kind = image.data.dtype if same else np.dtype("float32")
-        common: Any = {"tile": size, "device": device}
-        if target.suffix.lower() == ".zarr":
-            share = on_cluster(client, image, score, str(spec), device) if client else None
-            run = denoise_to_store(
-                target, image, score, spec, what=what, dtype=kind, ome_zarr=ome_zarr,
-                overwrite=overwrite, resume=resume, run=share, found=found, **common,
-            )  # fmt: skip
-            try:
-                _follow(run, Path(path).name)
-            except (KeyboardInterrupt, OSError):
-                if left_of(target):
-                    _say(f"{target}: cut off; the same command with --resume goes on from there")
-                raise
-            return
-        into = denoise_into if what == "denoised" else uncertainty_into
-        described = result_of(image, image.data, score, spec, found)
-        with open_output(target, described, kind, overwrite) as array:
-            _follow(into(array, image, score, spec, **common), Path(path).name)
+        share = on_cluster(client, image, score, str(spec), device) if client else None
+        run = denoise_to_file(
+            target, image, score, spec, what=what, dtype=kind, tile=size, device=device,
+            ome_zarr=ome_zarr, overwrite=overwrite, resume=resume, run=share, found=found,
+            inputs=[model],
+        )  # fmt: skip
+        try:
+            _follow(run, Path(path).name)
+        except (KeyboardInterrupt, OSError, UserError):
+            if left_of(target):
+                say(f"{target}: cut off; the same command with --resume goes on from there")
+            raise
 
     same = dtype == "same"
     results = [(output, "denoised", same)]
     if uncertainty:
         results.append((uncertainty, "uncertainty", False))
     shares = workers is not None or scheduler is not None
-    only = "can be resumed" if resume else "are written by workers" if shares else ""
     plans = [
-        _plan(source, axes, target, overwrite, s, check, only, resume) for target, _, s in results
+        _plan(source, axes, target, overwrite or resume, s, check, [model], shares)
+        for target, _, s in results
     ]
+    if uncertainty and (both := {t for _, t in plans[0]} & {t for _, t in plans[1]}):
+        raise UserError(f"{both.pop()}: the result and its uncertainty need different names")
     with connect(scheduler, workers) if shares else nullcontext() as client:
         for plan, (_, what, s) in zip(plans, results, strict=True):
             for path, target in plan:
@@ -297,8 +324,6 @@ def simulate(
     overwrite: Overwrite = False,
 ) -> None:
     """Make clean images noisy, in floating point, neither rounded nor clipped."""
-    from dataclasses import replace
-
     import numpy as np
 
     from . import __version__
@@ -367,30 +392,22 @@ def info(model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Js
 
 def main() -> None:
     """Run the command line; a mistake of the user's is one line and exit code 2."""
+    # wherever it stands, as for a command that has just failed it is added at the end
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    sys.exit(terminal.run(lambda: _run(words), debug="--debug" in sys.argv[1:]))
+
+
+def _run(words: list[str]) -> int | None:
     try:
-        code = typer.main.get_command(app)(standalone_mode=False)
-    except UserError as error:
-        _fail(str(error))
+        return typer.main.get_command(app)(words, standalone_mode=False)
     except Usage as error:
         # with no command at all the message is the help, which is longer than a line
-        message = error.format_message()
-        _fail(message if len(sys.argv) < 2 else " ".join(message.split()))
-    except (KeyboardInterrupt, typer.Abort):
-        print("noise2score: stopped", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        # a full disk, a folder that may not be written: the user's to mend, not ours
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    sys.exit(code or 0)
-
-
-def _fail(message: str) -> None:
-    print(f"noise2score: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+        if words:
+            raise UserError(" ".join(error.format_message().split())) from None
+        print(error.format_message(), file=sys.stderr)
+        return terminal.MISTAKE
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def _track(
@@ -414,7 +431,7 @@ def _follow(run: Iterator[Any], name: str) -> None:
     """Work through a job's tiles, with a bar on the terminal and a line for what happens."""
     for progress in _track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
         if progress.note:
-            _say(f"{name}: {progress.note}")
+            say(f"{name}: {progress.note}")
 
 
 def _describe_training(progress: Any) -> tuple[float, str]:
@@ -449,14 +466,18 @@ def _plan(
     source: str,
     axes: str | None,
     output: Path,
-    overwrite: bool,
+    replace_existing: bool,
     same: bool = False,
     check: Callable[[Any], None] = lambda image: None,
-    only_zarr: str = "",
-    resume: bool = False,
+    inputs: Sequence[Path] = (),
+    only_zarr: bool = False,
 ) -> list[tuple[Path | str, Path]]:
-    """Give every input with the output it will have; check all before the first is begun."""
-    from .image.files import check_output, find_images, read_image
+    """Return every input with the output it will have; check them before the first is begun."""
+    import numpy as np
+
+    from .image.files import find_images, read_image
+    from .image.output import check_output
+    from .image.write import check_image_output
 
     paths = find_images(source)
     many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
@@ -465,12 +486,18 @@ def _plan(
         targets = [output / _result_name(path, same) for path in paths]
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
-    for path, target in zip(paths, targets, strict=True):
+    # of a large folder the names are all checked, and the images only as far as takes seconds
+    step = -(-len(paths) // MAX_OPENED_FIRST)
+    for number, (path, target) in enumerate(zip(paths, targets, strict=True)):
         if only_zarr and target.suffix.lower() != ".zarr":
-            raise UserError(f"{target}: only .ome.zarr and .zarr {only_zarr}")
+            raise UserError(f"{target}: only .ome.zarr and .zarr are written by workers")
+        if number % step:
+            check_output(target, inputs=[path, *inputs], overwrite=replace_existing)
+            continue
         image = read_image(path, axes)
+        kind = image.data.dtype if same else np.dtype("float32")
         # what is there already may be this very result, or what is left of it
-        check_output(target, image, overwrite or resume)
+        check_image_output(target, image, kind, replace_existing, inputs)
         check(image)
     return list(zip(paths, targets, strict=True))
 
@@ -485,7 +512,8 @@ def _write_all(
     """Fill one output file for each input."""
     import numpy as np
 
-    from .image.files import open_output, read_image
+    from .image.files import read_image
+    from .image.write import open_output
 
     for path, target in plan:
         image = read_image(path, axes)

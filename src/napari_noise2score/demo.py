@@ -76,8 +76,8 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
 
 def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     """Write each stack, a picture of its middle plane, and the model."""
-    from .image.files import write_image
     from .image.image import Image
+    from .image.write import write_image
 
     out.mkdir(parents=True, exist_ok=True)
     truth = np.asarray(images["truth"].data)

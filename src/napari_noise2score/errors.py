@@ -1,4 +1,6 @@
-"""The errors and warnings a person can act on."""
+"""The errors and warnings a person can act on, and what any error says in one line."""
+
+MAX_CHARACTERS = 400  # of a message
 
 
 class UserError(ValueError):
@@ -43,3 +45,65 @@ class DataWarning(UserWarning):
     >>> str(said[0].message)
     'stack.tif: series 1 of 2 is read'
     """
+
+
+def one_line(text: object) -> str:
+    r"""Return a text as one line that a terminal takes as it is.
+
+    Parameters
+    ----------
+    text : object
+        Its ``str`` may hold anything, as the name of a file may.
+
+    Returns
+    -------
+    str
+        Control characters and line ends escaped, at most 400 characters.
+
+    Examples
+    --------
+    >>> print(one_line("a" + chr(10) + "b.tif: damaged"))
+    a\nb.tif: damaged
+    """
+    plain = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in str(text).strip()
+    )
+    if len(plain) > MAX_CHARACTERS:
+        half = (MAX_CHARACTERS - 1) // 2
+        plain = f"{plain[:half]}…{plain[-half:]}"
+    return plain
+
+
+def explain(error: BaseException) -> str | None:
+    """Return what an error says to a person, or None if it is a fault of this program.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    str or None
+        One line, for what a file, a name, a number or the computer brought about.
+
+    Examples
+    --------
+    >>> explain(FileNotFoundError(2, "No such file or directory", "a.tif"))
+    'a.tif: No such file or directory'
+    >>> explain(IndexError("list index out of range")) is None
+    True
+    """
+    if isinstance(error, UserError):
+        return one_line(error)
+    if isinstance(error, MemoryError):
+        return "memory ran out: close other programs, or use a smaller --tile"
+    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        return (
+            "the graphics card ran out of memory: close other programs that use it, use a smaller "
+            "--tile, or set the device to cpu"
+        )
+    if isinstance(error, OSError):
+        said = error.strerror or str(error) or type(error).__name__
+        return one_line(f"{error.filename}: {said}" if error.filename else said)
+    return None

@@ -68,3 +68,70 @@ class Image:
                 f"{self.name}: pixels of type {self.data.dtype} cannot be denoised; "
                 "use integers or floating point numbers"
             )
+
+
+def described(image: Image) -> dict[str, Any]:
+    """Return all that an image says of itself but for its pixels; values are JSON.
+
+    Parameters
+    ----------
+    image : Image
+
+    Returns
+    -------
+    dict
+        As `facts_of` reads it back.
+    """
+    return {
+        "axes": image.axes,
+        "scale": dict(image.scale),
+        "translate": dict(image.translate),
+        "units": dict(image.units),
+        "channels": list(image.channels),
+        "rgb": image.rgb,
+        "omero": dict(image.omero),
+        "notes": dict(image.notes),
+    }
+
+
+def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `described` wrote as arguments of `Image`, without data and axes.
+
+    Parameters
+    ----------
+    said : mapping
+        From a file, so anything may stand in it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    UserError
+        If a value is not of the kind that `described` writes.
+
+    Examples
+    --------
+    >>> facts_of({"scale": {"X": "wide"}})
+    Traceback (most recent call last):
+    ...
+    napari_noise2score.errors.UserError: its scale is not understood: {'X': 'wide'}
+    """
+    kinds: dict[str, Any] = {
+        "scale": lambda v: {str(a): float(n) for a, n in dict(v).items()},
+        "translate": lambda v: {str(a): float(n) for a, n in dict(v).items()},
+        "units": lambda v: {str(a): str(u) for a, u in dict(v).items()},
+        "channels": lambda v: tuple(str(name) for name in v),
+        "rgb": bool,
+        "omero": dict,
+        "notes": dict,
+    }
+    facts = {}
+    for name, kind in kinds.items():
+        if value := said.get(name):
+            try:
+                facts[name] = kind(value)
+            except (TypeError, ValueError):
+                raise UserError(f"its {name} is not understood: {value!r}"[:200]) from None
+    return facts

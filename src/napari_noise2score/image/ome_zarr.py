@@ -14,7 +14,7 @@ from zarr.codecs import BloscCodec
 
 from ..errors import UserError
 from .image import Image
-from .zarrs import valid_scales
+from .zarrs import SyncedStore, valid_scales
 
 VERSIONS = ("0.5", "0.4")
 ORDER = "TCZYX"
@@ -244,7 +244,7 @@ def _omero(image: Image) -> dict[str, Any]:
 
 def sharpest_of(path: Path, axes: str) -> zarr.Array | Reordered:
     """Open the sharpest level for writing in the order of these axes."""
-    array: Any = zarr.open_group(str(path), mode="r+")["0"]
+    array: Any = zarr.open_group(SyncedStore(path), mode="r+")["0"]
     ordered = "".join(a for a in ORDER if a in axes)
     return array if ordered == axes else Reordered(array, tuple(axes.index(a) for a in ordered))
 

@@ -16,6 +16,7 @@ import zarr
 from ..errors import UserError
 from .axes import parse_axes
 from .image import Image
+from .output import FileArray
 
 # spelt as OME-Zarr and napari spell them
 UNITS = {
@@ -92,8 +93,8 @@ def read_tiff(path: Path, axes: str | None) -> Image:
     )
 
 
-def create_tiff(path: Path, image: Image, dtype: np.dtype) -> np.ndarray:
-    """Make a TIFF file of zeros as a memory map, with the metadata of an image.
+def create_tiff(path: Path, image: Image, dtype: np.dtype) -> FileArray:
+    """Make a TIFF file of zeros with the metadata of an image, and return its pixels.
 
     It is an ImageJ hyperstack where ImageJ knows the order of axes and the type, and the name
     does not say ``.ome.tif``; otherwise an OME-TIFF.
@@ -113,7 +114,18 @@ def create_tiff(path: Path, image: Image, dtype: np.dtype) -> np.ndarray:
             options["resolution"] = tuple(1 / size for size in sizes)
     else:
         options |= {"ome": True, "bigtiff": not fits, "metadata": _ome_metadata(image)}
-    return tifffile.memmap(path, shape=shape, dtype=dtype, **options)
+    # the pixels are a hole in the file as yet
+    place = tifffile.imwrite(path, shape=shape, dtype=dtype, returnoffset=True, **options)
+    assert place is not None  # as they are not compressed
+    return FileArray(path, dtype, shape, place[0])
+
+
+def open_tiff(path: Path, axes: str) -> FileArray:
+    """Open the pixels of a file that `create_tiff` made for writing, in the order of these axes."""
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        assert series.dataoffset is not None
+        return FileArray(path, series.dtype, series.shape, series.dataoffset)
 
 
 def _axes_said(path: Path, said: str, ndim: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
-from zarr.storage import FsspecStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from ..errors import UserError
 from .axes import LETTERS, parse_axes
-from .image import Image
+from .image import Image, described, facts_of
+from .output import sync
 from .tiff import ask_for_axes
 
 MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
@@ -57,17 +59,20 @@ def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
         chunks=chunks,
         zarr_format=3,
         dimension_names=[a.lower() for a in image.axes],
-        attributes={
-            "axes": image.axes,
-            "scale": dict(image.scale),
-            "translate": dict(image.translate),
-            "units": dict(image.units),
-            "channels": list(image.channels),
-            "rgb": image.rgb,
-            "omero": dict(image.omero),
-            "notes": dict(image.notes),
-        },
+        attributes=described(image),
     )
+
+
+class SyncedStore(LocalStore):
+    """A store on a disk, whose chunks are on that disk once they are written.
+
+    So that a journal that calls a block finished is right after a power cut, too.
+    """
+
+    async def set(self, key: str, value: Any) -> None:
+        """Write a chunk, and return when the disk has it."""
+        await super().set(key, value)
+        await asyncio.to_thread(sync, self.root / key)
 
 
 class Unreachable(OSError):
@@ -150,21 +155,10 @@ def _read_array(
     if axes is None:
         raise UserError(ask_for_axes(path, array.ndim))
 
-    def numbers(key: str) -> dict[str, float]:
-        return {str(a): float(v) for a, v in dict(attributes.get(key) or {}).items()}
-
-    return Image(
-        data=array,
-        axes=parse_axes(axes, array.ndim),
-        scale=numbers("scale"),
-        translate=numbers("translate"),
-        units=dict(attributes.get("units") or {}),
-        channels=tuple(attributes.get("channels") or ()),
-        rgb=bool(attributes.get("rgb", False)),
-        name=name,
-        omero=dict(attributes.get("omero") or {}),
-        notes=dict(attributes.get("notes") or {}),
-    )
+    try:
+        return Image(array, parse_axes(axes, array.ndim), name=name, **facts_of(attributes))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _read_ome(

@@ -311,16 +311,17 @@ class Empirical(Pixelwise):
         return "E" + str(self)[1:]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Empirical) and self._digest == other._digest
+        return isinstance(other, Empirical) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        return hash(self._digest)
+        return hash(self.digest)
 
     @cached_property
-    def _digest(self) -> bytes:
+    def digest(self) -> str:
+        """Sixteen letters that stand for levels, edges and counts."""
         sizes = np.array([len(self.levels), len(self.edges)])
         content = (sizes, self.levels, self.edges, self.counts)
-        return hashlib.sha256(b"".join(a.tobytes() for a in content)).digest()
+        return hashlib.sha256(b"".join(a.tobytes() for a in content)).hexdigest()[:16]
 
     @cached_property
     def _cdf(self) -> np.ndarray:

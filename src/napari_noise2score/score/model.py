@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import UserError
+from ..image.output import check_output, written
 from ..noise.kernel import Kernel
 from ..noise.recording import Recording
 from ..noise.transform import Transform
@@ -287,18 +288,10 @@ def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> None:
     """Write tensors and a header as a safetensors file, complete or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(
-            {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()},
-            part,
-            metadata={KEY: json.dumps(header)},
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    plain = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    data = save(plain, metadata={KEY: json.dumps(header)})
+    with written(check_output(path, overwrite=True, nbytes=len(data)), overwrite=True) as part:
+        part.write_bytes(data)
 
 
 def read_tensors(

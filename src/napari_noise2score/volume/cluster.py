@@ -17,9 +17,10 @@ import numpy as np
 from ..errors import UserError
 from ..image.files import read_image
 from ..image.image import Image
+from ..image.write import open_target
 from ..score.model import ScoreModel
+from .jobs import MAKES, Runner
 from .pipeline import write
-from .store import MAKES, Runner, open_target
 from .tiles import Block, Job, compute_block, prepare, read
 
 # blocks that are on their way for each worker: one is computed while the next comes
@@ -126,7 +127,7 @@ def on_cluster(
     device: str = "auto",
     sigma_a: float | None = None,
 ) -> Runner:
-    """Give what works through blocks on the workers of a client, for `denoise_to_store`.
+    """Give what works through blocks on the workers of a client, for `denoise_to_file`.
 
     The workers read the image and write the store themselves, so both must lie where all of them
     see them under the same name. An image that was not read from a file is sent to them.
@@ -136,7 +137,7 @@ def on_cluster(
     client : distributed.Client
         As from `connect`.
     image, model, noise, device, sigma_a
-        As for `denoise_to_store`; the device is that of a worker.
+        As for `denoise_to_file`; the device is that of a worker.
 
     Returns
     -------

@@ -93,6 +93,8 @@ def side_by_side(
 def write(target: Any, job: Job, block: Block, values: np.ndarray) -> None:
     """Write a block to where it belongs."""
     target[job.layout.index(*block)] = as_type(values, target.dtype)
+    if sync := getattr(target, "sync", None):
+        sync()  # only what is on the disk is finished
 
 
 def said_of(before: tuple[int, ...], tile: tuple[int, ...]) -> str:

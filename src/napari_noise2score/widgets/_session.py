@@ -82,7 +82,7 @@ def _load() -> list[str]:
     # imported for later: the first click shall not wait for it
     from .. import noise  # noqa: F401
     from ..score import training  # noqa: F401
-    from ..volume import store  # noqa: F401
+    from ..volume import jobs  # noqa: F401
 
     found = ["auto", "cpu"]
     if torch.cuda.is_available():

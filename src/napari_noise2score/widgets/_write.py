@@ -59,7 +59,7 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
     UserError
         If there is something of that name, or the folder is one of a store.
     """
-    from ..volume.store import left_of
+    from ..volume.jobs import left_of
 
     name, _ = QFileDialog.getSaveFileName(
         parent, "Denoise to OME-Zarr", str(suggested), STORES, "",
@@ -82,13 +82,13 @@ def write(
 ) -> Generator[Any, None, None]:
     """Denoise an image into a store, and open what was written."""
     from ..image.ome_zarr import open_levels
-    from ..volume.store import denoise_to_store
+    from ..volume.jobs import denoise_to_file
 
     stores = {"denoised": target.path}
     if target.spread is not None:
         stores["uncertainty"] = target.spread
     for what, path in stores.items():
-        yield from denoise_to_store(
+        yield from denoise_to_file(
             path, image, model, noise, what=what, dtype=dtype, device=device, resume=target.resume
         )
     levels = [open_levels(path, image.axes) for path in stores.values()]
@@ -105,7 +105,7 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 
 def _check_free(path: Path) -> None:
-    from ..image.files import is_zarr
+    from ..image.paths import is_zarr
 
     if path.exists():
         raise UserError(f"{path} exists already: choose another name")

@@ -362,7 +362,7 @@ class DenoiseWidget(Dock):
         """Say what came of a job that did not end."""
         if self._target is None:
             return "nothing was added."
-        from ..volume.store import left_of
+        from ..volume.jobs import left_of
 
         path = self._target.path
         if not any(left_of(store) for store in (path, self._target.spread) if store):

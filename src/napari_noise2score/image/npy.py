@@ -1,0 +1,64 @@
+"""NPY files: pixels only, so what else is known of them stands in a JSON file beside each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image import Image, described
+from .output import FileArray, hidden_name, remove
+
+BESIDE = ".json"
+KEYS = {"axes", "shape", "dtype", "notes"}
+
+
+def write_beside(path: Path, image: Image, dtype: np.dtype) -> None:
+    """Write the metadata that a NPY file cannot hold to a file beside it."""
+    name = beside(path)
+    part = hidden_name(name)
+    # by these one sees whether the pixels are still those that are described
+    facts = described(image) | {"shape": list(image.data.shape), "dtype": str(np.dtype(dtype))}
+    try:
+        part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        os.replace(part, name)
+    finally:
+        remove(part)
+
+
+def read_beside(path: Path) -> dict[str, Any]:
+    """Return what `write_beside` wrote, as it stands there; nothing if there is no such file."""
+    try:
+        facts = json.loads(beside(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) and facts.keys() >= KEYS else {}
+
+
+def beside(path: Path) -> Path:
+    """Return the name of the file that holds the metadata of a NPY file."""
+    return path.with_name(path.name + BESIDE)
+
+
+def create_npy(part: Path, dtype: np.dtype, shape: tuple[int, ...]) -> FileArray:
+    """Make a NPY file of zeros and return what its pixels are written to."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": tuple(int(n) for n in shape),
+    }
+    with open(part, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        offset = file.tell()
+    return FileArray(part, dtype, shape, offset)
+
+
+def open_npy(part: Path) -> FileArray:
+    """Open the pixels of a file that `create_npy` made for writing."""
+    with open(part, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return FileArray(part, dtype, shape, file.tell())

@@ -1,0 +1,53 @@
+"""Where an image lies: a path on a disk, or an address in the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+ON_DISK = re.compile(r"(?:file|local):/(?:/(?:localhost(?=/))?)?")
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+
+
+def local_path(source: str | os.PathLike[str]) -> Path | None:
+    """Return the path on a disk that a path or an address stands for, or None for the network.
+
+    Parameters
+    ----------
+    source : path-like
+        A path, or an address as ``file:///data/a.zarr``, ``local://a.zarr`` or ``s3://bucket/a``.
+
+    Returns
+    -------
+    Path or None
+
+    Examples
+    --------
+    >>> local_path("file:///data/a%20b.zarr").as_posix()
+    '/data/a b.zarr'
+    >>> local_path("s3://bucket/a.zarr") is None
+    True
+    """
+    text = os.fspath(source)
+    if found := ON_DISK.match(text):
+        rest = text[found.end() :]
+        return Path(unquote(rest) if text.startswith("file:") else rest)
+    return None if ADDRESS.match(text) else Path(text)
+
+
+def is_remote(source: str | os.PathLike[str]) -> bool:
+    """Return whether a path is an address in the network."""
+    return local_path(source) is None
+
+
+def is_ome_zarr(path: str | os.PathLike[str]) -> bool:
+    """Return whether the name is that of an OME-Zarr image."""
+    return os.path.basename(path).lower().endswith(".ome.zarr")
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether there is a zarr store."""
+    return path.is_dir() and any((path / name).exists() for name in ZARR_METADATA)

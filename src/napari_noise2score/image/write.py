@@ -1,0 +1,254 @@
+"""Image files written: TIFF, PNG, NPY, zarr; the format follows the name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from ..errors import UserError
+from .image import Image
+from .npy import beside, create_npy, open_npy, read_beside, write_beside
+from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write_units
+from .output import check_output, written
+from .paths import is_ome_zarr
+from .tiff import create_tiff, open_tiff
+from .zarrs import SyncedStore, create_zarr
+
+TIFF = (".tif", ".tiff")
+SUFFIXES = (*TIFF, ".npy", ".png", ".zarr")
+WRITTEN = ".tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr"
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    image: Image,
+    overwrite: bool = False,
+    *,
+    ome_zarr: str = "0.5",
+) -> None:
+    """Write an image with its metadata; the format follows the name.
+
+    Parameters
+    ----------
+    path : path-like
+        Ending in one of .tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr. Beside ``x.npy`` the
+        metadata are written to ``x.npy.json``.
+    image : Image
+        The image; lazy data are computed block by block.
+    overwrite : bool
+        Whether a file that exists may be replaced.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr to write.
+
+    Raises
+    ------
+    UserError
+        If the file exists, is an input, cannot be made, or its ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from napari_noise2score import read_image
+    >>> file = Path(tempfile.mkdtemp()) / "stack.ome.zarr"
+    >>> write_image(file, Image(np.zeros((5, 16, 16)), "ZYX", units={"Z": "micrometer"}))
+    >>> dict(read_image(file).units)
+    {'Z': 'micrometer'}
+    """
+    with open_output(Path(path), image, image.data.dtype, overwrite, ome_zarr) as target:
+        shape = image.data.shape
+        # whole shards of a store; whole planes, or what there is of them, of any other file
+        unit = write_units(image.axes, shape)[1]
+        if Path(path).suffix.lower() != ".zarr":
+            unit = (1, *shape[1:]) if len(shape) > 2 else shape
+        for block in blocks(shape, unit):
+            target[block] = np.asarray(image.data[block])
+
+
+@contextmanager
+def open_output(
+    path: Path,
+    image: Image,
+    dtype: np.dtype,
+    overwrite: bool = False,
+    ome_zarr: str = "0.5",
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Iterator[Any]:
+    """Open a file to be filled block by block; it appears under its name only when complete.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    image : Image
+        Gives shape and metadata; its pixels are not read.
+    dtype : numpy.dtype
+        Type of the pixels.
+    overwrite : bool
+        Whether a file that exists may be replaced.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr to write.
+    inputs : iterable of path-like
+        What else the job reads, and may not be replaced.
+
+    Yields
+    ------
+    array-like
+        Written as ``target[index] = values``.
+
+    Raises
+    ------
+    UserError
+        If the file exists, is an input, cannot be made, or its ending is unknown. Whatever is
+        raised inside, nothing is left of a file that was begun.
+    """
+    dtype = np.dtype(dtype)
+    path = check_image_output(path, image, dtype, overwrite, inputs)
+    with written(path, overwrite) as part:
+        target = create_target(part, image, dtype, ome_zarr)
+        try:
+            yield target
+            finish_target(part, target, image)
+        finally:
+            close_target(target)
+        publish_beside(path, image, dtype)
+
+
+def check_image_output(
+    path: str | os.PathLike[str],
+    image: Image,
+    dtype: np.dtype,
+    overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Raise a `UserError` if an image cannot be written there; change nothing.
+
+    Parameters
+    ----------
+    path, image, dtype, overwrite, inputs
+        As for `open_output`.
+
+    Returns
+    -------
+    Path
+        Where it is written, as from `output.check_output`.
+    """
+    name = os.path.basename(os.fspath(path)).lower()
+    kind = os.path.splitext(name)[1]
+    if kind in SUFFIXES:
+        check_format(kind, path, image, np.dtype(dtype))
+    files = [*image.files, image.source, *inputs]
+    # how large a compressed store becomes is not known beforehand
+    pixels = 0 if kind in (".zarr", ".png") else np.prod(image.data.shape, dtype=float)
+    nbytes = int(pixels * np.dtype(dtype).itemsize)
+    found = check_output(path, inputs=filter(None, files), overwrite=overwrite, nbytes=nbytes)
+    if kind not in SUFFIXES:
+        raise UserError(f"{found}: cannot be written; end the name in one of {WRITTEN}")
+    if kind == ".npy":
+        check_output(beside(found), overwrite=overwrite or bool(read_beside(found)))
+    return found
+
+
+def check_format(kind: str, path: Any, image: Image, dtype: np.dtype) -> None:
+    """Raise a `UserError` if a format cannot hold an image of such axes and such a type."""
+    if kind == ".png" and image.axes not in ("YX", "YXC"):
+        raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
+
+
+def create_target(
+    part: Path, image: Image, dtype: np.dtype, ome_zarr: str = "0.5", ndim: int = 2
+) -> Any:
+    """Make an empty file or store for an image and return what its pixels are written to.
+
+    Parameters
+    ----------
+    part : Path
+        The file or store to make, as from `output.hidden_name`; its ending says the format.
+    image : Image
+        Gives shape and metadata.
+    dtype : numpy.dtype
+        Type of the pixels.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr.
+    ndim : {2, 3}
+        Whether a store is written plane by plane, or in blocks of planes.
+
+    Returns
+    -------
+    array-like
+        Written as ``target[index] = values`` in the order of the image's axes.
+    """
+    kind, dtype = part.suffix.lower(), dtype.newbyteorder("=")
+    if kind in TIFF:
+        return create_tiff(part, image, dtype)
+    if is_ome_zarr(part):
+        return create_ome_zarr(part, image, dtype, ome_zarr, ndim)
+    if kind == ".zarr":
+        return create_zarr(part, image, dtype)
+    if kind == ".npy":
+        return create_npy(part, dtype, image.data.shape)
+    return np.zeros(image.data.shape, dtype)
+
+
+def open_target(part: Path, axes: str) -> Any:
+    """Open what `create_target` made, to write pixels to it.
+
+    Parameters
+    ----------
+    part : Path
+        The file or store.
+    axes : str
+        Axes in whose order it is written.
+
+    Returns
+    -------
+    array-like
+        As from `create_target`.
+    """
+    kind = part.suffix.lower()
+    if kind in TIFF:
+        return open_tiff(part, axes)
+    if is_ome_zarr(part):
+        return sharpest_of(part, axes)
+    if kind == ".npy":
+        return open_npy(part)
+    return zarr.open_array(SyncedStore(part), mode="r+")
+
+
+def finish_target(part: Path, target: Any, image: Image) -> None:
+    """Complete a file or store, all of whose pixels are written."""
+    if part.suffix.lower() == ".png":
+        _write_png(part, target, image)
+    elif is_ome_zarr(part):
+        build_pyramid(part)
+
+
+def publish_beside(path: Path, image: Image, dtype: np.dtype) -> None:
+    """Write what the format of a result cannot hold to a file beside it."""
+    if path.suffix.lower() == ".npy":
+        write_beside(path, image, dtype)
+
+
+def close_target(target: Any) -> None:
+    """Close the file behind what pixels are written to, if there is one."""
+    if close := getattr(target, "close", None):
+        close()
+
+
+def _write_png(path: Path, values: np.ndarray, image: Image) -> None:
+    if values.dtype not in (np.uint8, np.uint16):
+        deep = np.uint16 if values.max(initial=0) > 255.5 else np.uint8
+        values = np.clip(np.rint(values), 0, np.iinfo(deep).max).astype(deep)
+    from PIL import Image as Picture
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    if image.notes:
+        text.add_text("noise2score", json.dumps(dict(image.notes)))
+    Picture.fromarray(values).save(path, format="png", pnginfo=text)
