@@ -192,7 +192,7 @@ def test_another_job_is_not_resumed(world, job, tmp_path):
     with pytest.raises(UserError, match="another input, model, noise"):
         list(denoise_to_file(target, image, model, "gaussian(sigma=9)", resume=True))
     (tmp_path / ".part-x.zarr.journal").write_text("nonsense\n")
-    with pytest.raises(UserError, match="begin anew"):
+    with pytest.raises(UserError, match="begin the job again"):
         list(denoise_to_file(tmp_path / "x.zarr", image, model, NOISE, resume=True))
 
 

@@ -99,6 +99,7 @@ def check_output(
     if not found.name:
         raise UserError(f"{found}: give the name of a file")
     _check_inputs(found, inputs)
+    _check_no_store_above(found)
     _check_target(found, overwrite)
     _check_folder(found, nbytes)
     return found
@@ -116,6 +117,12 @@ def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
             raise UserError(f"{path} holds an input of this job; raw data are never overwritten")
         if source.is_dir() and is_zarr(source) and source in target.parents:
             raise UserError(f"{path} lies in an input of this job; raw data are never altered")
+
+
+def _check_no_store_above(path: Path) -> None:
+    # a store is a folder, which is easily entered by mistake
+    if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
+        raise UserError(f"{path} would lie in the store {inside}: choose a folder beside it")
 
 
 def _is_plain_folder(path: Path) -> bool:

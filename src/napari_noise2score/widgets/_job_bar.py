@@ -6,10 +6,13 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from napari.utils import cancelable_progress
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from ._work import Failure, report, start
+from ..errors import DataWarning, one_line
+from ._work import Failure, message_of, report, start
+
+MAX_NOTICES = 6  # shown at a time
 
 
 class JobBar(QWidget):
@@ -29,6 +32,7 @@ class JobBar(QWidget):
         self._percent = 0
         self._again_on_cpu: Callable[[], None] | None = None
         self._outcome = "stopped"
+        self._notices: list[str] = []
         self._bar = QProgressBar()
         self._bar.setToolTip("How far the work is, and the time it still takes.")
         self._pause = QPushButton("Pause")
@@ -38,6 +42,11 @@ class JobBar(QWidget):
         self._stop = QPushButton("Stop")
         self._status = QLabel()
         self._status.setWordWrap(True)
+        self._notice = QLabel()
+        self._notice.setWordWrap(True)
+        self._notice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._notice.setToolTip("What you should know of the data or of how the job ended.")
+        self._notice.hide()
         row = QHBoxLayout()
         row.addWidget(self._bar, stretch=1)
         row.addWidget(self._pause)
@@ -46,6 +55,7 @@ class JobBar(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addLayout(row)
         rows.addWidget(self._status)
+        rows.addWidget(self._notice)
         self._stop.clicked.connect(self.stop)
         self._pause.toggled.connect(self._set_paused)
         self._rest()
@@ -72,6 +82,8 @@ class JobBar(QWidget):
         if self.busy:
             raise RuntimeError("a job is running")
         self._outcome = "stopped"
+        self._notices.clear()
+        self._notice.hide()
         self._stop.setEnabled(True)
         self._pause.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
@@ -126,13 +138,28 @@ class JobBar(QWidget):
     def _tell_paused(self) -> None:
         self.say("Paused.")
 
+    def note(self, text: str) -> None:
+        """Show a line beneath the status, in full, until the next job."""
+        if text not in self._notices:
+            self._notices.append(text)
+        shown = self._notices[:MAX_NOTICES]
+        if len(self._notices) > MAX_NOTICES:
+            shown = [*shown, f"and {len(self._notices) - MAX_NOTICES} more of the kind"]
+        self._notice.setText("\n".join(f"⚠ {line}" for line in shown))
+        self._notice.show()
+
     def _tell(self, batch: list[Any]) -> None:
-        self.told.emit(batch)
+        for warning in batch:
+            if isinstance(warning, DataWarning):
+                self.note(one_line(warning))
+        if batch := [step for step in batch if not isinstance(step, DataWarning)]:
+            self.told.emit(batch)
 
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"
         if failure is not None:
             report(failure.error, self._again_on_cpu)
+            self.note(message_of(failure.error))
 
     def _finished(self) -> None:
         self.destroyed.disconnect(self._worker.quit)

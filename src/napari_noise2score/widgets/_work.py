@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari.qt.threading import GeneratorWorker, create_worker
@@ -13,7 +16,8 @@ from napari.utils.notifications import Notification, notification_manager, show_
 from qtpy.QtCore import Qt, QThreadPool
 from superqt.utils import WorkerBase
 
-from ..errors import UserError
+from ..errors import DataWarning, explain, one_line
+from ..terminal import write_log
 
 PERIOD = 0.1  # seconds between two messages to the window
 
@@ -26,6 +30,28 @@ def _end_workers() -> None:
     """
     with contextlib.suppress(RuntimeError):  # one did not in this time
         WorkerBase.await_workers(30_000)
+
+
+# where the warnings of the job that runs on a thread go
+_of_thread = threading.local()
+
+
+def _catch_warnings() -> None:
+    """Let a `DataWarning` of a job be told with what it yields; napari is shown all others."""
+    before = warnings.showwarning
+    if before.__name__ == _catch_warnings.__name__:
+        return
+
+    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+        group = getattr(_of_thread, "warnings", None)
+        if group is not None and isinstance(message, DataWarning):
+            group.append(message)
+        else:
+            before(message, category, *about, **more)
+
+    show.__name__ = _catch_warnings.__name__
+    warnings.simplefilter("always", DataWarning)
+    warnings.showwarning = show
 
 
 class Failure(NamedTuple):
@@ -62,6 +88,8 @@ def start(
     """
     groups = _grouped(steps)
 
+    _catch_warnings()
+
     def work():
         # a RuntimeError, as torch raises when memory is short, would be taken by the worker
         # for its own deletion and the end would never be told: carry every error across
@@ -87,6 +115,7 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
     """Group what comes quickly, so that the window is not flooded."""
     group: list[Any] = []
     last = 0.0
+    _of_thread.warnings = group
     # napari has as many threads as the machine has cores: a training of an hour must not keep all
     # that is short waiting
     pool = QThreadPool.globalInstance()
@@ -98,9 +127,11 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
             if time.monotonic() - last >= PERIOD:
                 yield group
                 group, last = [], time.monotonic()
+                _of_thread.warnings = group
         if group:
             yield group
     finally:
+        _of_thread.warnings = None
         pool.reserveThread()
         steps.close()
 
@@ -115,18 +146,33 @@ def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> 
     again_on_cpu : callable, optional
         Offered as a button where the memory of a graphics card was too small.
     """
-    # of a disk that is full, or a folder that is not one's own, the system's words are enough
-    if isinstance(error, UserError | OSError):
-        show_error(str(error))
-    elif "out of memory" in str(error).lower():
+    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []
-        notification_manager.dispatch(
-            Notification(
-                "The graphics card ran out of memory. Close other programs that use it, or set "
-                "Device to cpu; on the command line, a smaller --tile needs less.",
-                "error",
-                actions=button,
-            )
-        )
+        notification_manager.dispatch(Notification(message_of(error), "error", actions=button))
+    elif explain(error):
+        show_error(message_of(error))
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says to the person at the window, in one line."""
+    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        return (
+            "The graphics card ran out of memory. Close other programs that use it, or set "
+            "Device to cpu; on the command line, a smaller --tile needs less."
+        )
+    if said := explain(error):
+        return said
+    said = one_line(f"{type(error).__name__}: {error}"[:150])
+    with contextlib.suppress(OSError):
+        return f"A fault of this program, not of yours ({said}). Please report it with {log(error)}"
+    return f"A fault of this program, not of yours ({said})."
+
+
+def log(error: Exception) -> Path:
+    """Write the traceback of an error to a file, once, and return its path."""
+    if (path := getattr(error, "noise2score_log", None)) is None:
+        path = write_log(error)
+        error.noise2score_log = path  # type: ignore[attr-defined]
+    return path

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from ..errors import UserError
-
 if TYPE_CHECKING:
     from ..image.image import Image
 
@@ -59,6 +57,7 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
     UserError
         If there is something of that name, or the folder is one of a store.
     """
+    from ..image.output import check_output
     from ..volume.jobs import left_of
 
     name, _ = QFileDialog.getSaveFileName(
@@ -72,7 +71,7 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
     begun = [store for store in wanted if left_of(store)]
     if not begun:
         for store in wanted:
-            _check_free(store)
+            check_output(store)
     resume = bool(begun) and _ask_resume(parent, path)
     return None if resume is None else Target(path, uncertain if spread else None, resume)
 
@@ -102,16 +101,6 @@ def _paths(path: Path) -> tuple[Path, Path]:
     stem = path.name.removesuffix(".zarr").removesuffix(".ome")
     beside = stem.removesuffix(" denoised") + " uncertainty"
     return path.with_name(stem + ENDING), path.with_name(beside + ENDING)
-
-
-def _check_free(path: Path) -> None:
-    from ..image.paths import is_zarr
-
-    if path.exists():
-        raise UserError(f"{path} exists already: choose another name")
-    # a store is a folder, which is easily entered by mistake
-    if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
-        raise UserError(f"{path} would lie inside {inside}: choose a folder beside it")
 
 
 def _ask_resume(parent: QWidget, path: Path) -> bool | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from ..errors import UserError
+from ..errors import DataWarning, UserError
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise, is_known, noise_of
@@ -33,7 +33,7 @@ from ._layers import describe_repeats, layer_data
 from ._noise_form import correlation, correlation_box
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
-from ._work import report
+from ._work import message_of, report
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -288,9 +288,12 @@ def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, setting
     from . import _loss_plot  # noqa: F401
 
     if estimate and not settings["correlation"]:
-        # for the preview only: an image that does not tell its noise can still be learned from
-        with contextlib.suppress(UserError):
+        # for the preview only: whatever comes of it, the image can still be learned from
+        try:
             yield from find_noise(images[0], axes)
+        except Exception as error:
+            said = message_of(error)
+            warnings.warn(f"no noise was estimated for the preview: {said}", DataWarning, 2)
     yield from train_steps(images, axes, minutes=minutes, **settings)
 
 

@@ -1,0 +1,80 @@
+"""Start the command line in processes of its own, within milliseconds of being asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Forks:
+    """A process that has imported everything, and forks another for each command line."""
+
+    def __init__(self, **environment: str):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
+
+    def ask(self, **what: object) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, words: list[object], log: Path) -> int:
+        """Start a command line and return its process; what it says goes to the log."""
+        return self.ask(run=list(map(str, words)), log=str(log))
+
+    def wait(self, process: int) -> int:
+        """Return the exit code of a process once it has ended, or minus the signal it died of."""
+        return self.ask(wait=process)
+
+    def run(self, words: list[object], log: Path) -> int:
+        """Run a command line and return its exit code."""
+        return self.wait(self.start(words, log))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve() -> None:
+    """Fork a process for each line of JSON."""
+
+    import napari_noise2score.cli as cli
+
+    for line in sys.stdin:
+        what = json.loads(line)
+        if "wait" in what:
+            _, status = os.waitpid(what["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        process = os.fork()
+        if process == 0:
+            log = os.open(what["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.argv = ["noise2score", *what["run"]]
+            code = 1
+            try:
+                cli.main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(process, flush=True)
+
+
+if __name__ == "__main__":
+    serve()
