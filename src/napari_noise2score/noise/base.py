@@ -68,11 +68,57 @@ class NoiseModel(Protocol):
         """Give the y at which the probability of each bin is taken to lie."""
 
 
+# parameters in grey levels: squares of what is larger or smaller overflow in single precision
+MIN_GREY_LEVEL, MAX_GREY_LEVEL = 1e-15, 1e15
+# numbers of looks: noise of more is less than a thousandth of the signal
+MAX_SHAPE = 1e6
+
+
 def positive(model: str, **values: float) -> None:
-    """Raise a `UserError` unless every value is a number above 0."""
+    """Raise a `UserError` unless every value is a number above 0 that can be computed with."""
     for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
+        checked_number(model, name, value)
+        if not value > 0:
             raise UserError(f"{model}: {name} must be a number above 0, not {value:g}")
+        in_range(model, name, value, MIN_GREY_LEVEL, MAX_GREY_LEVEL)
+
+
+def checked_offset(model: str, offset: float) -> None:
+    """Raise a `UserError` unless an offset is a number that can be computed with."""
+    checked_number(model, "offset", offset)
+    if not math.isfinite(offset):
+        raise UserError(f"{model}: offset must be a number, not {offset:g}")
+    in_range(model, "offset", offset, -MAX_GREY_LEVEL, MAX_GREY_LEVEL)
+
+
+def checked_number(model: str, name: str, value: Any) -> None:
+    """Raise a `UserError` unless a value is a real number that a double can hold."""
+    try:
+        float(value)
+        known = not isinstance(value, str | bytes | bool | complex)
+    except (TypeError, ValueError, OverflowError):
+        known = False
+    if not known:
+        raise UserError(f"{model}: {name} must be a number, not {quoted(repr(value))}")
+
+
+def in_range(model: str, name: str, value: float, least: float, most: float) -> None:
+    """Raise a `UserError` unless a value lies between two others, or at one of them."""
+    if not least <= value <= most:
+        raise UserError(f"{model}: {name} must be between {least:g} and {most:g}, not {value:g}")
+
+
+def quoted(text: str, most: int = 80) -> str:
+    r"""Return the beginning of a text from outside, as it may stand within one line.
+
+    Examples
+    --------
+    >>> print(quoted("gain=2" + chr(10) + "offset"))
+    'gain=2\noffset'
+    """
+    start = text[:most]
+    shown = f"'{start}'" if start.isprintable() else repr(start)
+    return shown if len(text) <= most else f"{shown}…"
 
 
 def spell(name: str, **values: float | None) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ..errors import UserError
-from .base import positive, spell
+from .base import checked_number, checked_offset, in_range, positive, spell
+from .poisson import draw_counts
 from .tweedie import Pulses, pulse_series
 
+# a factor nearer to 1 is that of a camera without multiplication
+MIN_EXCESS, MAX_EXCESS = 1.001, 100.0
 # mean counts beyond which a power of y is normal
 MANY = 150.0
 
@@ -63,10 +65,11 @@ class Emccd(Pulses):
 
     def __post_init__(self):
         positive("emccd", gain=self.gain)
+        checked_number("emccd", "excess", self.excess)
         if not (1 < self.excess < math.inf):
             raise UserError(f"emccd: excess must be above 1, not {self.excess:g}")
-        if not math.isfinite(self.offset):
-            raise UserError(f"emccd: offset must be a number, not {self.offset:g}")
+        in_range("emccd", "excess", self.excess, MIN_EXCESS, MAX_EXCESS)
+        checked_offset("emccd", self.offset)
 
     def __str__(self) -> str:
         excess = self.excess if self.excess != 2 else None
@@ -79,7 +82,7 @@ class Emccd(Pulses):
 
     def sample(self, x, rng):
         """Draw a noisy image y from a clean image x; below 0 there is no light."""
-        counts = rng.poisson(np.maximum(np.asarray(x, dtype=np.float64), 0) / self.gain)
+        counts = draw_counts(x, self.gain, rng)
         return rng.gamma(self._shape * counts) * (self.gain / self._shape) + self.offset
 
     def variance(self, x):

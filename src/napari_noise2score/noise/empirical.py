@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import lzma
+import math
 import os
+import stat
+import struct
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +22,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .base import Pixelwise
+from .base import MAX_GREY_LEVEL, Pixelwise, quoted
 
 Sampler = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -31,6 +37,16 @@ NARROW = 0.01
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 # clean values per level at which the score is tabulated, to be inverted
 FINE = 4
+# bytes of the arrays in a file, unpacked: a thousand levels of 30,000 bins
+MAX_FILE_BYTES = 2**28
+# weights of bins: their sums and ratios stay numbers
+MAX_COUNT = 1e30
+# what reading a file that is no such archive raises, whatever was done to it
+DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, NotImplementedError,
+    SyntaxError, OverflowError, MemoryError, RecursionError, struct.error,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 # the values at each end that a level's tail is drawn from
 TAIL = 100
 
@@ -87,18 +103,28 @@ class Empirical(Pixelwise):
     file: str | None = None
 
     def __post_init__(self):
-        levels, edges, counts = (
-            np.array(values, dtype=np.float64) for values in (self.levels, self.edges, self.counts)
-        )
+        try:
+            levels, edges, counts = (
+                np.array(values, dtype=np.float64)
+                for values in (self.levels, self.edges, self.counts)
+            )
+        except (TypeError, ValueError, OverflowError):
+            raise UserError("empirical: levels, edges and counts must be numbers") from None
         if levels.ndim != 1 or len(levels) < 2 or not _rising(levels):
             raise UserError("empirical: levels must be a rising row of at least 2 numbers")
         if edges.ndim != 1 or len(edges) < 3 or not _rising(edges):
             raise UserError("empirical: edges must be a rising row of at least 3 numbers")
+        if max(np.abs(levels).max(), np.abs(edges).max()) > MAX_GREY_LEVEL:
+            raise UserError(f"empirical: levels and edges must be within ±{MAX_GREY_LEVEL:g}")
         shape = (len(levels), len(edges) - 1)
         if counts.shape != shape:
             raise UserError(f"empirical: counts must have shape {shape}, not {counts.shape}")
-        if not np.isfinite(counts).all() or counts.min() < 0 or counts.sum(1).min() <= 0:
+        if not np.isfinite(counts).all() or counts.min() < 0 or counts.max(1).min() <= 0:
             raise UserError("empirical: counts must be 0 or above, and not all 0 at any level")
+        if counts.max() > MAX_COUNT or counts.max(1).min() < 1 / MAX_COUNT:
+            raise UserError(
+                f"empirical: counts must be between {1 / MAX_COUNT:g} and {MAX_COUNT:g}"
+            )
         if not _rising(counts @ _middle(edges) / counts.sum(1)):
             raise UserError("empirical: the mean of y must rise from each level to the next")
         for name, values in (("levels", levels), ("edges", edges), ("counts", counts)):
@@ -270,15 +296,20 @@ class Empirical(Pixelwise):
         Returns
         -------
         Empirical
+
+        Raises
+        ------
+        UserError
+            If there is no such file, or it holds anything but three arrays of numbers as above.
+            Nothing is ever unpickled, and sizes are checked before anything is unpacked.
         """
-        try:
-            with np.load(file, allow_pickle=False) as data:
-                levels, edges, counts = (data[name] for name in ("levels", "edges", "counts"))
-        except FileNotFoundError:
-            raise UserError(f"empirical: there is no file {file}") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-            raise UserError(f"empirical: {file} is not a noise model that was saved") from None
-        return cls(levels, edges, counts, str(file))
+        name = str(file)
+        if not name.isprintable() or ("'" in name and '"' in name):
+            raise UserError(
+                f"empirical: {quoted(name)}: such a name cannot stand in a noise: rename the file"
+            )
+        levels, edges, counts = _read_arrays(name, ("levels", "edges", "counts"))
+        return cls(levels, edges, counts, name)
 
     def save(self, file: str | os.PathLike[str]) -> Empirical:
         """Write the model to a file.
@@ -305,7 +336,8 @@ class Empirical(Pixelwise):
         if self.file is None:
             return "empirical(unsaved)"
         plain = all(c.isalnum() or c in "_-./\\:~" for c in self.file)
-        return f"empirical(file={self.file})" if plain else f'empirical(file="{self.file}")'
+        mark = "'" if '"' in self.file else '"'
+        return f"empirical(file={self.file if plain else mark + self.file + mark})"
 
     def __repr__(self) -> str:
         return "E" + str(self)[1:]
@@ -471,6 +503,44 @@ def _tailed(edges: np.ndarray, row: np.ndarray, counts: np.ndarray | None = None
         beyond = torch.special.ndtr(torch.tensor(-start - (edges[k:] - edges[k]) / scale)).numpy()
         counts[k:] = -np.diff(beyond) / (beyond[0] - beyond[-1]) * counts[k:].sum()
     return counts
+
+
+def _read_arrays(file: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Read arrays of numbers from an NPZ file that holds these and nothing else."""
+    wrong = UserError(f"empirical: {file} is not a noise model that was saved, or damaged")
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise wrong
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sorted(m.filename for m in members) != sorted(f"{name}.npy" for name in names):
+                raise wrong
+            if sum(member.file_size for member in members) > MAX_FILE_BYTES:
+                raise wrong
+            return [_array_of(archive.read(f"{name}.npy")) for name in names]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"empirical: there is no file {file}") from None
+    except PermissionError as error:
+        raise UserError(f"empirical: {file} cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
+    except DAMAGED:
+        raise wrong from None
+
+
+def _array_of(content: bytes) -> np.ndarray:
+    """Read an NPY file of real numbers, no larger than what follows its header."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read_header(stream)
+    if dtype.kind not in "uif" or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("not an array of numbers")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _rising(values: np.ndarray) -> bool:

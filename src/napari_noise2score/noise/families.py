@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .base import MAX_SHAPE
 from .emccd import Emccd
 from .gaussian import Gaussian
 from .poisson import Poisson
@@ -211,7 +212,7 @@ FAMILIES = (
         lambda m, at: m**2 / at[0],
         lambda m, at: 2 * m**3 / at[0] ** 2,
         Gamma,
-        (1.0,), (INF,),
+        (1.0,), (MAX_SHAPE,),
     ),
     Family(
         ("alpha", READ),
@@ -219,7 +220,7 @@ FAMILIES = (
         lambda m, at: m**2 / at[0] + at[1] ** 2,
         lambda m, at: 2 * m**3 / at[0] ** 2,
         _with_read(Gamma),
-        (1.0, 0.0), (INF, INF),
+        (1.0, 0.0), (MAX_SHAPE, INF),
     ),
     Family(
         ("sigma",),
@@ -243,7 +244,7 @@ FAMILIES = (
         lambda m, at: (_nakagami(at[0])[0] * m) ** 2,
         lambda m, at: _nakagami(at[0])[1] * (_nakagami(at[0])[0] * m) ** 3,
         Nakagami,
-        (0.5,), (INF,),
+        (0.5,), (MAX_SHAPE,),
     ),
     Family(
         ("sigma",),

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .base import Pixelwise, positive, spell
+from .base import Pixelwise, checked_number, in_range, positive, spell
+
+# the standard deviation may grow by so much with each grey level
+MAX_GROWTH = 1e6
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class Gaussian(Pixelwise):
         if self.sigma is not None and self.a is None and self.b is None:
             positive("gaussian", sigma=self.sigma)
         elif self.sigma is None and self.a is not None and self.b is not None:
+            checked_number("gaussian", "a", self.a)
             if not (math.isfinite(self.a) and self.a >= 0):
                 raise UserError(f"gaussian: a must be 0 or above, not {self.a:g}")
+            in_range("gaussian", "a", self.a, 0, MAX_GROWTH)
             positive("gaussian", b=self.b)
         else:
             raise UserError("gaussian takes sigma, or both a and b: gaussian(sigma=25)")

@@ -15,15 +15,21 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import spell_number
+from .base import quoted, spell_number
 
 SMALLEST = 0.02
+# rows and columns: a wider one would reach around the grid its spectrum is computed on
+MAX_TAPS = 63
+MIN_TAP, MAX_TAP = 1e-6, 1e6
+# characters: more than the largest kernel takes
+MAX_TEXT = 200_000
 # beyond the reach of the inverse its taps are below this share of the largest
 NOTHING = 1e-5
 
@@ -59,8 +65,8 @@ class Kernel:
 
     def __post_init__(self):
         try:
-            rows = tuple(tuple(float(v) for v in row) for row in self.taps)
-        except TypeError:
+            rows = tuple(tuple(_tap(v) for v in row) for row in self.taps)
+        except (TypeError, ValueError, OverflowError):
             rows = ()
         widths = {len(row) for row in rows}
         if len(widths) != 1 or len(rows) % 2 == 0 or min(widths) % 2 == 0:
@@ -70,6 +76,13 @@ class Kernel:
             )
         if not all(math.isfinite(v) for row in rows for v in row):
             raise UserError("kernel: every tap must be a number")
+        if max(len(rows), *widths) > MAX_TAPS:
+            raise UserError(f"kernel: give no more than {MAX_TAPS} rows and columns")
+        if not MIN_TAP <= max(abs(v) for row in rows for v in row) <= MAX_TAP:
+            raise UserError(
+                f"kernel: the largest tap must be between {MIN_TAP:g} and {MAX_TAP:g}; "
+                "what counts is their ratio, and their sum is usually 1"
+            )
         object.__setattr__(self, "taps", rows)
         smallest = float(self._spectrum((128, 128)).abs().min())
         if smallest <= SMALLEST * self.largest:
@@ -149,6 +162,13 @@ class Kernel:
             for n, at in zip(shape, (y, x), strict=True)
         ]
         return waves[0] @ taps.to(waves[0].dtype) @ waves[1].T
+
+
+def _tap(value: Any) -> float:
+    """Return a number; texts that read as numbers are none."""
+    if isinstance(value, str | bytes | bool):
+        raise TypeError("no number")
+    return float(value)
 
 
 def _reflected(image: np.ndarray, reach: int, act: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -283,12 +303,13 @@ def parse_kernel(text: str) -> Kernel:
     text = text.strip()
     if text == "A":
         return A
-    match = re.fullmatch(r"kernel\s*\((.*)\)", text, flags=re.DOTALL)
+    match = re.fullmatch(r"kernel\s*\((.*)\)", text[:MAX_TEXT], flags=re.DOTALL)
     try:
+        # json refuses deep nesting and absurd digits by errors of its own
         taps = json.loads(match[1] if match else "")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise UserError(
-            f"correlation '{text}' was not understood; write A or kernel([[0.1, 0.8, 0.1]])"
+            f"correlation {quoted(text)} was not understood; write A or kernel([[0.1, 0.8, 0.1]])"
         ) from None
     return Kernel(taps)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..errors import UserError
-from .base import NoiseModel
+from .base import MAX_SHAPE, NoiseModel
 from .correlated import Correlated
 from .emccd import Emccd
 from .gaussian import Gaussian
@@ -60,9 +60,9 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
         case Tweedie():
             made = Tweedie(noise.power, short(noise.dispersion * factor), noise.offset)
         case Gamma():
-            made = Gamma(max(1.0, short(noise.alpha / factor)))
+            made = Gamma(min(max(1.0, short(noise.alpha / factor)), MAX_SHAPE))
         case Nakagami():
-            made = Nakagami(max(0.5, short(noise.m / factor)))
+            made = Nakagami(min(max(0.5, short(noise.m / factor)), MAX_SHAPE))
         case Rayleigh():
             made = Rayleigh(short(noise.sigma * root))
         case Rician():

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..errors import UserError
-from .base import Pixelwise, positive, spell
+from .base import Pixelwise, checked_offset, positive, spell
+
+# numpy counts in 64 bits
+MAX_COUNTS = 1e18
+
+
+def draw_counts(x: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw Poisson counts of mean x / gain; below 0 there is no light.
+
+    Raises
+    ------
+    UserError
+        If there would be more than can be counted.
+    """
+    mean = np.maximum(np.asarray(x, dtype=np.float64), 0) / gain
+    if not mean.max(initial=0) <= MAX_COUNTS:
+        raise UserError(f"gain={gain:g} is too small for grey levels of up to {np.max(x):g}")
+    return rng.poisson(mean)
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,7 @@ class Poisson(Pixelwise):
 
     def __post_init__(self):
         positive("poisson", gain=self.gain)
-        if not math.isfinite(self.offset):
-            raise UserError(f"poisson: offset must be a number, not {self.offset:g}")
+        checked_offset("poisson", self.offset)
 
     def __str__(self) -> str:
         return spell("poisson", gain=self.gain, offset=self.offset or None)
@@ -59,7 +74,7 @@ class Poisson(Pixelwise):
     def sample(self, x, rng):
         """Draw a noisy image y from a clean image x; below 0 there is no light."""
         x = np.asarray(x, dtype=np.float64)
-        return self.gain * rng.poisson(np.maximum(x, 0) / self.gain) + self.offset
+        return self.gain * draw_counts(x, self.gain, rng) + self.offset
 
     def mean(self, x):
         """Give E[y | x] = x + offset."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Pixelwise, positive, spell
+from .base import MAX_SHAPE, Pixelwise, checked_number, in_range, positive, spell
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Gamma(Pixelwise):
     alpha: float
 
     def __post_init__(self):
+        checked_number("gamma", "alpha", self.alpha)
         if not (math.isfinite(self.alpha) and self.alpha >= 1):
             raise UserError(f"gamma: alpha must be a number of at least 1, not {self.alpha:g}")
+        in_range("gamma", "alpha", self.alpha, 1, MAX_SHAPE)
 
     def __str__(self) -> str:
         return spell("gamma", alpha=self.alpha)
@@ -113,8 +115,10 @@ class Nakagami(Pixelwise):
     m: float
 
     def __post_init__(self):
+        checked_number("nakagami", "m", self.m)
         if not (math.isfinite(self.m) and self.m >= 0.5):
             raise UserError(f"nakagami: m must be a number of at least 0.5, not {self.m:g}")
+        in_range("nakagami", "m", self.m, 0.5, MAX_SHAPE)
 
     def __str__(self) -> str:
         return spell("nakagami", m=self.m)

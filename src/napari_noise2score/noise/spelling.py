@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from ..errors import UserError
-from .base import NoiseModel
+from .base import NoiseModel, quoted
 from .emccd import Emccd
 from .empirical import Empirical
 from .gaussian import Gaussian
@@ -29,6 +29,14 @@ FAMILIES: dict[str, Callable[..., NoiseModel]] = {
     "emccd": Emccd,
     "empirical": Empirical.load,
 }
+
+# plain decimal numbers; float() would also take 1_000 and digits of other scripts
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE
+)
+# characters of a whole noise model; a kernel may be long
+MAX_TEXT = 200_000
+MAX_NAME_LENGTH = 100
 
 _QUOTED = r"""\"[^"]*"|'[^']*'"""
 _CALL = re.compile(rf"\s*([A-Za-z_]\w*)\s*\(((?:{_QUOTED}|[^()\"'])*)\)\s*")
@@ -68,23 +76,27 @@ def parse_noise(text: str) -> NoiseModel:
     ...
     napari_noise2score.errors.UserError: noise 'poison(gain=5)': no noise model is called 'poison'; did you mean 'poisson'?
     """  # noqa: E501
+    if not isinstance(text, str):
+        raise UserError(f"a noise model is written as text, not as {type(text).__name__}")
+    if len(text) > MAX_TEXT:
+        raise UserError(f"noise {quoted(text)}: longer than any noise model is")
     first, rest = _call(text, text)
     if rest.startswith("@"):
         kernel = _KERNEL.match(rest)
         if kernel is None:
-            raise UserError(f"noise '{text}': after '@' write A or kernel([[0.1, 0.8, 0.1]])")
+            raise UserError(f"noise {quoted(text)}: after '@' write A or kernel([[0.1, 0.8, 0.1]])")
         first = first @ parse_kernel(kernel[1])  # type: ignore[operator]
         rest = rest[kernel.end() :].strip()
     if not rest:
         return first
     if not rest.startswith("+"):
         raise UserError(
-            f"noise '{text}': '{rest}' was not understood; after the model only '@ A' "
+            f"noise {quoted(text)}: {quoted(rest)} was not understood; after the model only '@ A' "
             "and then '+ gaussian(sigma=...)' may follow"
         )
     read, rest = _call(rest[1:], text)
     if rest or not isinstance(read, Gaussian) or read.growth:
-        raise UserError(f"noise '{text}': only one '+ gaussian(sigma=...)' may be added")
+        raise UserError(f"noise {quoted(text)}: only one '+ gaussian(sigma=...)' may be added")
     return first + read  # type: ignore[operator]
 
 
@@ -93,10 +105,11 @@ def _call(part: str, text: str) -> tuple[NoiseModel, str]:
     match = _CALL.match(part)
     if match is None:
         raise UserError(
-            f"noise '{text}' was not understood; write it like gaussian(sigma=25) or "
+            f"noise {quoted(text)} was not understood; write it like gaussian(sigma=25) or "
             "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)"
         )
-    family = _nearest(match[1].lower(), list(FAMILIES), f"noise '{text}': no noise model is called")
+    unknown = f"noise {quoted(text)}: no noise model is called"
+    family = _nearest(match[1].lower(), list(FAMILIES), unknown)
     model = FAMILIES[family]
     known = inspect.signature(model).parameters
     values: dict[str, float | str] = {}
@@ -104,30 +117,29 @@ def _call(part: str, text: str) -> tuple[NoiseModel, str]:
         name, equals, value = (a.strip() for a in argument.partition("="))
         if not equals:
             raise UserError(
-                f"noise '{text}': write each parameter as name=value, as in {_like(family)}"
+                f"noise {quoted(text)}: write each parameter as name=value, as in {_like(family)}"
             )
-        name = _nearest(name, list(known), f"noise '{text}': {family} has no parameter")
+        name = _nearest(name, list(known), f"noise {quoted(text)}: {family} has no parameter")
         if name in values:
-            raise UserError(f"noise '{text}': {name} is given twice")
+            raise UserError(f"noise {quoted(text)}: {name} is given twice")
         if known[name].annotation == "str":
             values[name] = value[1:-1] if re.fullmatch(_QUOTED, value) else value
             continue
-        try:
-            values[name] = float(value)
-        except ValueError:
-            raise UserError(f"noise '{text}': {name}='{value}' is not a number") from None
+        if not _NUMBER.fullmatch(value):
+            raise UserError(f"noise {quoted(text)}: {name}={quoted(value)} is not a number")
+        values[name] = float(value)
     required = {n for n, p in known.items() if p.default is inspect.Parameter.empty}
     if missing := sorted(required - set(values)):
-        raise UserError(f"noise '{text}': {family} needs {missing[0]}, as in {_like(family)}")
+        raise UserError(f"noise {quoted(text)}: {family} needs {missing[0]}, as in {_like(family)}")
     return model(**values), part[match.end() :].strip()
 
 
 def _nearest(name: str, known: list[str], complaint: str) -> str:
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:MAX_NAME_LENGTH], known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-    raise UserError(f"{complaint} '{name}'; {hint}")
+    raise UserError(f"{complaint} {quoted(name)}; {hint}")
 
 
 def _like(family: str) -> str:

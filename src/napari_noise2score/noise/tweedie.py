@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Pixelwise, positive, spell
+from .base import Pixelwise, checked_number, checked_offset, in_range, positive, spell
 
+# nearer to 1 and 2 it is but another name for photons and speckle
+MIN_POWER, MAX_POWER = 1.001, 1.999
 # terms of the series over the number of pulses, and its reach in standard deviations
 TERMS = 64
 REACH = 8
@@ -84,11 +86,12 @@ class Tweedie(Pulses):
     offset: float = 0.0
 
     def __post_init__(self):
+        checked_number("tweedie", "power", self.power)
         if not 1 < self.power < 2:
             raise UserError(f"tweedie: power must be between 1 and 2, not {self.power:g}")
+        in_range("tweedie", "power", self.power, MIN_POWER, MAX_POWER)
         positive("tweedie", dispersion=self.dispersion)
-        if not math.isfinite(self.offset):
-            raise UserError(f"tweedie: offset must be a number, not {self.offset:g}")
+        checked_offset("tweedie", self.offset)
 
     def __str__(self) -> str:
         return spell(

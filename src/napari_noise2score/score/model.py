@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -18,14 +19,22 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import UserError
+from ..image.axes import parse_axes
 from ..image.output import check_output, written
 from ..noise.kernel import Kernel
 from ..noise.recording import Recording
 from ..noise.transform import Transform
 from .network import UNet
 
-FORMAT = 1
+# 2 since files carry a checksum
+FORMAT = 2
 KEY = "napari-noise2score"
+CHECKSUM_KEY = f"{KEY} sha256"
+MAX_HEADER_BYTES = 2**24
+MAX_JSON_DEPTH = 32
+MAX_NAME_LENGTH = 1000
+# beyond it the noise of the image would be lost in the perturbation
+MAX_SIGMA_A = 100.0
 # change of z by which a pixel is moved to see its score change, in units of the noise
 MOVED = 0.1
 
@@ -169,7 +178,7 @@ class ScoreModel:
     def describe(self) -> dict[str, Any]:
         """Say in plain words what the model is, for people; values are JSON."""
         t = self.transform
-        return {
+        facts = {
             "name": self.name,
             "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
             f"{sum(p.numel() for p in self.network.parameters()):,} weights",
@@ -180,7 +189,8 @@ class ScoreModel:
             "correlation": str(self.kernel) if self.kernel else "none",
             "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
             f"{self.sigma_a_range[1]:.3g}), in units of the noise",
-        } | dict(self.provenance)
+        }
+        return facts | {k: v for k, v in self.provenance.items() if k not in facts}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all.
@@ -192,7 +202,6 @@ class ScoreModel:
         """
         net = self.network
         header = {
-            "format": FORMAT,
             "network": {
                 "ndim": net.ndim,
                 "channels": net.channels,
@@ -207,7 +216,7 @@ class ScoreModel:
 
     @staticmethod
     def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> ScoreModel:
-        """Read what `save` wrote. Nothing is ever unpickled.
+        """Read what `save` wrote. Nothing is ever unpickled, and nothing in the file is trusted.
 
         Parameters
         ----------
@@ -223,30 +232,108 @@ class ScoreModel:
         Raises
         ------
         UserError
-            If there is no such file, it is no such model, or a newer version made it.
+            If there is no such file, it is no such model, it is damaged (a checksum over header
+            and weights tells), a number in it is impossible, or a newer version made it.
         """
-        header, tensors = read_tensors(path, "score model")
+        header, tensors = read_tensors(path, "score model", _shapes_of_network)
         try:
-            network = UNet.empty(**header["network"])
-            network = filled(network, tensors, "cpu")
-            plain = {key: header[key] for key in _PLAIN}
-            plain["sigma_a_range"] = tuple(plain["sigma_a_range"])
-            model = ScoreModel(
-                network=network,
-                transform=Transform(**header["transform"]),
-                recording=Recording(**header["recording"]),
-                kernel=header["kernel"] and Kernel(header["kernel"]),
-                **plain,
-            )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            return _model_of(header, tensors).to(device)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
-        return model.to(device)
 
 
 _PLAIN = (
     "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "name",
     "provenance",
 )  # fmt: skip
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Name and shape of each tensor that a file must hold, all of them float32."""
+
+
+def _shapes_of_network(header: Mapping[str, Any]) -> Shapes:
+    """Return what the network of a header needs, without memory being taken for it."""
+    return UNet.shapes(**_mapping(header, "network", {"ndim", "channels", "width", "depth"}))
+
+
+def _model_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ScoreModel:
+    """Build a model of a file's content; a `ValueError` says which part of it is impossible."""
+    network = filled(UNet.empty(**header["network"]), tensors, "cpu")
+    low, high = (_number(header, key) for key in ("low", "high"))
+    if low >= high:
+        raise ValueError(f"grey levels from {low:g} to {high:g}")
+    sigma_a = _number(header, "sigma_a")
+    least, most = sigma_a_range = _pair(header, "sigma_a_range")
+    if not 0 < least <= sigma_a <= most <= MAX_SIGMA_A:
+        raise ValueError(f"sigma_a is {sigma_a:g}, of {sigma_a_range}")
+    mean, scale = _number(header, "mean"), _number(header, "scale")
+    if scale <= 0:
+        raise ValueError(f"scale is {scale:g}")
+    curve = _mapping(header, "transform", {"start", "c0", "c1", "c2"})
+    transform = Transform(**{key: _number(curve, key) for key in curve})
+    # single precision is what pixels are computed in
+    z = transform.forward(torch.linspace(low, high, 64, dtype=torch.float32))
+    if not (z.isfinite().all() and (z.diff() >= 0).all() and z[-1] > z[0]):
+        raise ValueError("the transform does not rise over the grey levels")
+    marks = _mapping(header, "recording", {"step", "zero"}, {"floor", "ceiling"})
+    recording = Recording(**{key: _number(marks, key) for key in marks})
+    if recording.step < 0 or recording.floor >= recording.ceiling:
+        raise ValueError(f"the recording is {recording}")
+    kernel = None if header["kernel"] is None else Kernel(header["kernel"])
+    joint, axes = header["joint"], header["axes"]
+    if not isinstance(joint, bool) or not isinstance(axes, str):
+        raise ValueError("axes are a text, and joint is true or false")
+    fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
+    if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
+        raise ValueError(f"axes '{axes}' do not fit the network")
+    name, provenance = header["name"], header["provenance"]
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise ValueError("the name is not a short text")
+    if not isinstance(provenance, dict):
+        raise ValueError("the provenance is not a list of named values")
+    return ScoreModel(
+        network=network,
+        transform=transform,
+        mean=mean,
+        scale=scale,
+        sigma_a=sigma_a,
+        sigma_a_range=sigma_a_range,
+        low=low,
+        high=high,
+        recording=recording,
+        kernel=kernel,
+        axes=axes,
+        joint=joint,
+        name=name,
+        provenance=provenance,
+    )
+
+
+def _mapping(
+    header: Mapping[str, Any], key: str, required: set[str], optional: set[str] | None = None
+) -> dict[str, Any]:
+    """Return a part of a header that has these names and no others."""
+    part = header[key]
+    if not isinstance(part, dict) or not required <= set(part) <= required | (optional or set()):
+        raise ValueError(f"{key} needs {', '.join(sorted(required))}")
+    return part
+
+
+def _number(header: Mapping[str, Any], key: str) -> float:
+    """Return a finite number of a header, kept as it is: 0 and 0.0 print differently."""
+    value = header[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key} is not a finite number")
+    return value
+
+
+def _pair(header: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """Return two finite numbers of a header."""
+    values = header[key]
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError(f"{key} is not a pair of numbers")
+    first, last = (_number({key: value}, key) for value in values)
+    return first, last
 
 
 def filled(like: UNet, weights: Mapping[str, Tensor], device: str | torch.device) -> UNet:
@@ -289,31 +376,158 @@ def write_tensors(
 ) -> None:
     """Write tensors and a header as a safetensors file, complete or not at all."""
     plain = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
-    data = save(plain, metadata={KEY: json.dumps(header)})
+    data = save(plain, metadata=_metadata(plain, header))
     with written(check_output(path, overwrite=True, nbytes=len(data)), overwrite=True) as part:
         part.write_bytes(data)
 
 
+def _metadata(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands in a file beside its tensors: the header, and a checksum of both."""
+    try:
+        text = json.dumps({"format": FORMAT, **header}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"a model keeps plain JSON values only ({_first_line(error)})") from None
+    return {KEY: text, CHECKSUM_KEY: _checksum(text, tensors)}
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a header, and of the name, type, shape and bytes of each tensor."""
+    digest = hashlib.sha256(text.encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def read_tensors(
-    path: str | os.PathLike[str], what: str
+    path: str | os.PathLike[str],
+    what: str,
+    shapes: Callable[[Mapping[str, Any]], Shapes] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_tensors` wrote; anything else is a `UserError`."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
+    """Read what `write_tensors` wrote, after checks of all that can be checked beforehand.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    what : str
+        What it should be, for the message.
+    shapes : callable, optional
+        From the header to the name and shape of every tensor that the file must hold. They are
+        compared before any tensor is read.
+
+    Returns
+    -------
+    header : dict
+        Plain JSON; every number is finite, no name stands twice.
+    tensors : dict of str to Tensor
+        On the CPU; floating point values are finite.
+
+    Raises
+    ------
+    UserError
+        If there is no such file or it may not be read, it is another kind of file, damaged, or
+        written by a newer version.
+    """
+    _check_file(path, what)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(KEY, "null"))
-            if header is None:
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
                 raise UserError(f"{path}: a safetensors file, but not a {what} of noise2score")
-            if header["format"] > FORMAT:
+            header = _plain_json(metadata[KEY])
+            version = header["format"]
+            if type(version) is not int or version < 1:
+                raise ValueError("format")
+            if version > FORMAT:
                 raise UserError(
                     f"{path}: written by a newer version of napari-noise2score "
-                    f"(format {header['format']}, this one reads up to {FORMAT}); please upgrade"
+                    f"(format {version}, this one reads up to {FORMAT}); please upgrade"
                 )
-            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError):
+            names = list(file.keys())
+            if shapes is not None:
+                parts = {key: file.get_slice(key) for key in names}
+                _compare(path, what, parts, shapes, header)
+            tensors = {key: file.get_tensor(key) for key in names}
+    except UserError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: not a {what} of noise2score, or damaged") from None
+    if (version > 1 or CHECKSUM_KEY in metadata) and (
+        metadata.get(CHECKSUM_KEY) != _checksum(metadata[KEY], tensors)
+    ):
+        raise UserError(f"{path}: damaged: the checksum of this {what} is not that of its content")
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: damaged: {key!r} holds values that are not finite numbers")
+    return header, tensors
+
+
+def _check_file(path: str | os.PathLike[str], what: str) -> None:
+    """Raise a `UserError` unless the path is a regular file whose header is of sensible size."""
+    try:
+        mode = os.stat(path)
+        if not stat.S_ISREG(mode.st_mode):
+            kind = "a folder" if stat.S_ISDIR(mode.st_mode) else "a device or a pipe"
+            raise UserError(f"{path}: {kind}, not the file of a {what}")
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+    except UserError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    if not 2 <= size <= min(MAX_HEADER_BYTES, mode.st_size - 8):
+        raise UserError(f"{path}: not a {what} of noise2score, or damaged")
+
+
+def _compare(
+    path: str | os.PathLike[str],
+    what: str,
+    found: Mapping[str, Any],
+    shapes: Callable[[Mapping[str, Any]], Shapes],
+    header: Mapping[str, Any],
+) -> None:
+    """Raise a `UserError` unless the tensors of a file are those its header needs."""
+    try:
+        wanted = shapes(header)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: not a complete {what} ({_first_line(error)})") from None
+    if different := sorted(set(found) ^ set(wanted)):
+        word = "lacks" if different[0] in wanted else "has an unknown"
+        raise UserError(f"{path}: not a complete {what} (it {word} tensor {different[0]!r})")
+    for key, shape in wanted.items():
+        if found[key].get_dtype() != "F32" or tuple(found[key].get_shape()) != tuple(shape):
+            raise UserError(f"{path}: not a complete {what} (tensor {key!r} does not fit)")
+
+
+def _plain_json(text: str) -> dict[str, Any]:
+    """Read a mapping of plain JSON; a `ValueError` if a number is not finite or a name repeated."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            raise ValueError("a name stands twice")
+        return values
+
+    def check(value: Any, depth: int) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("not a finite number")
+        if isinstance(value, dict | list):
+            if depth > MAX_JSON_DEPTH:
+                raise ValueError("nested too deep")
+            for inner in value.values() if isinstance(value, dict) else value:
+                check(inner, depth + 1)
+
+    header = json.loads(text, object_pairs_hook=unique)
+    if not isinstance(header, dict):
+        raise ValueError("not a mapping")
+    check(header, 0)
+    return header
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = f"no {error}" if isinstance(error, KeyError) else str(error).strip()
+    return (text or type(error).__name__).splitlines()[0]

@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..image.axes import MAX_CHANNELS
+
+# of networks that are read from a file: far beyond what is trained here
+MAX_WIDTH = 1024
+MAX_DEPTH = 6
+
 
 class Block(nn.Module):
     """Two convolutions added to their input; in 3-D only the first one looks along z."""
@@ -84,6 +90,33 @@ class UNet(nn.Module):
         for last in [self.head, *lasts]:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+    @classmethod
+    def shapes(cls, ndim: int, channels: int, width: int, depth: int) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of all weights of such a network; no memory is taken for it.
+
+        Raises
+        ------
+        ValueError
+            If a size is not a whole number or is out of range.
+
+        Examples
+        --------
+        >>> UNet.shapes(ndim=2, channels=1, width=8, depth=2)["head.weight"]
+        (1, 8, 3, 3)
+        """
+        limits = {
+            "ndim": (ndim, 2, 3),
+            "channels": (channels, 1, MAX_CHANNELS),
+            "width": (width, 1, MAX_WIDTH),
+            "depth": (depth, 0, MAX_DEPTH),
+        }
+        for name, (value, least, most) in limits.items():
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"a network of {name} {value!r:.40}, not {least} to {most}")
+        with torch.device("meta"):
+            network = cls(ndim, channels, width, depth)
+        return {key: tuple(weights.shape) for key, weights in network.state_dict().items()}
 
     @classmethod
     def empty(cls, ndim: int, channels: int, width: int, depth: int) -> UNet:

@@ -55,6 +55,7 @@ COARSE_UNTIL = 0.8
 # grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
 FUZZ = 1e-4
 VALIDATION_PATCHES = 16
+WHAT = "training checkpoint"
 # the smallest patches that images are divided into if a correlation is undone, in pixels
 LEAST = 8
 
@@ -206,7 +207,6 @@ class Trainer:
                 tensors |= {f"{at}.{k}": torch.as_tensor(v) for k, v in state.items()}
         tensors["noise"] = self.noise.get_state()
         header = {
-            "format": 1,
             "same": self.same,
             "steps": self.steps,
             "seconds": self.seconds,
@@ -219,34 +219,60 @@ class Trainer:
         write_tensors(path, tensors, header)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Go on from what `save` wrote; a `UserError` if it was another training."""
-        header, tensors = read_tensors(path, "training checkpoint")
+        """Go on from what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If there is no such file, it is damaged, or it was another training.
+        """
+        header, tensors = read_tensors(path, WHAT)
         same = json.loads(json.dumps(self.same))
-        if different := [k for k in same if header.get("same", {}).get(k) != same[k]]:
+        begun = header.get("same")
+        if not isinstance(begun, dict):
+            raise UserError(f"{path}: not a {WHAT} of noise2score, or damaged")
+        if different := [k for k in same if begun.get(k) != same[k]]:
             raise UserError(
                 f"{path}: this training was begun with other {', '.join(different)}; "
                 "resume with the same images and settings, or begin anew"
             )
+        try:
+            self._restore(header, tensors)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError):
+            raise UserError(f"{path}: not a complete {WHAT}") from None
 
+    def _restore(self, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+        steps, seconds, loss = (header[key] for key in ("steps", "seconds", "loss"))
+        held_out = header.get("held_out")
+        known = [seconds, loss, *(held_out or [])]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in known):
+            raise ValueError("not numbers")
+        if type(steps) is not int or steps < 1 or seconds < 0:
+            raise ValueError("no such step")
         self.network.load_state_dict(part("network."))
-        for key, value in part("averaged.").items():
-            self.averaged[key].copy_(value)
+        averaged = part("averaged.")
+        for key, value in self.averaged.items():
+            value.copy_(_like(averaged[key], value))
         for which, optimiser in enumerate(self.optimisers):
-            state: dict[int, dict[str, Tensor]] = {}
+            parameters = optimiser.param_groups[0]["params"]
+            state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(parameters))}
             for key, value in part(f"optimiser.{which}.").items():
                 index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
+                at = int(index)
+                state[at][name] = value if name == "step" else _like(value, parameters[at])
+            if any(not known for known in state.values()):
+                raise ValueError("the state of an optimiser is missing")
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         self.noise.set_state(tensors["noise"])
         self.chance.bit_generator.state = header["chance"]
-        self.steps, self.seconds = header["steps"], header["seconds"]
-        self.loss = header["loss"]
-        if header.get("held_out"):
-            self.val_loss, self.best_loss, self.best_step = header["held_out"]
-            self.best = {k: v.to(self.device) for k, v in part("best.").items()}
+        self.steps, self.seconds, self.loss = steps, seconds, loss
+        if held_out is not None:
+            self.val_loss, self.best_loss, self.best_step = held_out
+            best = part("best.")
+            self.best = {k: _like(best[k], v).to(v.device) for k, v in self.averaged.items()}
 
     def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
         """Draw perturbations for a share of the budget, spread evenly from least to most."""
@@ -276,6 +302,13 @@ class Trainer:
         """Give the root mean square noise of each image and channel, in grey levels."""
         variance = self.facts["transform"].variance(y)
         return variance.mean(dim=tuple(range(2, y.ndim)), keepdim=True).sqrt()
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """Return a tensor of a file, which must have shape and type of another."""
+    if value.shape != other.shape or value.dtype != other.dtype:
+        raise ValueError("a tensor does not fit")
+    return value
 
 
 def _patch_size(

@@ -1,0 +1,477 @@
+"""A model file is believed in nothing: what is wrong with one is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from napari_noise2score import Empirical, ScoreModel, UserError, parse_noise, train_steps
+from napari_noise2score.noise.kernel import A
+from napari_noise2score.noise.recording import Recording
+from napari_noise2score.noise.transform import Transform
+from napari_noise2score.score.model import CHECKSUM_KEY, FORMAT, KEY, _metadata, filled
+from napari_noise2score.score.network import UNet
+
+
+def small_model(**changes):
+    """A model of the smallest network there can be, with weights of every size."""
+    network = UNet.empty(2, 1, 1, 0)
+    network.initialise(torch.Generator().manual_seed(0))
+    weights = {k: v + 0.1 * torch.randn(v.shape) for k, v in network.state_dict().items()}
+    facts = {
+        "network": filled(network, weights, "cpu"),
+        "transform": Transform(90, 9, 2, 0),
+        "mean": 10.0,
+        "scale": 4.0,
+        "sigma_a": 0.3,
+        "sigma_a_range": (0.3, 0.7),
+        "low": 92.0,
+        "high": 225.0,
+        "recording": Recording(1.0, 0.0, 0.0),
+        "kernel": None,
+        "axes": "TYX",
+        "joint": False,
+        "name": "small",
+        "provenance": {"seed": 0, "loss": -0.9},
+    }
+    return ScoreModel(**(facts | changes))
+
+
+def refusal(call, *args):
+    with pytest.raises(UserError) as caught:
+        call(*args)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "m.n2s"
+    small_model().save(path)
+    return path
+
+
+def rewritten(path, change, tensors=None):
+    """Change the header of a file and write it as if it were right: with a new checksum."""
+    weights = load_file(path) if tensors is None else tensors
+    header = header_of(path)
+    change(header)
+    save_file(weights, path, metadata=_metadata(weights, header))
+
+
+def header_of(path):
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"][KEY])
+
+
+def at(*keys, value):
+    def change(header):
+        for key in keys[:-1]:
+            header = header[key]
+        header[keys[-1]] = value
+
+    return change
+
+
+def without(*keys):
+    def change(header):
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+WRONG = {
+    "ndim": at("network", "ndim", value=4),
+    "ndim as text": at("network", "ndim", value="2"),
+    "ndim true": at("network", "ndim", value=True),
+    "channels": at("network", "channels", value=5),
+    "channels 0": at("network", "channels", value=0),
+    "width": at("network", "width", value=2),
+    "width huge": at("network", "width", value=10**9),
+    "width absurd": at("network", "width", value=10**40),
+    "width not whole": at("network", "width", value=1.0),
+    "depth": at("network", "depth", value=1),
+    "depth huge": at("network", "depth", value=10**6),
+    "depth negative": at("network", "depth", value=-1),
+    "network a list": at("network", value=[2, 1, 1, 0]),
+    "network gone": without("network"),
+    "more of a network": at("network", "kind", value="other"),
+    "mean a text": at("mean", value="10"),
+    "mean nothing": at("mean", value=None),
+    "mean a list": at("mean", value=[10]),
+    "mean gone": without("mean"),
+    "scale 0": at("scale", value=0),
+    "scale negative": at("scale", value=-4.0),
+    "scale true": at("scale", value=True),
+    "sigma_a 0": at("sigma_a", value=0),
+    "sigma_a beyond": at("sigma_a", value=3.0),
+    "sigma_a_range turned": at("sigma_a_range", value=[0.7, 0.3]),
+    "sigma_a_range short": at("sigma_a_range", value=[0.3]),
+    "sigma_a_range a text": at("sigma_a_range", value="0.3"),
+    "sigma_a_range wide": at("sigma_a_range", value=[0.3, 1e9]),
+    "low above high": at("low", value=300),
+    "low is high": at("low", value=225),
+    "low a mapping": at("low", value={}),
+    "transform gone": without("transform"),
+    "transform short": without("transform", "c1"),
+    "transform falls": at("transform", "c1", value=-2.0),
+    "transform flat": at("transform", "c0", value=0),
+    "transform overflows": at("transform", "c2", value=1e300),
+    "transform hides all": at("transform", "c0", value=1e70),
+    "transform a number": at("transform", value=3),
+    "start a text": at("transform", "start", value="90"),
+    "recording gone": without("recording"),
+    "step negative": at("recording", "step", value=-1),
+    "step a text": at("recording", "step", value="1"),
+    "floor above ceiling": at("recording", "ceiling", value=-1),
+    "more of a recording": at("recording", "bits", value=12),
+    "kernel a number": at("kernel", value=3),
+    "kernel of texts": at("kernel", value=[["1"]]),
+    "kernel even": at("kernel", value=[[1, 2]]),
+    "kernel ragged": at("kernel", value=[[0, 1, 0], [1]]),
+    "kernel not invertible": at("kernel", value=[[1, 1, 1]]),
+    "kernel huge": at("kernel", value=[[0] * 500 + [1] + [0] * 500]),
+    "axes": at("axes", value="TYQ"),
+    "axes without X": at("axes", value="TY"),
+    "axes a number": at("axes", value=3),
+    "axes twice": at("axes", value="YYX"),
+    "axes lower": at("axes", value="tyx"),
+    "axes gone": without("axes"),
+    "joint a number": at("joint", value=1),
+    "joint without C": at("joint", value=True),
+    "name a number": at("name", value=3),
+    "name without end": at("name", value="a" * 10_000),
+    "provenance a list": at("provenance", value=[1]),
+    "provenance a text": at("provenance", value="me"),
+    "format a text": at("format", value="1"),
+    "format 0": at("format", value=0),
+    "format true": at("format", value=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_header_with_an_impossible_value_is_refused(saved, what):
+    rewritten(saved, WRONG[what])
+    assert str(saved) in refusal(ScoreModel.load, saved)
+
+
+def test_a_good_header_is_read_and_written_again(saved):
+    rewritten(saved, lambda header: None)
+    assert ScoreModel.load(saved).describe() == small_model().describe()
+
+
+def test_every_part_of_a_model_survives(tmp_path):
+    model = small_model(kernel=A, recording=Recording(), provenance={"a": [1, {"b": None}]})
+    model.save(tmp_path / "m.n2s")
+    back = ScoreModel.load(tmp_path / "m.n2s")
+    assert (back.kernel, back.recording, back.provenance) == (A, Recording(), model.provenance)
+    assert back.fingerprint == model.fingerprint
+
+
+def test_provenance_cannot_pass_for_what_the_model_is():
+    model = small_model(provenance={"grey levels": "0 to 1", "seed": 7})
+    assert model.describe()["grey levels"].startswith("92 to 225")
+    assert model.describe()["seed"] == 7
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
+def test_provenance_that_is_not_plain_json_is_not_written(tmp_path, value):
+    model = small_model(provenance={"value": value})
+    assert "plain JSON" in refusal(model.save, tmp_path / "m.n2s")
+    assert list(tmp_path.iterdir()) == []
+
+
+TEXTS = {
+    "NaN": lambda t: t.replace('"mean": 10.0', '"mean": NaN'),
+    "Infinity": lambda t: t.replace('"high": 225.0', '"high": Infinity'),
+    "1e999": lambda t: t.replace('"high": 225.0', '"high": 1e999'),
+    "1e999 of no importance": lambda t: t.replace('"loss": -0.9', '"loss": 1e999'),
+    "twice": lambda t: t.replace('"mean": 10.0', '"mean": 10.0, "mean": 11.0'),
+    "digits": lambda t: t.replace('"mean": 10.0', '"mean": ' + "1" * 10_000),
+    "nested": lambda t: t.replace('"seed": 0', '"seed": ' + "[" * 100_000 + "]" * 100_000),
+    "nested a little": lambda t: t.replace('"seed": 0', '"seed": ' + "[" * 60 + "]" * 60),
+    "cut": lambda t: t[:-5],
+    "a list": lambda t: "[1, 2]",
+    "a number": lambda t: "1",
+    "nothing": lambda t: "",
+    "null": lambda t: "null",
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_a_header_that_is_not_plain_json_is_refused(saved, what):
+    weights = load_file(saved)
+    text = json.dumps(header_of(saved))
+    save_file(weights, saved, metadata={KEY: TEXTS[what](text)})
+    refusal(ScoreModel.load, saved)
+
+
+def test_a_header_of_another_encoding_or_size_is_refused(saved):
+    content = saved.read_bytes()
+    saved.write_bytes(struct.pack("<Q", 2**40) + content[8:])
+    refusal(ScoreModel.load, saved)
+    saved.write_bytes(struct.pack("<Q", 2**62) + content[8:])
+    refusal(ScoreModel.load, saved)
+    huge = b'{"a":' + b" " * 2**25 + b"1}"
+    saved.write_bytes(struct.pack("<Q", len(huge)) + huge)
+    refusal(ScoreModel.load, saved)
+    deep = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    saved.write_bytes(struct.pack("<Q", len(deep)) + deep)
+    refusal(ScoreModel.load, saved)
+    saved.write_bytes(content.replace(b"small", b"sma\xff\xfe"))
+    refusal(ScoreModel.load, saved)
+
+
+def test_tensors_that_are_not_those_of_the_network_are_refused(saved):
+    weights = load_file(saved)
+    first = "stem.weight"
+    for tensors in (
+        {k: v for k, v in weights.items() if k != first},
+        weights | {"more": torch.zeros(1)},
+        weights | {first: weights[first].double()},
+        weights | {first: weights[first].half()},
+        weights | {first: torch.zeros(weights[first].shape, dtype=torch.int32)},
+        weights | {first: weights[first][..., :1].contiguous()},
+        weights | {first: weights[first].flatten()},
+        weights | {first: torch.full_like(weights[first], torch.nan)},
+        weights | {first: torch.full_like(weights[first], torch.inf)},
+        {},
+    ):
+        rewritten(saved, lambda header: None, tensors)
+        refusal(ScoreModel.load, saved)
+        small_model().save(saved)
+
+
+def test_one_changed_weight_is_noticed(saved):
+    content = bytearray(saved.read_bytes())
+    content[-2] ^= 1
+    saved.write_bytes(content)
+    assert "checksum" in refusal(ScoreModel.load, saved)
+
+
+def test_a_file_without_a_checksum_is_read_if_an_older_version_wrote_it(saved):
+    weights, header = load_file(saved), header_of(saved)
+    save_file(weights, saved, metadata={KEY: json.dumps(header | {"format": 1})})
+    assert ScoreModel.load(saved).describe() == small_model().describe()
+    save_file(weights, saved, metadata={KEY: json.dumps(header)})
+    assert "checksum" in refusal(ScoreModel.load, saved)
+    save_file(weights, saved, metadata={KEY: json.dumps(header | {"format": 1}), CHECKSUM_KEY: ""})
+    assert "checksum" in refusal(ScoreModel.load, saved)
+    assert header["format"] == FORMAT > 1
+
+
+def test_things_that_are_no_files_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "short").write_bytes(b"\x05")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, says in [
+        (tmp_path, "a folder"),
+        (tmp_path / "pipe", "a device or a pipe"),
+        ("/dev/zero", "a device or a pipe"),
+        (tmp_path / "empty", "damaged"),
+        (tmp_path / "short", "damaged"),
+        (tmp_path / "loop", "cannot be read"),
+        (tmp_path / "none", "no such file"),
+        (tmp_path / "empty" / "m.n2s", "no such file"),
+        (tmp_path / ("a" * 5000), "cannot be read"),
+        ("m\0.n2s", "cannot be read"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            ScoreModel.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_that_may_not_be_read_is_refused(saved):
+    saved.chmod(0)
+    assert "Permission denied" in refusal(ScoreModel.load, saved)
+
+
+def test_the_size_of_a_network_is_checked_before_memory_is_taken(saved):
+    # 6 halvings of 1024 features would be some terabytes
+    rewritten(saved, at("network", value={"ndim": 3, "channels": 4, "width": 1024, "depth": 6}))
+    assert "not a complete score model" in refusal(ScoreModel.load, saved)
+
+
+# checkpoints of trainings
+
+
+STACK = np.random.default_rng(0).normal(100, 10, (2, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("training") / "checkpoint"
+    for progress in train_steps(STACK, "TYX", steps=1):
+        progress.checkpoint(path)
+    return path
+
+
+CHECKPOINTS = {
+    "no steps": (without("steps"), None),
+    "steps a text": (at("steps", value="1"), None),
+    "steps negative": (at("steps", value=-1), None),
+    "seconds a list": (at("seconds", value=[]), None),
+    "seconds negative": (at("seconds", value=-1.0), None),
+    "loss nothing": (at("loss", value=None), None),
+    "held out": (at("held_out", value=[1]), None),
+    "held out a text": (at("held_out", value="abc"), None),
+    "chance a text": (at("chance", value="PCG64"), None),
+    "chance of another kind": (at("chance", "bit_generator", value="MT19937"), None),
+    "chance short": (without("chance", "state"), None),
+    "chance without numbers": (at("chance", "state", value={"state": "a", "inc": []}), None),
+    "same a list": (at("same", value=[1]), None),
+    "no weights": (at("steps", value=1), lambda t: {"noise": t["noise"]}),
+    "no noise": (at("steps", value=1), lambda t: {k: v for k, v in t.items() if k != "noise"}),
+    "short noise": (at("steps", value=1), lambda t: t | {"noise": t["noise"][:9].contiguous()}),
+    "no optimiser": (at("steps", value=1), lambda t: part(t, "optimiser")),
+    "no average": (at("steps", value=1), lambda t: part(t, "averaged")),
+    "another shape": (at("steps", value=1), lambda t: t | {"averaged.head.bias": torch.ones(2)}),
+    "odd optimiser": (at("steps", value=1), lambda t: t | {"optimiser.0.a.b": torch.ones(2)}),
+    "too many": (at("steps", value=1), lambda t: t | {"optimiser.0.999.momentum": torch.ones(2)}),
+}  # fmt: skip
+
+
+def part(tensors, prefix):
+    return {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("what", CHECKPOINTS)
+def test_a_checkpoint_that_is_not_complete_is_refused(checkpoint, tmp_path, what):
+    change, choose = CHECKPOINTS[what]
+    path = tmp_path / "checkpoint"
+    path.write_bytes(checkpoint.read_bytes())
+    tensors = load_file(path)
+    rewritten(path, change, choose(tensors) if choose else tensors)
+    message = refusal(lambda: next(train_steps(STACK, "TYX", steps=2, resume=path)))
+    assert "checkpoint" in message
+
+
+def test_a_model_is_no_checkpoint(saved):
+    refusal(lambda: next(train_steps(STACK, "TYX", steps=2, resume=saved)))
+
+
+def test_a_checkpoint_with_a_changed_byte_is_refused(checkpoint, tmp_path):
+    content = bytearray(checkpoint.read_bytes())
+    content[-1] ^= 4
+    (tmp_path / "c").write_bytes(content)
+    assert "checksum" in refusal(
+        lambda: next(train_steps(STACK, "TYX", steps=2, resume=tmp_path / "c"))
+    )
+
+
+# measured noise
+
+
+LEVELS, EDGES = np.array([0.0, 100.0]), np.array([-50.0, 50.0, 150.0])
+COUNTS = np.eye(2)
+
+
+def test_archives_that_are_not_measured_noise_are_refused(tmp_path):
+    file = tmp_path / "noise.npz"
+    good = {"levels": LEVELS, "edges": EDGES, "counts": COUNTS}
+    bad = {
+        "one missing": {"levels": LEVELS, "edges": EDGES},
+        "one more": good | {"more": LEVELS},
+        "objects": good | {"counts": COUNTS.astype(object)},
+        "texts": good | {"counts": COUNTS.astype(str)},
+        "complex": good | {"counts": COUNTS * 1j},
+        "true or false": good | {"counts": COUNTS.astype(bool)},
+        "records": good | {"levels": np.zeros(2, [("a", "f8")])},
+        "dates": good | {"levels": np.zeros(2, "M8[s]")},
+        "not finite": good | {"edges": EDGES * np.nan},
+        "infinite": good | {"counts": COUNTS + np.inf},
+        "unsorted": good | {"edges": EDGES[::-1]},
+        "one level": good | {"levels": LEVELS[:1], "counts": COUNTS[:1]},
+        "no level": good | {"levels": LEVELS[:0], "counts": COUNTS[:0]},
+        "no bin": good | {"edges": EDGES[:0], "counts": COUNTS[:, :0]},
+        "other shapes": good | {"counts": COUNTS.T[:, :1]},
+        "a number": good | {"levels": np.float64(3)},
+        "negative": good | {"counts": -COUNTS},
+        "overflowing": good | {"counts": COUNTS * 1e300},
+        "vanishing": good | {"counts": COUNTS * 1e-300},
+        "far away": good | {"levels": LEVELS * 1e300},
+        "falling": good | {"counts": COUNTS[::-1]},
+    }
+    for name, arrays in bad.items():
+        np.savez(file, **arrays)
+        message = refusal(parse_noise, f"empirical(file={file})")
+        assert message.startswith("empirical: "), name
+    np.savez(file, **good)
+    assert parse_noise(f"empirical(file={file})") == Empirical(LEVELS, EDGES, COUNTS)
+
+
+def test_damaged_archives_and_things_that_are_no_files_are_refused(tmp_path):
+    file = tmp_path / "noise.npz"
+    np.savez_compressed(file, levels=LEVELS, edges=EDGES, counts=COUNTS)
+    content = file.read_bytes()
+    original = Empirical.load(str(file))
+    rng = np.random.default_rng(0)
+    for at_byte, bit in zip(
+        rng.integers(0, len(content), 400), rng.integers(0, 8, 400), strict=True
+    ):
+        broken = bytearray(content)
+        broken[at_byte] ^= 1 << int(bit)
+        file.write_bytes(broken)
+        try:
+            assert Empirical.load(str(file)) == original
+        except UserError as error:
+            assert str(error).isprintable()
+    for size in range(0, len(content), 37):
+        file.write_bytes(content[:size])
+        refusal(Empirical.load, str(file))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero", tmp_path / "x" / "y", "a\nb", "a\0b"):
+        refusal(Empirical.load, str(path))
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
+    import zipfile
+
+    file = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("levels.npy", bytes(2**20))
+        archive.writestr("edges.npy", bytes(2**20))
+        with archive.open("counts.npy", "w", force_zip64=True) as member:
+            for _ in range(300):
+                member.write(bytes(2**20))
+    assert "not a noise model" in refusal(Empirical.load, str(file))
+    # an array that claims to be larger than what there is of it
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,), }"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("levels", "edges", "counts"):
+            archive.writestr(f"{name}.npy", array)
+    assert "not a noise model" in refusal(Empirical.load, str(file))
+
+
+def test_a_pickle_is_never_loaded(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    traps = np.array([Trap(), Trap()], dtype=object)
+    np.savez(tmp_path / "n.npz", levels=traps, edges=traps, counts=traps)
+    refusal(Empirical.load, str(tmp_path / "n.npz"))
+    torch.save(traps, tmp_path / "m.n2s")
+    refusal(ScoreModel.load, tmp_path / "m.n2s")
+    assert not ran.exists()
+
+
+def test_the_models_name_may_be_anything_short(tmp_path):
+    for name in ("", "ä µm", "a\nb", "🔬" * 100):
+        replace(small_model(), name=name).save(tmp_path / "m.n2s")
+        assert ScoreModel.load(tmp_path / "m.n2s").name == name
