@@ -188,11 +188,11 @@ def denoise(
     from .score.model import ScoreModel
     from .volume.cluster import connect, on_cluster
     from .volume.jobs import denoise_to_file, left_of
-    from .volume.tiles import prepare
+    from .volume.tiles import parse_tile, prepare
 
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: give float32 or same")
-    size, score, found = _tile(tile), ScoreModel.load(model), {}
+    size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
     if noise.strip() == "auto":
         best = _calibrated(source, axes, score, "auto", device)
         spec, found = best.noise, dict(best.notes)
@@ -440,15 +440,6 @@ def _describe_training(progress: Any) -> tuple[float, str]:
         f"{progress.rate:.1f}/s  {progress.seconds_left:.0f} s left"
     )
     return progress.fraction, note
-
-
-def _tile(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise UserError(f"--tile {text}: write it like 512x512") from None
 
 
 def _calibrated(source: str, axes: str | None, score: Any, method: str, device: str) -> Any:

@@ -107,3 +107,14 @@ def explain(error: BaseException) -> str | None:
         said = error.strerror or str(error) or type(error).__name__
         return one_line(f"{error.filename}: {said}" if error.filename else said)
     return None
+
+
+def quoted(text: str, most: int = 80) -> str:
+    r"""Return the beginning of a text from outside, as it may stand within one line.
+
+    Examples
+    --------
+    >>> print(quoted("gain=2" + chr(10) + "offset"))
+    'gain=2\noffset'
+    """
+    return f"'{one_line(text[:most])}'" + "…" * (len(text) > most)

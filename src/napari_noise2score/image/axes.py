@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 
 LETTERS = "TCZYX"
 MAX_CHANNELS = 4
@@ -45,18 +45,23 @@ def parse_axes(axes: str, ndim: int) -> str:
     >>> parse_axes("zyx", 3)
     'ZYX'
     """
+    if not isinstance(axes, str):
+        raise UserError(f"axes are a text such as 'TYX', not {type(axes).__name__}")
     letters = axes.strip().upper().replace("S", "C")
     unknown = [a for a in letters if a not in LETTERS]
     if unknown:
         raise UserError(
-            f"axes '{axes}': '{unknown[0]}' is not an axis; use the letters T, C, Z, Y, X"
+            f"axes {quoted(axes)}: {quoted(unknown[0])} is not an axis; "
+            "use the letters T, C, Z, Y, X"
         )
     if len(set(letters)) != len(letters):
-        raise UserError(f"axes '{axes}': each axis may be named once only")
+        raise UserError(f"axes {quoted(axes)}: each axis may be named once only")
     if "Y" not in letters or "X" not in letters:
-        raise UserError(f"axes '{axes}': both Y and X must be named")
+        raise UserError(f"axes {quoted(axes)}: both Y and X must be named")
     if len(letters) != ndim:
-        raise UserError(f"axes '{axes}' name {len(letters)} dimensions, but the image has {ndim}")
+        raise UserError(
+            f"axes {quoted(axes)} name {len(letters)} dimensions, but the image has {ndim}"
+        )
     return letters
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 
 if TYPE_CHECKING:
     from .correlated import Correlated
@@ -106,19 +106,6 @@ def in_range(model: str, name: str, value: float, least: float, most: float) -> 
     """Raise a `UserError` unless a value lies between two others, or at one of them."""
     if not least <= value <= most:
         raise UserError(f"{model}: {name} must be between {least:g} and {most:g}, not {value:g}")
-
-
-def quoted(text: str, most: int = 80) -> str:
-    r"""Return the beginning of a text from outside, as it may stand within one line.
-
-    Examples
-    --------
-    >>> print(quoted("gain=2" + chr(10) + "offset"))
-    'gain=2\noffset'
-    """
-    start = text[:most]
-    shown = f"'{start}'" if start.isprintable() else repr(start)
-    return shown if len(text) <= most else f"{shown}…"
 
 
 def spell(name: str, **values: float | None) -> str:

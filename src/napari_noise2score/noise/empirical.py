@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..errors import UserError
-from .base import MAX_GREY_LEVEL, Pixelwise, quoted
+from ..errors import UserError, quoted
+from .base import MAX_GREY_LEVEL, Pixelwise
 
 Sampler = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -507,7 +507,9 @@ def _tailed(edges: np.ndarray, row: np.ndarray, counts: np.ndarray | None = None
 
 def _read_arrays(file: str, names: Sequence[str]) -> list[np.ndarray]:
     """Read arrays of numbers from an NPZ file that holds these and nothing else."""
-    wrong = UserError(f"empirical: {file} is not a noise model that was saved, or damaged")
+    wrong = UserError(
+        f"empirical: {quoted(file, 300)} is not a noise model that was saved, or damaged"
+    )
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise wrong
@@ -519,9 +521,11 @@ def _read_arrays(file: str, names: Sequence[str]) -> list[np.ndarray]:
                 raise wrong
             return [_array_of(archive.read(f"{name}.npy")) for name in names]
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"empirical: there is no file {file}") from None
+        raise UserError(f"empirical: there is no file {quoted(file, 300)}") from None
     except PermissionError as error:
-        raise UserError(f"empirical: {file} cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"empirical: {quoted(file, 300)} cannot be read ({error.strerror})"
+        ) from None
     except UserError:
         raise
     except DAMAGED:

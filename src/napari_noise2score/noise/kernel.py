@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from .base import quoted, spell_number
+from ..errors import UserError, quoted
+from .base import spell_number
 
 SMALLEST = 0.02
 # rows and columns: a wider one would reach around the grid its spectrum is computed on

@@ -7,8 +7,8 @@ import inspect
 import re
 from collections.abc import Callable
 
-from ..errors import UserError
-from .base import NoiseModel, quoted
+from ..errors import UserError, quoted
+from .base import NoiseModel
 from .emccd import Emccd
 from .empirical import Empirical
 from .gaussian import Gaussian

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 
 # freed memory that the process keeps, in bytes, and what glibc's mallopt calls it
 KEPT = 2**29
@@ -47,14 +47,15 @@ def choose_device(name: str = "auto") -> torch.device:
         found.insert(0, "cuda")
     try:
         device = torch.device(found[0] if name == "auto" else name)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         device = None
     if (
         device is None
         or device.type not in found
+        or (device.type != "cuda" and device.index)
         or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
     ):
-        raise UserError(f"device '{name}' is not there; there is {', '.join(found)}")
+        raise UserError(f"device {quoted(str(name))} is not there; there is {', '.join(found)}")
     if device.type == "cpu":
         _keep_memory()
     return device

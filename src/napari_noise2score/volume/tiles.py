@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from dask.utils import SerializableLock
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 from ..image.axes import Layout, layout, read_block
 from ..image.image import Image
 from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
@@ -31,6 +33,7 @@ TILES = {
 MOST_ON_CPU = 32 * 256 * 256
 # bytes that a pixel takes on its way through the network, for each feature: measured
 PER_FEATURE = 30
+MAX_TILE_AXES = 3
 # no side of a tile is halved below this
 SMALLEST = 16
 
@@ -163,13 +166,44 @@ def fit(where: Layout, model: ScoreModel) -> Layout:
 
 def _tile_size(tile: Sequence[int] | None, where: Layout, model: ScoreModel) -> tuple[int, ...]:
     stride = model.network.stride
-    wanted = tuple(tile) if tile is not None else _fitting_tile(model)
+    try:
+        wanted = tuple(map(operator.index, tile)) if tile is not None else _fitting_tile(model)
+    except TypeError:
+        wanted = ()
     if len(wanted) != len(stride) or min(wanted) < 1:
         raise UserError(
-            f"tile {'x'.join(map(str, wanted))}: give a size above 0 for each of {where.space}"
+            f"tile {quoted(str(tile))}: give a whole number above 0 for each of {where.space}"
         )
     # tiles start where the network's coarse cells start, or the seams would show
     return tuple(-(-n // s) * s for n, s in zip(wanted, stride, strict=True))
+
+
+def parse_tile(text: str) -> tuple[int, ...]:
+    """Read the size of a tile from text.
+
+    Parameters
+    ----------
+    text : str
+        A whole number of pixels for each axis of space, as ``"512x512"`` or ``"16x256x256"``.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    UserError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> parse_tile("16x256x256")
+    (16, 256, 256)
+    """
+    parts = text.strip().lower().split("x", MAX_TILE_AXES)
+    if not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
+        raise UserError(f"tile {quoted(text)}: write it like 512x512")
+    return tuple(map(int, parts))
 
 
 def _fitting_tile(model: ScoreModel) -> tuple[int, ...]:
