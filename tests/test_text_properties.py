@@ -79,11 +79,9 @@ def test_every_noise_that_can_be_built_is_read_back_from_its_text(family, taps, 
     assert str(noise).isprintable()
 
 
-WORDS = (
-    "gaussian poisson emccd empirical kernel A @ + ; map sigma gain offset file ( ) [ ] = , ' \" "
-    "1 2.5 1e300 -1 nan inf 0x10 1_000 １２ ٣ e ."
-).split()
-WORDS += [" ", "\t", "\n", "\0", "9" * 5000]
+NAMES = "gaussian poisson emccd empirical kernel A map sigma gain offset file"
+SIGNS = "@ + ; ( ) [ ] = , ' \" 1 2.5 1e300 -1 nan inf 0x10 1_000 １２ ٣ e ."
+WORDS = [*NAMES.split(), *SIGNS.split(), " ", "\t", "\n", "\0", "9" * 5000]
 texts = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=30).map("".join))
 
 
