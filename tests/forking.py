@@ -6,7 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+#: What a command takes seconds to import.
+IMPORTED = [
+    *(
+        "torch",
+        "scipy.ndimage",
+        "tifffile",
+        "zarr",
+        "imageio.v3",
+        "PIL.PngImagePlugin",
+        "rich.progress",
+    ),
+    *(
+        f"napari_noise2score.{name}"
+        for name in ("score.training", "volume.jobs", "volume.cluster", "volume.calibrate")
+    ),
+]
 
 
 class Forks:
@@ -48,8 +66,9 @@ class Forks:
 
 def serve() -> None:
     """Fork a process for each line of JSON."""
-
-    import napari_noise2score.cli as cli
+    for name in IMPORTED:
+        import_module(name)
+    from napari_noise2score import cli
 
     for line in sys.stdin:
         what = json.loads(line)

@@ -41,9 +41,10 @@ def forks():
 def world(tmp_path_factory):
     """A noisy movie, one plane of it in 8 bits, and a model."""
     root = tmp_path_factory.mktemp("world")
-    noisy = np.random.default_rng(0).normal(100, 10, (PLANES, 264, 200))
+    noisy = np.random.default_rng(0).normal(100, 10, (PLANES, 72, 64))
     write_image(root / "noisy.ome.zarr", Image(noisy.astype(np.float32), "TYX"))
-    write_image(root / "plane.tif", Image(np.tile(noisy[0], (4, 4)).astype(np.uint8), "YX"))
+    write_image(root / "plane.tif", Image(np.tile(noisy[0], (3, 3)).astype(np.uint8), "YX"))
+    write_image(root / "few.ome.zarr", Image(noisy[:3, :32, :32].astype(np.float32), "TYX"))
     train(noisy[:4, :32, :32].astype(np.float32), "TYX", steps=1, name="m").save(root / "m.n2s")
     return root
 
@@ -51,14 +52,15 @@ def world(tmp_path_factory):
 def command(world: Path, out: Path, kind: str) -> list[object]:
     """Return the command line that makes one kind of result, and may always be said again."""
     if kind == "m.n2s":
-        return ["train", world / "noisy.ome.zarr", "--model", out / kind, "--steps", 20, "--resume"]
-    source = world / ("plane.tif" if kind == "x.png" else "noisy.ome.zarr")
+        return ["train", world / "few.ome.zarr", "--model", out / kind, "--steps", 8, "--resume"]
+    sources = {"x.png": "plane.tif", "uncertainty.ome.zarr": "few.ome.zarr"}
+    source = world / sources.get(kind, "noisy.ome.zarr")
     words: list[object] = ["denoise", source, out / kind, "--model", world / "m.n2s"]
     words += ["--noise", NOISE, "--resume"]
     if kind == "x.png":
         words += ["--dtype", "same", "--tile", "64x64"]
     if kind.startswith("uncertainty"):
-        words += ["--uncertainty", out / f"u-{kind}", "--tile", "128x128"]
+        words += ["--uncertainty", out / f"u-{kind}"]
     return words
 
 

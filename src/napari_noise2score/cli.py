@@ -14,6 +14,7 @@ import typer
 
 from . import terminal
 from .errors import UserError
+from .image.paths import local_path
 from .terminal import say
 
 # typer ships a click of its own or takes the installed one, as its version has it
@@ -31,6 +32,15 @@ CHECKPOINT_FIRST = 10.0
 CHECKPOINT_EVERY = 60.0
 MAX_OPENED_FIRST = 200  # files of a folder that are opened and checked before the first is denoised
 
+
+def _on_disk(text: str) -> Path:
+    """Return the path that an argument names, which may be an address of a disk."""
+    path = local_path(text)
+    if path is None:
+        raise typer.BadParameter(f"{text}: results and models lie on a disk, not in the network")
+    return path
+
+
 Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY, zarr; a folder or a quoted glob.")]
 Axes = Annotated[
     str | None,
@@ -39,7 +49,9 @@ Axes = Annotated[
 Noise = Annotated[
     str, typer.Option(help='As "gaussian(sigma=25)", "poisson(gain=2.1) + gaussian(sigma=3)".')
 ]
-Model = Annotated[Path, typer.Option(help="Model file, by custom NAME.n2s.")]
+Model = Annotated[
+    Path, typer.Option(parser=_on_disk, metavar="FILE", help="Model file, by custom NAME.n2s.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -95,7 +107,7 @@ def train(
     inputs: list[Any] = [file for image in images for file in files_of(image)]
     if config is not None:
         inputs.append(config)
-    checkpoint = model.with_name(f"{model.name}.resume")
+    checkpoint = model.parent / f"{model.name}.resume"
     begun = resume and checkpoint.exists()
     for path in (model, checkpoint):
         check_output(path, inputs=inputs, overwrite=overwrite or resume)
@@ -151,7 +163,12 @@ def _finished(model: Any, job: str) -> bool:
 @app.command()
 def denoise(
     source: Input,
-    output: Annotated[Path, typer.Argument(help=".ome.zarr, .tif, .npy, .png or a folder.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            parser=_on_disk, metavar="OUTPUT", help=".ome.zarr, .tif, .npy, .png or a folder."
+        ),
+    ],
     model: Model,
     noise: Noise,
     axes: Axes = None,
@@ -164,7 +181,11 @@ def denoise(
     ] = "float32",
     uncertainty: Annotated[
         Path | None,
-        typer.Option(help="Also write the posterior standard deviation, in grey levels, here."),
+        typer.Option(
+            parser=_on_disk,
+            metavar="FILE",
+            help="Also write the posterior standard deviation, in grey levels, here.",
+        ),
     ] = None,
     ome_zarr: Annotated[
         str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
@@ -317,7 +338,12 @@ def estimate(
 @app.command()
 def simulate(
     clean: Input,
-    output: Annotated[Path, typer.Argument(help="A file or, for many images, a folder.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            parser=_on_disk, metavar="OUTPUT", help="A file or, for many images, a folder."
+        ),
+    ],
     noise: Noise,
     seed: Seed = 0,
     axes: Axes = None,

@@ -89,9 +89,7 @@ def check_output(
     """
     found = local_path(path)
     if found is None:
-        # a Path has one slash where the address had two
-        address = os.fspath(path).replace(":/", "://", 1).replace(":///", "://", 1)
-        raise UserError(f"{address}: results are written to a disk, not through the network")
+        raise UserError(f"{path}: results are written to a disk, not through the network")
     if os.path.islink(found):
         if not found.exists():
             raise UserError(f"{found} is a link to a file that does not exist")

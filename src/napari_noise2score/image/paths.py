@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
-ON_DISK = re.compile(r"(?:file|local):/(?:/(?:localhost(?=/))?)?")
+ON_DISK = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?(?=.)")
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -32,7 +32,7 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
     True
     """
     text = os.fspath(source)
-    if found := ON_DISK.match(text):
+    if (found := ON_DISK.match(text)) and ADDRESS.match(text):
         rest = text[found.end() :]
         return Path(unquote(rest) if text.startswith("file:") else rest)
     return None if ADDRESS.match(text) else Path(text)

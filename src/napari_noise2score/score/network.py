@@ -121,11 +121,12 @@ class UNet(nn.Module):
     @classmethod
     def empty(cls, ndim: int, channels: int, width: int, depth: int) -> UNet:
         """Give a network whose weights are still to be filled in; no chance is used up."""
-        with torch.device("meta"):
+        # to make it on no device and empty it imports sympy, which takes longer than all else
+        with torch.random.fork_rng(devices=[]):
             network: Any = cls(ndim, channels, width, depth)
         # channels last is up to twice as fast on a CPU, and no slower elsewhere
         last: Any = torch.channels_last if ndim == 2 else torch.channels_last_3d
-        return network.to_empty(device="cpu").to(memory_format=last)
+        return network.to(memory_format=last)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Give the kernels that lie between features, and all other parameters."""
