@@ -14,6 +14,7 @@ from server import serving
 
 from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
 from napari_noise2score.cli import main
+from napari_noise2score.errors import ReadError
 from napari_noise2score.volume.cluster import connect, on_cluster
 from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
@@ -86,7 +87,7 @@ def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, clien
         shared = on_cluster(client, image, model, NOISE)
         run = denoise_to_file(target, image, model, NOISE, run=shared)
         next(run)
-    with pytest.raises(OSError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
+    with pytest.raises(ReadError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
         list(run)
     assert "\n" not in str(caught.value)
     assert left_of(target)

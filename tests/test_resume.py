@@ -15,6 +15,7 @@ import zarr
 from server import serving
 
 from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
+from napari_noise2score.errors import ReadError
 from napari_noise2score.volume.jobs import denoise_to_file, hidden_name, left_of
 
 NOISE = "gaussian(sigma=10)"
@@ -154,7 +155,7 @@ def test_a_connection_that_was_lost_is_told_and_the_job_resumed(job, tmp_path):
         remote = read_image(f"{address}/noisy.ome.zarr")
         run = denoise_to_file(target, remote, model, NOISE)
         assert next(run).total == 12
-    with pytest.raises(OSError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
+    with pytest.raises(ReadError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
         list(run)
     assert "\n" not in str(caught.value)
     assert left_of(target)
@@ -250,4 +251,4 @@ def test_a_store_holds_what_the_lazy_result_holds(job, tmp_path, name, what):
     assert np.allclose(result.data[:], lazy.compute().transpose(order), atol=0.01)
     assert result.scale["X"] == 0.5
     assert result.notes["noise"] == NOISE
-    assert isinstance(result.data, zarr.Array)
+    assert isinstance(result.data.array, zarr.Array)

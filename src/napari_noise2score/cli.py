@@ -46,6 +46,10 @@ Axes = Annotated[
     str | None,
     typer.Option(help="Axes of the images, letters of TCZYX; only where the file does not say."),
 ]
+Series = Annotated[
+    str | None,
+    typer.Option(help="Of files that hold several images: which, from 1, or all; the first."),
+]
 Noise = Annotated[
     str, typer.Option(help='As "gaussian(sigma=25)", "poisson(gain=2.1) + gaussian(sigma=3)".')
 ]
@@ -87,6 +91,7 @@ def train(
         bool, typer.Option("--resume", help="Go on where training was cut off, if it was.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="The same settings from a YAML file.")] = None,
+    series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Learn the score of noisy images. No clean image and no noise model is needed."""
@@ -103,7 +108,7 @@ def train(
     from .score.model import ScoreModel
     from .score.training import describe_kept, train_steps
 
-    images = read_images(source, settings.axes)
+    images = read_images(source, settings.axes, series)
     inputs: list[Any] = [file for image in images for file in files_of(image)]
     if config is not None:
         inputs.append(config)
@@ -199,6 +204,7 @@ def denoise(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where this was cut off, if it was.")
     ] = False,
+    series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Denoise images with a trained score under a noise model."""
@@ -215,7 +221,7 @@ def denoise(
         raise UserError(f"--dtype {dtype}: give float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
     if noise.strip() == "auto":
-        best = _calibrated(source, axes, score, "auto", device)
+        best = _calibrated(source, axes, score, "auto", device, series)
         spec, found = best.noise, dict(best.notes)
         say(f"noise, estimated: {spec} (by {best.method})")
     else:
@@ -224,8 +230,10 @@ def denoise(
     def check(image: Any) -> None:
         prepare(image, score, spec, tile=size, device=device)
 
-    def write(path: Path | str, target: Path, what: str, same: bool, client: Any) -> None:
-        image = read_image(path, axes)
+    def write(
+        path: Path | str, number: int | None, target: Path, what: str, same: bool, client: Any
+    ) -> None:
+        image = read_image(path, axes, number)
         kind = image.data.dtype if same else np.dtype("float32")
         share = on_cluster(client, image, score, str(spec), device) if client else None
         run = denoise_to_file(
@@ -246,15 +254,15 @@ def denoise(
         results.append((uncertainty, "uncertainty", False))
     shares = workers is not None or scheduler is not None
     plans = [
-        _plan(source, axes, target, overwrite or resume, s, check, [model], shares)
+        _plan(source, axes, target, overwrite or resume, s, check, [model], shares, series)
         for target, _, s in results
     ]
-    if uncertainty and (both := {t for _, t in plans[0]} & {t for _, t in plans[1]}):
+    if uncertainty and (both := {t for *_, t in plans[0]} & {t for *_, t in plans[1]}):
         raise UserError(f"{both.pop()}: the result and its uncertainty need different names")
     with connect(scheduler, workers) if shares else nullcontext() as client:
         for plan, (_, what, s) in zip(plans, results, strict=True):
-            for path, target in plan:
-                write(path, target, what, s, client)
+            for path, number, target in plan:
+                write(path, number, target, what, s, client)
 
 
 @app.command()
@@ -278,6 +286,7 @@ def estimate(
         ),
     ] = None,
     axes: Axes = None,
+    series: Series = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -292,7 +301,7 @@ def estimate(
     if method and model is None:
         raise UserError("--method says how a trained model is asked: give --model, too")
     score = ScoreModel.load(model) if model else None
-    images = read_images(source, axes)
+    images = read_images(source, axes, series)
     if noise:
         refined = refine_noise(images, noise)
         check = check_noise(images, noise=refined, model=score)
@@ -301,7 +310,7 @@ def estimate(
         else:
             print(f"{refined}\n  {'check':<22}{check.summary}\n  {check.verdict}")
         return
-    best = _calibrated(source, axes, score, method or "auto", device) if score else None
+    best = _calibrated(source, axes, score, method or "auto", device, series) if score else None
     facts: dict[str, Any] = {}
     # a method by name answers by itself, also where the images alone could not
     if best is None or method in (None, "auto", "images"):
@@ -347,6 +356,7 @@ def simulate(
     noise: Noise,
     seed: Seed = 0,
     axes: Axes = None,
+    series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make clean images noisy, in floating point, neither rounded nor clipped."""
@@ -371,7 +381,7 @@ def simulate(
             target[where.index(position, plane)] = where.from_block(noisy)
 
     notes = {"noise": str(spec), "seed": seed, "version": __version__}
-    plan = _plan(clean, axes, output, overwrite)
+    plan = _plan(clean, axes, output, overwrite, series=series)
     _write_all(
         plan, axes, overwrite, fill,
         lambda image: replace(image, name=f"{image.name} noisy", notes=notes),
@@ -468,12 +478,15 @@ def _describe_training(progress: Any) -> tuple[float, str]:
     return progress.fraction, note
 
 
-def _calibrated(source: str, axes: str | None, score: Any, method: str, device: str) -> Any:
+def _calibrated(
+    source: str, axes: str | None, score: Any, method: str, device: str, series: str | None
+) -> Any:
     """Find the noise of a data set that serves a model best."""
     from .image.files import read_images
     from .volume.calibrate import calibrate_steps
 
-    run = calibrate_steps(read_images(source, axes), score, method=method, device=device)
+    images = read_images(source, axes, series)
+    run = calibrate_steps(images, score, method=method, device=device)
     for progress in _track(run, "estimating the noise", lambda p: (p.done / p.total, "")):
         pass
     return progress.found
@@ -488,39 +501,48 @@ def _plan(
     check: Callable[[Any], None] = lambda image: None,
     inputs: Sequence[Path] = (),
     only_zarr: bool = False,
-) -> list[tuple[Path | str, Path]]:
+    series: str | None = None,
+) -> list[tuple[Path | str, int | None, Path]]:
     """Return every input with the output it will have; check them before the first is begun."""
     import numpy as np
 
-    from .image.files import find_images, read_image
+    from .image.files import find_images, read_image, series_numbers
     from .image.output import check_output
+    from .image.paths import local_path
     from .image.write import check_image_output
 
     paths = find_images(source)
-    many = len(paths) > 1 or (Path(source).is_dir() and paths[0] != Path(source))
+    read = [(path, number) for path in paths for number in series_numbers(path, series)]
+    folder = local_path(source)
+    every = len(read) > len(paths)
+    many = len(read) > 1 or (folder is not None and folder.is_dir() and paths[0] != folder)
     targets = [output]
+    if every and output.suffix:
+        raise UserError(f"{output}: --series all writes a file for each; name a folder")
     if many:
-        targets = [output / _result_name(path, same) for path in paths]
+        targets = [
+            output / _result_name(path, same, number if every else None) for path, number in read
+        ]
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
     # of a large folder the names are all checked, and the images only as far as takes seconds
-    step = -(-len(paths) // MAX_OPENED_FIRST)
-    for number, (path, target) in enumerate(zip(paths, targets, strict=True)):
+    step = -(-len(read) // MAX_OPENED_FIRST)
+    for count, ((path, number), target) in enumerate(zip(read, targets, strict=True)):
         if only_zarr and target.suffix.lower() != ".zarr":
             raise UserError(f"{target}: only .ome.zarr and .zarr are written by workers")
-        if number % step:
+        if count % step:
             check_output(target, inputs=[path, *inputs], overwrite=replace_existing)
             continue
-        image = read_image(path, axes)
+        image = read_image(path, axes, number)
         kind = image.data.dtype if same else np.dtype("float32")
         # what is there already may be this very result, or what is left of it
         check_image_output(target, image, kind, replace_existing, inputs)
         check(image)
-    return list(zip(paths, targets, strict=True))
+    return [(path, number, target) for (path, number), target in zip(read, targets, strict=True)]
 
 
 def _write_all(
-    plan: list[tuple[Path | str, Path]],
+    plan: list[tuple[Path | str, int | None, Path]],
     axes: str | None,
     overwrite: bool,
     fill: Callable[[Any, Any, str], None],
@@ -532,15 +554,18 @@ def _write_all(
     from .image.files import read_image
     from .image.write import open_output
 
-    for path, target in plan:
-        image = read_image(path, axes)
+    for path, number, target in plan:
+        image = read_image(path, axes, number)
         with open_output(target, describe(image), np.dtype("float32"), overwrite) as array:
             fill(array, image, Path(path).name)
 
 
-def _result_name(path: Path | str, same: bool) -> str:
-    """Give the input's own name, but for formats that cannot hold floating point numbers."""
+def _result_name(path: Path | str, same: bool, number: int | None = None) -> str:
+    """Return the input's own name, but for formats that cannot hold floating point numbers."""
     path = Path(path)
+    if number is not None:
+        stem = path.name.removesuffix(path.suffix).removesuffix(".ome")
+        return f"{stem}-series{number}{path.name[len(stem) :]}"
     if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
         return f"{path.stem}.tif"
     return path.name

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 
-from ..errors import UserError
+from ..errors import ReadError, UserError
 from .axes import parse_axes
+from .guard import Guarded, check_size, reading, sized
 from .image import Image, facts_of
 from .npy import read_beside
 from .paths import is_zarr, local_path
-from .tiff import ask_for_axes, read_tiff
+from .pictures import read_picture
+from .raw import RawArray
+from .tiff import ask_for_axes, count_series, read_tiff, tiff_members
 from .zarrs import read_zarr
 
 TIFF = (".tif", ".tiff")
 PICTURE = (".png", ".jpg", ".jpeg")
 READ = (*TIFF, *PICTURE, ".npy", ".zarr")
+COLOURS = 3
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
@@ -51,44 +53,104 @@ def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
     if path.is_file() or is_zarr(path):
         return [path]
     if path.is_dir():
+        with reading(path):
+            # a folder entry knows its own kind, where asking for it costs a call for each
+            names = [entry.name for entry in os.scandir(path)]
         found: list[Path | str] = [
-            p for p in path.iterdir() if p.suffix.lower() in READ and p.name[0] != "."
+            path / name for name in names if name.lower().endswith(READ) and name[0] != "."
         ]
         if not found:
             raise UserError(f"{path}: the folder holds no image ({', '.join(READ)})")
     elif glob.has_magic(str(source)):
-        found = [Path(p) for p in glob.glob(str(source))]
+        found = [Path(p) for p in glob.glob(_pattern(path))]
         if not found:
             raise UserError(f"{source}: no file matches")
     else:
         raise UserError(f"{path}: no such file")
-    return sorted(found, key=_natural)
+    return _without_members(sorted(found, key=_natural))
 
 
-def read_images(source: str | os.PathLike[str], axes: str | None = None) -> list[Image]:
-    """Open all images that a path, folder or glob stands for; see `read_image`."""
-    return [read_image(path, axes) for path in find_images(source)]
+def read_images(
+    source: str | os.PathLike[str], axes: str | None = None, series: int | str | None = None
+) -> list[Image]:
+    """Open all images that a path, folder or glob stands for; see `read_image`.
+
+    Parameters
+    ----------
+    source : path-like
+        As for `find_images`.
+    axes : str, optional
+        Axes, where the files do not say.
+    series : int or "all", optional
+        Which image of each file, from 1; by default the first.
+
+    Returns
+    -------
+    list of Image
+    """
+    return [
+        read_image(path, axes, number)
+        for path in find_images(source)
+        for number in series_numbers(path, series)
+    ]
 
 
-def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
+def series_numbers(
+    path: str | os.PathLike[str], series: int | str | None
+) -> list[int] | list[None]:
+    """Return which images of a file are asked for, each as `read_image` takes it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    series : int, "all" or None
+        One of them from 1, all, or what is read by default. Digits may be a string.
+
+    Raises
+    ------
+    UserError
+        If it is none of these.
+    """
+    if series is None:
+        return [None]
+    text = str(series).strip().lower()
+    if text == "all":
+        file, count = local_path(path), 1
+        if file is not None and file.suffix.lower() in TIFF and file.is_file():
+            count = count_series(file)
+        return list(range(1, count + 1)) if count > 1 else [None]
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise UserError(f"--series {series}: give a number from 1, or all")
+    return [int(text)]
+
+
+def read_image(
+    path: str | os.PathLike[str], axes: str | None = None, series: int | None = None
+) -> Image:
     """Open an image; its pixels stay in the file where the format allows.
 
     Parameters
     ----------
     path : path-like
-        TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image (0.4, 0.5).
+        TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image.
         Zarr may also lie at an address that fsspec knows, as ``https://…`` or ``s3://…``.
     axes : str, optional
         Axes, letters of ``TCZYX``, where the file does not say.
+    series : int, optional
+        Which of several images of a TIFF file, from 1. By default it is the first, and a
+        `DataWarning` says that there are others.
 
     Returns
     -------
     Image
+        Without alpha, which holds no grey levels.
 
     Raises
     ------
     UserError
-        If there is no such file, it cannot be read, or its axes are not known.
+        If there is no such file or series, it cannot be read, or its axes are not known. A
+        `ReadError` if the file is damaged, also later, where its pixels are read.
 
     Examples
     --------
@@ -100,23 +162,32 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     """
     file = local_path(path)
     if file is None:
-        return replace(read_zarr(str(path), axes), source=str(path))
-    path = file
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    return replace(_read_local(path, axes), source=str(path.resolve()))
+        _only_series(path, series)
+        image = read_zarr(str(path), axes)
+        return replace(image, source=str(path), files=(str(path),))
+    with reading(file):
+        if not file.exists():
+            raise UserError(f"{file}: no such file")
+        image = _read_local(file, axes, series)
+        own = str(file.resolve())
+    files = (own, *(name for name in image.files if name != own))
+    return replace(_without_alpha(image), source=own, files=files)
 
 
-def _read_local(path: Path, axes: str | None) -> Image:
+def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
     kind = path.suffix.lower()
-    if kind in TIFF:
-        return read_tiff(path, axes)
+    if kind in TIFF and not path.is_dir():
+        return read_tiff(path, axes, series)
+    _only_series(path, series)
     if is_zarr(path):
         return read_zarr(path, axes)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not an image")
     rgb = False
     facts: dict[str, Any] = {}
+    data: Any
     if kind in PICTURE:
-        data, rgb, facts["notes"] = _read_picture(path)
+        data, rgb, facts["notes"] = read_picture(path)
     elif kind == ".npy":
         data, beside = _read_npy(path), read_beside(path)
         if (beside.get("shape"), beside.get("dtype")) == (list(data.shape), str(data.dtype)):
@@ -131,29 +202,63 @@ def _read_local(path: Path, axes: str | None) -> Image:
     return Image(data, parse_axes(axes, data.ndim), rgb=rgb, name=path.stem, **facts)
 
 
+def _only_series(path: str | os.PathLike[str], series: int | None) -> None:
+    if series not in (None, 1):
+        raise UserError(f"{path}: there is no series {series}; it has 1")
+
+
+def _without_alpha(image: Image) -> Image:
+    """Return an image in colours without how opaque its pixels are."""
+    if not image.rgb or image.data.shape[at := image.axes.index("C")] != COLOURS + 1:
+        return image
+    if isinstance(image.data, Guarded):
+        data = replace(image.data, first=(at, COLOURS))
+        return replace(image, data=data, channels=image.channels[:COLOURS])
+    kept = [slice(None)] * image.data.ndim
+    kept[at] = slice(COLOURS)
+    return replace(image, data=image.data[tuple(kept)], channels=image.channels[:COLOURS])
+
+
 def _natural(path: Path | str) -> list[Any]:
     return [int(p) if p.isdigit() else p.lower() for p in re.split(r"(\d+)", str(path))]
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
+def _read_npy(path: Path) -> Guarded:
     try:
-        data = iio.imread(path)
-        text = iio.immeta(path).get("noise2score", "{}")
-        notes = json.loads(text)
-    except json.JSONDecodeError:
-        notes = {}
-    except (OSError, ValueError, SyntaxError, KeyError):
-        raise UserError(f"{path}: not a picture that can be read, or damaged") from None
-    if data.dtype == bool:
-        data = data.astype(np.uint8) * 255
-    if data.ndim == 3 and data.shape[-1] == 2:
-        # gray with a mask of what is transparent
-        data = data[..., 0]
-    return data, data.ndim == 3 and data.shape[-1] in (3, 4), notes
+        # the header alone is read; a map of the file checks that it is as long as that says
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(mapped, np.memmap):
+            raise ValueError("not an array")
+    except (Exception, MemoryError):
+        # the header is an expression, and a damaged one may nest without end
+        raise ReadError(f"{path}: not a NPY array of numbers, or damaged") from None
+    fortran = mapped.flags.f_contiguous and not mapped.flags.c_contiguous
+    check_size(path, mapped.shape, mapped.dtype, ())
+    array = RawArray(path.resolve(), mapped.dtype, mapped.shape, int(mapped.offset), bool(fortran))
+    return Guarded(array, str(path), sized([str(path)]))
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise UserError(f"{path}: not a NPY array of numbers, or damaged") from None
+def _pattern(path: Path) -> str:
+    """Return a glob in which folders that are there by that very name are no pattern."""
+    here = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for i, part in enumerate(parts):
+        if not (here / part).is_dir():
+            return str(Path(glob.escape(str(here)), *parts[i:]))
+        here = here / part
+    return glob.escape(str(here))
+
+
+def _without_members(paths: list[Path | str]) -> list[Path | str]:
+    """Leave out files that hold a part of an image of which another file is listed already."""
+    tiffs = [path for path in paths if str(path).lower().endswith(TIFF)]
+    if len(tiffs) < 2:
+        return paths
+    left, taken = [], set()
+    for path in paths:
+        if path in tiffs:
+            if Path(path).resolve() in taken:
+                continue
+            taken |= tiff_members(Path(path))
+        left.append(path)
+    return left

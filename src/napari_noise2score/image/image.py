@@ -34,6 +34,8 @@ class Image:
         A short name, for layers and files.
     omero : mapping
         How the channels are shown (names, colours, contrast), as OME-Zarr's ``omero`` has it.
+    imagej : mapping
+        What ImageJ keeps beside (tables of colours, ranges, labels, info), for it to find again.
     notes : mapping
         What made it: model, noise, version. Written with the image where the format can.
     source : str
@@ -57,6 +59,7 @@ class Image:
     rgb: bool = False
     name: str = "image"
     omero: Mapping[str, Any] = field(default_factory=dict)
+    imagej: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     files: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from zarr.codecs import BloscCodec
 
 from ..errors import UserError
 from .image import Image
+from .reorder import Reordered
 from .zarrs import SyncedStore, valid_scales
 
 VERSIONS = ("0.5", "0.4")
@@ -25,32 +25,6 @@ SHARD = {2: {"Y": 1024, "X": 1024}, 3: {"Z": 32, "Y": 512, "X": 512}}
 SMALLEST = 256
 COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 RGB = ("FF0000", "00FF00", "0000FF", "FFFFFF")
-
-
-@dataclass(frozen=True)
-class Reordered:
-    """A zarr array that is written with the axes in another order than its own."""
-
-    array: zarr.Array
-    order: tuple[int, ...]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the pixels."""
-        return self.array.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape in the order in which it is written."""
-        return tuple(self.array.shape[self.order.index(i)] for i in range(len(self.order)))
-
-    def __setitem__(self, index: Any, values: np.ndarray) -> None:
-        index = index if isinstance(index, tuple) else (index,)
-        index = (*index, *[slice(None)] * (len(self.order) - len(index)))
-        left = [i for i, at in enumerate(index) if isinstance(at, slice)]
-        if np.ndim(values):
-            values = np.transpose(values, [left.index(i) for i in self.order if i in left])
-        self.array[tuple(index[i] for i in self.order)] = values
 
 
 def write_units(

@@ -1,11 +1,13 @@
-"""TIFF files as ImageJ and OME write them, with axes, pixel size and channel names."""
+"""TIFF files as ImageJ, OME and others write them, with axes, pixel size and channel names."""
 
 from __future__ import annotations
 
-import json
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,119 +15,410 @@ import numpy as np
 import tifffile
 import zarr
 
-from ..errors import UserError
+from ..errors import DataWarning, ReadError, UserError
 from .axes import parse_axes
+from .guard import Guarded, reading, sized
 from .image import Image
-from .output import FileArray
+from .imagej import imagej_facts, imagej_metadata, printed_resolution
+from .ome_tiff import (
+    check_ome,
+    companion_of,
+    images_of,
+    members,
+    ome_facts,
+    ome_metadata,
+    parse_ome,
+)
+from .output import HIDDEN, FileArray
+from .raw import RawArray
+from .reorder import Reordered
+from .tiff_check import check_series, check_whole, walk
 
-# spelt as OME-Zarr and napari spell them
-UNITS = {
-    "µm": "micrometer", "μm": "micrometer", "um": "micrometer", "micron": "micrometer",
-    "microns": "micrometer", "\\u00B5m": "micrometer", "nm": "nanometer", "mm": "millimeter",
-    "cm": "centimeter", "m": "meter", "inch": "inch", "s": "second", "sec": "second",
-    "ms": "millisecond", "min": "minute", "h": "hour",
-}  # fmt: skip
-SYMBOLS = {
-    "micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
-    "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
-}  # fmt: skip
-IMAGEJ_ORDER = "TZCYX"
+ORDER = "TZCYX"
+# beside the image a scanner keeps small pictures of the slide
+ASIDE = ("thumbnail", "label", "macro", "label image", "macro image")
+MAX_OPEN = 8
+IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+TIFF_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
+# what a TIFF cannot hold, and what holds every value of it
+WIDER = {"bool": "uint8", "float16": "float32"}
+
+# what it has to say is found by our own checks, and would reach the terminal as it is
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """An array in a file, which is open only while a part of it is read.
+class TiffSeries:
+    """A series of pages that must be decoded; the file is opened where it is read.
 
-    A memory map would keep the file open, and a folder may hold more images than files may be.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    number : int
+        Number of the series in the file, from 0.
+    shape, dtype, chunks
+        As those of an array.
+    stamp : tuple of int
+        Size and time of the file, so that a file that is replaced is opened anew.
+    ome : str
+        OME-XML that stands in another file, empty if there is none.
     """
 
     path: Path
-    dtype: np.dtype
+    number: int
     shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
+    dtype: np.dtype
+    chunks: tuple[int, ...]
+    stamp: tuple[int, int]
+    ome: str = ""
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[index])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[...].astype(dtype or self.dtype)
+        return np.asarray(_open_series(self.path, self.number, self.stamp, self.ome)[index])
 
 
-def read_tiff(path: Path, axes: str | None) -> Image:
-    """Open a TIFF file lazily; see `read_image`."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            said, dtype, shape, offset = (
-                series.axes, series.dtype, series.shape, series.dataoffset
-            )  # fmt: skip
-            if dtype is not None:
-                dtype = dtype.newbyteorder(file.byteorder)
-            if file.is_ome and file.ome_metadata:
-                facts = _ome_facts(file.ome_metadata)
-            elif file.is_imagej:
-                facts = _imagej_facts(file, said)
-            else:
-                facts = {}
-        if dtype is None or series.size == 0:
-            raise UserError(f"{path}: the file holds no image")
+@lru_cache(maxsize=MAX_OPEN)
+def _open_series(path: Path, number: int, stamp: tuple[int, int], ome: str) -> zarr.Array:
+    # not closed: the store reads on, and Python closes the file with the last reference to it
+    file = tifffile.TiffFile(path, omexml=ome or None)
+    return zarr.open_array(file.series[number].aszarr(level=0), mode="r")
+
+
+def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
+    """Open one series of a TIFF file lazily; see `read_image`."""
+    with reading(path), _opened(path) as (file, root, ome):
+        listed = _listed(path, file)
+        if series is not None and not 1 <= series <= len(listed):
+            raise UserError(f"{path}: there is no series {series}; it has {len(listed)}")
+        number, chosen = listed[(series or 1) - 1]
+        check_series(path, chosen)
+        dtype = chosen.dtype
+        assert dtype is not None
+        said, shape, offset = chosen.axes, tuple(chosen.shape), chosen.dataoffset
+        files = tuple(sorted({str(_path_of(page)) for page in chosen._pages if page is not None}))
+        if root is not None:
+            facts = ome_facts(_image_of(root, file.series, number), dtype)
+        elif file.is_imagej:
+            channels = dict(chosen.sizes).get("channel", 0)
+            facts = imagej_facts(file, dtype, channels)
+        else:
+            facts = printed_resolution(chosen.keyframe.tags)
         data: Any
         if offset is not None:
-            data = Mapped(path, dtype, shape, offset)
+            holder = _path_of(chosen.keyframe)
+            data = RawArray(holder, dtype.newbyteorder(file.byteorder), shape, offset)
         else:
-            store = tifffile.imread(path, aszarr=True, series=0, level=0)
-            data = zarr.open_array(store, mode="r")
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: not a TIFF file that can be read, or damaged") from None
-    return Image(
-        data=data,
+            stat = os.stat(path)
+            data = TiffSeries(
+                path.resolve(), number, shape, dtype, chosen.keyframe.chunks,
+                (stat.st_size, stat.st_mtime_ns), ome,
+            )  # fmt: skip
+        title = path.name.removesuffix(path.suffix).removesuffix(".ome")
+        if len(listed) > 1:
+            title = f"{title} {chosen.name or series or 1}"
+    image = Image(
+        data=Guarded(data, str(path), sized(files)),
         axes=parse_axes(axes, len(shape)) if axes else _axes_said(path, said, len(shape)),
         rgb="S" in said,
-        name=path.name.removesuffix(path.suffix).removesuffix(".ome"),
+        name=title,
+        files=files,
         **facts,
     )
+    if series is None and len(listed) > 1:
+        named = f" ('{chosen.name}')" if chosen.name else ""
+        warnings.warn(
+            f"{path}: series 1 of {len(listed)} is read{named}; --series N or all reads others",
+            DataWarning,
+            stacklevel=2,
+        )
+    return image
 
 
-def create_tiff(path: Path, image: Image, dtype: np.dtype) -> FileArray:
-    """Make a TIFF file of zeros with the metadata of an image, and return its pixels.
+def count_series(path: Path) -> int:
+    """Return how many images a TIFF file holds beside each other; levels of a pyramid are one."""
+    with reading(path), _opened(path) as (file, _, _):
+        return len(_listed(path, file))
+
+
+def tiff_members(path: Path) -> set[Path]:
+    """Return the files that hold an OME-TIFF image together with this one, itself among them."""
+    own = {path.resolve()}
+    try:
+        with reading(path), tifffile.TiffFile(path) as file:
+            if not file.is_ome or not file.ome_metadata or "FileName" not in file.ome_metadata:
+                return own
+            root = parse_ome(path, file.ome_metadata)
+            return own | {(path.parent / name).resolve() for name in members(root, path.name)}
+    except ReadError:
+        # it is told when the file is read
+        return own
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    """How an image is written as a TIFF file.
+
+    Attributes
+    ----------
+    axes : str
+        Axes of the file.
+    order : tuple of int
+        Axis i of the file is axis ``order[i]`` of the image.
+    shape : tuple of int
+        Shape in the order of the file.
+    dtype : numpy.dtype
+        Type of the pixels in the file, which holds all values of the type that was asked for.
+    options : dict
+        Further arguments of ``tifffile.imwrite``.
+    """
+
+    axes: str
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    options: dict[str, Any]
+
+
+def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
+    """Return how an image is written as a TIFF file of this name.
 
     It is an ImageJ hyperstack where ImageJ knows the order of axes and the type, and the name
-    does not say ``.ome.tif``; otherwise an OME-TIFF.
+    does not say ``.ome.tif``; otherwise an OME-TIFF. Planes must be whole in a file: where Y and X
+    are not the last axes, all are put in the order TZCYX.
+
+    Parameters
+    ----------
+    path : Path
+        Name of the file.
+    image : Image
+        Gives shape and metadata; its pixels are not read.
+    dtype : numpy.dtype
+        Type of the pixels to be written.
+
+    Returns
+    -------
+    TiffLayout
+
+    Raises
+    ------
+    UserError
+        If TIFF cannot hold the type.
+
+    Examples
+    --------
+    >>> image = Image(np.zeros((64, 72, 3), np.float32), "YXZ")
+    >>> tiff_layout(Path("a.tif"), image, np.dtype("float16")).shape
+    (3, 64, 72)
     """
-    shape = tuple(image.data.shape)
-    simple = image.axes == "".join(a for a in IMAGEJ_ORDER if a in image.axes) and not image.rgb
-    fits = np.prod(shape, dtype=np.int64) * dtype.itemsize < 2**32 - 2**20
-    imagej = (
-        ".ome" not in path.name and simple and fits and dtype in (np.uint8, np.uint16, np.float32)
-    )
+    dtype = tiff_dtype(path, dtype)
+    image = _in_order(image)
+    axes, order, shape = image.axes, image.data.order, tuple(image.data.shape)
+    simple = axes == "".join(a for a in ORDER if a in axes) and not image.rgb
+    fits = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize < 2**32 - 2**20
     options: dict[str, Any] = {"photometric": "rgb" if image.rgb else "minisblack"}
-    if imagej:
-        options |= {"imagej": True, "metadata": _imagej_metadata(image)}
+    if not is_ome_tiff(path) and simple and fits and dtype.name in IMAGEJ_DTYPES:
+        options |= {"imagej": True, "metadata": imagej_metadata(image)}
         if "X" in image.scale:
             # pixels per unit; ImageJ takes the unit from its own field
             sizes = [image.scale.get(a, image.scale["X"]) for a in "XY"]
             options["resolution"] = tuple(1 / size for size in sizes)
     else:
-        options |= {"ome": True, "bigtiff": not fits, "metadata": _ome_metadata(image)}
+        options |= {"ome": True, "bigtiff": not fits, "metadata": ome_metadata(image)}
+    return TiffLayout(axes, order, shape, dtype, options)
+
+
+def create_tiff(path: Path, image: Image, dtype: np.dtype) -> FileArray | Reordered:
+    """Make a TIFF file of zeros with the metadata of an image, and return its pixels.
+
+    Parameters
+    ----------
+    path : Path
+        Name of the file, which says whether it is an OME-TIFF.
+    image : Image
+        Gives shape and metadata.
+    dtype : numpy.dtype
+        Type of the pixels.
+
+    Returns
+    -------
+    array-like
+        Written as ``target[index] = values`` in the order of the image's axes.
+    """
+    plan = tiff_layout(path, image, dtype)
+    if plan.axes != image.axes:
+        warnings.warn(
+            f"{path.name.removeprefix(HIDDEN)}: axes {image.axes} are written as {plan.axes}, "
+            "as planes are whole in a TIFF",
+            DataWarning,
+            stacklevel=2,
+        )
     # the pixels are a hole in the file as yet
-    place = tifffile.imwrite(path, shape=shape, dtype=dtype, returnoffset=True, **options)
+    place = tifffile.imwrite(
+        path, shape=plan.shape, dtype=plan.dtype, returnoffset=True, **plan.options
+    )
     assert place is not None  # as they are not compressed
-    return FileArray(path, dtype, shape, place[0])
+    return _target(path, plan, image.axes, place[0])
 
 
-def open_tiff(path: Path, axes: str) -> FileArray:
+def open_tiff(path: Path, axes: str) -> FileArray | Reordered:
     """Open the pixels of a file that `create_tiff` made for writing, in the order of these axes."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        assert series.dataoffset is not None
-        return FileArray(path, series.dtype, series.shape, series.dataoffset)
+        offset, dtype = series.dataoffset, series.dtype
+        rgb = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
+        named = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    assert offset is not None
+    assert dtype is not None
+    sizes = dict(zip(*named, strict=True))
+    if rgb:
+        sizes["C"] = sizes["S"]
+    wanted = _file_axes(axes, rgb)
+    order = tuple(axes.index(a) for a in wanted)
+    shape = tuple(sizes.get(a, 1) for a in wanted)
+    return _target(path, TiffLayout(wanted, order, shape, dtype, {}), axes, offset)
+
+
+def _target(path: Path, plan: TiffLayout, axes: str, offset: int) -> FileArray | Reordered:
+    array = FileArray(path, plan.dtype, plan.shape, offset)
+    return array if plan.axes == axes else Reordered(array, plan.order)
+
+
+def tiff_dtype(path: Path, dtype: np.dtype) -> np.dtype:
+    """Return the type in which TIFF holds all values of a type, or raise a `UserError`.
+
+    Examples
+    --------
+    >>> tiff_dtype(Path("a.tif"), np.dtype("float16"))
+    dtype('float32')
+    """
+    dtype = np.dtype(dtype)
+    name = WIDER.get(dtype.name, dtype.name)
+    if name not in TIFF_DTYPES:
+        raise UserError(
+            f"{path}: a TIFF holds no {dtype}; write .ome.zarr or .npy, or leave out --dtype same"
+        )
+    return np.dtype(name)
+
+
+def is_ome_tiff(path: Path) -> bool:
+    """Say whether a name is that of an OME-TIFF."""
+    return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+
+
+def ask_for_axes(path: Path | str, ndim: int) -> str:
+    """Return the line that says that an image does not name its axes, and how to."""
+    example = {3: "ZYX", 4: "TZYX", 5: "TCZYX"}.get(ndim, "YX")
+    return (
+        f"{path}: the file does not say what its {ndim} dimensions are; "
+        f"name them, as in --axes {example}"
+    )
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Stands for the pixels of an image whose axes are put in another order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    order: tuple[int, ...]
+
+
+def _in_order(image: Image) -> Image:
+    """Return an image without pixels, its axes in an order that TIFF can hold."""
+    axes = image.axes
+    colours = image.rgb and "C" in axes and image.data.shape[axes.index("C")] in (3, 4)
+    wanted = _file_axes(axes, colours)
+    order = tuple(axes.index(a) for a in wanted)
+    shape = tuple(int(image.data.shape[i]) for i in order)
+    return replace(image, data=_Shape(shape, image.data.dtype, order), axes=wanted, rgb=colours)
+
+
+def _file_axes(axes: str, colours: bool) -> str:
+    """Return the axes in an order that TIFF can hold, their own where it can."""
+    if colours:
+        return axes if axes.endswith("YXC") else _sorted(axes.replace("C", "")) + "C"
+    return axes if axes.endswith("YX") else _sorted(axes)
+
+
+def _sorted(axes: str) -> str:
+    return "".join(a for a in ORDER if a in axes)
+
+
+class _opened:
+    """Open a TIFF file, with its OME-XML and where that stands in another file, the text of it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> tuple[tifffile.TiffFile, Any, str]:
+        pages, whole = walk(self.path)
+        if not pages:
+            raise ReadError(f"{self.path}: cut off, or not a TIFF file that can be read")
+        ome = ""
+        self.file = tifffile.TiffFile(self.path)
+        try:
+            root = None
+            if self.file.is_ome and self.file.ome_metadata:
+                root = parse_ome(self.path, self.file.ome_metadata)
+                if name := companion_of(root):
+                    ome = _companion(self.path, name)
+                    self.file.close()
+                    self.file = tifffile.TiffFile(self.path, omexml=ome)
+                    root = parse_ome(self.path, ome)
+            check_whole(self.path, self.file, pages, whole)
+            if root is not None:
+                check_ome(self.path, root)
+        except BaseException:
+            self.file.close()
+            raise
+        return self.file, root, ome
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+
+def _companion(path: Path, name: str) -> str:
+    """Return the OME-XML of a file that holds it for others."""
+    other = path.parent / name
+    if not other.is_file():
+        raise ReadError(f"{path}: 1 file of it is missing: {name}")
+    if other.suffix.lower() in (".tif", ".tiff"):
+        with tifffile.TiffFile(other) as file:
+            return file.ome_metadata or ""
+    return other.read_text("utf-8")
+
+
+def _listed(path: Path, file: tifffile.TiffFile) -> list[tuple[int, tifffile.TiffPageSeries]]:
+    """Return the series that are images of this file, each with its number from 0."""
+    every = [(i, s) for i, s in enumerate(file.series) if s.size and s.dtype is not None]
+    if not every:
+        raise ReadError(f"{path}: the file holds no image")
+    # of positions in files of their own, each file describes all
+    path = path.resolve()
+    own = [(i, s) for i, s in every if any(p is not None and _path_of(p) == path for p in s._pages)]
+    images = [
+        (i, s)
+        for i, s in own or every
+        if str(s.name).strip().lower() not in ASIDE and not s.keyframe.is_reduced
+    ]
+    return images or own or every
+
+
+def _path_of(page: Any) -> Path:
+    handle = page.parent.filehandle
+    return Path(os.path.realpath(os.path.join(handle.dirname, handle.name)))
+
+
+def _image_of(root: Any, series: Sequence[tifffile.TiffPageSeries], number: int) -> Any:
+    """Return the OME-XML image of a series; images without pixels have no series."""
+    images = images_of(root)
+    if len(images) == len(series):
+        return images[number]
+    at = -1
+    for listed in series[: number + 1]:
+        names = [image.attrib.get("Name") for image in images]
+        at = next((i for i in range(at + 1, len(names)) if names[i] == listed.name), at + 1)
+    return images[min(at, len(images) - 1)]
 
 
 def _axes_said(path: Path, said: str, ndim: int) -> str:
@@ -134,134 +427,3 @@ def _axes_said(path: Path, said: str, ndim: int) -> str:
     if set(said) <= set("TCZYXS") and not {"C", "S"} <= set(said):
         return parse_axes(said, ndim)
     raise UserError(ask_for_axes(path, ndim))
-
-
-def ask_for_axes(path: Path | str, ndim: int) -> str:
-    """Say that an image does not name its axes, and how to."""
-    example = {3: "ZYX", 4: "TZYX", 5: "TCZYX"}.get(ndim, "YX")
-    return (
-        f"{path}: a {ndim}-dimensional image, and the file does not name its axes; say which "
-        f"they are, for example --axes {example} (letters T, C, Z, Y, X)"
-    )
-
-
-def _ome_facts(xml: str) -> dict[str, Any]:
-    root = ET.fromstring(xml)
-    name = root.tag.removesuffix("OME")
-    pixels = root.find(f".//{name}Pixels")
-    if pixels is None:
-        return {}
-    scale, units = {}, {}
-    for axis, key, default in (
-        ("X", "PhysicalSizeX", "µm"),
-        ("Y", "PhysicalSizeY", "µm"),
-        ("Z", "PhysicalSizeZ", "µm"),
-        ("T", "TimeIncrement", "s"),
-    ):
-        if key in pixels.attrib:
-            scale[axis] = float(pixels.attrib[key])
-            unit = pixels.attrib.get(f"{key}Unit", default)
-            units[axis] = UNITS.get(unit, unit)
-    planes = pixels.findall(f"{name}Plane")
-    translate = {}
-    for axis in "XYZ" if planes else "":
-        if (place := planes[0].attrib.get(f"Position{axis}")) is not None:
-            translate[axis] = float(place)
-    channels = [c.attrib.get("Name", "") for c in pixels.findall(f"{name}Channel")]
-    notes: dict[str, Any] = {}
-    description = root.find(f".//{name}Description")
-    if description is not None and description.text:
-        notes = _notes(description.text)
-    return {
-        "scale": scale,
-        "translate": translate,
-        "units": units,
-        "channels": tuple(channels) if any(channels) else (),
-        "notes": notes,
-    }
-
-
-def _ome_metadata(image: Image) -> dict[str, Any]:
-    axes = image.axes[:-1] + "S" if image.rgb and image.axes.endswith("C") else image.axes
-    facts: dict[str, Any] = {"axes": axes, "Name": image.name}
-    for axis, size in image.scale.items():
-        key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
-        if axis != "C":
-            facts[key] = size
-            if unit := image.units.get(axis):
-                facts[f"{key}Unit"] = SYMBOLS.get(unit, unit)
-    if image.channels and not image.rgb:
-        facts["Channel"] = {"Name": list(image.channels)}
-    if image.translate and not image.rgb:
-        planes = np.prod(
-            [n for a, n in zip(image.axes, image.data.shape, strict=True) if a not in "YX"],
-            dtype=int,
-        )
-        facts["Plane"] = {}
-        for axis, place in image.translate.items():
-            if axis in "XYZ":
-                facts["Plane"][f"Position{axis}"] = [place] * int(planes)
-                unit = SYMBOLS.get(image.units.get(axis, ""), "µm")
-                facts["Plane"][f"Position{axis}Unit"] = [unit] * int(planes)
-    if image.notes:
-        facts["Description"] = json.dumps(dict(image.notes))
-    return facts
-
-
-def _imagej_facts(file: tifffile.TiffFile, axes: str) -> dict[str, Any]:
-    said: Mapping[str, Any] = file.imagej_metadata or {}
-    unit = UNITS.get(str(said.get("unit", "")), str(said.get("unit", "")))
-    scale, units, translate = {}, {}, {}
-    tags = file.pages.first.tags
-    for axis, tag in (("X", "XResolution"), ("Y", "YResolution")):
-        # without a unit, ImageJ's resolution is a printer's and no pixel size
-        if unit and unit != "pixel" and tag in tags and tags[tag].value[0]:
-            scale[axis] = tags[tag].value[1] / tags[tag].value[0]
-            units[axis] = unit
-    if unit and unit != "pixel" and "Z" in axes and "spacing" in said:
-        scale["Z"], units["Z"] = float(said["spacing"]), unit
-    if "T" in axes and said.get("finterval"):
-        scale["T"], units["T"] = float(said["finterval"]), "second"
-    for axis, key in (("X", "xorigin"), ("Y", "yorigin"), ("Z", "zorigin")):
-        # ImageJ counts the origin in pixels
-        if key in said and axis in scale:
-            translate[axis] = -float(said[key]) * scale[axis]
-    labels = said.get("Labels") or []
-    channels = dict(file.series[0].sizes).get("channel", 0)
-    return {
-        "scale": scale,
-        "translate": translate,
-        "units": units,
-        "channels": tuple(labels[:channels]) if len(labels) >= channels > 0 else (),
-        "notes": _notes(str(said.get("noise2score", ""))),
-    }
-
-
-def _imagej_metadata(image: Image) -> dict[str, Any]:
-    facts: dict[str, Any] = {"axes": image.axes}
-    if unit := image.units.get("X"):
-        # ImageJ writes its files in Latin-1, where its own sign for a micrometre is 'um'
-        facts["unit"] = SYMBOLS.get(unit, unit).replace("µ", "u")
-    if "Z" in image.scale:
-        facts["spacing"] = image.scale["Z"]
-    if "T" in image.scale:
-        facts["finterval"] = image.scale["T"]
-    for axis, key in (("X", "xorigin"), ("Y", "yorigin"), ("Z", "zorigin")):
-        if axis in image.translate and axis in image.scale:
-            facts[key] = -image.translate[axis] / image.scale[axis]
-    if image.channels and "C" in image.axes:
-        planes = {a: n for a, n in zip(image.axes, image.data.shape, strict=True) if a not in "YX"}
-        labels = list(image.channels)
-        facts["Labels"] = labels * int(np.prod([*planes.values()], dtype=int) // len(labels))
-    if image.notes:
-        facts["noise2score"] = json.dumps(dict(image.notes))
-    return facts
-
-
-def _notes(text: str) -> dict[str, Any]:
-    """Our own notes, where the text holds them."""
-    try:
-        notes = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    return notes if isinstance(notes, dict) else {}

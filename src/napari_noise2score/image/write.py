@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from .npy import beside, create_npy, open_npy, read_beside, write_beside
 from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write_units
 from .output import check_output, written
 from .paths import is_ome_zarr
-from .tiff import create_tiff, open_tiff
+from .pictures import check_picture, write_picture
+from .tiff import create_tiff, open_tiff, tiff_dtype
 from .zarrs import SyncedStore, create_zarr
 
 TIFF = (".tif", ".tiff")
@@ -157,8 +157,10 @@ def check_image_output(
 
 def check_format(kind: str, path: Any, image: Image, dtype: np.dtype) -> None:
     """Raise a `UserError` if a format cannot hold an image of such axes and such a type."""
-    if kind == ".png" and image.axes not in ("YX", "YXC"):
-        raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
+    if kind == ".png":
+        check_picture(path, image, dtype)
+    elif kind in TIFF:
+        tiff_dtype(path, dtype)
 
 
 def create_target(
@@ -224,7 +226,7 @@ def open_target(part: Path, axes: str) -> Any:
 def finish_target(part: Path, target: Any, image: Image) -> None:
     """Complete a file or store, all of whose pixels are written."""
     if part.suffix.lower() == ".png":
-        _write_png(part, target, image)
+        write_picture(part, target, image)
     elif is_ome_zarr(part):
         build_pyramid(part)
 
@@ -239,16 +241,3 @@ def close_target(target: Any) -> None:
     """Close the file behind what pixels are written to, if there is one."""
     if close := getattr(target, "close", None):
         close()
-
-
-def _write_png(path: Path, values: np.ndarray, image: Image) -> None:
-    if values.dtype not in (np.uint8, np.uint16):
-        deep = np.uint16 if values.max(initial=0) > 255.5 else np.uint8
-        values = np.clip(np.rint(values), 0, np.iinfo(deep).max).astype(deep)
-    from PIL import Image as Picture
-    from PIL.PngImagePlugin import PngInfo
-
-    text = PngInfo()
-    if image.notes:
-        text.add_text("noise2score", json.dumps(dict(image.notes)))
-    Picture.fromarray(values).save(path, format="png", pnginfo=text)

@@ -12,37 +12,48 @@ import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
+from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from ..errors import UserError
+from ..errors import ReadError, UserError
 from .axes import LETTERS, parse_axes
+from .guard import Guarded, check_size, plain, reading
 from .image import Image, described, facts_of
 from .output import sync
 from .tiff import ask_for_axes
 
 MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
+# the specification fixed these before axes were named
+FIRST_AXES = "tczyx"
+FIRST_VERSIONS = ("0.1", "0.2")
+KINDS = {"t": "time", "c": "channel"}
+METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def read_zarr(path: Path | str, axes: str | None) -> Image:
     """Open a zarr array, or the sharpest level of an OME-Zarr image; see `read_image`."""
-    node = _open(path)
     name = str(path).rstrip("/").rsplit("/")[-1].removesuffix(".zarr").removesuffix(".ome")
-    attributes: Any = dict(node.attrs)
-    if isinstance(node, zarr.Array):
-        return _read_array(path, node, attributes, axes, name)
-    attributes = attributes.get("ome", attributes)
-    try:
-        return _read_ome(node, attributes, axes, name)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "function-wrap")
-        said = " ".join(f"{where}: {first['msg']}".split())
-        raise UserError(f"{path}: not a valid OME-Zarr image ({said})") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a valid OME-Zarr image ({detail})") from None
+    with reading(path):
+        node = _open(path)
+        attributes: Any = dict(node.attrs)
+        if isinstance(node, zarr.Array):
+            return _read_array(path, node, attributes, axes, name)
+        attributes = attributes.get("ome", attributes)
+        if not isinstance(attributes, Mapping):
+            raise UserError(f"{path}: not a valid OME-Zarr image (its metadata are no mapping)")
+        try:
+            return _read_ome(path, node, attributes, axes, name)
+        except ReadError:
+            raise
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if part != "function-wrap")
+            reason = plain(ValueError(f"{where}: {first['msg']}"))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            reason = plain(error)
+        raise UserError(f"{path}: not a valid OME-Zarr image ({reason}){_way_round(node)}")
 
 
 def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
@@ -75,28 +86,77 @@ class SyncedStore(LocalStore):
         await asyncio.to_thread(sync, self.root / key)
 
 
-class Unreachable(OSError):
-    """A server failed; a job then ends as it does on a full disk, and can be resumed."""
+class _Watched(WrapperStore[Store]):
+    """A store that knows a chunk that was never written from one that is gone.
 
+    zarr takes a chunk that is missing for the fill value. So it is, in an array that was written
+    in part; but where the array's own metadata are gone too, the store itself has vanished: a
+    folder that was removed, a disk or a server that is away.
+    """
 
-class _Remote(WrapperStore[FsspecStore]):
-    """A store in the network: however it fails, it is `Unreachable`, in one line."""
+    def __init__(self, store: Store, address: str, found: set[str] | None = None):
+        super().__init__(store)
+        self._address = address
+        # keys of the metadata of nodes that have been opened
+        self._found = set() if found is None else found
 
-    async def get(self, *args: Any, **settings: Any) -> Any:
+    def _with_store(self, store: Store) -> _Watched:
+        return type(self)(store, self._address, self._found)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         try:
-            return await super().get(*args, **settings)
+            value = await self._store.get(key, prototype, byte_range)
+        except MemoryError:
+            raise
         except Exception as error:
-            raise _unreachable(self._store.fs.unstrip_protocol(self._store.path), error) from None
+            raise ReadError(_unreachable(self._address, error)) from error
+        if key.rsplit("/", 1)[-1] in METADATA:
+            if value is not None:
+                self._found.add(key)
+        elif value is None:
+            await self._check_there(key, prototype)
+        return value
+
+    async def _check_there(self, key: str, prototype: Any) -> None:
+        folders = key.split("/")[:-1]
+        parents = ["/".join(folders[:n]) for n in range(len(folders), -1, -1)]
+        known = (
+            mark
+            for parent in parents
+            for name in METADATA[:3]
+            if (mark := f"{parent}/{name}".lstrip("/")) in self._found
+        )
+        mark = next(known, "")
+        try:
+            # read, and not asked for: the list of a bucket may be an old one
+            there = not mark or await self._store.get(mark, prototype) is not None
+        except Exception as error:
+            raise ReadError(_unreachable(self._address, error)) from error
+        if not there:
+            raise ReadError(f"{self._address}: is no longer there ('{mark}' is gone)")
 
 
 def _open(path: Path | str) -> zarr.Array | zarr.Group:
     """Open what is there; whatever keeps it from being opened is one line."""
     if "://" in str(path):
         return _open_remote(str(path))
+    store = _Watched(LocalStore(Path(path).resolve(), read_only=True), str(path))
     try:
-        return zarr.open(str(path), mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: not a zarr store, or damaged") from None
+        return _open_node(store)
+    except (MemoryError, UserError):
+        raise
+    except Exception:
+        raise ReadError(f"{path}: not a zarr store, or damaged") from None
+
+
+def _open_node(store: Store) -> zarr.Array | zarr.Group:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # consolidated metadata may be older than the store
+        try:
+            return zarr.open_array(store, mode="r")
+        except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError):
+            return zarr.open_group(store, mode="r", use_consolidated=False)
 
 
 def _open_remote(path: str) -> zarr.Array | zarr.Group:
@@ -107,10 +167,10 @@ def _open_remote(path: str) -> zarr.Array | zarr.Group:
         # one question before the many that zarr asks at a time: where there is no answer, those
         # would still wait for theirs when the program ends, and complain
         files.exists(f"{root}/zarr.json")
-        return zarr.open(_Remote(FsspecStore.from_url(path, read_only=True)), mode="r")
+        return _open_node(_Watched(FsspecStore.from_url(path, read_only=True), path))
     except ImportError as error:
         raise UserError(
-            f"{path}: {_plain(error)}; "
+            f"{path}: {plain(error)}; "
             "pip install 'napari-noise2score[remote]' reads from the network"
         ) from None
     except FileNotFoundError:
@@ -118,23 +178,23 @@ def _open_remote(path: str) -> zarr.Array | zarr.Group:
         if path.startswith("s3:") and not files.exists(bucket):
             raise UserError(f"{path}: there is no bucket '{bucket}'") from None
         raise UserError(f"{path}: not a zarr store, or there is none") from None
-    except Unreachable as error:
-        raise UserError(str(error)) from None
+    except (MemoryError, UserError):
+        raise
     except Exception as error:
-        raise UserError(str(_unreachable(path, error))) from None
+        raise ReadError(_unreachable(path, error)) from error
 
 
-def _unreachable(path: str, error: Exception) -> Unreachable:
+def _unreachable(path: str, error: Exception) -> str:
     # a server may fail in as many ways as there are servers
-    said = _plain(error)
+    said = plain(error)
     if "credentials" in said:
         said += "; set FSSPEC_S3_ANON=true if the bucket is open to all"
-    return Unreachable(f"{path}: cannot be read ({said})")
+    return f"{path}: cannot be read ({said})"
 
 
-def _plain(error: Exception) -> str:
-    """Give what an error says in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _guarded(path: Path | str, array: zarr.Array) -> Guarded:
+    check_size(path, array.shape, array.dtype, array.chunks)
+    return Guarded(array, str(path))
 
 
 def _read_array(
@@ -156,74 +216,127 @@ def _read_array(
         raise UserError(ask_for_axes(path, array.ndim))
 
     try:
-        return Image(array, parse_axes(axes, array.ndim), name=name, **facts_of(attributes))
+        facts = facts_of(attributes)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    return Image(_guarded(path, array), parse_axes(axes, array.ndim), name=name, **facts)
 
 
 def _read_ome(
-    group: zarr.Group, attributes: Mapping[str, Any], axes: str | None, name: str
+    path: Path | str, group: zarr.Group, attributes: Mapping[str, Any], axes: str | None, name: str
 ) -> Image:
     if "plate" in attributes or "well" in attributes:
         raise UserError("a plate of many images; name one of them, as in plate.zarr/A/1/0")
     if not attributes.get("multiscales"):
         if "bioformats2raw.layout" in attributes:
             raise UserError("a collection of images; name one of them, as in collection.zarr/0")
-        raise UserError("a zarr group, but not an OME-Zarr image; name one of its arrays")
-    scales = _checked_scales(attributes)
-    levels = [group.get(dataset["path"]) for dataset in scales["datasets"]]
-    for dataset, level in zip(scales["datasets"], levels, strict=True):
-        if not isinstance(level, zarr.Array):
-            raise UserError(f"its level '{dataset['path']}' is missing or not an array")
-        if level.ndim != len(scales["axes"]):
-            raise UserError(
-                f"its level '{dataset['path']}' has {level.ndim} dimensions, "
-                f"but {len(scales['axes'])} axes are named"
-            )
-    array: Any = levels[0]
-    letters = parse_axes(axes or "".join(a["name"] for a in scales["axes"]), array.ndim)
-    scale, translate = np.ones(array.ndim), np.zeros(array.ndim)
-    for part in (scales["datasets"][0], scales):
-        for step in part.get("coordinateTransformations") or []:
-            if step["type"] == "scale":
-                factor = np.asarray(step["scale"], dtype=float)
-                scale, translate = scale * factor, translate * factor
-            else:
-                translate = translate + np.asarray(step["translation"], dtype=float)
-    omero = attributes.get("omero") or {}
-    notes = (scales.get("metadata") or {}).get("noise2score")
+        if isinstance(attributes.get("labels"), list):
+            raise UserError("a group of labels, not an image; name the image that holds it")
+        raise UserError(f"a zarr group, but not an OME-Zarr image{_way_round(group)}")
+    scales = dict(attributes["multiscales"][0])
+    version = str(attributes.get("version") or scales.get("version") or "0.4")
+    levels = _levels(group, scales)
+    array = levels[0]
+    try:
+        scales = _completed(scales, version, array.ndim)
+        scales = valid_scales(scales, "0.4" if version not in MODELS else version)
+        for dataset, level in zip(scales["datasets"], levels, strict=True):
+            if level.ndim != len(scales["axes"]):
+                raise UserError(
+                    f"its level '{dataset['path']}' has {level.ndim} dimensions, "
+                    f"but {len(scales['axes'])} axes are named"
+                )
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
+        if axes is None:
+            raise
+        # what is wrong does not concern the pixels, and their axes are named
+        scales = {}
+    named = scales.get("axes") or []
+    letters = parse_axes(axes or "".join(a["name"] for a in named), array.ndim)
+    scale, translate = _place(scales, array.ndim)
+    omero = attributes.get("omero")
+    omero = dict(omero) if isinstance(omero, Mapping) else {}
+    shown = omero.get("channels")
+    labels = [c.get("label", "") for c in shown or [] if isinstance(c, Mapping)]
+    about = scales.get("metadata")
+    notes = about.get("noise2score") if isinstance(about, Mapping) else None
     return Image(
-        data=array,
+        data=_guarded(path, array),
         axes=letters,
-        scale={a: float(v) for a, v in zip(letters, scale, strict=True) if a != "C"},
-        translate={a: float(v) for a, v in zip(letters, translate, strict=True) if v},
-        units={a: s["unit"] for a, s in zip(letters, scales["axes"], strict=True) if s.get("unit")},
-        channels=tuple(str(c.get("label", "")) for c in omero.get("channels", [])),
+        scale={a: v for a, v in zip(letters, scale, strict=True) if a != "C" and v is not None},
+        translate={a: v for a, v in zip(letters, translate, strict=True) if v},
+        units={a: s["unit"] for a, s in zip(letters, named, strict=False) if s.get("unit")},
+        channels=tuple(map(str, labels)),
         name=str(scales.get("name") or name),
         omero=omero,
         notes=notes if isinstance(notes, dict) else {},
     )
 
 
-def _checked_scales(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the first multiscale image as its version's specification has it, or raise."""
-    scales = dict(attributes["multiscales"][0])
-    version = str(attributes.get("version") or scales.get("version") or "0.4")
-    if isinstance(scales["axes"][0], str):
-        # version 0.3 named axes by plain strings, and no pixel size
-        kinds = {"t": "time", "c": "channel"}
-        names = scales["axes"]
-        scales["axes"] = [{"name": a, "type": kinds.get(a, "space")} for a in names]
-        ones = [{"type": "scale", "scale": [1.0] * len(names)}]
-        scales["datasets"] = [{"coordinateTransformations": ones} | d for d in scales["datasets"]]
-        version = "0.4"
-    if version not in MODELS:
+def _levels(group: zarr.Group, scales: Mapping[str, Any]) -> list[zarr.Array]:
+    """Return the arrays of all levels, the sharpest first."""
+    datasets = scales["datasets"]
+    if not datasets:
+        raise UserError("its list of datasets is empty")
+    levels: list[Any] = [group.get(dataset["path"]) for dataset in datasets]
+    for dataset, level in zip(datasets, levels, strict=True):
+        if not isinstance(level, zarr.Array):
+            raise UserError(f"its level '{dataset['path']}' is missing or not an array")
+    return levels
+
+
+def _completed(scales: dict[str, Any], version: str, ndim: int) -> dict[str, Any]:
+    """Return a multiscale image with what its version left out, or what is left out of it."""
+    if version not in MODELS and version not in (*FIRST_VERSIONS, "0.3"):
         raise UserError(f"OME-Zarr {version} is not known here; {' and '.join(MODELS)} are")
-    return valid_scales(scales, version)
+    if "axes" not in scales and (version in FIRST_VERSIONS or ndim == len(FIRST_AXES)):
+        scales = scales | {"axes": list(FIRST_AXES)}
+    if "axes" not in scales:
+        raise UserError(f"its axes are not named; name them, as in --axes {'TCZYX'[-ndim:]}")
+    if isinstance(scales["axes"][0], str):
+        scales = scales | {
+            "axes": [{"name": a, "type": KINDS.get(a, "space")} for a in scales["axes"]]
+        }
+    # a pixel size of None says that none is known; the specification wants a number
+    ones = [{"type": "scale", "scale": [1.0] * len(scales["axes"])}]
+    datasets = [
+        d if d.get("coordinateTransformations") else d | {"coordinateTransformations": ones}
+        for d in scales["datasets"]
+    ]
+    return scales | {"datasets": datasets}
+
+
+def _place(scales: Mapping[str, Any], ndim: int) -> tuple[list[float | None], list[float]]:
+    """Return pixel size and position along each axis of the sharpest level."""
+    scale, translate = np.ones(ndim), np.zeros(ndim)
+    if not scales:
+        return [None] * ndim, [0.0] * ndim
+    for part in (scales["datasets"][0], scales):
+        for step in part.get("coordinateTransformations") or []:
+            if step["type"] == "scale":
+                factor = np.asarray(step["scale"], dtype=float)
+                scale, translate = scale * factor, translate * factor
+            elif step["type"] == "translation":
+                translate = translate + np.asarray(step["translation"], dtype=float)
+    good = np.isfinite(scale) & (scale > 0)
+    return (
+        [float(v) if ok else None for v, ok in zip(scale, good, strict=True)],
+        [float(v) if np.isfinite(v) else 0.0 for v in translate],
+    )
+
+
+def _way_round(group: zarr.Group) -> str:
+    """Return how an array inside may be read all the same, empty if there is none."""
+    try:
+        names = sorted(name for name, _ in group.arrays())
+    except Exception:
+        # a server need not list what it holds, and a damaged store cannot
+        return ""
+    return f"; name an array of it, as {names[0]}, with --axes" if names else ""
 
 
 def valid_scales(scales: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Give a multiscale image as a version's specification has it; a ``ValidationError`` if not."""
+    """Return a multiscale image as its version's specification has it, or raise."""
     with warnings.catch_warnings():
         # a unit that is spelt in an unusual way is taken as it is
         warnings.simplefilter("ignore")

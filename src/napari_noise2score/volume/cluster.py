@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..image.files import read_image
+from ..image.guard import Guarded
 from ..image.image import Image
 from ..image.write import open_target
 from ..score.model import ScoreModel
@@ -152,7 +153,8 @@ def on_cluster(
 
         setup = Setup(
             key=f"{path}-{time.time_ns()}",
-            image=None if image.source else image,
+            # what reads a file can be sent, and knows which of several images it reads
+            image=image if isinstance(image.data, Guarded) or not image.source else None,
             source=image.source,
             axes=image.axes,
             model=model.to("cpu"),

@@ -1,0 +1,138 @@
+"""PNG and JPEG pictures, read whole and written where they can hold what is to be written."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Picture
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import ReadError, UserError
+from .guard import reading
+from .image import Image
+from .imagej import read_notes
+
+PICTURE_DTYPES = ("uint8", "uint16")
+# how Pillow calls what it opens, and whether it is in colours; of others it says no grey levels
+MODES = {
+    "1": False, "L": False, "LA": False, "I": False, "I;16": False, "I;16B": False, "F": False,
+    "RGB": True, "RGBA": True, "P": True,
+}  # fmt: skip
+PNG_HEADER = 26
+# pixels that a byte of a picture can hold at most, which is one grey level all over
+MAX_EXPANSION = 10_000
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
+    """Read a picture without its alpha.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (Y, X) or, in colours, (Y, X, 3).
+    bool
+        Whether it is in colours.
+    dict
+        Our own notes, where it holds any.
+
+    Raises
+    ------
+    ReadError
+        If it is damaged, larger than Pillow deems safe, a film, or in colours for a printer.
+    """
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Picture.open(path, formats=("PNG", "JPEG")) as picture:
+            if (count := getattr(picture, "n_frames", 1)) > 1:
+                raise ReadError(f"{path}: holds {count} pictures; save them as a TIFF")
+            if picture.mode not in MODES:
+                raise ReadError(f"{path}: its colours are {picture.mode}; convert it to RGB")
+            pixels = picture.width * picture.height
+            if pixels > path.stat().st_size * MAX_EXPANSION:
+                raise ReadError(
+                    f"{path}: damaged: claims {picture.width} × {picture.height} pixels"
+                )
+            notes = read_notes(getattr(picture, "text", {}).get("noise2score"))
+            if picture.format == "PNG" and _deep_colours(path):
+                data = _read_deep(path)
+                return data, data.ndim == 3, notes
+            if picture.mode == "P":
+                # a palette of greys is grey
+                picture.load()
+                colours = np.asarray(picture.convert("RGB"))
+                grey = bool(np.ptp(colours, axis=-1).max(initial=0) == 0)
+                return (colours[..., 0] if grey else colours), not grey, notes
+            data = np.asarray(picture)
+            if picture.mode == "1":
+                data = data.astype(np.uint8) * np.uint8(255)
+            elif picture.mode == "I":
+                data = _narrowed(data)
+            elif picture.mode in ("LA", "RGBA"):
+                data = data[..., 0] if picture.mode == "LA" else data[..., :3]
+            return data.astype(data.dtype.newbyteorder("=")), MODES[picture.mode], notes
+
+
+def check_picture(path: Path, image: Image, dtype: np.dtype | None) -> None:
+    """Raise a `UserError` where a PNG cannot hold an image as it is.
+
+    Parameters
+    ----------
+    path : Path
+        Name of the file.
+    image : Image
+        Gives shape and axes.
+    dtype : numpy.dtype or None
+        Type of the pixels to be written, None if that is not known yet.
+    """
+    if image.axes not in ("YX", "YXC"):
+        raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
+    count = image.data.shape[-1] if image.axes == "YXC" else 1
+    if count not in (1, 3):
+        raise UserError(f"{path}: a PNG holds grey levels or 3 colours, not {count} channels")
+    if dtype is None:
+        return
+    dtype = np.dtype(dtype)
+    if dtype.name not in PICTURE_DTYPES:
+        raise UserError(
+            f"{path}: a PNG holds whole numbers 0-65535, not {dtype}; use .tif, or --dtype same "
+            "where the input is a picture"
+        )
+    if count > 1 and dtype.name == "uint16":
+        raise UserError(f"{path}: a PNG in colours is written in 8 bits only; use .tif")
+
+
+def write_picture(path: Path, values: np.ndarray, image: Image) -> None:
+    """Write an image as PNG, of a type that it can hold; see `check_picture`."""
+    text = PngInfo()
+    if image.notes:
+        text.add_text("noise2score", json.dumps(dict(image.notes)))
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    Picture.fromarray(values).save(path, format="png", pnginfo=text)
+
+
+def _deep_colours(path: Path) -> bool:
+    """Say whether a PNG holds colours of 16 bits, of which Pillow would keep 8."""
+    with open(path, "rb") as file:
+        head = file.read(PNG_HEADER)
+    return len(head) == PNG_HEADER and head[24] == 16 and head[25] in (2, 4, 6)
+
+
+def _read_deep(path: Path) -> np.ndarray:
+    from imagecodecs import png_decode
+
+    values = png_decode(path.read_bytes())
+    if values.ndim == 3 and values.shape[-1] in (2, 4):
+        values = values[..., : values.shape[-1] - 1]
+    return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+
+
+def _narrowed(data: np.ndarray) -> np.ndarray:
+    """Return grey levels of 16 bits, which Pillow may give in 32."""
+    if data.size and (data.min() < 0 or data.max() > np.iinfo(np.uint16).max):
+        return data
+    return data.astype(np.uint16)

@@ -1,0 +1,219 @@
+"""Whether all that a TIFF file promises is in it, found without reading a pixel."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ..errors import DataWarning, ReadError
+from .guard import check_size
+from .ome_tiff import parse_ome, planes_promised
+
+MAX_TAGS = 4096
+# what a byte of compressed data can hold at most; a damaged size claims more
+MAX_EXPANSION = 2**20
+
+
+def walk(path: Path) -> tuple[int, bool]:
+    """Follow the chain of page directories of a TIFF file.
+
+    Returns
+    -------
+    int
+        How many directories are whole.
+    bool
+        Whether the chain comes to its end, and not to the end of the file or back to itself.
+
+    Raises
+    ------
+    ReadError
+        If it is no TIFF file.
+    """
+    end = os.stat(path).st_size
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        kind = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) >= 8 else 0
+        if kind not in (42, 43):
+            raise ReadError(f"{path}: not a TIFF file that can be read, or damaged")
+        if kind == 43 and len(head) < 16:
+            return 0, False
+        count_of, size, tag = (f"{order}H", 4, 12) if kind == 42 else (f"{order}Q", 8, 20)
+        offset_of = f"{order}{'I' if kind == 42 else 'Q'}"
+        (offset,) = struct.unpack_from(offset_of, head, 4 if kind == 42 else 8)
+        seen: set[int] = set()
+        while offset:
+            if offset in seen or offset + struct.calcsize(count_of) > end:
+                return len(seen), False
+            file.seek(offset)
+            (tags,) = struct.unpack(count_of, file.read(struct.calcsize(count_of)))
+            here = offset + struct.calcsize(count_of) + tags * tag
+            if tags > MAX_TAGS or here + size > end:
+                return len(seen), False
+            seen.add(offset)
+            file.seek(here)
+            (offset,) = struct.unpack(offset_of, file.read(size))
+    return len(seen), True
+
+
+def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) -> None:
+    """Raise a `ReadError` where the chain of pages is cut off, or ImageJ promised more planes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    file : tifffile.TiffFile
+        The file, open.
+    pages, whole
+        As from `walk`.
+    """
+    promised = _promised(file)
+    first = file.pages.first if pages and len(file.pages) else None
+    if whole and first is None:
+        raise ReadError(f"{path}: the file holds no image")
+    size = file.filehandle.size
+    if whole:
+        if not file.is_imagej or pages != 1 or promised <= 1:
+            return
+        assert first is not None
+        # ImageJ writes the directory of the first plane only, and all pixels after each other
+        if not first.is_contiguous or first.dataoffsets[0] + promised * first.nbytes <= size:
+            return
+    found = 0
+    if first is not None and first.dataoffsets:
+        found = sum(_fits(page, size) for page in _loadable(file))
+        if first.is_contiguous and first.nbytes and promised:
+            found = max(found, min(promised, (size - first.dataoffsets[0]) // first.nbytes))
+    raise ReadError(cut_off(path, max(0, found), promised))
+
+
+def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Raise a `ReadError` where pixels of a series are missing or sizes cannot be.
+
+    Every page's pieces are compared with the size of its file; a warning says how many pieces
+    were never written, which read as zeros.
+    """
+    key = series.keyframe
+    shape, dtype = tuple(series.shape), series.dtype
+    if dtype is None or series.size == 0:
+        raise ReadError(f"{path}: the file holds no image")
+    check_size(path, shape, dtype, key.chunks)
+    promised = max(1, series.size // max(1, key.size))
+    offset = series.dataoffset
+    if offset is not None:
+        left = (key.parent.filehandle.size - offset) // max(1, key.nbytes)
+        if left < promised:
+            raise ReadError(cut_off(path, max(0, left), promised))
+        return
+    pieces = math.prod(key.chunked)
+    check_decoder(path, key)
+    found, unwritten, total = 0, 0, 0
+    # of a damaged file the listing itself may claim more pages than there can be
+    for page in series._pages:
+        if page is None:
+            continue
+        state = _state(page, pieces, page.parent.filehandle.size, key)
+        if state is None:
+            continue
+        found += 1
+        unwritten += state
+        total += pieces
+    if found < promised:
+        raise ReadError(cut_off(path, found, promised))
+    if unwritten:
+        warnings.warn(
+            f"{path}: {unwritten} of {total} pieces were never written and read as zeros",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def check_decoder(path: Path, page: tifffile.TiffPage) -> None:
+    """Raise a `ReadError` that names a compression or a pixel type that cannot be read."""
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except (KeyError, ValueError, ImportError) as error:
+        name = getattr(page.compression, "name", page.compression)
+        raise ReadError(f"{path}: compressed by {name}, which is not read ({error})") from None
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise ReadError(f"{path}: its colours are for a printer (CMYK); convert it to RGB")
+
+
+def cut_off(path: Path, found: int, promised: int) -> str:
+    """Return the line that says how much is left of a file.
+
+    Examples
+    --------
+    >>> cut_off(Path("stack.tif"), 3, 6)
+    'stack.tif: cut off: 3 of 6 planes are there'
+    """
+    if promised > found:
+        return f"{path}: cut off: {found} of {promised} planes are there"
+    return f"{path}: cut off: the file ends after {found} plane{'s' * (found != 1)}"
+
+
+def _promised(file: tifffile.TiffFile) -> int:
+    """Return how many planes the metadata of a file name, 0 where they do not."""
+    if not len(file.pages):
+        return 0
+    if file.is_ome and file.ome_metadata:
+        return planes_promised(parse_ome(file.filename, file.ome_metadata))
+    if file.is_imagej:
+        said: Any = file.imagej_metadata or {}
+        counts = [said.get(key, 1) for key in ("frames", "slices", "channels")]
+        counts = [n if isinstance(n, int) else 1 for n in counts]
+        samples = max(1, int(file.pages.first.samplesperpixel))
+        if samples > 1 and counts[2] == samples:
+            counts[2] = 1
+        images = said.get("images", 1)
+        return max(math.prod(counts), images if counts == [1, 1, 1] else 1)
+    shaped: Any = file.shaped_metadata
+    if file.is_shaped and shaped:
+        shape = shaped[0].get("shape", ())
+        plane = max(1, file.pages.first.size)
+        return math.prod(int(n) for n in shape) // plane if shape else 0
+    return 0
+
+
+def _loadable(file: tifffile.TiffFile) -> list[Any]:
+    """Return the pages in front of where a file is cut off."""
+    found: list[Any] = []
+    try:
+        for page in file.pages:
+            found.append(page)
+    except Exception:
+        # which directory is damaged does not matter: those before it are counted
+        pass
+    return found
+
+
+def _fits(page: Any, size: int) -> bool:
+    return bool(len(page.dataoffsets)) and all(
+        offset + count <= size
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    )
+
+
+def _state(page: Any, pieces: int, size: int, key: tifffile.TiffPage) -> int | None:
+    """Return how many pieces of a page were never written, None where some are cut off."""
+    offsets = np.asarray(page.dataoffsets, dtype=np.float64)
+    counts = np.asarray(page.databytecounts, dtype=np.float64)
+    if len(offsets) != len(counts) or len(offsets) < pieces:
+        return None
+    if np.any(offsets + counts > size) or np.any(offsets < 0) or np.any(counts < 0):
+        return None
+    empty = int(np.count_nonzero((offsets == 0) | (counts == 0)))
+    room = counts.sum()
+    expansion = 1 if key.compression == 1 else MAX_EXPANSION
+    if not empty and key.nbytes > room * expansion:
+        return None
+    return empty
