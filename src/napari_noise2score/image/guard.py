@@ -23,7 +23,8 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO)
 def reading(source: Any) -> Iterator[None]:
     """Raise a `ReadError` of one line for whatever goes wrong while an input is read.
 
-    ``MemoryError`` passes, as do a `UserError`, which is one line already, and what ends a program.
+    ``MemoryError`` passes, as does what ends a program. A `UserError` gets the name of the file if it
+    has none.
 
     Parameters
     ----------
@@ -45,8 +46,12 @@ def reading(source: Any) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, UserError):
+    except MemoryError:
         raise
+    except UserError as error:
+        if os.path.basename(source) in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from None
     except Exception as error:
         raise ReadError(f"{source}: {_reason(error)}") from error
 
