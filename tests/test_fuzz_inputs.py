@@ -115,13 +115,12 @@ def try_copies(path: Path, whole: bytes, count: int) -> int:
     """Read damaged copies of a file, and return how many of them were refused."""
     chance = random.Random(SEED)
     refused = 0
-    for _ in range(count):
+    for number in range(count):
         path.write_bytes(damaged(whole, chance))
-        for axes in (None, "ZYX"):
-            said = read_all(path, axes)
-            assert "\n" not in said
-            assert not said or path.name in said, said
-            refused += bool(said)
+        said = read_all(path, (None, "ZYX")[number % 2])
+        assert "\n" not in said
+        assert not said or path.name in said, said
+        refused += bool(said)
     return refused
 
 
@@ -131,7 +130,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name):
     (TIFFS | OTHERS)[name](path)
     whole = path.read_bytes()
     assert not read_all(path, None if name != "a.npy" else "ZYX")
-    assert 0 < try_copies(path, whole, COPIES) <= 2 * COPIES
+    assert 0 < try_copies(path, whole, COPIES) <= COPIES
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "array"])
@@ -145,15 +144,13 @@ def test_damaged_metadata_of_a_store_are_read_or_refused_in_one_line(tmp_path, v
     chance = random.Random(SEED)
     for file in found:
         whole = file.read_bytes()
-        for _ in range(COPIES // len(found)):
+        for number in range(COPIES // len(found)):
             file.write_bytes(damaged(whole, chance))
-            for axes in (None, "ZYX"):
-                assert "\n" not in read_all(path, axes)
+            assert "\n" not in read_all(path, (None, "ZYX")[number % 2])
         # JSON that is whole and means something else
-        for _ in range(COPIES // len(found)):
+        for number in range(COPIES // len(found)):
             file.write_text(json.dumps(altered(json.loads(whole), chance)))
-            for axes in (None, "ZYX"):
-                assert "\n" not in read_all(path, axes)
+            assert "\n" not in read_all(path, (None, "ZYX")[number % 2])
         file.write_bytes(whole)
     assert not read_all(path)
 
@@ -175,5 +172,5 @@ def altered(value: object, chance: random.Random) -> object:
 def test_json_that_nests_without_end_is_refused(tmp_path):
     zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), dtype="u1")
     (tmp_path / "a.zarr" / "zarr.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
-    with pytest.raises(UserError, match="a.zarr: not a zarr store, or damaged"):
+    with pytest.raises(UserError, match=r"a\.zarr: not a zarr store, or damaged"):
         read_image(tmp_path / "a.zarr")

@@ -209,8 +209,13 @@ def _only_series(path: str | os.PathLike[str], series: int | None) -> None:
 
 def _without_alpha(image: Image) -> Image:
     """Return an image in colours without how opaque its pixels are."""
-    if not image.rgb or image.data.shape[at := image.axes.index("C")] != COLOURS + 1:
+    if not image.rgb:
         return image
+    at = image.axes.find("C")
+    count = image.data.shape[at] if at >= 0 else 0
+    if count != COLOURS + 1:
+        # axes by --axes may say that what a file takes for colours are none
+        return image if count == COLOURS else replace(image, rgb=False)
     if isinstance(image.data, Guarded):
         data = replace(image.data, first=(at, COLOURS))
         return replace(image, data=data, channels=image.channels[:COLOURS])

@@ -23,8 +23,8 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO)
 def reading(source: Any) -> Iterator[None]:
     """Raise a `ReadError` of one line for whatever goes wrong while an input is read.
 
-    ``MemoryError`` passes, as does what ends a program. A `UserError` gets the name of the file if it
-    has none.
+    ``MemoryError`` passes, as does what ends a program. A `UserError` gets the name of the file
+    if it has none.
 
     Parameters
     ----------

@@ -10,16 +10,19 @@ from skimage.metrics import structural_similarity
 
 from ..errors import UserError
 from ..image.files import find_images, read_image
+from ..image.image import Image
+
+SSIM_WINDOW = 7
 
 
 def evaluate(
     denoised: str,
     clean: str,
     *,
-    data_range: float = 255,
+    data_range: float | None = None,
     affine: bool = False,
     axes: str | None = None,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Measure PSNR and SSIM of images against clean ones.
 
     Parameters
@@ -27,8 +30,10 @@ def evaluate(
     denoised, clean : str
         A file, folder or glob each. Images are paired by name without ending; a single clean
         one serves for all.
-    data_range : float
-        Grey levels from black to white; estimates are clipped to ``[0, data_range]``.
+    data_range : float, optional
+        Grey levels from black to white. By default 255 where the clean images are of 8 bits,
+        otherwise from the lowest to the highest grey level of all of them. Where it is given, or
+        255, and no clean image is negative, estimates are clipped to ``[0, data_range]``.
     affine : bool
         Whether to fit scale and offset of each estimate to the clean image first, which gives
         the scale-invariant PSNR.
@@ -38,54 +43,119 @@ def evaluate(
     Returns
     -------
     dict
-        For each image by name, and for ``"mean"``: ``psnr`` in dB and ``ssim``, which is taken
-        plane by plane.
+        For each image by name, and for ``"mean"``: ``psnr`` in dB, infinite for equal images;
+        ``ssim``, taken plane by plane, None where planes are smaller than its window of 7 pixels;
+        and ``data range``.
 
     Raises
     ------
     UserError
-        If images cannot be paired, differ in shape, or the clean one exceeds the range.
+        If images cannot be paired, differ in shape, hold pixels that are not numbers, or a clean
+        one exceeds the range or is of one grey level.
     """
+    if data_range is not None and not 0 < data_range < float("inf"):
+        raise UserError(f"data range {data_range:g}: give a positive number of grey levels")
     estimates, truths = find_images(denoised), find_images(clean)
     by_name = {Path(path).stem: path for path in truths}
-    rows: dict[str, dict[str, float]] = {}
+    pairs: list[tuple[Any, Any]] = []
     for path in estimates:
-        name = Path(path).name
         match = truths[0] if len(truths) == 1 else by_name.get(Path(path).stem)
         if match is None:
-            raise UserError(f"{name}: no clean image of that name in {clean}")
+            raise UserError(f"{Path(path).name}: no clean image of that name in {clean}")
+        pairs.append((path, match))
+    used = list(dict.fromkeys(match for _, match in pairs))
+    given = data_range is not None
+    if data_range is None:
+        data_range, given = _range_of(used, axes)
+    rows: dict[str, dict[str, float | None]] = {}
+    for path, match in pairs:
         x, image = read_image(path, axes), read_image(match, axes)
+        name = Path(path).name
         if x.data.shape != image.data.shape:
             raise UserError(
                 f"{name} has shape {x.data.shape}, but {Path(match).name} has {image.data.shape}"
             )
-        truth = np.asarray(image.data, dtype=np.float64)
-        if truth.max() > data_range:
+        truth, estimate = _pixels(image, match), _pixels(x, path)
+        low = min(0.0, float(truth.min())) if given else float(truth.min())
+        if truth.max() - low > data_range * (1 + 1e-9):
             raise UserError(
-                f"{Path(match).name} reaches {truth.max():g}, above the data range {data_range:g}; "
-                "give --data-range"
+                f"{Path(match).name} spans {low:g} to {truth.max():g}, more than the data range "
+                f"{data_range:g}; give --data-range"
             )
-        estimate = np.asarray(x.data, dtype=np.float64)
-        rows[name] = compare(estimate, truth, x.axes, data_range, affine)
-    mean = {key: float(np.mean([row[key] for row in rows.values()])) for key in ("psnr", "ssim")}
-    return rows | {"mean": mean}
+        clip = given and low == 0
+        rows[name] = compare(estimate, truth, x.axes, data_range, affine, clip=clip)
+        rows[name]["data range"] = float(data_range)
+    mean = {key: _mean([row[key] for row in rows.values()]) for key in ("psnr", "ssim")}
+    return rows | {"mean": mean | {"data range": float(data_range)}}
 
 
 def compare(
-    estimate: np.ndarray, truth: np.ndarray, axes: str, data_range: float, affine: bool = False
-) -> dict[str, float]:
-    """Give PSNR and SSIM of one estimate; see `evaluate`."""
+    estimate: np.ndarray,
+    truth: np.ndarray,
+    axes: str,
+    data_range: float,
+    affine: bool = False,
+    *,
+    clip: bool = True,
+) -> dict[str, float | None]:
+    """Return PSNR and SSIM of one estimate; see `evaluate`.
+
+    Examples
+    --------
+    >>> truth = np.arange(25.0).reshape(5, 5)
+    >>> compare(truth, truth, "YX", 24)
+    {'psnr': inf, 'ssim': None}
+    """
     if affine:
         part = np.stack([estimate.ravel(), np.ones(estimate.size)], axis=1)
         (slope, shift), *_ = np.linalg.lstsq(part, truth.ravel(), rcond=None)
         estimate = slope * estimate + shift
-    estimate = np.clip(estimate, 0, data_range)
+    if clip:
+        estimate = np.clip(estimate, 0, data_range)
     error = float(np.mean((estimate - truth) ** 2))
     psnr = 10 * np.log10(data_range**2 / error) if error else float("inf")
     order = [axes.index(a) for a in "TCZYX" if a in axes]
-    pairs: Any = zip(*(_planes(a.transpose(order)) for a in (estimate, truth)), strict=True)
-    ssim = np.mean([structural_similarity(a, b, data_range=data_range) for a, b in pairs])
+    planes = [_planes(a.transpose(order)) for a in (estimate, truth)]
+    if min(planes[0].shape[1:]) < SSIM_WINDOW:
+        return {"psnr": float(psnr), "ssim": None}
+    pairs: Any = zip(*planes, strict=True)
+    ssim = np.mean(
+        [structural_similarity(a, b, data_range=data_range, win_size=SSIM_WINDOW) for a, b in pairs]
+    )
     return {"psnr": float(psnr), "ssim": float(ssim)}
+
+
+def _range_of(truths: list[Any], axes: str | None) -> tuple[float, bool]:
+    """Return the data range of clean images, and whether it is that of their type."""
+    images = [read_image(path, axes) for path in truths]
+    if all(image.data.dtype == np.uint8 for image in images):
+        return 255.0, True
+    spans = [
+        (float(values.min()), float(values.max()))
+        for image, path in zip(images, truths, strict=True)
+        if (values := _pixels(image, path)).size
+    ]
+    low, high = min(a for a, _ in spans), max(b for _, b in spans)
+    if low == high:
+        raise UserError(f"{Path(truths[0]).name} is of one grey level, {low:g}; give --data-range")
+    return high - low, False
+
+
+def _pixels(image: Image, path: Any) -> np.ndarray:
+    values = np.asarray(image.data, dtype=np.float64)
+    if not values.size:
+        raise UserError(f"{Path(path).name} is empty: its shape is {values.shape}")
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{Path(path).name} holds pixels that are not numbers (NaN or infinite); "
+            "compare images without them"
+        )
+    return values
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _planes(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""PSNR and SSIM of images as they are: tiny, signed, from 0 to 1, or with NaN in them."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_noise2score import UserError
+from napari_noise2score.cli import app
+from napari_noise2score.volume.evaluate import evaluate
+
+
+@pytest.fixture
+def save(tmp_path):
+    def put(name, values):
+        np.save(tmp_path / name, values)
+        return str(tmp_path / name)
+
+    return put
+
+
+def noisy(values, sigma):
+    return values + np.random.default_rng(1).normal(0, sigma, values.shape)
+
+
+def test_an_image_is_equal_to_itself_whatever_its_size_and_sign(save):
+    values = np.random.default_rng(0).integers(0, 900, (32, 40)).astype(np.int16)
+    for name, image in [("h.npy", values - 300), ("t.npy", values[:5, :5]), ("u.npy", values)]:
+        for data_range in (None, 1000):
+            file = save(name, image)
+            row = evaluate(file, file, data_range=data_range)[name]
+            assert row["psnr"] == math.inf
+            assert row["ssim"] == (None if name == "t.npy" else pytest.approx(1))
+
+
+def test_the_data_range_is_that_of_the_clean_image(save):
+    clean = np.random.default_rng(0).uniform(0, 1, (64, 64))
+    row = evaluate(save("g.npy", noisy(clean, 0.1)), save("f.npy", clean))["mean"]
+    assert row["data range"] == pytest.approx(1, abs=0.01)
+    assert row["psnr"] == pytest.approx(20, abs=0.5)
+    eight = (clean * 200).astype(np.uint8)
+    assert evaluate(save("a.npy", eight), save("b.npy", eight))["mean"]["data range"] == 255
+    with pytest.raises(UserError, match=r"f\.npy spans .* more than the data range 0\.5"):
+        evaluate(save("g.npy", clean), save("f.npy", clean), data_range=0.5)
+    with pytest.raises(UserError, match="one grey level"):
+        evaluate(save("g.npy", clean), save("c.npy", np.ones((64, 64))))
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(UserError, match="positive"):
+            evaluate(save("g.npy", clean), save("f.npy", clean), data_range=wrong)
+
+
+def test_pixels_that_are_no_numbers_are_named(save):
+    clean = np.random.default_rng(0).uniform(0, 1, (16, 16))
+    broken = clean.copy()
+    broken[0, 0] = np.nan
+    for pair in [("n.npy", "f.npy"), ("f.npy", "n.npy")]:
+        files = [save(name, broken if name == "n.npy" else clean) for name in pair]
+        with pytest.raises(UserError, match=r"n\.npy holds pixels that are not numbers"):
+            evaluate(*files)
+
+
+def test_what_is_printed_is_json_and_says_the_range(save):
+    small = np.arange(25.0).reshape(5, 5)
+    file = save("t.npy", small)
+    said = CliRunner().invoke(app, ["evaluate", file, file, "--json"])
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    facts = json.loads(said.stdout, parse_constant=refuse)
+    assert facts["t.npy"] == {"psnr": None, "ssim": None, "data range": 24}
+    said = CliRunner().invoke(app, ["evaluate", file, file]).stdout
+    assert "data range 24" in said
+    assert "inf  –" in said
