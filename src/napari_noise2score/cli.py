@@ -215,7 +215,7 @@ def denoise(
     from .noise import parse_noise
     from .score.model import ScoreModel
     from .volume.cluster import connect, on_cluster
-    from .volume.jobs import denoise_to_file, left_of
+    from .volume.jobs import denoise_to_file
     from .volume.tiles import parse_tile, prepare
 
     if dtype not in ("float32", "same"):
@@ -244,9 +244,9 @@ def denoise(
         )  # fmt: skip
         try:
             _follow(run, Path(path).name)
-        except (KeyboardInterrupt, OSError, UserError):
-            if left_of(target):
-                say(f"{target}: cut off; the same command with --resume goes on from there")
+        except BaseException as error:
+            for note in getattr(error, "__notes__", []):
+                say(note)
             raise
 
     same = dtype == "same"
@@ -448,7 +448,7 @@ def main() -> None:
 
 def _run(words: list[str]) -> int | None:
     try:
-        return typer.main.get_command(app)(words, standalone_mode=False)
+        code = typer.main.get_command(app)(words, standalone_mode=False)
     except Usage as error:
         # with no command at all the message is the help, which is longer than a line
         if words:
@@ -457,6 +457,9 @@ def _run(words: list[str]) -> int | None:
         return terminal.MISTAKE
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if code == terminal.INTERRUPTED:
+        raise KeyboardInterrupt
+    return code
 
 
 def _track(

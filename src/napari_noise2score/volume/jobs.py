@@ -234,8 +234,12 @@ def _in_blocks(
                 journal.begin()
             yield from _fill(out.hidden, journal, job, what, run)
             journal.close()
-    except BaseException:
-        if not journal.done:
+    except BaseException as error:
+        if journal.done:
+            error.add_note(
+                f"{out.path}: cut off; the same command with --resume goes on from there"
+            )
+        else:
             forget(out.path)
         raise
     # a job killed at the very end may have come past this
