@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .file_array import FileArray
 from .image import Image, described
-from .output import FileArray, hidden_name, remove
+from .output import hidden_name, remove
 
 BESIDE = ".json"
 KEYS = {"axes", "shape", "dtype", "notes"}

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 
@@ -191,6 +192,9 @@ def ome_metadata(image: Image) -> dict[str, Any]:
                 facts["Plane"][f"Position{axis}Unit"] = [unit] * int(planes)
     if image.notes:
         facts["Description"] = json.dumps(dict(image.notes))
+    if job := image.notes.get("job"):
+        # the same job gives the same file, to the byte
+        facts["UUID"] = str(uuid5(NAMESPACE_OID, str(job)))
     return facts
 
 

@@ -7,38 +7,19 @@ its name by a rename when all of it is on the disk.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import shutil
-import socket
 import stat
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
 
 from ..errors import UserError
+from .lock import claimed
 from .paths import is_zarr, local_path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 HIDDEN = ".part-"
-LOCK = ".lock"
 MAX_NAME_BYTES = 255  # of most file systems, where the system does not say
-ZEROS_WRITTEN_AT_ONCE = 2**24  # bytes
-# seconds that the owner of a lock has to write who it is
-LOCK_PATIENCE = 0.5
-# what a system without locks of files says
-NO_LOCKS = {"ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL"}
 
 
 def hidden_name(path: Path) -> Path:
@@ -173,128 +154,6 @@ def _size(nbytes: int) -> str:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold a path against any other job that would write it, until the block ends.
-
-    The folders above it are made, and removed again if the block fails and leaves them empty.
-
-    Parameters
-    ----------
-    path : Path
-        As from `check_output`.
-
-    Raises
-    ------
-    UserError
-        If another job writes it; with its host, process and start time.
-    """
-    made = [folder for folder in path.parents if not folder.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            yield
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):  # it is not empty, or another job removed it
-                folder.rmdir()
-        raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = path.with_name(f".{path.name}{LOCK}")
-    try:
-        file = _open_lock(lock, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror or error}") from None
-    try:
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without its owner's name
-            file.truncate(0)
-            file.write(json.dumps(_this_process()))
-            file.flush()
-        yield
-    finally:
-        # no longer: once it is closed another job may take it
-        with contextlib.suppress(OSError):
-            lock.unlink(missing_ok=True)
-        file.close()
-
-
-def _open_lock(lock: Path, path: Path) -> IO[str]:
-    """Return the lock file, open and held; a lock that nobody holds any more is taken over."""
-    while True:
-        file = open(lock, "a+")  # noqa: SIM115
-        try:
-            if not _hold(file):
-                raise UserError(_busy(lock, path))
-            # its owner may have removed it between both
-            if os.path.exists(lock) and os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _hold(file: IO[str]) -> bool:
-    """Take hold of an open lock file; False if another process has it."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if errno.errorcode.get(error.errno or 0) not in NO_LOCKS:
-                raise
-    # without locks of the system, what stands in the file must do
-    return not _is_running(_owner(file))
-
-
-def _this_process() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-    }
-
-
-def _owner(file: IO[str]) -> dict[str, Any]:
-    file.seek(0)
-    try:
-        owner = json.loads(file.read())
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _is_running(owner: dict[str, Any]) -> bool:
-    if not owner:
-        return False
-    if owner.get("host") != socket.gethostname():
-        return True  # that cannot be told from here
-    import psutil
-
-    return isinstance(owner.get("process"), int) and psutil.pid_exists(owner["process"])
-
-
-def _busy(lock: Path, path: Path) -> str:
-    until = time.monotonic() + LOCK_PATIENCE
-    owner: dict[str, Any] = {}
-    while not owner and time.monotonic() < until:
-        with contextlib.suppress(OSError), open(lock) as file:
-            owner = _owner(file)
-        time.sleep(0.02)
-    who = "another job"
-    if owner:
-        who = (
-            f"another job (process {owner.get('process')} on {owner.get('host')}, "
-            f"since {owner.get('since')})"
-        )
-    return f"{path} is being written by {who}; wait for it, or choose another name"
-
-
-@contextmanager
 def written(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a hidden path to write a file or a store to; it gets its name when the block ends.
 
@@ -422,124 +281,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-class FileArray:
-    """An array in a file, written by index with ordinary writes.
-
-    A memory map would end the whole process where the disk is full: here that is an error.
-
-    Parameters
-    ----------
-    path : Path
-        A file that exists; it is made as long as the array needs, and that room is taken at once.
-    dtype : numpy.dtype
-        Type of the pixels, as they lie in the file.
-    shape : sequence of int
-        Shape of the array, in C order.
-    offset : int
-        Bytes before the first pixel.
-
-    Raises
-    ------
-    OSError
-        If the disk is too small.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "pixels"
-    >>> file.touch()
-    >>> target = FileArray(file, np.dtype("u1"), (2, 3))
-    >>> target[1, 1:] = [7, 8]
-    >>> target.close()
-    >>> list(file.read_bytes())
-    [0, 0, 0, 0, 7, 8]
-    """
-
-    def __init__(self, path: Path, dtype: np.dtype, shape: Sequence[int], offset: int = 0):
-        self.dtype, self.shape, self.offset = np.dtype(dtype), tuple(shape), offset
-        sizes = [*self.shape[1:], 1]
-        self._strides = [int(s) * self.dtype.itemsize for s in np.cumprod(sizes[::-1])[::-1]]
-        self._lock = threading.Lock()
-        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
-        try:
-            count = int(np.prod(self.shape, dtype=np.int64))
-            _allocate(self._file, offset, count * self.dtype.itemsize)
-        except BaseException:
-            self._file.close()
-            raise
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
-    def __setitem__(self, index: Any, values: Any) -> None:
-        spans = self._spans(index)
-        kept = [stop - start for start, stop, whole in spans if whole]
-        block = np.broadcast_to(np.asarray(values, dtype=self.dtype), kept)
-        sizes = [stop - start for start, stop, _ in spans]
-        block = np.ascontiguousarray(block).reshape(sizes)
-        # what lies in one piece in the file is written in one piece
-        first = len(sizes)
-        while first > 0 and sizes[first:] == list(self.shape[first:]):
-            first -= 1
-        for at in np.ndindex(*sizes[:first]):
-            starts = [start + n for (start, _, _), n in zip(spans, at, strict=False)]
-            starts += [start for start, _, _ in spans[first:]]
-            place = sum(n * stride for n, stride in zip(starts, self._strides, strict=True))
-            self._write(self.offset + place, block[at].tobytes())
-
-    def _spans(self, index: Any) -> list[tuple[int, int, bool]]:
-        """Return start and stop along each axis, and whether the index keeps that axis."""
-        parts = list(index) if isinstance(index, tuple) else [index]
-        if Ellipsis in [p for p in parts if p is Ellipsis]:
-            at = next(i for i, p in enumerate(parts) if p is Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
-        parts += [slice(None)] * (self.ndim - len(parts))
-        spans = []
-        for part, n in zip(parts, self.shape, strict=True):
-            if isinstance(part, slice):
-                start, stop, step = part.indices(n)
-                if step != 1:
-                    raise IndexError("only whole ranges can be written")
-                spans.append((start, max(start, stop), True))
-            else:
-                at = range(n)[part]
-                spans.append((at, at + 1, False))
-        return spans
-
-    def _write(self, place: int, data: bytes) -> None:
-        view = memoryview(data)
-        with self._lock:
-            self._file.seek(place)
-            while view:
-                view = view[self._file.write(view) :]
-
-    def sync(self) -> None:
-        """Return when the disk has what was written."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file; what was written is on its way to the disk."""
-        self._file.close()
-
-
-def _allocate(file: Any, offset: int, nbytes: int) -> None:
-    """Make a file so long that the pixels have room, and take that room at once."""
-    if not nbytes:
-        return
-    size = os.fstat(file.fileno()).st_size
-    try:
-        os.posix_fallocate(file.fileno(), offset, nbytes)
-        return
-    except AttributeError:
-        pass  # neither Windows nor macOS has it
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-    file.seek(size)
-    left = offset + nbytes - size
-    while left > 0:
-        left -= file.write(bytes(min(left, ZEROS_WRITTEN_AT_ONCE)))

@@ -17,6 +17,7 @@ import zarr
 
 from ..errors import DataWarning, ReadError, UserError
 from .axes import parse_axes
+from .file_array import FileArray
 from .guard import Guarded, reading, sized
 from .image import Image
 from .imagej import imagej_facts, imagej_metadata, printed_resolution
@@ -29,7 +30,7 @@ from .ome_tiff import (
     ome_metadata,
     parse_ome,
 )
-from .output import HIDDEN, FileArray
+from .output import HIDDEN
 from .raw import RawArray
 from .reorder import Reordered
 from .tiff_check import check_series, check_whole, walk

@@ -16,8 +16,9 @@ from ..errors import UserError
 from ..image.files import read_image
 from ..image.identity import identify_image, key_of
 from ..image.image import Image
+from ..image.lock import claimed
 from ..image.ome_zarr import SHARD, build_block, pyramid_blocks
-from ..image.output import claimed, hidden_name, publish, remove
+from ..image.output import hidden_name, publish, remove
 from ..image.paths import is_ome_zarr
 from ..image.write import (
     check_image_output,
