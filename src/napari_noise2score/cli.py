@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import terminal
-from .errors import UserError
+from .errors import ReadError, UserError
 from .image.paths import local_path
 from .terminal import say
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 # seconds of training until the first checkpoint, and between two of them
 CHECKPOINT_FIRST = 10.0
 CHECKPOINT_EVERY = 60.0
+BYTES_OF_TRAINING = 40_000_000  # a checkpoint, twice while it is replaced, and the model
 MAX_OPENED_FIRST = 200  # files of a folder that are opened and checked before the first is denoised
 
 
@@ -116,7 +117,7 @@ def train(
     checkpoint = model.parent / f"{model.name}.resume"
     begun = resume and checkpoint.exists()
     for path in (model, checkpoint):
-        check_output(path, inputs=inputs, overwrite=overwrite or resume)
+        check_output(path, inputs=inputs, overwrite=overwrite or resume, nbytes=BYTES_OF_TRAINING)
     job = key_of({"images": list(map(identify_image, images)), **settings.model_dump()})
     if resume and not begun and model.exists():
         if _finished(ScoreModel.load(model), job):
@@ -142,11 +143,12 @@ def train(
                 if progress.seconds - saved > CHECKPOINT_EVERY:
                     progress.checkpoint(checkpoint)
                     saved = progress.seconds
-        except (KeyboardInterrupt, OSError, MemoryError) as error:  # a disk or a server fails
+        except (KeyboardInterrupt, OSError, MemoryError, ReadError) as error:
             if progress is None:
                 raise
-            progress.checkpoint(checkpoint)
             stopped = error
+            with suppress(OSError):  # the disk may be what failed
+                progress.checkpoint(checkpoint)
         assert progress is not None
         learned = progress.snapshot()
         notes = {"job": job, "finished": stopped is None}
