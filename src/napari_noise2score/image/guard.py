@@ -96,8 +96,8 @@ class Guarded:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the pixels."""
-        return np.dtype(self.array.dtype)
+        """Type of the pixels, in the byte order of this machine."""
+        return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
     def ndim(self) -> int:
@@ -119,12 +119,18 @@ class Guarded:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         with reading(self.source):
-            values = np.asarray(self.array[self._within(index)])
-            for path, size in self.files:
-                # what was read of a file that shrank meanwhile need not be what it held
-                if os.stat(path).st_size != size:
-                    raise ReadError(f"{path}: was changed while it was read")
-        return values
+            try:
+                values = np.asarray(self.array[self._within(index)])
+            finally:
+                # that a file is gone says more than how its decoder failed; and what was read of
+                # one that shrank meanwhile need not be what it held
+                self._check_files()
+        return values.astype(self.dtype, copy=False)
+
+    def _check_files(self) -> None:
+        for path, size in self.files:
+            if os.stat(path).st_size != size:
+                raise ReadError(f"{path}: was changed while it was read")
 
     def _within(self, index: Any) -> Any:
         """Return an index into the whole array, of one into what is there for the reader."""

@@ -17,6 +17,11 @@ from .guard import check_size
 from .ome_tiff import parse_ome, planes_promised
 
 MAX_TAGS = 4096
+# of the types of values that a tag may have
+TYPE_BYTES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
+    17: 8, 18: 8,
+}  # fmt: skip
 # what a byte of compressed data can hold at most; a damaged size claims more
 MAX_EXPANSION = 2**20
 
@@ -49,6 +54,7 @@ def walk(path: Path) -> tuple[int, bool]:
         offset_of = f"{order}{'I' if kind == 42 else 'Q'}"
         (offset,) = struct.unpack_from(offset_of, head, 4 if kind == 42 else 8)
         seen: set[int] = set()
+        whole = True
         while offset:
             if offset in seen or offset + struct.calcsize(count_of) > end:
                 return len(seen), False
@@ -57,10 +63,24 @@ def walk(path: Path) -> tuple[int, bool]:
             here = offset + struct.calcsize(count_of) + tags * tag
             if tags > MAX_TAGS or here + size > end:
                 return len(seen), False
+            if not seen:
+                # the metadata stand in the first directory, and may lie at the end of the file
+                whole = _values_fit(file.read(tags * tag), order or "<", kind == 43, end)
             seen.add(offset)
             file.seek(here)
             (offset,) = struct.unpack(offset_of, file.read(size))
-    return len(seen), True
+    return len(seen), whole
+
+
+def _values_fit(directory: bytes, order: str, big: bool, end: int) -> bool:
+    """Return whether the values of all tags of a directory lie in the file."""
+    form, size, place = (f"{order}HHQQ", 20, 8) if big else (f"{order}HHII", 12, 4)
+    for start in range(0, len(directory), size):
+        _, kind, count, offset = struct.unpack_from(form, directory, start)
+        nbytes = TYPE_BYTES.get(kind, 0) * count
+        if nbytes > place and offset + nbytes > end:
+            return False
+    return True
 
 
 def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) -> None:

@@ -1,0 +1,291 @@
+"""TIFF as it occurs: compressions, several series and files, units, looks; and as it is written."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_noise2score import Image, UserError, read_image, write_image
+from napari_noise2score.errors import DataWarning, ReadError
+from napari_noise2score.image.files import find_images, read_images
+
+STACK = np.random.default_rng(0).integers(0, 4000, (3, 32, 40)).astype(np.uint16)
+OME = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/'
+    '2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+    'SizeX="40" SizeY="32" SizeZ="1" SizeC="1" SizeT="1" {pixels}><Channel ID="Channel:0:0" '
+    'SamplesPerPixel="1"/><TiffData/><Plane TheC="0" TheZ="0" TheT="0" {plane}/></Pixels></Image>'
+    "</OME>"
+)
+
+
+def quietly(path, *arguments, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_image(path, *arguments, **settings)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "lzw"},
+        {"compression": "lzw", "predictor": True, "tile": (16, 16)},
+        {"compression": "zlib", "predictor": True},
+        {"compression": "zstd"},
+        {"compression": "jpeg2000"},
+        {"compression": "packbits"},
+        {"tile": (16, 16)},
+        {"rowsperstrip": 5},
+        {"bigtiff": True, "byteorder": ">"},
+    ],
+)
+def test_compressed_and_tiled_files_are_read(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "ZYX"}, **options)
+    image = quietly(tmp_path / "a.tif")
+    assert np.array_equal(image.data[:], STACK)
+    assert np.array_equal(image.data[1, 3:20, ::2], STACK[1, 3:20, ::2])
+    assert image.data.dtype == np.uint16
+
+
+def test_floats_and_jpeg_are_read(tmp_path):
+    values = STACK[0].astype(np.float32) / 7
+    tifffile.imwrite(tmp_path / "f.tif", values, compression="zlib", predictor=3)
+    assert np.array_equal(quietly(tmp_path / "f.tif").data[:], values)
+    tifffile.imwrite(tmp_path / "j.tif", (STACK[0] // 16).astype(np.uint8), compression="jpeg")
+    assert quietly(tmp_path / "j.tif").data[:].shape == (32, 40)
+
+
+def test_one_series_of_several_is_read_and_the_others_are_named(tmp_path):
+    path = tmp_path / "multi.ome.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(STACK[:2], metadata={"axes": "ZYX", "Name": "pos0", "PhysicalSizeX": 0.5})
+        file.write(STACK[2:], metadata={"axes": "ZYX", "Name": "pos1", "PhysicalSizeX": 2.0})
+    with pytest.warns(DataWarning, match=r"multi\.ome\.tif: series 1 of 2 is read \('pos0'\)"):
+        image = read_image(path)
+    assert np.array_equal(image.data[:], STACK[:2])
+    second = quietly(path, series=2)
+    assert np.array_equal(second.data[:].reshape(32, 40), STACK[2])
+    assert (second.scale["X"], second.name) == (2.0, "multi pos1")
+    assert [image.name for image in read_images(path, series="all")] == ["multi pos0", "multi pos1"]
+    for wrong in (0, 3):
+        with pytest.raises(UserError, match=f"there is no series {wrong}; it has 2"):
+            read_image(path, series=wrong)
+    with pytest.raises(UserError, match="a number from 1, or all"):
+        read_images(path, series="second")
+
+
+def test_pages_of_two_sizes_are_two_series_and_a_pyramid_is_one(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as file:
+        file.write(STACK[0], metadata=None)
+        file.write(STACK[0, :20, :30], metadata=None)
+    with pytest.warns(DataWarning, match="series 1 of 2"):
+        assert read_image(tmp_path / "sizes.tif").data.shape == (32, 40)
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(STACK[0], metadata=None, subifds=1)
+        file.write(STACK[0, ::2, ::2], metadata=None, subfiletype=1)
+    assert quietly(tmp_path / "levels.tif").data.shape == (32, 40)
+
+
+def multi_file(folder: Path, names=("s_0.ome.tif", "s_1.ome.tif", "s_2.ome.tif")) -> list[Path]:
+    """Write an OME-TIFF of one plane to a file, each of which describes all."""
+    uuids = [f"urn:uuid:0000000{i}-0000-0000-0000-000000000000" for i in range(3)]
+    data = "".join(
+        f'<TiffData FirstZ="{i}" FirstC="0" FirstT="0" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for i, (name, uuid) in enumerate(zip(names, uuids, strict=True))
+    )
+    for name, uuid, plane in zip(names, uuids, STACK, strict=True):
+        text = OME.format(pixels='PhysicalSizeX="0.5"', plane='PositionX="1"')
+        text = text.replace("<TiffData/>", data).replace('SizeZ="1"', 'SizeZ="3"')
+        text = text.replace("<OME ", f'<OME UUID="{uuid}" ')
+        tifffile.imwrite(folder / name, plane, description=text, metadata=None)
+    return [folder / name for name in names]
+
+
+def test_files_of_one_image_are_read_once(tmp_path):
+    files = multi_file(tmp_path)
+    tifffile.imwrite(tmp_path / "other.tif", STACK[0])
+    assert find_images(tmp_path) == [tmp_path / "other.tif", files[0]]
+    for file in files:
+        image = quietly(file)
+        assert np.array_equal(image.data[:], STACK)
+        assert set(image.files) == {str(path.resolve()) for path in files}
+        assert image.source == str(file.resolve())
+    files[1].unlink()
+    with pytest.raises(ReadError, match=r"s_0\.ome\.tif: 1 file of it is missing: s_1\.ome\.tif"):
+        read_image(files[0])
+
+
+def test_metadata_in_a_file_of_their_own_are_read(tmp_path):
+    text = OME.format(pixels='PhysicalSizeX="0.5"', plane="")
+    data = (
+        '<TiffData IFD="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:1</UUID></TiffData>'
+    )
+    (tmp_path / "a.companion.ome").write_text(text.replace("<TiffData/>", data))
+    short = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+        '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:2"/></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK[0], description=short, metadata=None)
+    image = quietly(tmp_path / "a.ome.tif")
+    assert np.array_equal(image.data[:], STACK[0])
+    assert image.scale["X"] == 0.5
+    (tmp_path / "a.companion.ome").unlink()
+    with pytest.raises(ReadError, match=r"missing: a\.companion\.ome"):
+        read_image(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "plane", "scale", "translate"),
+    [
+        ('PhysicalSizeX="0.2"', 'PositionX="12.5" PositionXUnit="mm"', {"X": 0.2}, {"X": 12500}),
+        ('PhysicalSizeX="0.2"', 'PositionX="1" PositionXUnit="m"', {"X": 0.2}, {"X": 1e6}),
+        ('PhysicalSizeX="0.2"', 'PositionX="1" PositionXUnit="reference frame"', {"X": 0.2}, {}),
+        ('PhysicalSizeX="2" PhysicalSizeXUnit="pixel"', "", {}, {}),
+        *[(f'PhysicalSizeX="{wrong}"', "", {}, {}) for wrong in ("0", "-1", "NaN", "INF", "wide")],
+        ('PhysicalSizeZ="2" PhysicalSizeZUnit="nm"', "", {"Z": 2.0}, {}),
+        ('TimeIncrement="5" TimeIncrementUnit="min"', "", {"T": 5.0}, {}),
+    ],
+)
+def test_units_of_ome_are_those_of_their_own_fields(tmp_path, pixels, plane, scale, translate):
+    text = OME.format(pixels=pixels, plane=plane)
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK[0], description=text, metadata=None)
+    image = quietly(tmp_path / "a.ome.tif")
+    assert dict(image.scale) == scale
+    assert dict(image.translate) == pytest.approx(translate)
+
+
+def test_units_of_imagej_are_those_of_their_own_fields(tmp_path):
+    def said(resolution, **facts):
+        facts = {"axes": "ZYX"} | facts
+        tifffile.imwrite(
+            tmp_path / "a.tif", STACK, imagej=True, resolution=resolution, metadata=facts
+        )
+        image = quietly(tmp_path / "a.tif")
+        return dict(image.scale), dict(image.units)
+
+    scale, units = said((0.01, 0.01), unit="nm", zunit="um", spacing=0.3)
+    assert scale == pytest.approx({"X": 100, "Y": 100, "Z": 0.3})
+    assert units == {"X": "nanometer", "Y": "nanometer", "Z": "micrometer"}
+    scale, units = said((5, 5), axes="TYX", unit="um", finterval=5.0, tunit="min")
+    assert (scale["T"], units["T"]) == (5.0, "minute")
+    assert said((0, 0), unit="um", spacing=0) == ({}, {})
+    assert said((5, 5), unit="pixel") == ({}, {})
+
+
+def test_what_a_file_says_in_its_own_units_comes_back(tmp_path):
+    image = Image(
+        STACK[None], "TZYX",
+        scale={"T": 5.0, "Z": 0.3, "Y": 100.0, "X": 100.0},
+        units={"T": "minute", "Z": "micrometer", "Y": "nanometer", "X": "nanometer"},
+    )  # fmt: skip
+    for ending in (".tif", ".ome.tif", ".ome.zarr"):
+        write_image(tmp_path / f"a{ending}", image)
+        back = quietly(tmp_path / f"a{ending}")
+        kept = {a: v for a, v in image.scale.items() if a in back.axes}
+        assert {a: back.scale[a] for a in kept} == pytest.approx(kept)
+        assert {a: back.units[a] for a in kept} == {a: image.units[a] for a in kept}
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "scale"),
+    [
+        ((50_000, 50_000), "CENTIMETER", 2e-5),
+        ((25_400, 25_400), "INCH", 1 / 25_400),
+        ((300, 300), "INCH", None),
+        ((72, 72), "INCH", None),
+        ((5, 5), "NONE", None),
+    ],
+)
+def test_the_resolution_of_a_plain_file_is_a_pixel_size_unless_a_printers(
+    tmp_path, resolution, unit, scale
+):
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK[0], resolution=resolution, resolutionunit=unit, metadata=None
+    )
+    image = quietly(tmp_path / "a.tif")
+    assert image.scale.get("X") == (scale and pytest.approx(scale))
+    if scale:
+        assert image.units["X"] == unit.lower()
+
+
+def composite(path: Path) -> list[np.ndarray]:
+    ramp, none = np.arange(256), np.zeros(256)
+    tables = [np.stack(rows).astype(np.uint8) for rows in ([ramp, none, none], [none, ramp, ramp])]
+    tifffile.imwrite(
+        path, STACK[:2], imagej=True,
+        metadata={"axes": "CYX", "mode": "composite", "LUTs": tables, "Info": "63x",
+                  "Ranges": (100.0, 500.0, 100.0, 900.0), "Labels": ["DAPI", "GFP"]},
+    )  # fmt: skip
+    return tables
+
+
+def test_the_looks_of_imagej_are_kept(tmp_path):
+    tables = composite(tmp_path / "c.tif")
+    image = quietly(tmp_path / "c.tif")
+    write_image(tmp_path / "o.tif", image)
+    with tifffile.TiffFile(tmp_path / "o.tif") as file:
+        said = file.imagej_metadata
+    assert (said["mode"], said["Info"], said["Labels"]) == ("composite", "63x", ["DAPI", "GFP"])
+    assert said["Ranges"] == (100.0, 500.0, 100.0, 900.0)
+    assert np.array_equal(said["LUTs"], tables)
+
+
+def test_colours_and_ranges_go_from_tiff_to_zarr_and_back(tmp_path):
+    tables = composite(tmp_path / "c.tif")
+    write_image(tmp_path / "o.ome.zarr", quietly(tmp_path / "c.tif"))
+    store = quietly(tmp_path / "o.ome.zarr")
+    assert [c["color"] for c in store.omero["channels"]] == ["FF0000", "00FFFF"]
+    assert store.omero["channels"][1]["window"]["end"] == 900
+    write_image(tmp_path / "p.tif", store)
+    with tifffile.TiffFile(tmp_path / "p.tif") as file:
+        said = file.imagej_metadata
+    assert said["Ranges"] == (100.0, 500.0, 100.0, 900.0)
+    assert said["mode"] == "composite"
+    assert np.array_equal(said["LUTs"], tables)
+    write_image(tmp_path / "q.ome.tif", store)
+    back = quietly(tmp_path / "q.ome.tif")
+    assert [c["color"] for c in back.omero["channels"]] == ["FF0000", "00FFFF"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "written"),
+    [
+        ("YXZ", (32, 40, 3), "ZYX"),
+        ("XYT", (32, 40, 3), "TYX"),
+        ("YXC", (32, 40, 6), "CYX"),
+        ("TYXC", (2, 32, 40, 3), "TCYX"),
+        ("CZYX", (2, 3, 8, 9), "CZYX"),
+        ("XTCZY", (5, 2, 3, 4, 6), "TZCYX"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".tif", ".ome.tif"])
+def test_any_order_of_axes_is_written(tmp_path, axes, shape, written, ending):
+    values = np.random.default_rng(0).integers(0, 99, shape).astype(np.uint16)
+    image = Image(values, axes)
+    path = tmp_path / f"a{ending}"
+    if axes == written:
+        write_image(path, image)
+    else:
+        with pytest.warns(DataWarning, match=f"axes {axes} are written as {written}"):
+            write_image(path, image)
+    back = quietly(path)
+    assert back.axes == written
+    assert np.array_equal(back.data[:], values.transpose([axes.index(a) for a in written]))
+
+
+def test_types_are_widened_or_refused(tmp_path):
+    for given, kept in [("float16", "float32"), ("int8", "int8"), ("float64", "float64")]:
+        values = (STACK[0] % 99).astype(given)
+        write_image(tmp_path / f"{given}.tif", Image(values, "YX"))
+        back = read_image(tmp_path / f"{given}.tif")
+        assert back.data.dtype == kept
+        assert np.array_equal(back.data[:], values)
+    for given in ("int64", "uint64"):
+        with pytest.raises(UserError, match=f"a TIFF holds no {given}"):
+            write_image(tmp_path / "b.tif", Image(STACK[0].astype(given), "YX"))
+    assert not (tmp_path / "b.tif").exists()
