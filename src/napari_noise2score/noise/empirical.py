@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError, quoted
+from ..image.output import check_output, written
 from .base import MAX_GREY_LEVEL, Pixelwise
 
 Sampler = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -329,7 +330,11 @@ class Empirical(Pixelwise):
             raise UserError(f"empirical: {path}: a double quote may not stand in the name")
         if path.suffix != ".npz":
             path = path.with_name(path.name + ".npz")
-        np.savez_compressed(path, levels=self.levels, edges=self.edges, counts=self.counts)
+        with (
+            written(check_output(path, overwrite=True), overwrite=True) as part,
+            open(part, "wb") as archive,
+        ):
+            np.savez_compressed(archive, levels=self.levels, edges=self.edges, counts=self.counts)
         return replace(self, file=str(path))
 
     def __str__(self) -> str:
