@@ -65,6 +65,38 @@ def fit_transform(planes: Sequence[np.ndarray], step: float = 0.0) -> Transform:
     return Transform(start, max(c0, floor), c1, c2)
 
 
+def noise_of_tiles(planes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the variance of the noise in ranges of brightness, as `fit_transform` does.
+
+    Parameters
+    ----------
+    planes : sequence of 2-D ndarray
+        Noisy planes in grey levels; tiles with a pixel that is not finite are left out.
+
+    Returns
+    -------
+    mean, variance : ndarray
+        Brightness and variance of each range; empty where every tile is constant or clipped.
+
+    Examples
+    --------
+    >>> frame = 100 + 5.0 * np.random.default_rng(0).standard_normal((256, 256))
+    >>> mean, variance = noise_of_tiles([frame])
+    >>> round(float(np.median(variance) ** 0.5))
+    5
+    """
+    large = [p for p in planes if min(p.shape) > 2]
+    if not large:
+        return np.empty(0), np.empty(0)
+    with np.errstate(invalid="ignore"):
+        tiles = [_tiles(np.asarray(p, dtype=np.float64)) for p in large]
+    mean, variance, clipped = (np.concatenate(part) for part in zip(*tiles, strict=True))
+    keep = ~clipped & (variance > 0) & np.isfinite(mean + variance)
+    if not keep.any():
+        return np.empty(0), np.empty(0)
+    return _flattest(mean[keep], variance[keep])[:2]
+
+
 def high_pass(plane: np.ndarray) -> np.ndarray:
     """Give what is finest in a plane, one pixel less on each side; white noise keeps its size.
 

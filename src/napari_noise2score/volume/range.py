@@ -1,0 +1,241 @@
+"""Compare the grey levels of an image with those that a model was trained on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import DataWarning, UserError
+from ..image.axes import Layout, read_block
+from ..noise.curve import noise_of_tiles
+from ..noise.recording import quantisation_step
+from ..noise.transform import Transform
+from ..score.model import ScoreModel
+from ..score.patches import decorrelated
+from .scenes import middle, spread_over
+
+# what is looked at: so many blocks in all, of so many pixels along Y and X
+BLOCKS = 9
+SIDE = 128
+# pixels beyond the grey levels of training, in standard deviations of the noise there, and the
+# share of them that is worth a warning
+MARGIN = 3.0
+OUTSIDE = 0.01
+# a factor between image and training that no difference in brightness or focus explains; one
+# between images of the same grid of grey levels; and by how much the noise must differ besides
+MIN_FACTOR = 6.0
+MIN_FACTOR_ON_SAME_GRID = 16.0
+MIN_NOISE_FACTOR = 2.5
+# so many times the range of training above its darkest, nothing is known of an image
+MAX_RANGES = 8.0
+# noise that differs by more, at the same grey levels, is worth a warning
+NOISE_FACTOR_TO_SAY = 4.0
+# factors that are tried, from a millionth to a million
+FACTORS = np.geomspace(1e-6, 1e6, 721)
+# what a factor costs that puts the image beyond the range of training by the whole of that range,
+# and one that makes it e times flatter
+COST_OF_RANGE, COST_OF_FLAT = 4.0, 0.25
+# factors between bit depths and units, one of which is likelier than another number
+USUAL = (10, 16, 64, 100, 255, 257, 1000, 4095, 65535)
+NEAR_USUAL = 1.6
+
+
+class Sample(NamedTuple):
+    """A few blocks of an image.
+
+    Attributes
+    ----------
+    low, middle, high : float
+        1st, 50th and 99th percentile of the grey levels.
+    values : ndarray
+        Finite grey levels, float64, 1-D.
+    mean, variance : ndarray
+        Of the noise, by ranges of brightness, in grey levels and grey levels squared; empty if
+        no noise is seen.
+    step : float
+        Quantization step, 0 if there is none.
+    """
+
+    low: float
+    middle: float
+    high: float
+    values: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    step: float
+
+
+def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
+    """Compare the grey levels of an image with those that a model was trained on.
+
+    Parameters
+    ----------
+    data : array-like
+        The image; a few blocks of it are read.
+    where : Layout
+        How it lies.
+    model : ScoreModel
+        The model.
+
+    Raises
+    ------
+    UserError
+        If image and training differ in unit or gain: both grey levels and noise are a factor away.
+
+    Warns
+    -----
+    DataWarning
+        If some grey levels lie beyond those of the training, or the noise is far stronger or weaker
+        at the same grey levels.
+
+    Notes
+    -----
+    A darker or brighter image of the same kind is not refused: its noise is that which the model
+    knows at these grey levels.
+    """
+    sample = look_at(data, where, model)
+    if sample is None or sample.values.min() == sample.values.max():
+        return
+    ranges = (
+        f"the grey levels of the image, {sample.low:.4g} to {sample.high:.4g}, with those that "
+        f"the model was trained on, {model.low:.4g} to {model.high:.4g}"
+    )
+    if (factor := factor_between(sample, model)) is not None:
+        raise UserError(
+            f"the image's grey levels are {factor:.2g} times those the model was trained on "
+            f"(compare {ranges}): {_remedy(factor)}, or train a model on it"
+        )
+    outside = _share_outside(sample, model)
+    if outside > OUTSIDE:
+        warnings.warn(
+            f"{100 * outside:.0f} % of the pixels are darker or brighter than all that the model "
+            f"was trained on (compare {ranges}): they may be denoised less well",
+            DataWarning,
+            stacklevel=3,
+        )
+    elif len(sample.mean):
+        noise = math.exp(_noise_factors(sample, model.transform, np.ones(1))[0])
+        if not 1 / NOISE_FACTOR_TO_SAY < noise < NOISE_FACTOR_TO_SAY:
+            warnings.warn(
+                f"the image's noise is {noise:.2g} times as strong as that of the images the model "
+                "was trained on, at the same grey levels: a model trained on this image may serve "
+                "better",
+                DataWarning,
+                stacklevel=3,
+            )
+
+
+def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
+    """Read a few blocks that are spread over an image; None if there is nothing in them."""
+    sizes = [where.shape[where.axes.index(a)] for a in where.loop]
+    ends = where.space_shape[-2:]
+    shares = [min(3, -(-n // SIDE)) for n in ends]
+    places = list(product(*(_starts(n, count) for n, count in zip(ends, shares, strict=True))))
+    total = math.prod(sizes)
+    # a block of each of several planes says more than several of one
+    planes = spread_over(range(total), BLOCKS)
+    picks = [
+        (plane, place)
+        for number, plane in enumerate(planes)
+        for place in _turned(places, number)[: max(1, BLOCKS // len(planes))]
+    ]
+    deep = [middle(where.space_shape[0], 1)] if len(where.space) == 3 else []
+    values, planes_read = [], []
+    for plane, place in picks:
+        position = [int(i) for i in np.unravel_index(plane, sizes)] if sizes else []
+        block = np.asarray(read_block(data, where, position, [*deep, *place]), dtype=np.float64)
+        values.append(block[np.isfinite(block)])
+        if model.kernel is not None:
+            if min(block.shape[-2:]) <= 2 * model.kernel.reach + 8 or not np.isfinite(block).all():
+                continue
+            block = decorrelated(block, model.kernel)
+        planes_read += list(block.reshape(-1, *block.shape[-2:]))
+    found = np.concatenate(values)
+    if not len(found):
+        return None
+    low, half, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
+    mean, variance = noise_of_tiles(planes_read)
+    step = quantisation_step(found[:: len(found) // 50_000 + 1])
+    return Sample(low, half, high, found, mean, variance, step)
+
+
+def factor_between(sample: Sample, model: ScoreModel) -> float | None:
+    """Return by how much an image is another unit or gain than the training, None if it is not.
+
+    The factor is that which takes both the grey levels and their noise to where the model has them.
+    """
+    span = model.high - model.low
+    own, known = sample.step, model.recording.step
+    same_grid = own > 0 and math.isclose(own, known, rel_tol=1e-3)
+    least = MIN_FACTOR_ON_SAME_GRID if same_grid else MIN_FACTOR
+    too_bright = sample.high > model.low + MAX_RANGES * span
+    if not len(sample.mean):
+        # nothing but the grey levels themselves to go by
+        apart = too_bright or sample.low > model.high or sample.high < model.low
+        factor = sample.high / model.high if model.high else 0.0
+        far = factor > 0 and not 1 / least < factor < least
+        return _likely(factor, sample, model) if apart and far else None
+    noise = _noise_factors(sample, model.transform, FACTORS)
+    beyond = np.maximum(model.low - sample.low / FACTORS, sample.high / FACTORS - model.high)
+    flat = np.log(span * FACTORS / max(sample.high - sample.low, 1e-300))
+    cost = (
+        np.abs(noise)
+        + COST_OF_RANGE * np.minimum(np.maximum(beyond, 0) / span, 10)
+        + COST_OF_FLAT * np.maximum(flat, 0)
+    )
+    factor = float(FACTORS[cost.argmin()])
+    if too_bright:
+        factor = max(factor, (sample.high - model.low) / span)
+    else:
+        differs = abs(float(_noise_factors(sample, model.transform, np.ones(1))[0]))
+        if differs < math.log(MIN_NOISE_FACTOR) or 1 / least < factor < least:
+            return None
+    return _likely(factor, sample, model)
+
+
+def _noise_factors(sample: Sample, curve: Transform, factors: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the noise of an image divided by factors, in units of a model's."""
+    at = torch.from_numpy(sample.mean / factors[:, None])
+    known = curve.variance(at).numpy()
+    own = sample.variance / factors[:, None] ** 2
+    return np.median(np.log(own / known), axis=1) / 2
+
+
+def _share_outside(sample: Sample, model: ScoreModel) -> float:
+    ends = torch.tensor([model.low, model.high], dtype=torch.float64)
+    below, above = (MARGIN * model.transform.variance(ends).sqrt()).tolist()
+    values = sample.values
+    return float(np.mean((values < model.low - below) | (values > model.high + above)))
+
+
+def _likely(factor: float, sample: Sample, model: ScoreModel) -> float:
+    """Return a factor more exactly, if it is nearly that of two grids or between usual units."""
+    own, known = sample.step, model.recording.step
+    nearby = [own / known] if own and known and not math.isclose(own, known) else []
+    nearby += [f for n in USUAL for f in (float(n), 1 / n)]
+    for candidate in nearby:
+        if abs(math.log(candidate / factor)) < math.log(NEAR_USUAL):
+            return candidate
+    return factor
+
+
+def _remedy(factor: float) -> str:
+    if factor < 1:
+        return f"multiply the image by {1 / factor:.3g}"
+    return f"divide the image by {factor:.3g}"
+
+
+def _starts(size: int, count: int) -> list[slice]:
+    """Return slices that lie evenly along an axis."""
+    side = min(size, SIDE)
+    return [slice(int(a), int(a) + side) for a in np.linspace(0, size - side, count)]
+
+
+def _turned(items: list[Any], by: int) -> list[Any]:
+    by %= len(items)
+    return items[by:] + items[:by]
