@@ -23,8 +23,11 @@ from napari_noise2score.score.network import UNet
 def small_model(**changes):
     """A model of the smallest network there can be, with weights of every size."""
     network = UNet.empty(2, 1, 1, 0)
-    network.initialise(torch.Generator().manual_seed(0))
-    weights = {k: v + 0.1 * torch.randn(v.shape) for k, v in network.state_dict().items()}
+    source = torch.Generator().manual_seed(0)
+    network.initialise(source)
+    weights = {
+        k: v + 0.1 * torch.randn(v.shape, generator=source) for k, v in network.state_dict().items()
+    }
     facts = {
         "network": filled(network, weights, "cpu"),
         "transform": Transform(90, 9, 2, 0),

@@ -89,6 +89,8 @@ def as_image_array(data: Any) -> Any:
         raise UserError(f"pixels of type {str(dtype)[:80]} cannot be denoised: {remedy}")
     if not shape:
         raise UserError("a single number is not an image")
+    if 0 in shape:
+        raise UserError(f"the image is empty: its shape is {shape}")
     return data
 
 

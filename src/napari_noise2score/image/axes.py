@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, quoted
+from .arrays import read_piece
 
 LETTERS = "TCZYX"
 MAX_CHANNELS = 4
@@ -188,9 +189,4 @@ def read_block(array: Any, where: Layout, position: Sequence[int], space: Sequen
     numpy.ndarray
         Shape ``(channel, *space)``, dtype of the array.
     """
-    piece = array[where.index(position, space)]
-    if hasattr(piece, "dask"):
-        # the caller may itself be a dask task: a second pool of threads would only fight it. Nor
-        # may a window's cache of dask tasks, which is for one thread only, see this one's
-        piece = piece.compute(scheduler="synchronous", callbacks=[])
-    return where.to_block(np.asarray(piece))
+    return where.to_block(read_piece(array, where.index(position, space)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UserError
+from .arrays import as_image_array, described_by_xarray
 from .axes import parse_axes
 
 
@@ -65,12 +66,85 @@ class Image:
     files: tuple[str, ...] = ()
 
     def __post_init__(self):
+        try:
+            object.__setattr__(self, "data", as_image_array(self.data))
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))
-        if self.data.dtype.kind not in "uif":
-            raise UserError(
-                f"{self.name}: pixels of type {self.data.dtype} cannot be denoised; "
-                "use integers or floating point numbers"
-            )
+
+
+def as_image(data: Any, axes: str | None = None) -> Image:
+    """Return an `Image` of whatever an image may be given as.
+
+    Parameters
+    ----------
+    data : Image or array-like
+        See `as_image_array`. An xarray DataArray brings axes and pixel size along.
+    axes : str, optional
+        Axes, if not those that it has; needed where it has none, but for a plain YX one.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    UserError
+        If it is no image, or its axes are not known or do not fit.
+
+    Examples
+    --------
+    >>> as_image([[1, 2], [3, 4]]).axes
+    'YX'
+    """
+    if isinstance(data, Image):
+        return data if axes is None else replace(data, axes=axes)
+    known = described_by_xarray(data)
+    array = as_image_array(data)
+    own = known.pop("axes", None)
+    axes = axes or own
+    if axes is None and len(array.shape) != 2:
+        raise UserError(
+            f"the image has {len(array.shape)} dimensions: say which they are, as in axes='ZYX'"
+        )
+    return Image(array, axes or "YX", **known)
+
+
+def as_images(data: Any, axes: str | Sequence[str] | None = None) -> list[Image]:
+    """Return one image or several as a list of `Image`.
+
+    Parameters
+    ----------
+    data : Image or array-like, or a list or tuple of them
+        Lists of numbers are one image.
+    axes : str or sequence of str, optional
+        Axes of all of them, or of each.
+
+    Returns
+    -------
+    list of Image
+
+    Raises
+    ------
+    UserError
+        If there is none, or as for `as_image`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [image.axes for image in as_images([np.zeros((4, 4)), np.zeros((3, 4, 4))], ["YX", "TYX"])]
+    ['YX', 'TYX']
+    """
+    several = isinstance(data, list | tuple) and (
+        not data or any(isinstance(one, Image) or hasattr(one, "shape") for one in data)
+    )
+    images = list(data) if several else [data]
+    if not images:
+        raise UserError("there is no image")
+    each = [axes] * len(images) if axes is None or isinstance(axes, str) else list(axes)
+    if len(each) != len(images):
+        raise UserError(f"{len(each)} axes are given for {len(images)} images")
+    return [as_image(one, its) for one, its in zip(images, each, strict=True)]
 
 
 def described(image: Image) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from ..errors import UserError
+from .arrays import read_piece
 from .image import Image
 from .npy import beside, create_npy, open_npy, read_beside, write_beside
 from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write_units
@@ -68,7 +69,7 @@ def write_image(
         if Path(path).suffix.lower() != ".zarr":
             unit = (1, *shape[1:]) if len(shape) > 2 else shape
         for block in blocks(shape, unit):
-            target[block] = np.asarray(image.data[block])
+            target[block] = read_piece(image.data, block)
 
 
 @contextmanager

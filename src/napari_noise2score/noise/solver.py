@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import NoiseModel
+from .base import MAX_GREY_LEVEL, NoiseModel
 from .correlated import Correlated, parts, settle
 from .gaussian import Gaussian
 from .kernel import Kernel
@@ -21,6 +22,8 @@ Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 Shift = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From x, y and a change of x to a change of y, all of one shape ``(..., Y, X)``."""
 NONE = Kernel(((1.0,),))
+# noise of a larger standard deviation than so many times the range of the grey levels is none
+MAX_NOISE = 2.0
 
 
 def make_solver(
@@ -82,6 +85,7 @@ def make_solver(
     >>> solve(torch.full((64, 64), 100.0), torch.full((64, 64), -1.0))[32, 32]
     tensor(89.1000)
     """
+    check_levels(noise, low, high)
     base, own, read = parts(noise)
     if own is None and kernel is None:
         if exact:
@@ -99,6 +103,52 @@ def make_solver(
     if isinstance(base, Gaussian):
         return _additive(base, own, split, (low, high))
     return _blurred(base, own, read, split, transform, sigma_a, low, high)
+
+
+def check_levels(noise: NoiseModel, low: float, high: float) -> None:
+    """Raise a `UserError` if a noise model cannot be that of such grey levels.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        The noise.
+    low, high : float
+        Range of the noisy grey levels.
+
+    Raises
+    ------
+    UserError
+        Naming the parameter that lies outside: an offset above all grey levels, or noise several
+        times as strong as all grey levels are apart.
+
+    Examples
+    --------
+    >>> from napari_noise2score.noise import Poisson
+    >>> check_levels(Poisson(gain=2, offset=5000), 92, 225)
+    Traceback (most recent call last):
+    ...
+    napari_noise2score.errors.UserError: offset=5000 lies above all grey levels, 92 to 225: no pixel
+    would hold any light
+    """
+    base, _, read = parts(noise)
+    levels = f"grey levels, {low:.4g} to {high:.4g}"
+    if noise.offset >= high:
+        raise UserError(
+            f"offset={base.offset:g} lies above all {levels}: no pixel would hold any light"
+        )
+    room = MAX_NOISE * (high - low)
+    if read > room:
+        raise UserError(f"sigma={read:g} is more than all {levels}, are apart: use their unit")
+    middle = torch.tensor((max(low, noise.offset) + high) / 2, dtype=torch.float64)
+    x = noise.clean(middle).clamp(min=noise.lowest)
+    spread = float(noise.variance(x).sqrt())
+    darkest = max(noise.lowest, -MAX_GREY_LEVEL)
+    nothing = float(noise.mean(torch.tensor(darkest, dtype=torch.float64)))
+    if not spread <= room or nothing >= high:
+        raise UserError(
+            f"the noise '{noise}' is more than all {levels}, are apart: its standard deviation "
+            f"would be {spread:.4g}; use the unit of the image"
+        )
 
 
 def reach_of(noise: NoiseModel, learned: Kernel | None) -> int:

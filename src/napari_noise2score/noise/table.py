@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import UserError
 from .base import NoiseModel
 from .recording import EXACT, Recording
 from .transform import Transform
 
 SCORES = 385
+# grey levels in units of the noise: a table takes memory as their square, here a few gigabytes
+MAX_SPAN = 2000
 REACH = 12.0
 # within this score of 0 they lie close: noise far wider than that of the data has all of its there
 NEAR = 0.1
@@ -31,6 +34,8 @@ TOLERANCE = 0.02
 APART = 0.08
 # what is so unlikely is an outlier, of 3 standard deviations if Gaussian
 RARE = 0.00135
+# a floor of x further below the grey levels, in units of their range, is none
+FAR = 1e3
 
 
 class Place(NamedTuple):
@@ -252,6 +257,12 @@ def make_table(
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # rows: somewhat beyond the data, which the shots to come may go beyond too
     first, last = (ends + torch.tensor([-2.0, 2.0]) * (1 + sigma_a)).tolist()
+    if last - first > MAX_SPAN:
+        raise UserError(
+            f"the grey levels from {low:.4g} to {high:.4g} are {last - first:.0f} times as far "
+            f"apart as the noise is strong, more than can be solved for ({MAX_SPAN}): clip extreme "
+            "grey levels, and train again"
+        )
     rows = torch.linspace(first, last, 2 + int((last - first) * 3 / sigma_a), dtype=torch.float64)
     # y reaches further: a pixel at the end of the range may be an outlier of its x
     margin = REACH * (1 + sigma_a)
@@ -306,7 +317,7 @@ def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float
     x = noise.clean(transform.inverse(z))
     floor = noise.lowest + 1e-6 * float(x[-1] - x[0])
     x = x[x > floor]
-    if noise.lowest > -float("inf"):
+    if noise.lowest > float(x[0]) - FAR * float(x[-1] - x[0]):
         # towards a floor of zero light, ever smaller steps: dark pixels are most pixels
         first = float(x[0]) - noise.lowest
         near = noise.lowest + first * torch.logspace(-4, 0, 33, dtype=torch.float64)[:-1]

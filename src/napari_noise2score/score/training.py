@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..errors import UserError
 from ..image.axes import Layout, layout
+from ..image.image import as_images
 from ..noise.kernel import Kernel, parse_kernel
 from .model import ScoreModel
 from .trainer import Trainer
 
 VALIDATE_EVERY = 25
 DEFAULT_MINUTES = 5.0
+MAX_STEPS = 10**9
+# a year
+MAX_MINUTES = 525_600.0
+# what both numpy's and torch's generators take
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,16 @@ class TrainProgress:
     checkpoint: Callable[[str | os.PathLike[str]], None]
 
 
-def train(images: Any, axes: str | Sequence[str] = "YX", **settings: Any) -> ScoreModel:
+def train(images: Any, axes: str | Sequence[str] | None = None, **settings: Any) -> ScoreModel:
     """Learn the score of noisy images, without any clean image or noise model.
 
     Parameters
     ----------
-    images : array-like or sequence of array-like
-        Noisy images in grey levels (numpy, dask or zarr; integers or floats).
-    axes : str or sequence of str
-        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension.
+    images : Image or array-like, or a list of them
+        Noisy images in grey levels (numpy, dask, zarr, torch, xarray; integers or floats).
+    axes : str or sequence of str, optional
+        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension. Needed where
+        an image does not say, but for a plain YX one.
     **settings
         As for `train_steps`.
 
@@ -99,7 +105,7 @@ def train(images: Any, axes: str | Sequence[str] = "YX", **settings: Any) -> Sco
 
 def train_steps(
     images: Any,
-    axes: str | Sequence[str] = "YX",
+    axes: str | Sequence[str] | None = None,
     *,
     ndim: int = 2,
     steps: int | None = None,
@@ -114,10 +120,10 @@ def train_steps(
 
     Parameters
     ----------
-    images : array-like or sequence of array-like
+    images : Image or array-like, or a list of them
         Noisy images in grey levels; they may differ in size, not in channels.
-    axes : str or sequence of str
-        Axes of the images, or of each of them.
+    axes : str or sequence of str, optional
+        Axes of the images, or of each of them; needed where an image does not say.
     ndim : {2, 3}
         Whether the network sees planes or volumes.
     steps : int, optional
@@ -151,8 +157,7 @@ def train_steps(
     """
     if steps is None and minutes is None:
         minutes = DEFAULT_MINUTES
-    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
-        raise UserError("train for at least 1 step, or for more than 0 minutes")
+    _check_budget(steps, minutes, seed)
     arrays, layouts = _arrange(images, axes, ndim)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
     trainer = Trainer(arrays, layouts, device, seed, name, kernel)
@@ -193,6 +198,23 @@ def train_steps(
         trainer.validate()
 
 
+def _check_budget(steps: Any, minutes: Any, seed: Any) -> None:
+    """Raise a `UserError` unless there is something to do, and an end to it."""
+    try:
+        whole = [operator.index(n) for n in (steps, seed) if n is not None]
+        time_given = None if minutes is None else float(minutes)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError("steps and seed must be whole numbers, and minutes a number") from None
+    if (steps is not None and steps < 1) or (time_given is not None and not time_given > 0):
+        raise UserError("train for at least 1 step, or for more than 0 minutes")
+    if steps is not None and whole[0] > MAX_STEPS:
+        raise UserError(f"train for at most {MAX_STEPS} steps")
+    if time_given is not None and time_given > MAX_MINUTES:
+        raise UserError(f"train for at most {MAX_MINUTES:g} minutes")
+    if not 0 <= whole[-1] <= MAX_SEED:
+        raise UserError(f"the seed must be a whole number from 0 to {MAX_SEED}")
+
+
 def describe_kept(model: ScoreModel) -> str:
     """Say it if a model's weights are not those of its last step; else nothing."""
     step = model.provenance["kept_step"]
@@ -201,20 +223,13 @@ def describe_kept(model: ScoreModel) -> str:
     return f"Its weights are of step {step}: later ones did worse on held-out pieces of the images."
 
 
-def _arrange(images: Any, axes: str | Sequence[str], ndim: int) -> tuple[list[Any], list[Layout]]:
+def _arrange(
+    images: Any, axes: str | Sequence[str] | None, ndim: int
+) -> tuple[list[Any], list[Layout]]:
     """Give the images as a list with the layout of each, all fit for one network."""
-    arrays = list(images) if isinstance(images, list | tuple) else [images]
-    if not arrays:
-        raise UserError("there is no image to train on")
-    arrays = [a if hasattr(a, "dtype") else np.asarray(a) for a in arrays]
-    each = [axes] * len(arrays) if isinstance(axes, str) else list(axes)
-    if len(each) != len(arrays):
-        raise UserError(f"{len(each)} axes are given for {len(arrays)} images")
-    for array in arrays:
-        if array.dtype.kind not in "uif":
-            raise UserError(f"pixels of type {array.dtype} cannot be trained on; use numbers")
-    layouts = [layout(a, array.shape, ndim) for a, array in zip(each, arrays, strict=True)]
+    found = as_images(images, axes)
+    layouts = [layout(image.axes, image.data.shape, ndim) for image in found]
     counts = sorted({where.channels for where in layouts})
     if len(counts) > 1:
         raise UserError(f"the images differ in their number of channels: {counts}")
-    return arrays, layouts
+    return [image.data for image in found], layouts

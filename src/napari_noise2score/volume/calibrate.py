@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..image.image import as_images
 from ..noise import Emccd, NoiseModel, Poisson, Solver, make_solver
 from ..noise.correlated import parts
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
@@ -20,7 +21,7 @@ from ..noise.level import scaled, short
 from ..score.blind import Probe, noise_curve, perturbation_test, search_quality
 from ..score.device import choose_device
 from ..score.model import ScoreModel
-from .scenes import View, as_list, grey_levels, look, shots_of, views_of
+from .scenes import View, grey_levels, look, shots_of, views_of
 
 METHODS = (
     "auto", "images", "curve", "perturbation",
@@ -164,7 +165,7 @@ def calibrate_steps(
     """
     if method not in METHODS:
         raise UserError(f"method '{method}': there are {', '.join(METHODS)}")
-    images, repeats = as_list(image), repeats.upper()
+    images, repeats = as_images(image, axes), repeats.upper()
     model = model.to(choose_device(device))
     found: NoiseEstimate | None = None
     if method in ("auto", "images"):

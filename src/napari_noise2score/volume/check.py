@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..image.image import Image
+from ..image.arrays import read_piece
+from ..image.image import Image, as_images
 from ..noise import NoiseModel, parse_noise
 from ..noise.check import NoiseCheck, Sight, check_curve, check_mixed_curve, check_residual
 from ..noise.correlated import parts
@@ -17,7 +18,7 @@ from ..noise.estimate import NoiseEstimate
 from ..score.model import ScoreModel
 from .denoise import denoise
 from .estimate import examine_noise
-from .scenes import as_list, middle, named, shots_of, spread_over
+from .scenes import middle, shots_of, spread_over
 from .tiles import TileProgress
 
 # how many planes the residual is looked at in, and pixels of them along Y and X
@@ -109,7 +110,7 @@ def check_steps(
     UserError
         As for `check_noise`.
     """
-    images = [_image(one, axes) for one in as_list(image)]
+    images = as_images(image, axes)
     if denoised is not None and (len(images) > 1 or denoised.shape != images[0].data.shape):
         raise UserError("the denoised image must have the shape of the one image that is checked")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
@@ -134,12 +135,6 @@ def check_steps(
     else:
         curve = check_curve(found, noise)
     yield NoiseCheck(noise, found, curve, residual, source)
-
-
-def _image(image: Any, axes: str | None) -> Image:
-    if isinstance(image, Image):
-        return image
-    return Image(*named(image, axes))
 
 
 def _sights(
@@ -192,6 +187,4 @@ def _places(image: Image, repeats: str, most: int) -> list[tuple[Place, Place | 
 
 def _read(data: Any, place: Place) -> np.ndarray:
     """Read a plane, ``(Y, X)``, in double precision."""
-    piece = data[place]
-    piece = np.asarray(piece.compute() if hasattr(piece, "dask") else piece)
-    return piece.astype(np.float64)
+    return read_piece(data, place).astype(np.float64)

@@ -211,7 +211,7 @@ def _one_block(
         image = setup.image or read_image(setup.source, setup.axes)
         job = prepare(
             image, setup.model, setup.noise, tile=tile, device=setup.device,
-            sigma_a=setup.sigma_a, unit=setup.block,
+            sigma_a=setup.sigma_a, unit=setup.block, compare=False,
         )  # fmt: skip
         _READY.clear()
         _READY[setup.key] = job, open_target(Path(setup.path), image.axes)

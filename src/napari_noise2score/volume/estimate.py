@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..image.image import as_images
 from ..noise import NoiseModel, parse_noise
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
 from ..noise.refine import refine_from_shots
 from ..score.model import ScoreModel
 from .calibrate import calibrate
-from .scenes import as_list, shots_of
+from .scenes import shots_of
 
 
 def estimate_noise(
@@ -76,7 +77,7 @@ def examine_noise(
     UserError
         As for `estimate_noise`.
     """
-    scenes = shots_of(as_list(image), axes, repeats)
+    scenes = shots_of(as_images(image, axes), None, repeats)
     return estimate_from_shots(scenes, model.kernel if model else None)
 
 
@@ -113,4 +114,4 @@ def refine_noise(
     (2, 3)
     """  # noqa: E501
     noise = parse_noise(noise) if isinstance(noise, str) else noise
-    return refine_from_shots(shots_of(as_list(image), axes, repeats), noise)
+    return refine_from_shots(shots_of(as_images(image, axes), None, repeats), noise)

@@ -17,7 +17,6 @@ from ..noise.recording import quantisation_step
 from ..noise.transform import Transform
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
-from .scenes import middle, spread_over
 
 # what is looked at: so many blocks in all, of so many pixels along Y and X
 BLOCKS = 9
@@ -138,13 +137,18 @@ def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
     places = list(product(*(_starts(n, count) for n, count in zip(ends, shares, strict=True))))
     total = math.prod(sizes)
     # a block of each of several planes says more than several of one
-    planes = spread_over(range(total), BLOCKS)
+    count = min(total, BLOCKS)
+    planes = [i * total // count for i in range(count)]
     picks = [
         (plane, place)
         for number, plane in enumerate(planes)
         for place in _turned(places, number)[: max(1, BLOCKS // len(planes))]
     ]
-    deep = [middle(where.space_shape[0], 1)] if len(where.space) == 3 else []
+    deep = (
+        [slice(where.space_shape[0] // 2, where.space_shape[0] // 2 + 1)]
+        if len(where.space) == 3
+        else []
+    )
     values, planes_read = [], []
     for plane, place in picks:
         position = [int(i) for i in np.unravel_index(plane, sizes)] if sizes else []
@@ -158,10 +162,10 @@ def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
     found = np.concatenate(values)
     if not len(found):
         return None
-    low, half, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
+    low, center, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
     mean, variance = noise_of_tiles(planes_read)
     step = quantisation_step(found[:: len(found) // 50_000 + 1])
-    return Sample(low, half, high, found, mean, variance, step)
+    return Sample(low, center, high, found, mean, variance, step)
 
 
 def factor_between(sample: Sample, model: ScoreModel) -> float | None:

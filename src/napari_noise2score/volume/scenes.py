@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ..errors import UserError
-from ..image.axes import Layout, layout, parse_axes
-from ..image.image import Image
+from ..image.arrays import read_piece
+from ..image.axes import Layout, layout
+from ..image.image import as_image
 from ..score.blind import Probe, probe
 from ..score.model import ScoreModel
 from .tiles import fit, read_around, solved
@@ -106,8 +106,7 @@ def _scenes(image: Any, axes: str | None, repeats: str, most: int) -> list[np.nd
     scenes = []
     for position in spread_over(positions, most):
         at: dict[str, Any] = dict(zip(others, position, strict=True)) | plane | {repeats: shots}
-        piece = data[tuple(at[a] for a in letters)]
-        piece = np.asarray(piece.compute() if hasattr(piece, "dask") else piece)
+        piece = read_piece(data, tuple(at[a] for a in letters))
         left = [a for a in letters if a not in others]
         order = [left.index(a) for a in (repeats, "Y", "X") if a in left]
         scenes.append(piece.transpose(order).reshape(-1, *piece.transpose(order).shape[-2:]))
@@ -128,15 +127,8 @@ def spread_over(items: Sequence[Any], most: int) -> list[Any]:
 
 def named(image: Any, axes: str | None) -> tuple[Any, str]:
     """Give the array and its axes."""
-    if isinstance(image, Image):
-        data, axes = image.data, axes or image.axes
-    else:
-        data = image if hasattr(image, "dtype") else np.asarray(image)
-    if axes is None and data.ndim != 2:
-        raise UserError(
-            f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
-        )
-    return data, parse_axes(axes or "YX", data.ndim)
+    image = as_image(image, axes)
+    return image.data, image.axes
 
 
 def middle(size: int, most: int) -> slice:

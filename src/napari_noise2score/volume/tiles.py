@@ -18,11 +18,12 @@ from dask.utils import SerializableLock
 
 from ..errors import UserError, quoted
 from ..image.axes import Layout, layout, read_block
-from ..image.image import Image
+from ..image.image import as_image
 from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
 from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
 from ..score.patches import checked, decorrelated
+from .range import check_range
 
 # from the largest down; the largest that fits in memory is taken
 TILES = {
@@ -87,26 +88,18 @@ def prepare(
     sigma_a: float | None = None,
     exact: bool = True,
     unit: Sequence[int] | None = None,
+    compare: bool = True,
 ) -> Job:
     """Check that all fits together and make ready what every tile needs.
 
     A unit is what a block must be a multiple of along the axes of space; without one, each tile
-    is a block of its own.
+    is a block of its own. Unless it was done before, a few blocks are read to compare the grey
+    levels with those of the training, see `check_range`.
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
-    if isinstance(image, Image):
-        data, axes = image.data, axes or image.axes
-    else:
-        data = image if hasattr(image, "dtype") else np.asarray(image)
-    if data.dtype.kind not in "uif":
-        raise UserError(f"pixels of type {data.dtype} cannot be denoised; use numbers")
-    if axes is None:
-        if data.ndim != 2:
-            raise UserError(
-                f"the image has {data.ndim} dimensions: say which they are, as in axes='ZYX'"
-            )
-        axes = "YX"
-    where = fit(layout(axes, data.shape, model.ndim), model)
+    image = as_image(image, axes)
+    data = image.data
+    where = fit(layout(image.axes, data.shape, model.ndim), model)
     low, high = sigma_a_range = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
@@ -114,6 +107,8 @@ def prepare(
     solve = make_solver(
         noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel, exact
     )
+    if compare:
+        check_range(data, where, model)
     model = model.to(choose_device(device))
     size = _tile_size(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))

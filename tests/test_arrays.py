@@ -1,0 +1,231 @@
+"""Images come as people have them: any kind of array is taken, or refused in one line."""
+
+from __future__ import annotations
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import zarr
+from dask.callbacks import Callback
+from numpy.lib.stride_tricks import as_strided
+from test_model_file import small_model
+
+from napari_noise2score import (
+    Image,
+    UserError,
+    check_noise,
+    denoise,
+    estimate_noise,
+    read_image,
+    train,
+    uncertainty,
+    write_image,
+)
+from napari_noise2score.image.arrays import as_image_array, read_piece
+from napari_noise2score.image.image import as_image, as_images
+
+RNG = np.random.default_rng(0)
+PLANE = RNG.normal(150, 12, (32, 32)).round()
+NOISE = "gaussian(sigma=12)"
+
+
+class OnlySliced:
+    """What h5py and others give: shape, type and slices."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def __getitem__(self, index):
+        return self.values[index]
+
+
+class OnlyConverted:
+    """What has nothing but ``__array__``."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def on_disk(tmp_path, values):
+    made = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", values.dtype, values.shape)
+    made[:] = values
+    return np.load(tmp_path / "a.npy", mmap_mode="r")
+
+
+KINDS = {
+    "float64": lambda p, d: p,
+    "float32": lambda p, d: p.astype(np.float32),
+    "float16": lambda p, d: p.astype(np.float16),
+    "longdouble": lambda p, d: p.astype(np.longdouble),
+    "uint8": lambda p, d: p.astype(np.uint8),
+    "int64": lambda p, d: p.astype(np.int64),
+    "uint64": lambda p, d: p.astype(np.uint64),
+    "big-endian integers": lambda p, d: p.astype(">u2"),
+    "big-endian floats": lambda p, d: p.astype(">f4"),
+    "upside down": lambda p, d: np.ascontiguousarray(p[::-1, ::-1])[::-1, ::-1],
+    "upside down, float32": lambda p, d: np.ascontiguousarray(p[::-1].astype("f4"))[::-1],
+    "Fortran order": lambda p, d: np.asfortranarray(p),
+    "read-only": lambda p, d: as_strided(p, writeable=False),
+    "matrix": lambda p, d: np.asmatrix(p),
+    "lists": lambda p, d: p.tolist(),
+    "tuples": lambda p, d: tuple(map(tuple, p.tolist())),
+    "list of rows": lambda p, d: [row.tolist() for row in p],
+    "masked, nothing masked": lambda p, d: np.ma.array(p),
+    "memory map": lambda p, d: on_disk(d, p),
+    "dask": lambda p, d: da.from_array(p, (10, 20)),
+    "zarr": lambda p, d: zarr.create_array(str(d / "a.zarr"), data=p, chunks=(16, 16)),
+    "torch": lambda p, d: torch.from_numpy(p),
+    "torch float16": lambda p, d: torch.from_numpy(p).half(),
+    "torch bfloat16": lambda p, d: torch.from_numpy(p).bfloat16(),
+    "torch with gradients": lambda p, d: torch.from_numpy(p).requires_grad_(),
+    "torch, negated": lambda p, d: torch._neg_view(torch.from_numpy(-p)),
+    "torch uint8": lambda p, d: torch.from_numpy(p.astype(np.uint8)),
+    "only sliced": lambda p, d: OnlySliced(p),
+    "only converted": lambda p, d: OnlyConverted(p),
+    "Image": lambda p, d: Image(p, "YX"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_array_is_denoised_alike(kind, tmp_path):
+    model = small_model()
+    expected = np.asarray(denoise(PLANE, model, NOISE))
+    found = np.asarray(denoise(KINDS[kind](PLANE, tmp_path), model, NOISE))
+    # bfloat16 holds grey levels to a unit at 150
+    assert np.allclose(found, expected, atol=2 if "bfloat" in kind else 1e-3)
+
+
+@pytest.mark.parametrize(
+    "kind", ["lists", "big-endian floats", "torch", "upside down", "longdouble"]
+)
+def test_every_way_in_takes_them(kind, tmp_path):
+    stack = np.stack([RNG.normal(150, 12, (128, 128)).round() for _ in range(2)])
+    data = KINDS[kind](stack, tmp_path)
+    model = train(data, "TYX", steps=1)
+    assert np.asarray(uncertainty(data, model, NOISE, axes="TYX")[0]).shape == (128, 128)
+    assert str(estimate_noise(data, "TYX")) == str(estimate_noise(stack, "TYX"))
+    check = check_noise(data, "TYX", NOISE)
+    assert check.summary == check_noise(stack, "TYX", NOISE).summary
+    write_image(tmp_path / "out.npy", Image(data, "TYX"))
+    assert np.array_equal(read_image(tmp_path / "out.npy", "TYX").data, stack)
+
+
+def test_images_bring_their_axes_along_in_training():
+    stack = RNG.normal(150, 12, (2, 3, 24, 24))
+    by_axes = train(stack, "CTYX", steps=1)
+    assert train(Image(stack, "CTYX"), steps=1).fingerprint == by_axes.fingerprint
+    assert train([Image(stack, "CTYX")], steps=1).axes == "CTYX"
+    both = [Image(stack, "CTYX"), stack[:, 0]]
+    assert train(both, ["CTYX", "CYX"], steps=1).channels == 2
+    with pytest.raises(UserError, match="axes='ZYX'"):
+        train(stack, steps=1)
+    with pytest.raises(UserError, match="2 axes are given for 1"):
+        train([Image(stack, "CTYX")], ["CTYX", "YX"], steps=1)
+
+
+BAD = {
+    "true and false": np.zeros((8, 8), bool),
+    "complex": np.zeros((8, 8), complex),
+    "objects": np.full((8, 8), None),
+    "fields": np.zeros((8, 8), [("a", "f4"), ("b", "f4")]),
+    "dates": np.zeros((8, 8), "M8[s]"),
+    "times": np.zeros((8, 8), "m8[s]"),
+    "texts": np.full((8, 8), "a"),
+    "no dimension": np.float32(3),
+    "an array of no dimension": np.array(3.0),
+    "a number": 3,
+    "a line": np.zeros(8),
+    "nothing": None,
+    "a name": "stack.tif",
+    "bytes": b"stack",
+    "a mapping": {"data": np.zeros((8, 8))},
+    "a generator": (i for i in range(3)),
+    "a function": len,
+    "ragged": [[1, 2], [3]],
+    "lists of texts": [["1", "2"], ["3", "4"]],
+    "empty": np.zeros((0, 8)),
+    "empty list": [],
+    "list of nothing": [None],
+    "sparse": torch.eye(8).to_sparse(),
+    "complex torch": torch.zeros(8, 8, dtype=torch.complex64),
+    "true torch": torch.zeros(8, 8, dtype=torch.bool),
+    "meta torch": torch.zeros(8, 8, device="meta"),
+    "unknown size": da.from_array(PLANE, (8, 8))[da.from_array(PLANE[:, 0] > 150, 8)],
+    "complex dask": da.zeros((8, 8), dtype=complex),
+    "a class": np.ndarray,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_image_is_refused_in_one_line_everywhere(kind):
+    calls = [
+        lambda: denoise(BAD[kind], small_model(), NOISE),
+        lambda: uncertainty(BAD[kind], small_model(), NOISE),
+        lambda: train(BAD[kind], steps=1),
+        lambda: estimate_noise(BAD[kind]),
+        lambda: check_noise(BAD[kind], None, NOISE),
+    ]
+    if kind != "a line":
+        calls.append(lambda: Image(BAD[kind], "YX"))
+    for call in calls:
+        with pytest.raises(UserError) as caught:
+            call()
+        assert str(caught.value).isprintable()
+
+
+def test_an_unknown_size_is_refused_with_what_to_call():
+    with pytest.raises(UserError, match=r"compute_chunk_sizes\(\)"):
+        as_image_array(BAD["unknown size"])
+    assert as_image_array(BAD["unknown size"].compute_chunk_sizes()).shape[1] == 32
+
+
+def test_nothing_lazy_is_read_when_it_is_looked_at():
+    def fail(block):
+        raise AssertionError
+
+    lazy = da.map_blocks(fail, da.zeros((64, 64)), dtype=np.float32, meta=np.empty((0, 0)))
+    assert as_image_array(lazy) is lazy
+    assert as_image(lazy).data is lazy
+    assert [image.axes for image in as_images([lazy, lazy])] == ["YX", "YX"]
+
+
+def test_dask_is_computed_out_of_sight_of_global_callbacks(tmp_path):
+    seen = []
+    stack = np.stack([RNG.normal(150, 12, (128, 128)).round() for _ in range(2)])
+    lazy = da.from_array(stack, (1, 64, 64))
+    with Callback(start=lambda graph: seen.append(graph)), dask.config.set(scheduler="threads"):
+        read_piece(lazy, (0, slice(0, 3)))
+        model = train(lazy, "TYX", steps=1)
+        estimate_noise(lazy, "TYX")
+        check_noise(lazy, "TYX", NOISE, model)
+        write_image(tmp_path / "out.tif", Image(lazy, "TYX"))
+    assert seen == []
+
+
+def test_xarray_brings_axes_and_pixel_size_along():
+    xarray = pytest.importorskip("xarray")
+    stack = RNG.normal(150, 12, (3, 16, 16))
+    places = {"time": [0.0, 2.0, 4.0], "y": 5 + 0.1 * np.arange(16), "x": 0.2 * np.arange(16)}
+    image = as_image(xarray.DataArray(stack, places, ("time", "y", "x")))
+    assert image.axes == "TYX"
+    assert image.scale == pytest.approx({"T": 2, "Y": 0.1, "X": 0.2})
+    assert image.translate == pytest.approx({"T": 0, "Y": 5, "X": 0})
+    lazy = xarray.DataArray(da.from_array(stack, (1, 8, 8)), dims=("z", "lat", "lon"))
+    assert as_image(lazy).axes == "ZYX"
+    assert as_image(lazy, "TYX").axes == "TYX"
+    found = denoise(lazy[0], small_model(), NOISE)
+    assert np.allclose(found.compute(), denoise(stack[0], small_model(), NOISE).compute())
+    with pytest.raises(UserError, match="choose one of its variables"):
+        as_image(xarray.Dataset({"a": lazy}))
+    with pytest.raises(UserError, match="say which they are"):
+        as_image(xarray.DataArray(stack, dims=("pressure", "lat", "lon")))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_tensor_on_a_gpu_is_taken():
+    assert np.array_equal(as_image_array(torch.from_numpy(PLANE).cuda()), PLANE)

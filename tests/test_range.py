@@ -1,0 +1,259 @@
+"""A model is used on grey levels like those it was trained on, or it is said that they differ."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_model_file import small_model
+
+from napari_noise2score import (
+    Emccd,
+    Gamma,
+    Gaussian,
+    Nakagami,
+    Poisson,
+    Rayleigh,
+    Rician,
+    Tweedie,
+    UserError,
+    denoise,
+    parse_noise,
+)
+from napari_noise2score.errors import DataWarning
+from napari_noise2score.image.axes import layout
+from napari_noise2score.noise.kernel import A
+from napari_noise2score.noise.recording import recording_of
+from napari_noise2score.noise.solver import check_levels, make_solver
+from napari_noise2score.noise.transform import Transform
+from napari_noise2score.score.trainer import _survey
+from napari_noise2score.volume.range import check_range
+
+RNG = np.random.default_rng(0)
+
+
+def scene(seed=0, size=160):
+    """Bright blobs on a dark ground, 10 to about 100."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    image = np.full((size, size), 10.0)
+    for at_y, at_x, wide in rng.uniform((0, 0, 3), (size, size, 12), (25, 3)):
+        image += 60 * np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / (2 * wide**2))
+    return image
+
+
+NOISES = {
+    "camera": "poisson(gain=2, offset=100) + gaussian(sigma=3)",
+    "photons": "poisson(gain=4)",
+    "gaussian": "gaussian(sigma=8)",
+    "speckle": "gamma(alpha=20)",
+}
+
+
+def noisy(kind, seed=0, brightness=1.0):
+    values = parse_noise(NOISES[kind]).sample(brightness * scene(seed), np.random.default_rng(seed))
+    return np.clip(np.rint(values), 0, 65535).astype(np.uint16) if kind == "camera" else values
+
+
+def trained(image, kernel=None):
+    """What training reads off an image; the network is of no importance here."""
+    facts = _survey([image], [layout("YX", image.shape)], np.random.default_rng(0), kernel)
+    names = ("transform", "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "recording")
+    return small_model(**{name: facts[name] for name in names})
+
+
+MODELS = {kind: trained(noisy(kind)) for kind in NOISES}
+
+
+def said(image, model):
+    """Return the warnings of a comparison."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_range(image, layout("YX", image.shape), model)
+    assert all(issubclass(w.category, DataWarning) for w in caught)
+    texts = [str(w.message) for w in caught]
+    assert all(text.isprintable() for text in texts)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("kind", "brightness"),
+    # of speckle, which grows with the image, a tenth of the brightness is another unit
+    [(kind, b) for kind in NOISES for b in (1.0, 0.3, 0.1) if (kind, b) != ("speckle", 0.1)],
+)
+def test_another_image_of_the_kind_is_taken_without_a_word_however_dark(kind, brightness):
+    assert said(noisy(kind, seed=1, brightness=brightness), MODELS[kind]) == []
+
+
+@pytest.mark.parametrize("kind", ["camera", "photons", "gaussian"])
+def test_a_brighter_image_is_taken_with_a_warning(kind):
+    (text,) = said(noisy(kind, seed=1, brightness=3), MODELS[kind])
+    assert "darker or brighter" in text
+    assert f"{MODELS[kind].high:.4g}" in text
+
+
+@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("factor", [20, 1 / 255, 257, 1 / 65535])
+def test_another_unit_is_refused_with_the_factor(kind, factor):
+    image = noisy(kind, seed=1) * factor
+    with pytest.raises(UserError, match=r"times those the model was trained on") as caught:
+        check_range(image, layout("YX", image.shape), MODELS[kind])
+    message = str(caught.value)
+    assert message.isprintable()
+    assert "or train a model on it" in message
+    assert ("multiply the image by" if factor < 1 else "divide the image by") in message
+    if kind == "camera":
+        # counts lie on a grid, which tells the factor exactly
+        exact = f"{1 / factor:.3g}" if factor < 1 else f"{factor:.3g}"
+        assert f"the image by {exact}, or" in message
+
+
+def test_eight_bits_are_told_from_sixteen_though_both_are_whole_numbers():
+    deep = (noisy("camera", seed=1).astype(int) * 257).clip(0, 65535)
+    model = trained(deep + RNG.integers(-100, 101, deep.shape))
+    assert model.recording.step == 1
+    image = noisy("camera", seed=2).clip(0, 255).astype(np.uint8)
+    with pytest.raises(UserError, match="multiply the image by"):
+        check_range(image, layout("YX", image.shape), model)
+
+
+@pytest.mark.parametrize("value", [0.0, 100.0, 1e6])
+def test_an_image_of_one_grey_level_is_no_other_unit(value):
+    assert said(np.full((64, 64), value), MODELS["camera"]) == []
+
+
+def test_an_image_without_noise_in_another_unit_is_refused_by_its_grey_levels():
+    smooth = np.add.outer(np.linspace(0.1, 0.4, 200), np.linspace(0, 0.5, 200))
+    with pytest.raises(UserError, match="multiply"):
+        check_range(smooth, layout("YX", smooth.shape), MODELS["camera"])
+
+
+def test_noise_far_weaker_at_the_same_grey_levels_is_said():
+    mean = np.mean([noisy("camera", seed=1) for _ in range(1)], axis=0)
+    quiet = 100 + scene(1) + RNG.normal(0, 0.8, mean.shape)
+    (text,) = said(quiet, MODELS["camera"])
+    assert "times as strong" in text
+
+
+def test_pixels_that_are_not_numbers_do_not_decide():
+    image = noisy("gaussian", seed=1)
+    image[:40] = np.nan
+    image[50, 50] = np.inf
+    assert said(image, MODELS["gaussian"]) == []
+    assert said(np.full((64, 64), np.nan), MODELS["gaussian"]) == []
+
+
+def test_correlated_noise_is_compared_after_its_correlation_is_undone():
+    noise = parse_noise("gaussian(sigma=20) @ A")
+    first, second = (noise.sample(scene(s), np.random.default_rng(s)) for s in (0, 1))
+    model = replace(trained(first, A), kernel=A)
+    assert said(second, model) == []
+    with pytest.raises(UserError, match="divide the image by"):
+        check_range(second * 257, layout("YX", second.shape), model)
+
+
+def test_of_a_large_image_little_is_read():
+    read = 0
+
+    def page(block_info=None):
+        nonlocal read
+        read += 1
+        return np.random.default_rng(0).normal(150, 12, (1, 512, 512)).astype(np.float32)
+
+    meta = np.empty((0, 0, 0), np.float32)
+    stack = da.map_blocks(page, chunks=((1,) * 2000, 512, 512), meta=meta)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        check_range(stack, layout("TYX", stack.shape), small_model())
+    assert read <= 9
+
+
+def test_denoising_compares_too():
+    image = noisy("camera", seed=1)
+    with pytest.raises(UserError, match="times those the model was trained on"):
+        denoise(image / 255, MODELS["camera"], NOISES["camera"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoise(image, MODELS["camera"], NOISES["camera"])
+    with pytest.warns(DataWarning, match="darker or brighter"):
+        denoise(noisy("camera", seed=1, brightness=3), MODELS["camera"], NOISES["camera"])
+
+
+# the noise model and the grey levels
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("poisson(gain=2, offset=5000)", "offset=5000 lies above all grey levels, 92 to 225"),
+        ("emccd(gain=2, offset=225)", "offset=225 lies above"),
+        ("tweedie(power=1.5, dispersion=2, offset=300)", "offset=300 lies above"),
+        ("poisson(gain=2, offset=300) @ A", "offset=300 lies above"),
+        ("poisson(gain=2, offset=300) + gaussian(sigma=2)", "offset=300 lies above"),
+        ("gaussian(sigma=1e6)", r"gaussian\(sigma=1000000\)' is more than all grey levels"),
+        ("poisson(gain=2) + gaussian(sigma=5000)", "sigma=5000 is more than all grey levels"),
+        ("rician(sigma=300)", "more than all grey levels"),
+        ("poisson(gain=1e9)", "more than all grey levels"),
+    ],
+)
+def test_a_parameter_outside_the_grey_levels_is_refused_by_name(text, says):
+    noise = parse_noise(text)
+    kernel = A if "@" in text else None
+    with pytest.raises(UserError, match=says):
+        make_solver(noise, Transform(90, 9, 2, 0), 0.3, 92, 225, kernel=kernel)
+    with pytest.raises(UserError, match=says):
+        check_levels(noise, 92, 225)
+    if kernel is None:
+        with pytest.raises(UserError, match=says):
+            denoise(noisy("camera"), small_model(), noise)
+
+
+def test_grey_levels_too_many_for_the_noise_are_refused_before_memory_runs_out():
+    with pytest.raises(UserError, match="clip extreme grey levels"):
+        make_solver(Gaussian(1), Transform(0, 1, 0, 0), 0.3, 0, 1e6)
+
+
+size = st.floats(-14, 14).map(lambda power: 10.0**power)
+offset = st.one_of(st.just(0.0), st.floats(-1e4, 1e4), size)
+noises = st.one_of(
+    st.builds(Gaussian, size),
+    st.builds(lambda a, b: Gaussian(a=a, b=b), st.floats(0, 10), size),
+    st.builds(Poisson, size, offset),
+    st.builds(Gamma, st.floats(1, 1e6)),
+    st.builds(Rayleigh, size),
+    st.builds(Nakagami, st.floats(0.5, 1e6)),
+    st.builds(Rician, size),
+    st.builds(Tweedie, st.floats(1.01, 1.99), size, offset),
+    st.builds(Emccd, size, offset, st.floats(1.01, 10)),
+)
+
+
+@settings(max_examples=60)
+@given(
+    noises,
+    st.one_of(st.none(), size),
+    st.booleans(),
+    st.sampled_from([(92, 225), (0, 1), (-50, 300), (0, 4000)]),
+    st.sampled_from([0.2, 0.7]),
+)
+def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred, levels, sigma_a):
+    low, high = levels
+    noise = noise @ A if blurred else noise
+    noise = noise + Gaussian(read) if read else noise
+    wide = high - low
+    curve = Transform(low + 0.1 * wide, (0.03 * wide) ** 2, 0.01 * wide, 1e-3)
+    grid = recording_of(np.array([low, high]))
+    try:
+        solve = make_solver(noise, curve, sigma_a, low, high, grid, A if blurred else None)
+    except UserError as error:
+        assert str(error).isprintable()
+        return
+    y = torch.linspace(low - 0.3 * wide, high + 0.3 * wide, 48).expand(48, 48)
+    s = torch.linspace(-6, 6, 48)[:, None].expand(48, 48)
+    assert torch.isfinite(solve(y.clone(), s.clone())).all()
