@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import UserError
+from .budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
+from .errors import UserError, one_line, quoted
+
+MAX_BYTES = 2**16
 
 
 class TrainSettings(BaseModel):
@@ -41,10 +46,10 @@ class TrainSettings(BaseModel):
 
     axes: str | None = None
     ndim: Literal[2, 3] = 2
-    steps: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, allow_inf_nan=False)
     device: str = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     correlation: str | None = None
 
     @classmethod
@@ -77,23 +82,63 @@ class TrainSettings(BaseModel):
             if first["type"] == "extra_forbidden":
                 what = f"no such setting; there are {', '.join(cls.model_fields)}"
             where = f"{path}, line {lines[key]}: " if key in lines and key not in given else "--"
-            raise UserError(f"{where}{key}: {what}") from None
+            raise UserError(f"{where}{one_line(key[:80])}: {one_line(what)}") from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Values by key, and the line that each key stands on."""
+    """Return values by key, and the line that each key stands on.
+
+    Only plain names with plain values are taken, so no more of YAML is needed: aliases, tags,
+    nested values and names that are no text are refused by the line they stand on.
+    """
+    text = _read_text(path)
     try:
-        text = path.read_text()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not a YAML file") from None
-    if root is None:
+        raise UserError(f"{path}{line}: not a YAML file of settings") from None
+    if root is None or root.tag == "tag:yaml.org,2002:null":
         return {}, {}
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line 1: write settings as 'name: value', one to a line")
-    return values, {str(k.value): k.start_mark.line + 1 for k, _ in root.value}
+    loader = yaml.SafeLoader("")
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key, value in root.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            raise UserError(f"{where}: the name of a setting is a plain text")
+        name = key.value
+        if name in values:
+            raise UserError(f"{where}: {quoted(name)} stands on line {lines[name]} already")
+        if not isinstance(value, yaml.ScalarNode):
+            raise UserError(f"{where}: {quoted(name)} has one value, not a list or more settings")
+        try:
+            values[name] = loader.construct_object(value)
+        except (yaml.YAMLError, ValueError, OverflowError):
+            raise UserError(f"{where}: {quoted(name)} has no value that can be read") from None
+        lines[name] = key.start_mark.line + 1
+    return values, lines
+
+
+def _read_text(path: Path) -> str:
+    """Read a small text file; a `UserError` if it is anything else."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+            raise UserError(f"{path}: {kind}, not a file of settings")
+        if found.st_size > MAX_BYTES:
+            raise UserError(f"{path}: {found.st_size} bytes are too many for a file of settings")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not a text in UTF-8") from None
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise UserError(f"{path}: cannot be read ({reason})") from None

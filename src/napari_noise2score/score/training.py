@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
 from ..errors import UserError
 from ..image.axes import Layout, layout
 from ..image.image import as_images
@@ -19,11 +20,6 @@ from .trainer import Trainer
 
 VALIDATE_EVERY = 25
 DEFAULT_MINUTES = 5.0
-MAX_STEPS = 10**9
-# a year
-MAX_MINUTES = 525_600.0
-# what both numpy's and torch's generators take
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -201,13 +197,13 @@ def train_steps(
 def _check_budget(steps: Any, minutes: Any, seed: Any) -> None:
     """Raise a `UserError` unless there is something to do, and an end to it."""
     try:
-        whole = [operator.index(n) for n in (steps, seed) if n is not None]
+        whole = [operator.index(n) for n in (steps if steps is not None else 1, seed)]
         time_given = None if minutes is None else float(minutes)
     except (TypeError, ValueError, OverflowError):
         raise UserError("steps and seed must be whole numbers, and minutes a number") from None
-    if (steps is not None and steps < 1) or (time_given is not None and not time_given > 0):
+    if whole[0] < 1 or (time_given is not None and not time_given > 0):
         raise UserError("train for at least 1 step, or for more than 0 minutes")
-    if steps is not None and whole[0] > MAX_STEPS:
+    if whole[0] > MAX_STEPS:
         raise UserError(f"train for at most {MAX_STEPS} steps")
     if time_given is not None and time_given > MAX_MINUTES:
         raise UserError(f"train for at most {MAX_MINUTES:g} minutes")
