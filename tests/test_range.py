@@ -24,6 +24,7 @@ from napari_noise2score import (
     Tweedie,
     UserError,
     denoise,
+    denoise_into,
     parse_noise,
 )
 from napari_noise2score.errors import DataWarning
@@ -177,12 +178,17 @@ def test_of_a_large_image_little_is_read():
 def test_denoising_compares_too():
     image = noisy("camera", seed=1)
     with pytest.raises(UserError, match="times those the model was trained on"):
-        denoise(image / 255, MODELS["camera"], NOISES["camera"])
+        denoise(image / 255, MODELS["camera"], "poisson(gain=2)").compute()
+    with pytest.raises(UserError, match="times those the model was trained on"):
+        next(denoise_into(np.zeros(image.shape), image / 255, MODELS["camera"], "poisson(gain=2)"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        denoise(image, MODELS["camera"], NOISES["camera"])
+        denoise(image, MODELS["camera"], NOISES["camera"]).compute()
+    bright = noisy("camera", seed=1, brightness=3)
     with pytest.warns(DataWarning, match="darker or brighter"):
-        denoise(noisy("camera", seed=1, brightness=3), MODELS["camera"], NOISES["camera"])
+        denoise(bright, MODELS["camera"], NOISES["camera"]).compute()
+    with pytest.warns(DataWarning, match="darker or brighter"):
+        next(denoise_into(np.zeros(image.shape), bright, MODELS["camera"], NOISES["camera"]))
 
 
 # the noise model and the grey levels

@@ -70,7 +70,7 @@ def as_image_array(data: Any) -> Any:
     elif isinstance(data, np.ndarray) and not isinstance(data, np.memmap | np.ma.MaskedArray):
         # a matrix keeps two dimensions whatever is taken from it
         data = np.asarray(data)
-    elif not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+    elif not (hasattr(data, "shape") and hasattr(data, "dtype")):
         data = _from_numbers(data)
     try:
         shape, dtype = tuple(data.shape), np.dtype(data.dtype)

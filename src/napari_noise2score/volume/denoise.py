@@ -71,7 +71,8 @@ def denoise(
     Raises
     ------
     UserError
-        If the model does not fit the image; when computed, if a pixel is not a finite number.
+        If the model does not fit the image; when computed, if a pixel is not a finite number, or
+        the grey levels are of another unit or gain than those the model was trained on.
 
     Examples
     --------
@@ -83,8 +84,9 @@ def denoise(
     ((4, 64, 64), dtype('float32'))
     """
     job = prepare(
-        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact
-    )
+        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact,
+        compare=False,
+    )  # fmt: skip
     return lazily(job, denoised)
 
 
@@ -189,7 +191,9 @@ def uncertainty(
     >>> std.shape
     (4, 64, 64)
     """
-    job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
+    job = prepare(
+        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, compare=False
+    )
     return lazily(job, spread)
 
 

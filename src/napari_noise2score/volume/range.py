@@ -21,6 +21,8 @@ from ..score.patches import decorrelated
 # what is looked at: so many blocks in all, of so many pixels along Y and X
 BLOCKS = 9
 SIDE = 128
+# and of a block that was read anyhow, pixels along Y and X
+WIDEST = 512
 # pixels beyond the grey levels of training, in standard deviations of the noise there, and the
 # share of them that is worth a warning
 MARGIN = 3.0
@@ -97,7 +99,27 @@ def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
     A darker or brighter image of the same kind is not refused: its noise is that which the model
     knows at these grey levels.
     """
-    sample = look_at(data, where, model)
+    _compare(look_at(data, where, model), model)
+
+
+def check_block(y: torch.Tensor, model: ScoreModel) -> None:
+    """Compare the grey levels of a block, of which more is not to be read, as `check_range` does.
+
+    Parameters
+    ----------
+    y : Tensor
+        Grey levels as the model sees them, shape ``(1, channels, *space)``.
+    model : ScoreModel
+        The model.
+    """
+    planes = y[0].flatten(0, -3).double().cpu().numpy()
+    planes = planes[len(planes) // 2 :][:BLOCKS]
+    inner = (slice(None), *(middle_of(n, WIDEST) for n in planes.shape[-2:]))
+    planes = planes[inner]
+    _compare(_sample([planes[np.isfinite(planes)]], list(planes)), model)
+
+
+def _compare(sample: Sample | None, model: ScoreModel) -> None:
     if sample is None or sample.values.min() == sample.values.max():
         return
     ranges = (
@@ -115,7 +137,7 @@ def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
             f"{100 * outside:.0f} % of the pixels are darker or brighter than all that the model "
             f"was trained on (compare {ranges}): they may be denoised less well",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     elif len(sample.mean):
         noise = math.exp(_noise_factors(sample, model.transform, np.ones(1))[0])
@@ -125,7 +147,7 @@ def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
                 "was trained on, at the same grey levels: a model trained on this image may serve "
                 "better",
                 DataWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
@@ -159,11 +181,21 @@ def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
                 continue
             block = decorrelated(block, model.kernel)
         planes_read += list(block.reshape(-1, *block.shape[-2:]))
+    return _sample(values, planes_read)
+
+
+def middle_of(size: int, most: int) -> slice:
+    """Return the middle of an axis, no longer than this."""
+    start = max(0, (size - most) // 2)
+    return slice(start, min(size, start + most))
+
+
+def _sample(values: list[np.ndarray], planes: list[np.ndarray]) -> Sample | None:
     found = np.concatenate(values)
     if not len(found):
         return None
     low, center, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
-    mean, variance = noise_of_tiles(planes_read)
+    mean, variance = noise_of_tiles(planes)
     step = quantisation_step(found[:: len(found) // 50_000 + 1])
     return Sample(low, center, high, found, mean, variance, step)
 

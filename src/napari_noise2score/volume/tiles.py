@@ -23,7 +23,7 @@ from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
 from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
 from ..score.patches import checked, decorrelated
-from .range import check_range
+from .range import check_block, check_range
 
 # from the largest down; the largest that fits in memory is taken
 TILES = {
@@ -122,12 +122,19 @@ def lazily(job: Job, compute: Compute) -> da.Array:
     sizes = dict(zip(where.space, job.block, strict=True)) | dict.fromkeys(where.loop, 1)
     chunks = tuple(_cut(n, sizes.get(a, n)) for a, n in zip(where.axes, where.shape, strict=True))
 
+    compared: list[bool] = []
+
     def block(block_info: Any = None) -> np.ndarray:
         place = [slice(*ends) for ends in block_info[None]["array-location"]]
         at = dict(zip(where.axes, place, strict=True))
         position = [at[a].start for a in where.loop]
         space = [at[a] for a in where.space]
-        values, _ = compute_block(job, compute, read(job, position, space), space, job.tile)
+        y = read(job, position, space)
+        if not compared:
+            # of an image that is looked at block by block no more is read than that
+            check_block(y, job.model)
+            compared.append(True)
+        values, _ = compute_block(job, compute, y, space, job.tile)
         return values[tuple(None if a in where.loop else slice(None) for a in where.axes)]
 
     return da.map_blocks(
