@@ -16,7 +16,7 @@ import typer
 from . import terminal
 from .errors import ReadError, UserError
 from .image.paths import local_path
-from .terminal import say
+from .terminal import interrupts_between_steps, say
 
 # typer ships a click of its own or takes the installed one, as its version has it
 Usage: Any = typer.BadParameter.__mro__[2]
@@ -129,17 +129,17 @@ def train(
                 "choose another name, or --overwrite it"
             )
     run = train_steps(
-        [image.data for image in images],
-        [image.axes for image in images],
+        images,
         name=model.stem,
         resume=checkpoint if begun else None,
         **settings.model_dump(exclude={"axes"}),
     )
     progress, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
     stopped: BaseException | None = None
-    with written(model, overwrite or resume) as part:
+    with written(model, overwrite or resume) as part, interrupts_between_steps() as interrupt:
         try:
             for progress in _track(run, "training", _describe_training):
+                interrupt()
                 if progress.seconds - saved > CHECKPOINT_EVERY:
                     progress.checkpoint(checkpoint)
                     saved = progress.seconds

@@ -85,6 +85,37 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def interrupts_between_steps() -> Iterator[Callable[[], None]]:
+    """Hold an interrupt back until a step is complete; a second one is not held back.
+
+    Yields
+    ------
+    callable
+        To be called between two steps: raises the ``KeyboardInterrupt`` that was held back.
+    """
+    held: list[int] = []
+
+    def check() -> None:
+        if held:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+
+    def hold(number: int, _frame: Any) -> None:
+        check()
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(command: Callable[[], int | None], debug: bool = False) -> int:
     """Run a command and return its exit code; whatever it raises is one line.
 

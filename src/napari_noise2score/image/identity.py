@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def identify_image(image: Image) -> dict[str, Any]:
     }
 
 
-def key_of(facts: Mapping[str, Any]) -> str:
+def key_of(facts: Any) -> str:
     """Return 16 letters that stand for all that a job is."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

@@ -77,6 +77,8 @@ class Trainer:
         Name of the model.
     kernel : Kernel, optional
         Correlation of the noise, undone before anything else.
+    identity : str
+        What tells these images from any others, so that a training is resumed with its own.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Trainer:
         seed: int,
         name: str,
         kernel: Kernel | None = None,
+        identity: str = "",
     ):
         self.device = choose_device(device)
         self.name = name
@@ -111,6 +114,7 @@ class Trainer:
             "axes": sorted({where.axes for where in layouts}),
             "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
             "patch": list(size),
+            "images": identity,
             "kernel": str(kernel),
         }
         self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
@@ -132,13 +136,7 @@ class Trainer:
         share = (1 - fraction) * min(1.0, at / WARM_UP, (SETTLED / at) ** 0.5)
         for optimiser, most in zip(self.optimisers, (KERNEL_RATE, LEARNING_RATE), strict=True):
             optimiser.param_groups[0]["lr"] = share * most
-        y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
-        u = balanced_normal(tuple(y.shape), self.noise)
-        sigma_a = self._draw_sigma_a(len(y), fraction)
-        loss = self._loss(self.network, y, u, sigma_a)
-        self.network.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        loss = self._gradient(fraction)
         for optimiser in self.optimisers:
             optimiser.step()
         value = loss.item()
@@ -155,6 +153,27 @@ class Trainer:
             now = self.network.state_dict()
             torch._foreach_lerp_([self.averaged[k] for k in now], list(now.values()), 1 - keep)
         return share * LEARNING_RATE
+
+    def _gradient(self, fraction: float) -> Tensor:
+        """Draw patches and perturbations, and compute the loss and its gradient.
+
+        A step that fails here, as where the images cannot be read, has never been begun: the next
+        one draws the same.
+        """
+        states = self.chance.bit_generator.state, self.noise.get_state()
+        try:
+            y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
+            u = balanced_normal(tuple(y.shape), self.noise)
+            sigma_a = self._draw_sigma_a(len(y), fraction)
+            loss = self._loss(self.network, y, u, sigma_a)
+            self.network.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        except BaseException:
+            self.chance.bit_generator.state = states[0]
+            self.noise.set_state(states[1])
+            raise
+        return loss
 
     def validate(self) -> None:
         """Measure the loss of the averaged weights on held-out noisy patches; keep the best."""

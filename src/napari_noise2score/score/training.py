@@ -13,7 +13,8 @@ from typing import Any
 from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
 from ..errors import UserError
 from ..image.axes import Layout, layout
-from ..image.image import as_images
+from ..image.identity import identify_image, key_of
+from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
 from .model import ScoreModel
 from .trainer import Trainer
@@ -154,9 +155,12 @@ def train_steps(
     if steps is None and minutes is None:
         minutes = DEFAULT_MINUTES
     _check_budget(steps, minutes, seed)
-    arrays, layouts = _arrange(images, axes, ndim)
+    found = as_images(images, axes)
+    layouts = _arrange(found, ndim)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
-    trainer = Trainer(arrays, layouts, device, seed, name, kernel)
+    arrays = [image.data for image in found]
+    identity = key_of([identify_image(image) for image in found])
+    trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity)
     if resume is not None:
         trainer.restore(resume)
 
@@ -166,7 +170,26 @@ def train_steps(
         by_time = trainer.seconds / (60 * minutes) if minutes else 0.0
         return min(max(by_steps, by_time), 1.0)
 
+    def progress(rate: float) -> TrainProgress:
+        return TrainProgress(
+            step=trainer.steps,
+            steps=steps,
+            fraction=fraction,
+            seconds=trainer.seconds,
+            seconds_left=trainer.seconds * (1 - fraction) / max(fraction, 1e-9),
+            rate=trainer.steps / max(trainer.seconds, 1e-9),
+            loss=trainer.loss,
+            val_loss=trainer.val_loss,
+            learning_rate=rate,
+            snapshot=trainer.model,
+            checkpoint=trainer.save,
+        )
+
     fraction = used()
+    if fraction == 1 and trainer.steps:
+        # it was cut off after its last step
+        trainer.validate()
+        yield progress(0.0)
     while fraction < 1 or trainer.steps == 0:
         # only what is spent here is counted: whoever runs this may pause between two steps
         began = time.monotonic()
@@ -177,19 +200,7 @@ def train_steps(
             began = time.monotonic()
             trainer.validate()
             trainer.seconds += time.monotonic() - began
-        yield TrainProgress(
-            step=trainer.steps,
-            steps=steps,
-            fraction=fraction,
-            seconds=trainer.seconds,
-            seconds_left=trainer.seconds * (1 - fraction) / max(fraction, 1e-9),
-            rate=trainer.steps / trainer.seconds,
-            loss=trainer.loss,
-            val_loss=trainer.val_loss,
-            learning_rate=rate,
-            snapshot=trainer.model,
-            checkpoint=trainer.save,
-        )
+        yield progress(rate)
     if math.isnan(trainer.val_loss):
         trainer.validate()
 
@@ -219,13 +230,10 @@ def describe_kept(model: ScoreModel) -> str:
     return f"Its weights are of step {step}: later ones did worse on held-out pieces of the images."
 
 
-def _arrange(
-    images: Any, axes: str | Sequence[str] | None, ndim: int
-) -> tuple[list[Any], list[Layout]]:
-    """Give the images as a list with the layout of each, all fit for one network."""
-    found = as_images(images, axes)
-    layouts = [layout(image.axes, image.data.shape, ndim) for image in found]
+def _arrange(images: Sequence[Image], ndim: int) -> list[Layout]:
+    """Return the layout of each image; all must be fit for one network."""
+    layouts = [layout(image.axes, image.data.shape, ndim) for image in images]
     counts = sorted({where.channels for where in layouts})
     if len(counts) > 1:
         raise UserError(f"the images differ in their number of channels: {counts}")
-    return [image.data for image in found], layouts
+    return layouts
