@@ -6,14 +6,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .errors import UserError
 from .sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
 
 BUDGET: dict[str, Any] = {"minutes": 1.0}
+MODEL = "demo.n2s"
+NAMES = ("noisy", "denoised", "truth")
+FILES = (*(f"{name}{ending}" for name in NAMES for ending in (".tif", ".ome.tif", ".png")), MODEL)
+# stands in every file of a demo, which another one may replace
+MADE_BY = {"made by": "noise2score demo"}
 
 
 def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str], None]) -> None:
@@ -30,14 +37,20 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
         Passes a job's progress on: ``track(job, name, describe)``.
     say : callable
         Takes lines for the person who runs it.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or holds a file of one of these names that no demo wrote.
     """
     from .image.image import Image
     from .score.training import train_steps
     from .volume.denoise import denoise_into, result_of
     from .volume.evaluate import compare
 
+    _check_folder(out)
     raw, signal = simulate_cells()
-    known: dict[str, Any] = {"axes": "TZYX", "scale": SCALE, "units": UNITS}
+    known: dict[str, Any] = {"axes": "TZYX", "scale": SCALE, "units": UNITS, "notes": MADE_BY}
     noisy = Image(raw, name="noisy", **known)
     truth = Image(signal + np.float32(OFFSET), name="truth", **known)
 
@@ -48,12 +61,13 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     ):
         pass
     model = progress.snapshot()
+    model = replace(model, provenance={**model.provenance, **MADE_BY})
     say(f"trained: {progress.step} steps in {progress.seconds:.0f} s, from the noisy stack alone")
     result = np.zeros(raw.shape, np.float32)
     tiles = denoise_into(result, noisy, model, NOISE)
     for _ in track(tiles, "denoising", lambda p: (p.done / p.total, f"{p.done} of {p.total}")):
         pass
-    denoised = result_of(noisy, result, model, NOISE)
+    denoised = result_of(noisy, result, model, NOISE, MADE_BY)
 
     # both are compared without the offset, which is no part of the signal
     reach = float(signal.max())
@@ -74,6 +88,30 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     show(images.values())
 
 
+def _check_folder(out: Path) -> None:
+    """Raise a `UserError` unless all files of a demo can be written to a folder."""
+    from .image.output import check_output
+
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder for the images of the demo")
+    for name in FILES:
+        path = check_output(out / name, overwrite=True)
+        if os.path.lexists(path) and not _is_own(path):
+            raise UserError(f"{path} was not written by the demo: choose another folder by --out")
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether a file was written by a demo, by what stands in it."""
+    from .image.files import read_image
+    from .score.model import ScoreModel
+
+    try:
+        said = ScoreModel.load(path).provenance if path.suffix == ".n2s" else read_image(path).notes
+    except (UserError, OSError):
+        return False
+    return MADE_BY.items() <= said.items()
+
+
 def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     """Write each stack, a picture of its middle plane, and the model."""
     from .image.image import Image
@@ -91,7 +129,7 @@ def _write(out: Path, images: dict[str, Any], model: Any) -> None:
         gray = np.clip((plane - low) / (high - low), 0, 1) * 255
         picture = Image(np.rint(gray).astype(np.uint8), "YX", name=name, notes=image.notes)
         write_image(out / f"{name}.png", picture, overwrite=True)
-    model.save(out / "demo.n2s")
+    model.save(out / MODEL)
 
 
 def _no_window() -> str:

@@ -1,0 +1,69 @@
+"""The demo writes a folder of its own, and replaces nothing that it did not make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_model_file import small_model
+
+from napari_noise2score import Image, ScoreModel, UserError, demo, read_image, write_image
+
+
+def run(folder):
+    said = []
+    demo.run(folder, headless=True, track=lambda job, *_: job, say=said.append)
+    return said
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    monkeypatch.setattr(demo, "BUDGET", {"steps": 1})
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_second_demo_replaces_the_first_and_no_other_file(tmp_path):
+    (tmp_path / "mine.tif").write_bytes(b"precious")
+    run(tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        name for name in demo.FILES if not name.endswith(".ome.tif")
+    }
+    assert ScoreModel.load(tmp_path / "out" / "demo.n2s").name == "demo"
+    assert read_image(tmp_path / "out" / "denoised.tif").axes == "TZYX"
+    (tmp_path / "out" / "mine.tif").write_bytes(b"precious")
+    run(tmp_path / "out")
+    assert (tmp_path / "out" / "mine.tif").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["noisy.tif", "truth.ome.tif", "denoised.png", "demo.n2s"])
+def test_a_file_of_somebody_else_is_not_replaced(name, tmp_path):
+    if name == "demo.n2s":
+        small_model().save(tmp_path / name)
+    else:
+        write_image(tmp_path / name, Image(np.zeros((8, 8), np.uint8), "YX"))
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="was not written by the demo"):
+        run(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_damaged_files_and_links_are_not_replaced(tmp_path):
+    for name in ("noisy.tif", "demo.n2s"):
+        (tmp_path / name).write_bytes(b"damaged")
+        with pytest.raises(UserError, match="was not written by the demo"):
+            run(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "noisy.tif").mkdir()
+    with pytest.raises(UserError):
+        run(tmp_path)
+
+
+def test_a_file_is_no_folder_for_a_demo(tmp_path):
+    (tmp_path / "file").write_bytes(b"precious")
+    for place in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(UserError) as caught:
+            run(place)
+        assert str(caught.value).isprintable()
+    assert contents(tmp_path) == {"file": b"precious"}
