@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import dask
 import numpy as np
+import psutil
 import pytest
 from server import serving
 
@@ -160,3 +163,61 @@ def test_ctrl_c_stops_workers_quietly_and_keeps_what_is_done(world, tmp_path):
     assert "Traceback" not in said
     assert "Port" not in said
     assert "done" in record.read_text()
+
+
+def test_workers_listen_to_this_machine_only():
+    process = psutil.Process()
+    before = {c.laddr for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+    with connect(workers=1) as client:
+        client.wait_for_workers(1)
+        everyone = [process, *process.children(recursive=True)]
+        ports = {
+            c.laddr for p in everyone for c in p.net_connections() if c.status == psutil.CONN_LISTEN
+        } - before
+        assert len(ports) > 1
+        assert {port.ip for port in ports} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+def test_a_scheduler_with_tls_is_reached_by_dasks_own_settings(tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    ask = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    subprocess.run([*ask, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    from distributed import LocalCluster, Security
+
+    names = {f"tls_{role}_{kind}": str(file)
+             for role in ("client", "scheduler", "worker")
+             for kind, file in (("cert", cert), ("key", key))}  # fmt: skip
+    known = Security(tls_ca_file=str(cert), require_encryption=True, **names)
+    settings = {
+        "distributed.comm.tls.ca-file": str(cert),
+        "distributed.comm.tls.client.cert": str(cert),
+        "distributed.comm.tls.client.key": str(key),
+    }
+    with LocalCluster(
+        n_workers=1, processes=False, security=known, host="127.0.0.1", protocol="tls://",
+        dashboard_address=None,
+    ) as cluster:  # fmt: skip
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with dask.config.set(settings), connect(address) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        with pytest.raises(UserError, match=r"distributed\.comm\.tls"), connect(address):
+            pass
+
+
+@pytest.mark.parametrize("address", ["", "tcp://", "foo://x:1", "tcp://127.0.0.1:1", "no address"])
+def test_an_address_where_no_scheduler_is_is_told_in_one_line(address):
+    with pytest.raises(UserError, match="no scheduler answers"), connect(address):
+        pass

@@ -61,7 +61,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     Parameters
     ----------
     scheduler : str, optional
-        Address, as ``"tcp://host:8786"``.
+        Address, as ``"tcp://host:8786"``, or ``"tls://host:8786"`` where dask's settings
+        ``distributed.comm.tls`` name the certificates.
     workers : int, optional
         Number of processes, each of one thread.
 
@@ -85,6 +86,11 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=5)
+        except TypeError:
+            raise UserError(
+                f"{scheduler}: dask knows no certificates for tls; name them in its settings "
+                "distributed.comm.tls (ca-file, client.cert, client.key)"
+            ) from None
         except (OSError, TimeoutError, ValueError):
             raise UserError(f"no scheduler answers at {scheduler}") from None
         with client:
@@ -96,6 +102,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     # memory is bounded by the tile; a limit would only kill workers that torch makes look large
     with _deaf_to_interrupts():
         cluster = LocalCluster(
+            # whoever reaches scheduler or workers can have code run: no other machine may
+            host="127.0.0.1",
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,
