@@ -23,6 +23,7 @@ from napari_noise2score import (
     Rician,
     Tweedie,
     UserError,
+    calibrate,
     denoise,
     denoise_into,
     parse_noise,
@@ -34,6 +35,7 @@ from napari_noise2score.noise.recording import recording_of
 from napari_noise2score.noise.solver import check_levels, make_solver
 from napari_noise2score.noise.transform import Transform
 from napari_noise2score.score.trainer import _survey
+from napari_noise2score.volume.live import LivePlanes
 from napari_noise2score.volume.range import check_range
 
 RNG = np.random.default_rng(0)
@@ -189,6 +191,17 @@ def test_denoising_compares_too():
         denoise(bright, MODELS["camera"], NOISES["camera"]).compute()
     with pytest.warns(DataWarning, match="darker or brighter"):
         next(denoise_into(np.zeros(image.shape), bright, MODELS["camera"], NOISES["camera"]))
+
+
+def test_the_preview_and_the_calibration_compare_too():
+    image, model = noisy("camera", seed=1), MODELS["camera"]
+    planes = LivePlanes(image / 255, model, "YX")
+    with pytest.raises(UserError, match="times those the model was trained on"):
+        list(planes.prepare((0, 0)))
+    list(LivePlanes(image, model, "YX").prepare((0, 0)))
+    stack = np.stack([noisy("camera", seed=1), noisy("camera", seed=1)]) / 255
+    with pytest.raises(UserError, match="times those the model was trained on"):
+        calibrate(stack, model, "TYX", method="curve")
 
 
 # the noise model and the grey levels

@@ -21,6 +21,7 @@ from ..noise.level import scaled, short
 from ..score.blind import Probe, noise_curve, perturbation_test, search_quality
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from .range import check_range
 from .scenes import View, grey_levels, look, shots_of, views_of
 
 METHODS = (
@@ -173,7 +174,10 @@ def calibrate_steps(
         if method == "images":
             yield CalibrationProgress(1, 1, _result(found.noise, "images", {}))
             return
-    scenes = [middle_of(scene) for scene in views_of(images, axes, repeats, model)]
+    views = views_of(images, axes, repeats, model)
+    for first, *_ in views:
+        check_range(first.data, first.where, model)
+    scenes = [middle_of(scene) for scene in views]
     seen = [pair for scene in scenes for pair in scene]
     single = not all(near for _, near in seen)
     if single and found is not None and (model.kernel or not _counts(found.noise)):

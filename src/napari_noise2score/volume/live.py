@@ -20,6 +20,7 @@ from ..noise import NoiseModel, Table, make_solver, parse_noise, reach_of
 from ..noise.table import Place
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from .range import check_block
 from .tiles import TileProgress, as_type, fit, read_around, solved
 
 # small, so that a plane that is no longer looked at is soon given up
@@ -76,6 +77,7 @@ class LivePlanes:
         self.layout: Layout = fit(layout(axes, image.shape, model.ndim), model)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         self._placed: tuple[PlaneScore, Any, Place] | None = None
+        self._compared = False
 
     def place(self, at: Sequence[int]) -> tuple[int, ...]:
         """Tell where the plane through a pixel lies.
@@ -196,6 +198,9 @@ class LivePlanes:
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
         y = read_around(self.image, self.layout, self.model, position, space)
+        if not self._compared:
+            check_block(y, self.model)
+            self._compared = True
         y, wide = y.to(self.model.device), solved(self.model, space)
         return y[wide], self.model.score(y)[wide]
 
