@@ -289,3 +289,29 @@ def test_types_are_widened_or_refused(tmp_path):
         with pytest.raises(UserError, match=f"a TIFF holds no {given}"):
             write_image(tmp_path / "b.tif", Image(STACK[0].astype(given), "YX"))
     assert not (tmp_path / "b.tif").exists()
+
+
+def test_the_command_line_takes_one_series_or_all(tmp_path):
+    from typer.testing import CliRunner
+
+    from napari_noise2score.cli import app
+
+    source = tmp_path / "multi.ome.tif"
+    with tifffile.TiffWriter(source) as file:
+        file.write(STACK[:2], metadata={"axes": "ZYX", "Name": "pos0"})
+        file.write(STACK[1:], metadata={"axes": "ZYX", "Name": "pos1"})
+
+    def simulate(target, *options):
+        words = ["simulate", source, tmp_path / target, "--noise", "gaussian(sigma=0.01)", *options]
+        return CliRunner().invoke(app, list(map(str, words)))
+
+    assert simulate("second.tif", "--series", "2").exit_code == 0
+    second = read_image(tmp_path / "second.tif")
+    assert np.allclose(second.data[:], STACK[1:], atol=1)
+    assert simulate("all", "--series", "all").exit_code == 0
+    made = sorted(path.name for path in (tmp_path / "all").iterdir())
+    assert made == ["multi-series1.ome.tif", "multi-series2.ome.tif"]
+    assert np.allclose(read_image(tmp_path / "all" / made[0]).data[:], STACK[:2], atol=1)
+    refused = simulate("all.tif", "--series", "all")
+    assert "name a folder" in str(refused.exception)
+    assert not (tmp_path / "all.tif").exists()
