@@ -20,6 +20,7 @@ from .paths import is_zarr, local_path
 from .pictures import read_picture
 from .raw import RawArray
 from .tiff import ask_for_axes, count_series, read_tiff, tiff_members
+from .tiff_check import says_ome
 from .zarrs import read_zarr
 
 TIFF = (".tif", ".tiff")
@@ -256,14 +257,16 @@ def _pattern(path: Path) -> str:
 
 def _without_members(paths: list[Path | str]) -> list[Path | str]:
     """Leave out files that hold a part of an image of which another file is listed already."""
-    tiffs = [path for path in paths if str(path).lower().endswith(TIFF)]
+    tiffs = {path for path in paths if str(path).lower().endswith(TIFF)}
     if len(tiffs) < 2:
         return paths
-    left, taken = [], set()
+    left: list[Path | str] = []
+    taken: set[Path] = set()
     for path in paths:
         if path in tiffs:
-            if Path(path).resolve() in taken:
+            if taken and Path(path).resolve() in taken:
                 continue
-            taken |= tiff_members(Path(path))
+            if says_ome(Path(path)):
+                taken |= tiff_members(Path(path))
         left.append(path)
     return left

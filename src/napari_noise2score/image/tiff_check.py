@@ -17,6 +17,8 @@ from .guard import check_size
 from .ome_tiff import parse_ome, planes_promised
 
 MAX_TAGS = 4096
+DESCRIPTION = 270
+OME_TAIL = 16
 # of the types of values that a tag may have
 TYPE_BYTES = {
     1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
@@ -81,6 +83,30 @@ def _values_fit(directory: bytes, order: str, big: bool, end: int) -> bool:
         if nbytes > place and offset + nbytes > end:
             return False
     return True
+
+
+def says_ome(path: Path) -> bool:
+    """Return whether a file's description ends as OME-XML does; a folder may hold thousands."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+            order = {b"II": "<", b"MM": ">"}[head[:2]]
+            big = struct.unpack(f"{order}H", head[2:4])[0] == 43
+            (offset,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)
+            form, size = (f"{order}HHQQ", 20) if big else (f"{order}HHII", 12)
+            file.seek(offset)
+            count_form = f"{order}{'Q' if big else 'H'}"
+            (tags,) = struct.unpack(count_form, file.read(struct.calcsize(count_form)))
+            directory = file.read(min(tags, MAX_TAGS) * size)
+            for start in range(0, len(directory) - size + 1, size):
+                tag, _, count, place = struct.unpack_from(form, directory, start)
+                if tag == DESCRIPTION:
+                    file.seek(place + max(0, count - OME_TAIL))
+                    return b"OME>" in file.read(OME_TAIL)
+    except (OSError, KeyError, struct.error, ValueError, OverflowError):
+        # it is told when the file is read
+        return False
+    return False
 
 
 def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) -> None:
