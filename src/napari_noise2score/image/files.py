@@ -170,6 +170,8 @@ def read_image(
         if not file.exists():
             raise UserError(f"{file}: no such file")
         image = _read_local(file, axes, series)
+        if 0 in image.data.shape:
+            raise UserError(f"{file}: the image is empty: its shape is {tuple(image.data.shape)}")
         own = str(file.resolve())
     files = (own, *(name for name in image.files if name != own))
     return replace(_without_alpha(image), source=own, files=files)

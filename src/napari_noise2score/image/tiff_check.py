@@ -65,24 +65,20 @@ def walk(path: Path) -> tuple[int, bool]:
             here = offset + struct.calcsize(count_of) + tags * tag
             if tags > MAX_TAGS or here + size > end:
                 return len(seen), False
-            if not seen:
-                # the metadata stand in the first directory, and may lie at the end of the file
-                whole = _values_fit(file.read(tags * tag), order or "<", kind == 43, end)
+            # metadata may lie at the very end of the file
+            whole = _values_fit(file.read(tags * tag), order or "<", kind == 43, end) and whole
             seen.add(offset)
-            file.seek(here)
             (offset,) = struct.unpack(offset_of, file.read(size))
     return len(seen), whole
 
 
 def _values_fit(directory: bytes, order: str, big: bool, end: int) -> bool:
     """Return whether the values of all tags of a directory lie in the file."""
-    form, size, place = (f"{order}HHQQ", 20, 8) if big else (f"{order}HHII", 12, 4)
-    for start in range(0, len(directory), size):
-        _, kind, count, offset = struct.unpack_from(form, directory, start)
-        nbytes = TYPE_BYTES.get(kind, 0) * count
-        if nbytes > place and offset + nbytes > end:
-            return False
-    return True
+    form, place = (f"{order}HHQQ", 8) if big else (f"{order}HHII", 4)
+    return all(
+        (nbytes := TYPE_BYTES.get(kind, 0) * count) <= place or offset + nbytes <= end
+        for _, kind, count, offset in struct.iter_unpack(form, directory)
+    )
 
 
 def says_ome(path: Path) -> bool:
