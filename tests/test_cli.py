@@ -182,9 +182,7 @@ def test_a_training_that_was_cut_off_is_kept_and_resumed(
 
 
 def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
-    nan = np.full((64, 64), 3.0, np.float32)
-    nan[5, 5] = np.nan
-    np.save(tmp_path / "nan.npy", nan)
+    np.save(tmp_path / "nan.npy", np.full((64, 64), np.nan, np.float32))
     np.save(tmp_path / "flat.npy", np.ones((64, 64), np.float32))
     np.save(tmp_path / "none.npy", np.ones((0, 64), np.float32))
     np.save(tmp_path / "stack.npy", np.ones((3, 64, 64), np.float32))
@@ -200,13 +198,13 @@ def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
         (("train", tmp_path / "stack.npy", *new), "--axes"),
         (("train", tmp_path / "flat.npy", *new), "constant"),
         (("train", tmp_path / "none.npy", *new), "empty"),
-        (("train", tmp_path / "nan.npy", *new), "NaN"),
+        (("train", tmp_path / "nan.npy", *new), "no valid pixel"),
         (("train", tmp_path / "absent.tif", *new), "no such file"),
         (("train", world / "stack.tif", "--model", tmp_path / "new.n2s", "--steps", 0), "steps"),
         (("train", world / "stack.tif", *new, "--device", "abacus"), "abacus"),
         (("train", world / "stack.tif", *new, "--ndim", 3), "no Z"),
         (("train", world / "stack.tif", "--model", m, "--steps", 1), "--overwrite"),
-        (("denoise", tmp_path / "nan.npy", out, *apply), "NaN"),
+        (("denoise", tmp_path / "nan.npy", out, *apply), "no valid pixel"),
         (("denoise", tmp_path / "none.npy", out, *apply), "empty"),
         (("denoise", tmp_path / "rgb.png", out, *apply), "1 channel, but"),
         (("denoise", tmp_path / "absent.tif", out, *apply), "no such file"),

@@ -84,7 +84,9 @@ def test_only_what_is_looked_at_is_read(model):
     assert result.shape == stack.shape
     assert not read
     result[1234].compute()
-    assert set(read) == {(1234, 0, 0)}
+    # and four planes, in which padding is looked for
+    assert (1234, 0, 0) in read
+    assert len(set(read)) <= 5
 
 
 @pytest.mark.parametrize("axes", ["YXT", "XTY", "TYX"])
@@ -172,8 +174,6 @@ def test_channels_seen_one_by_one_in_training_are_denoised_one_by_one():
 
 def test_mistakes_are_told_in_one_line(model):
     _, noisy = blobs((40, 40))
-    bad = noisy.copy()
-    bad[3, 3] = np.nan
     for call, says in [
         (lambda: denoise(np.zeros((40, 40, 3)), model, NOISE, axes="YXC"), "1 channel, but .* 3"),
         (lambda: denoise(np.zeros((3, 40, 40)), model, NOISE), "say which they are"),
@@ -181,7 +181,10 @@ def test_mistakes_are_told_in_one_line(model):
         (lambda: denoise(noisy, model, NOISE, tile=(0, 8)), "above 0"),
         (lambda: denoise(noisy, model, NOISE, tile=(8,)), "for each of YX"),
         (lambda: denoise(noisy, model, NOISE, sigma_a=5), "trained for"),
-        (lambda: denoise(bad, model, NOISE).compute(), "not numbers"),
+        (
+            lambda: denoise(np.full((40, 40), np.nan), model, NOISE).compute(),
+            "holds no valid pixel",
+        ),
         (lambda: denoise(np.zeros((0, 40)), model, NOISE), "empty"),
         (lambda: Image(np.zeros((3, 3), bool), "YX"), "type bool"),
     ]:

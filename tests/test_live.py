@@ -103,6 +103,15 @@ def test_what_cannot_be_is_told(monkeypatch):
             prepared(LivePlanes(image, model, "YX"), (0, 0))
     with pytest.raises(UserError, match="1 channel"):
         LivePlanes(noisy(2, 40, 40), model, "CYX")
+    with pytest.raises(UserError, match="no valid pixel"):
+        LivePlanes(np.full((40, 40), np.nan), model, "YX")
+
+
+def test_pixels_that_were_never_recorded_stay_as_they_are():
+    image = noisy(40, 40).astype(np.float32)
+    model = train(image, steps=2)
     image[3, 3] = np.nan
-    with pytest.raises(UserError, match="finite"):
-        prepared(LivePlanes(image, model, "YX"), (0, 0))
+    planes = LivePlanes(image, model, "YX")
+    found = planes.solve(prepared(planes, (0, 0)), GAUSSIAN)
+    assert np.isnan(found[3, 3])
+    assert np.isfinite(found).sum() == found.size - 1

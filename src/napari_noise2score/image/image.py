@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import UserError
 from .arrays import as_image_array, described_by_xarray
 from .axes import parse_axes
+from .valid import ValidPixels, find_valid
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Image:
         Where it was read from, empty if it was not.
     files : tuple of str
         Every file or store that holds its pixels, as resolved paths; a result may replace none.
+    valid : ValidPixels or None
+        Which pixels were recorded; None if it was not looked for yet, see `valid_of`. A masked
+        array brings its mask along.
 
     Examples
     --------
@@ -64,6 +70,7 @@ class Image:
     notes: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     files: tuple[str, ...] = ()
+    valid: ValidPixels | None = None
 
     def __post_init__(self):
         try:
@@ -71,6 +78,10 @@ class Image:
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))
+        if isinstance(self.data, np.ma.MaskedArray):
+            if self.valid is None:
+                object.__setattr__(self, "valid", find_valid(self.data, self.axes))
+            object.__setattr__(self, "data", self.data.data)
 
 
 def as_image(data: Any, axes: str | None = None) -> Image:

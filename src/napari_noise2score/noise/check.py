@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy import ndimage
 
+from ..errors import UserError
+from ..image.valid import fill
 from .base import NoiseModel
 from .correlated import parts
 from .curve import high_pass
 from .estimate import REACH, SHARED, SLOW, NoiseEstimate, without_mean
 from .gaussian import Gaussian
-from .kernel import correlations
+from .kernel import correlations, kernel_of
 from .moments import FLAT, blurred, slope
 from .neighbours import correlations_of_frames
 from .recording import Recording
-from .shots import DEFECT, look_over, powers_of
+from .shots import DEFECT, TOO_LITTLE, look_over, powers_of
 from .waves import variances_with_read
 
 # less of the noise explained than this, and the model is called wrong
@@ -36,7 +39,7 @@ class Sight(NamedTuple):
     Attributes
     ----------
     y : ndarray
-        Noisy plane in grey levels, shape ``(Y, X)``.
+        Noisy plane in grey levels, shape ``(Y, X)``; a masked array if pixels are not valid.
     other : ndarray or None
         The next shot of the same place.
     x : ndarray or None
@@ -140,6 +143,8 @@ class NoiseCheck:
     source : str
         What the residual is of: ``"denoised"`` (of y less the denoised image), ``"repeats"`` (of
         shots less the next) or ``"single frames"`` (of what is finest in y).
+    findings : tuple of str
+        What contradicts the assumptions of the estimate, and what to do, see `findings`.
     """
 
     noise: NoiseModel
@@ -147,11 +152,13 @@ class NoiseCheck:
     curve: Curve
     residual: Residual
     source: str
+    findings: tuple[str, ...] = ()
 
     @property
     def explains(self) -> bool:
         """Whether the model is right as far as can be told."""
-        return self.curve.explained >= ENOUGH and not self._is_correlated
+        enough = self.curve.explained >= ENOUGH
+        return enough and not self._is_correlated and not self.findings
 
     @property
     def summary(self) -> str:
@@ -171,7 +178,9 @@ class NoiseCheck:
             faults.append(_level_fault(self.curve))
         if self._is_correlated:
             faults.append(self._correlation_fault())
-        return " ".join(faults)
+        if not faults:
+            faults.append("The model has the variance that is seen, but:")
+        return " ".join([*faults, *self.findings])
 
     def describe(self) -> dict[str, Any]:
         """Say it for files; values are JSON."""
@@ -183,6 +192,7 @@ class NoiseCheck:
             "residual of": self.source,
             "level": self.curve.level,
             "verdict": self.verdict,
+            "findings": list(self.findings),
         }
 
     @property
@@ -202,10 +212,26 @@ class NoiseCheck:
                 f"Neighbouring pixels share {more} than the model says (correlation {shared}): "
                 "noise, or fine structure, which one shot cannot quite tell apart."
             )
+        advice = "set the correlation, or use images that were not filtered"
+        if not _can_be_undone(self.residual.shared):
+            advice = "no correlation that can be set is like it; use images that were not filtered"
         return (
             f"Neighbouring pixels share noise in another way than the model says (correlation "
-            f"{shared}): set the correlation, or use images that were not filtered."
+            f"{shared}): {advice}."
         )
+
+
+def _can_be_undone(shared: np.ndarray) -> bool:
+    """Say whether there is a kernel of correlations, which were less those of white noise."""
+    middle = len(shared) // 2
+    shared = shared.copy()
+    shared[middle, middle] = 1
+    far = np.argwhere(np.abs(shared) > SHARED[True] / 2) - middle
+    try:
+        kernel_of(shared, 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1)
+    except UserError:
+        return False
+    return True
 
 
 def check_curve(found: NoiseEstimate, noise: NoiseModel) -> Curve:
@@ -317,25 +343,39 @@ def check_residual(
     0.5
     """
     chance = np.random.default_rng(seed)
-    images, drawn, flats, alone = [], [], [], []
-    for sight in sights:
+    images: list[np.ndarray] = []
+    drawn, flats, alone, cut = [], [], [], []
+    for masked in sights:
+        sight, out = _whole(masked)
+        if out.all():
+            continue
         if sight.x is None and sight.other is None:
             alone.append(sight.y)
+            cut.append(np.where(out, np.inf, 0.0))
         x, mean, width = _model_at(sight, noise, recording)
-        images.append(_left(sight, mean, width))
+        images.append(_left(sight, mean, width, out))
         for _ in range(DRAWS):
             y, other = (_recorded(noise.sample(x, chance), recording) for _ in range(2))
             twin = Sight(y, None if sight.other is None else other, sight.x)
-            drawn.append(_left(twin, mean, width))
+            drawn.append(_left(twin, mean, width, out))
         steep = slope(mean) / width
-        flats.append((steep <= np.quantile(steep, FLAT)) & (np.abs(images[-1]) < DEFECT))
+        known = ~ndimage.binary_dilation(out, iterations=2) if out.any() else ~out
+        if not known.any():
+            known = ~out
+        flat = (steep <= np.quantile(steep[known], FLAT)) & known
+        flats.append(flat & (np.abs(images[-1]) < DEFECT))
+    if not images:
+        raise UserError("the planes looked at hold no valid pixel: there is nothing to check")
     places = [flat for flat in flats for _ in range(DRAWS)]
     found, expected = (
         np.concatenate([n[flat] for n, flat in zip(kept, where, strict=True)])
         for kept, where in ((images, flats), (drawn, places))
     )
     if alone:
-        shared = correlations_of_frames(alone)
+        try:
+            shared = correlations_of_frames(alone, cut if any(c.any() for c in cut) else ())
+        except ValueError:
+            raise UserError(TOO_LITTLE) from None
         level = float(np.median([np.median(y) for y in alone]))
         shared -= _said_correlations(noise, level, recording, len(shared) // 2)
     else:
@@ -350,6 +390,26 @@ def check_residual(
     shares, drawn_shares = (np.histogram(n, EDGES)[0] / max(len(n), 1) for n in (found, expected))
     spread = float(np.mean(found**2))
     return Residual(EDGES, shares, drawn_shares, spread, shared)
+
+
+def _whole(sight: Sight) -> tuple[Sight, np.ndarray]:
+    """Fill what is not valid of any plane of a sight, and say where that is."""
+    planes = [p for p in (sight.y, sight.other, sight.x) if p is not None]
+    out = np.zeros(np.shape(sight.y), bool)
+    for plane in planes:
+        out |= np.ma.getmaskarray(plane) | ~np.isfinite(np.ma.getdata(plane))
+
+    def filled(plane: np.ndarray | None) -> np.ndarray | None:
+        if plane is None:
+            return None
+        data = np.ma.getdata(plane)
+        if not out.any() or out.all():
+            return data
+        return fill(data, out, max(data.shape), float(np.median(data[~out])))
+
+    y = filled(sight.y)
+    assert y is not None
+    return Sight(y, filled(sight.other), filled(sight.x)), out
 
 
 def _model_at(
@@ -370,7 +430,7 @@ def _model_at(
         x = np.maximum(x, noise.lowest)
     variance = noise.variance(torch.from_numpy(x)).numpy() + recording.step**2 / 12
     # a model may know of no noise at all where there is no light
-    variance = np.maximum(variance, max(0.01 * float(np.median(variance)), 1e-12))
+    variance = np.maximum(variance, 0.01 * float(np.median(variance)) or 1e-12)
     return x, mean, np.sqrt(variance)
 
 
@@ -387,11 +447,11 @@ def _said_correlations(
     shared = float(base.variance(x)) * product[np.ix_(near, near)]
     # what is white on top
     shared[reach, reach] += read**2 + recording.step**2 / 12
-    return shared / max(float(shared[reach, reach]), 1e-12)
+    return shared / (float(shared[reach, reach]) or 1.0)
 
 
-def _left(sight: Sight, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Give what is left without the picture, in standard deviations of the model."""
+def _left(sight: Sight, mean: np.ndarray, width: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Give what is left without the picture, in standard deviations of the model; 0 where out."""
     if sight.x is not None:
         left = (sight.y - mean) / width
     elif sight.other is not None:
@@ -399,6 +459,7 @@ def _left(sight: Sight, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
     else:
         # only of what is finest do pictures hold little
         return np.pad(high_pass(sight.y / width), 1, mode="edge")
+    left = np.where(out, 0, left)
     return left - blurred(left, SLOW)
 
 

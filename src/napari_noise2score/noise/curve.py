@@ -15,6 +15,8 @@ from .transform import Transform
 
 TILE = 8
 BINS = 16
+# a tile counts if so much of it is valid
+MIN_KNOWN = 0.5
 # the share of a bin's flattest tiles that is taken for noise alone, and what the variance of
 # such a tile reads on average: its 17 effective samples scatter, and the low ones are chosen
 FLAT = 0.2
@@ -30,7 +32,7 @@ def fit_transform(planes: Sequence[np.ndarray], step: float = 0.0) -> Transform:
     Parameters
     ----------
     planes : sequence of 2-D ndarray
-        Noisy planes or pieces of planes, in grey levels.
+        Noisy planes or pieces of planes, in grey levels; NaN where a pixel is not valid.
     step : float
         Quantisation step of the grey levels, 0 if none.
 
@@ -52,6 +54,8 @@ def fit_transform(planes: Sequence[np.ndarray], step: float = 0.0) -> Transform:
     """
     pairs = [_tiles(np.asarray(p, dtype=np.float64)) for p in planes]
     mean, variance, clipped = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    known = np.isfinite(variance)
+    mean, variance, clipped = mean[known], variance[known], clipped[known]
     if np.any(keep := ~clipped & (variance > 0)):
         mean, variance = mean[keep], variance[keep]
     if not np.any(variance > 0):
@@ -110,7 +114,9 @@ def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, residual variance and whether clipped, of every tile of a plane."""
     residual = high_pass(plane)
     inner = plane[1:-1, 1:-1]
-    ends = (inner == plane.min()) | (inner == plane.max())
+    ends = np.zeros(inner.shape, bool)
+    if np.isfinite(plane).any():
+        ends = (inner == np.nanmin(plane)) | (inner == np.nanmax(plane))
     size = max(1, min(TILE, *inner.shape))
     rows, columns = (n // size for n in inner.shape)
 
@@ -118,7 +124,13 @@ def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a = a[: rows * size, : columns * size].reshape(rows, size, columns, size)
         return a.mean(axis=(1, 3)).ravel()
 
-    return tiled(inner), tiled(residual**2), tiled(ends.astype(float)) > 0.1
+    known = np.isfinite(residual)
+    if known.all():
+        return tiled(inner), tiled(residual**2), tiled(ends.astype(float)) > 0.1
+    share = tiled(known.astype(float))
+    counted = np.where(share >= MIN_KNOWN, share, np.nan)
+    mean, variance = (tiled(np.where(known, part, 0)) / counted for part in (inner, residual**2))
+    return mean, variance, tiled((ends & known).astype(float)) > 0.1 * share
 
 
 def _flattest(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,7 +152,8 @@ def _nonnegative_fit(
     """Fit c0 + c1 t + c2 t² with no coefficient below 0, errors taken relative to v."""
     powers = np.stack([np.ones_like(t), t, t**2], axis=1)
     # but not to the next to nothing that is left of it where there is next to no light
-    relative = weight / (v + np.median(v))
+    usual = float(np.median(v)) or float(v.mean())
+    relative = weight / (v + usual)
     best, least = (float(np.median(v)), 0.0, 0.0), np.inf
     for use in product([False, True], repeat=3):
         if not any(use):

@@ -1,4 +1,4 @@
-"""The same noise, more or less of it."""
+"""The same noise, more or less of it, and in other units."""
 
 from __future__ import annotations
 
@@ -70,6 +70,79 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
         case _:
             raise UserError(f"{noise} was measured: there is no level of it to choose")
     return made
+
+
+def in_unit(noise: NoiseModel, unit: float) -> NoiseModel:
+    """Return the noise model of images multiplied by a number.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        Any model but an `Empirical` one.
+    unit : float
+        Above 0.
+
+    Returns
+    -------
+    NoiseModel
+        Of the same family and correlation, parameters to four digits.
+
+    Raises
+    ------
+    UserError
+        If the noise was measured and has no parameters.
+
+    Examples
+    --------
+    >>> print(in_unit(Poisson(2, offset=100) + Gaussian(3), 1e-12))
+    poisson(gain=2e-12, offset=1e-10) + gaussian(sigma=3e-12)
+    """
+
+    def of(value: float) -> float:
+        return short(value * unit)
+
+    made: Any
+    match noise:
+        case Sum():
+            made = in_unit(noise.base, unit) + in_unit(noise.read, unit)  # type: ignore[operator]
+        case Correlated():
+            made = in_unit(noise.base, unit) @ noise.kernel  # type: ignore[operator]
+        case Gaussian(sigma=None):
+            made = Gaussian(a=noise.growth, b=of(noise.level))
+        case Gaussian():
+            made = Gaussian(of(noise.level))
+        case Poisson():
+            made = Poisson(of(noise.gain), of(noise.offset))
+        case Emccd():
+            made = Emccd(of(noise.gain), of(noise.offset), noise.excess)
+        case Tweedie():
+            dispersion = short(noise.dispersion * unit ** (2 - noise.power))
+            made = Tweedie(noise.power, dispersion, of(noise.offset))
+        case Gamma() | Nakagami() | Rayleigh():
+            made = noise
+        case Rician():
+            made = Rician(of(noise.sigma))
+        case _:
+            raise UserError(f"{noise} was measured: give images in the unit of its table")
+    return made
+
+
+def unit_power(noise: NoiseModel, name: str) -> float:
+    """Return the power of the unit of grey levels that a parameter of a model is measured in.
+
+    Examples
+    --------
+    >>> unit_power(Poisson(2), "gain"), unit_power(Gamma(26), "alpha")
+    (1, 0)
+    """
+    base = noise.base if isinstance(noise, Sum | Correlated) else noise
+    if isinstance(base, Correlated):
+        base = base.base
+    if name == "dispersion" and isinstance(base, Tweedie):
+        return 2 - base.power
+    if name in ("a", "alpha", "m", "power") or (name == "sigma" and isinstance(base, Rayleigh)):
+        return 0
+    return 1
 
 
 def short(value: float) -> float:

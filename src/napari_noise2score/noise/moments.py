@@ -41,6 +41,8 @@ BIAS_ERROR = 0.5
 SURE = 1.5
 # the share of a patch that may lie where recording ends: few photons are often none at all
 CUT = 0.1
+# a standard deviation that is less than this share of an offset is not told in single precision
+LOST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def measure_moments(
         Third moment of the noises as a share of that of a single shot. If it is 0, as for the
         difference of two shots, the frames tell it: the means of these two.
     cut : sequence of 2-D ndarray
-        Where recording ended in any of the shots, bool: patches with much of it are left out.
+        1 where recording ended in any of the shots: patches with much of it are left out, as is
+        every patch that holds an infinite value.
 
     Returns
     -------
@@ -208,18 +211,27 @@ def random_patches(
     chance: np.random.Generator,
 ) -> tuple[np.ndarray, ...]:
     """Give brightness, its variance and slope in random patches, and their pixels in two planes."""
-    planes = [np.asarray(a, dtype=np.float32) for a in (cut, frame, noise, skewed)]
+    # on a large offset the noise would be lost in single precision
+    middle = float(np.median(frame))
+    shift = middle if abs(middle) * LOST > float(frame.std()) else 0.0
+    off = (0.0, shift, shift if noise is frame else 0.0, shift if skewed is frame else 0.0)
+    planes = [
+        np.asarray(a - o if o else a, dtype=np.float32)
+        for a, o in zip((cut, frame, noise, skewed), off, strict=True)
+    ]
     views = [np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in planes]
     rows, columns = views[0].shape[:2]
     at = np.unravel_index(chance.permutation(rows * columns)[: 2 * most], (rows, columns))
-    if cut.any():
+    if np.any(cut):
         kept = np.flatnonzero(views[0][at].reshape(len(at[0]), -1).mean(1) <= CUT)
         at = at[0][kept], at[1][kept]
     at = at[0][:most], at[1][:most]
     values = [view[at].reshape(len(at[0]), SIDE**2) for view in views[1:3]]
     values.append(values[1] if skewed is noise else views[3][at].reshape(len(at[0]), SIDE**2))
     steep = slope(frame)[SIDE // 2 :, SIDE // 2 :][at]
-    return values[0].mean(1), values[0].var(1), steep, values[1], values[2]
+    light = values[0].mean(1)
+    light = light.astype(np.float64) + shift if shift else light
+    return light, values[0].var(1), steep, values[1], values[2]
 
 
 def told_apart(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .cosines import ORDER, SIDE, SORTS, power_of
-from .moments import BINS
+from .moments import BINS, LEAST
 from .waves import MOST, ROUNDS, USED, patch_powers, without_pictures
 
 # noise is taken to be shared no farther than this, in pixels
@@ -25,13 +25,17 @@ KNOWN = 0.01
 MIDDLE = (ORDER > 4) & (ORDER < 9)
 
 
-def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+def correlations_of_frames(
+    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray] = ()
+) -> np.ndarray:
     """Give the correlation of the noise of pixels by their distance.
 
     Parameters
     ----------
     frames : sequence of 2-D ndarray
         Single noisy planes.
+    cut : sequence of 2-D ndarray
+        Infinite where a pixel is not valid, else 0.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def correlations_of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     >>> bool(abs(correlations_of_frames([noisy])[2, 3] - 0.48) < 0.03)
     True
     """
-    first, second, *others = _power(frames)
+    first, second, *others = power_of_calm(frames, cut)
     lags = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if y > 0 or x >= 0]
     sizes = np.diff(SORTED, prepend=0)[:2] / SORTED[1]
     both = sizes[0] * first + sizes[1] * second
@@ -89,18 +93,30 @@ def _told(
     return shared, float(left.sum() / calm[USED].sum())
 
 
-def _power(frames: Sequence[np.ndarray]) -> np.ndarray:
+def power_of_calm(
+    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray], most: int = MOST
+) -> np.ndarray:
     """Power of each wave in groups of patches, the calmest first, in units of the noise's level.
 
-    What frames share is their noise: the calm patches of all of them are those of the calmest.
+    What frames share is their noise: the calm patches of all of them are those of the calmest. No
+    more than so many patches are looked at.
     """
-    most = MOST // len(frames)
-    parts = [patch_powers(frame, frame, most, np.random.default_rng(0)) for frame in frames]
+    most = most // len(frames)
+    parts = [
+        patch_powers(frame, frame, most, np.random.default_rng(0), cut[i] if cut else None)
+        for i, frame in enumerate(frames)
+    ]
     light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if len(light) < LEAST:
+        raise ValueError("too few patches to tell how their noise is correlated")
     edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
     which = np.searchsorted(edges[1:-1], light)
     middle = power[:, MIDDLE].mean(1)
     level = np.array([np.quantile(middle[which == i], 0.3) for i in range(max(len(edges) - 1, 1))])
+    if not np.any(level > 0):
+        raise ValueError("the calm patches show no noise")
+    # where nothing varies at all there is no noise to compare with
+    level = np.where(level > 0, level, level[level > 0].min())
     power /= level[which, None]
     order = np.argsort(power[:, SORTS].mean(1))
     groups = np.split(order, [int(share * len(order)) for share in SORTED])

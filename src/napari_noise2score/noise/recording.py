@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+# grey levels further apart are not told by double precision
+MAX_GAP = 2.0**53
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -102,6 +105,8 @@ def quantisation_step(values: np.ndarray, fuzz: float = 0.0) -> float:
         return 0.0
     gaps = np.diff(levels.astype(np.float64))
     if values.dtype.kind in "ui":
+        if gaps.max() > MAX_GAP:
+            return 0.0
         return float(np.gcd.reduce(gaps.astype(np.int64)))
     step = float(np.median(gaps[gaps <= 1.01 * gaps.min()]))
     steps = gaps / step

@@ -11,10 +11,11 @@ import torch
 from ..errors import UserError
 from .base import NoiseModel
 from .correlated import parts
+from .estimate import in_units, told_in_one_line, unit_of
 from .fit import OUTLIER, widths_of
 from .gaussian import Gaussian
-from .level import scaled, short
-from .shots import Shots, look_over, moments_of, powers_of, still_pixels
+from .level import in_unit, scaled, short
+from .shots import Shots, look_over, moments_of, powers_of, still_pixels, valid_sample
 from .sum import Sum
 from .variances import at_least_some
 from .waves import fit_waves, spectrum
@@ -65,6 +66,16 @@ def refine_from_shots(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseM
     base, kernel, read = parts(noise)
     if read and kernel is None and isinstance(base, Gaussian) and not base.growth:
         raise UserError(f"'{noise}': both are the same noise; write one gaussian(sigma=…)")
+    with told_in_one_line():
+        unit = unit_of(valid_sample(scenes))
+        if unit == 1:
+            return _refined(scenes, noise)
+        scenes = [in_units(shots, unit) for shots in scenes]
+        return in_unit(_refined(scenes, in_unit(noise, 1 / unit)), unit)
+
+
+def _refined(scenes: Sequence[np.ndarray], noise: NoiseModel) -> NoiseModel:
+    base, kernel, _ = parts(noise)
     shots = look_over(scenes)
     measure = _by_brightness if kernel is None else _by_waves
     measured = measure(shots, noise)

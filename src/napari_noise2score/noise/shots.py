@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from ..errors import UserError
+from ..image.valid import LARGEST_VALUE, fill
 from .curve import fit_transform
 from .kernel import Kernel
 from .moments import Moments, measure_moments
@@ -21,7 +23,7 @@ from .waves import Powers, wave_powers
 SMALLEST = 64
 TOO_LITTLE = (
     "too little to tell the noise from: give larger images, or more of them "
-    f"(at least {SMALLEST}×{SMALLEST} pixels that are neither black nor saturated)"
+    f"(at least {SMALLEST}×{SMALLEST} pixels that are valid and neither black nor saturated)"
 )
 # a pixel so many standard deviations off its neighbours is a defect
 DEFECT = 12.0
@@ -50,7 +52,10 @@ class Shots(NamedTuple):
         Means of each run of up to three shots, without defects, and what is left of these shots
         when they are subtracted, with the variance of one shot; of single shots there is none.
     cut : list of ndarray
-        Where recording ended in any shot of a run, bool.
+        1 where recording ended in any shot of a run, infinite where a pixel is not valid, else 0.
+    invalid : list of ndarray
+        Of each scene, where a pixel is not valid in any shot, bool, shape ``(Y, X)``; the shots
+        are filled there.
     transform : Transform
         How the noise of the frames grows with the signal, roughly.
     """
@@ -63,6 +68,7 @@ class Shots(NamedTuple):
     frames: list[np.ndarray]
     noises: list[np.ndarray]
     cut: list[np.ndarray]
+    invalid: list[np.ndarray]
     transform: Transform
 
 
@@ -72,7 +78,8 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
     Parameters
     ----------
     scenes : sequence of ndarray
-        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
+        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``. Pixels
+        that are masked, NaN or infinite are not valid.
 
     Returns
     -------
@@ -83,12 +90,18 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
     UserError
         If they cannot tell their noise: too small, constant, saturated, or copies of each other.
     """
-    values = np.concatenate([shots.ravel()[:: shots.size // 200_000 + 1] for shots in scenes])
+    values = valid_sample(scenes)
     recording = recording_of(values)
-    _check(scenes, values, recording)
-    scenes = [shots.astype(np.float64) for shots in scenes]
+    check_scenes(scenes, values, recording)
+    hidden = [_invalid(shots) for shots in scenes]
+    invalid = [np.asarray(mask.any(axis=0)) for mask in hidden]
+    scenes = [_filled(shots, mask) for shots, mask in zip(scenes, hidden, strict=True)]
     repeated, several = (all(len(shots) > n for shots in scenes) for n in (1, 2))
-    runs = [run for shots in scenes for run in _runs(shots, 3 if several else 2)]
+    runs, out = [], []
+    for shots, mask in zip(scenes, invalid, strict=True):
+        found = list(_runs(shots, 3 if several else 2))
+        runs += found
+        out += [mask] * len(found)
     noises = []
     if several:
         # what drifts and bleaches evenly is the same in a shot and the mean of both beside it
@@ -96,13 +109,78 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
     elif repeated:
         noises = [(run[1] - run[0]) / np.sqrt(2) for run in runs]
     frames = [run.mean(0) for run in runs]
+    shown = [
+        np.where(mask, np.nan, frame) if mask.any() else frame
+        for frame, mask in zip(frames, out, strict=True)
+    ]
     try:
-        transform = fit_transform(frames, recording.step)
+        transform = fit_transform(shown, recording.step)
     except ValueError:
+        if any(mask.any() for mask in out):
+            raise UserError(TOO_LITTLE) from None
         raise UserError("the images show no noise: there is nothing to estimate") from None
     frames = [_mended(frame, transform) for frame in frames]
-    cut = [_cut(run, recording) for run in runs]
-    return Shots(scenes, values, recording, repeated, several, frames, noises, cut, transform)
+    cut = [
+        np.where(mask, np.inf, _cut(run, recording)) if mask.any() else _cut(run, recording)
+        for run, mask in zip(runs, out, strict=True)
+    ]
+    return Shots(
+        scenes, values, recording, repeated, several, frames, noises, cut, invalid, transform
+    )
+
+
+def valid_sample(scenes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return some of the valid grey levels of scenes, in one dimension.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    found = []
+    for shots in scenes:
+        some: np.ndarray = shots
+        if isinstance(shots, np.ma.MaskedArray):
+            some = shots.compressed()
+        some = some.ravel()[:: some.size // 200_000 + 1]
+        if some.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                some = some[np.abs(some) <= _limit(some.dtype)]
+        found.append(some)
+    values = np.concatenate(found)
+    if not values.size:
+        raise UserError("the images hold no valid pixel: all are NaN, infinite, masked or padding")
+    return values
+
+
+def _limit(dtype: np.dtype) -> float:
+    return min(LARGEST_VALUE, float(np.finfo(dtype).max))
+
+
+def _invalid(shots: np.ndarray) -> np.ndarray:
+    """Say where shots are masked, NaN or infinite."""
+    invalid = np.array(np.ma.getmaskarray(shots))
+    if shots.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            invalid |= ~(np.abs(np.ma.getdata(shots)) <= _limit(shots.dtype))
+    return invalid
+
+
+def _filled(shots: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """Return shots in double precision, what is not valid filled smoothly."""
+    data = np.ma.getdata(shots).astype(np.float64)
+    if not invalid.any():
+        return data
+    usual = float(np.median(data[~invalid])) if not invalid.all() else 0.0
+    return fill(data, invalid, max(data.shape), usual)
+
+
+def _wider(masks: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
+    """Return masks grown by what A⁻¹ takes most from around a pixel."""
+    if kernel is None:
+        return list(masks)
+    side = 2 * (max(len(kernel.taps), len(kernel.taps[0])) // 2) * 2 + 1
+    return [ndimage.maximum_filter(mask, side) if mask.any() else mask for mask in masks]
 
 
 def still_pixels(shots: Shots, kernel: Kernel | None) -> list[np.ndarray] | None:
@@ -123,7 +201,9 @@ def still_pixels(shots: Shots, kernel: Kernel | None) -> list[np.ndarray] | None
     """
     if not shots.several:
         return None
-    usable = _usable(shots)
+    usable = [
+        use & ~out for use, out in zip(_usable(shots), _wider(shots.invalid, kernel), strict=True)
+    ]
     return usable if is_still(undone(shots.scenes, kernel), usable) else None
 
 
@@ -155,7 +235,7 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: list[np.ndarray] | No
         if kernel is None:
             return measure_moments(shots.frames, shots.noises, skew, shots.cut)
         frames, noises = undone(shots.frames, kernel), undone(shots.noises, kernel)
-        return measure_moments(frames, noises, skew)
+        return measure_moments(frames, noises, skew, _out(shots, kernel))
     except ValueError:
         raise UserError(TOO_LITTLE) from None
 
@@ -169,9 +249,17 @@ def powers_of(shots: Shots) -> Powers:
         If there is too little to tell it from.
     """
     try:
-        return wave_powers(shots.frames, shots.noises)
+        return wave_powers(shots.frames, shots.noises, _out(shots, None))
     except ValueError:
         raise UserError(TOO_LITTLE) from None
+
+
+def _out(shots: Shots, kernel: Kernel | None) -> list[np.ndarray]:
+    """Return what is not valid of each run, infinite there and else 0; nothing if all is."""
+    if not any(mask.any() for mask in shots.invalid):
+        return []
+    masks = [np.isposinf(cut.astype(float)) for cut in shots.cut]
+    return [np.where(mask, np.inf, 0.0) for mask in _wider(masks, kernel)]
 
 
 def noise_level(light: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -191,15 +279,14 @@ def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarr
     return [image if kernel is None else kernel.undo_image(image) for image in images]
 
 
-def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
+def check_scenes(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
+    """Raise a `UserError` if scenes cannot tell their noise whatever it is."""
     height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
     if min(height, width) < SMALLEST:
         raise UserError(
             f"images of {height}×{width} pixels are too small to tell their noise: "
             f"give at least {SMALLEST}×{SMALLEST}"
         )
-    if not np.isfinite(values).all():
-        raise UserError("the images hold pixels that are not numbers (NaN or infinite)")
     if values.min() == values.max():
         raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
     if (share := float(np.mean(values >= recording.ceiling))) > SATURATED:
@@ -209,7 +296,7 @@ def _check(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recordin
         )
     for shots in scenes:
         for first, second in pairwise(shots):
-            if np.array_equal(first, second):
+            if bool(np.ma.allequal(first, second)):
                 raise UserError(
                     "two of the repeats are identical: copies of one shot, which say nothing "
                     "of its noise; name the axes so that no axis of copies is taken for time"

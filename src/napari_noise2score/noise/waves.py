@@ -47,7 +47,11 @@ class Powers(NamedTuple):
     pictures: np.ndarray
 
 
-def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ()) -> Powers:
+def wave_powers(
+    frames: Sequence[np.ndarray],
+    noises: Sequence[np.ndarray] = (),
+    cut: Sequence[np.ndarray] = (),
+) -> Powers:
     """Measure the power of waves by brightness.
 
     Parameters
@@ -56,6 +60,8 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
         Noisy planes, in grey levels: single shots or means of some.
     noises : sequence of 2-D ndarray
         What is left of each frame's shots when they are subtracted from each other.
+    cut : sequence of 2-D ndarray
+        Infinite where a pixel is not valid, else 0.
 
     Returns
     -------
@@ -67,8 +73,10 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
         If there are too few patches.
     """
     chance, most = np.random.default_rng(0), MOST // len(frames)
-    pairs = zip(frames, noises or frames, strict=True)
-    parts = [patch_powers(frame, noise, most, chance) for frame, noise in pairs]
+    parts = [
+        patch_powers(frame, (noises or frames)[i], most, chance, cut[i] if cut else None)
+        for i, frame in enumerate(frames)
+    ]
     light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(light)
     ranges = np.split(order, [len(order) * i // BINS for i in range(1, BINS)])
@@ -88,7 +96,11 @@ def wave_powers(frames: Sequence[np.ndarray], noises: Sequence[np.ndarray] = ())
 
 
 def patch_powers(
-    frame: np.ndarray, noise: np.ndarray, most: int, chance: np.random.Generator
+    frame: np.ndarray,
+    noise: np.ndarray,
+    most: int,
+    chance: np.random.Generator,
+    cut: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give brightness and the power of each wave of noise in random patches of a frame.
 
@@ -100,14 +112,16 @@ def patch_powers(
         How many patches.
     chance : numpy.random.Generator
         Chooses them.
+    cut : ndarray, optional
+        Infinite where a pixel is not valid: patches that hold one are left out.
 
     Returns
     -------
     light, power : ndarray
         Shapes ``(patches,)`` and ``(patches, waves)``.
     """
-    nowhere = np.zeros(frame.shape, bool)
-    light, *_, values = random_patches(frame, noise, noise, nowhere, most, chance)
+    cut = np.zeros(frame.shape, bool) if cut is None else cut
+    light, *_, values = random_patches(frame, noise, noise, cut, most, chance)
     return light, (values @ WAVES) ** 2
 
 
@@ -162,6 +176,9 @@ def without_pictures(
         Of each noise; what is picture in each wave, and how far the power of each is known.
     """
     parts, count = np.concatenate([noise, pictures], axis=1), noise.shape[1]
+    if not np.isfinite(parts).all() or not np.all(seen > 0):
+        # LAPACK would print what it thinks of it
+        raise np.linalg.LinAlgError("the power of patches is not a positive number")
     error = known * seen
     for _ in range(rounds):
         found = np.linalg.lstsq(parts / error[:, None], seen / error, rcond=None)[0]

@@ -34,6 +34,9 @@ MAX_JSON_DEPTH = 32
 MAX_NAME_LENGTH = 1000
 # beyond it the noise of the image would be lost in the perturbation
 MAX_SIGMA_A = 100.0
+# The network sees no grey level beyond the range of training by more than so many times its width:
+# a defect of a camera would else drown all around it.
+MAX_BEYOND = 10.0
 # change of z by which a pixel is moved to see its score change, in units of the noise
 MOVED = 0.1
 
@@ -138,7 +141,7 @@ class ScoreModel:
         at = self.sigma_a if sigma_a is None else sigma_a
         with torch.inference_mode():
             levels = torch.full((len(y),), at, dtype=torch.float32, device=y.device)
-            z = self.transform.forward(y)
+            z = self.transform.forward(within(y, self.low, self.high))
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
 
     def score_and_slope(
@@ -161,7 +164,7 @@ class ScoreModel:
             Both float32, of the shape of y; the slope is the diagonal of the Jacobian.
         """
         levels = torch.full((len(y),), sigma_a, dtype=torch.float32, device=y.device)
-        z = self.transform.forward(y)
+        z = self.transform.forward(within(y, self.low, self.high))
 
         def score_of(z: Tensor) -> Tensor:
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
@@ -333,6 +336,12 @@ def _pair(header: Mapping[str, Any], key: str) -> tuple[float, float]:
         raise ValueError(f"{key} is not a pair of numbers")
     first, last = (_number({key: value}, key) for value in values)
     return first, last
+
+
+def within(y: Tensor, low: float, high: float) -> Tensor:
+    """Give grey levels as the network may see them, given the range of training."""
+    more = MAX_BEYOND * (high - low)
+    return y.clamp(low - more, high + more)
 
 
 def filled(like: UNet, weights: Mapping[str, Tensor], device: str | torch.device) -> UNet:

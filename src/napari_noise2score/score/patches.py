@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from ..errors import UserError
-from ..image.axes import Layout, read_block
+from ..image.axes import Layout
+from ..image.valid import ValidPixels, fill, look_for_valid
 from ..noise.kernel import Kernel
 
 # from so many pieces on, whole ones are held out
@@ -23,6 +25,8 @@ KEPT = 0.1
 # the mean of a cell of 4×4 pixels varies 1.0 times as much as white noise makes it vary
 CELL = 4
 EMPTY = 1.5
+# a patch of which less than this share is valid is drawn anew, so often at most
+MIN_VALID, MAX_DRAWS = 0.5, 30
 
 
 class Patches:
@@ -43,6 +47,8 @@ class Patches:
         Chooses which pieces are held out.
     kernel : Kernel, optional
         Correlation to undo.
+    valid : ValidOfEach, optional
+        The valid pixels of the images; looked for if not given.
 
     Notes
     -----
@@ -57,8 +63,10 @@ class Patches:
         size: tuple[int, ...],
         rng: np.random.Generator,
         kernel: Kernel | None = None,
+        valid: ValidOfEach | None = None,
     ):
         self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
+        self.valid = valid or ValidOfEach(self.images, self.layouts)
         self.size = tuple(size)
         # what A⁻¹ takes from around a patch is read with it
         self._around = around(kernel, len(size))
@@ -92,22 +100,64 @@ class Patches:
         -------
         ndarray
             float32, shape ``(count, channels, *size)``, grey levels, of A⁻¹ y if there is a kernel.
+            Invalid pixels are filled smoothly.
 
         Raises
         ------
         UserError
-            If a pixel is not a finite number.
+            If the images hold no valid pixel.
         """
-        return np.stack([self._one(rng, held_out) for _ in range(count)])
+        return self.draw_masked(count, rng, held_out)[0]
 
-    def _one(self, rng: np.random.Generator, held_out: bool) -> np.ndarray:
-        block = telling(lambda: self._any(rng, held_out), rng, self._choosy)
-        if self.kernel is not None:
-            # before it is turned: the kernel need not look the same from all sides
-            block = decorrelated(block, self.kernel)
-        return _turn(block, rng)
+    def draw_masked(
+        self, count: int, rng: np.random.Generator, held_out: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw patches as `draw` does, and say which of their pixels are valid.
 
-    def _any(self, rng: np.random.Generator, held_out: bool) -> np.ndarray:
+        Returns
+        -------
+        patches : ndarray
+            As from `draw`.
+        known : ndarray or None
+            float32, of the same shape, 1 where a pixel is valid and 0 elsewhere; None if all are.
+        """
+        drawn = [self._one(rng, held_out) for _ in range(count)]
+        patches = np.stack([patch for patch, _ in drawn])
+        if all(known is None for _, known in drawn):
+            return patches, None
+        known = np.stack([np.ones_like(patch) if k is None else k for patch, k in drawn])
+        return patches, known
+
+    def _one(
+        self, rng: np.random.Generator, held_out: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        block, invalid = telling(lambda: self._valid(rng, held_out), rng, self._choosy)
+        block, invalid = undone(block, invalid, self.kernel)
+        if invalid is None:
+            return _turn(block, rng), None
+        both = _turn(np.concatenate([block, ~invalid]).astype(np.float32), rng)
+        return both[: len(block)], both[len(block) :]
+
+    def _valid(
+        self, rng: np.random.Generator, held_out: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw until most of a patch is valid, or take the one that was best."""
+        best: tuple[np.ndarray, np.ndarray | None] | None = None
+        most = 0.0
+        for _ in range(MAX_DRAWS):
+            block, invalid = self._any(rng, held_out)
+            share = 1.0 if invalid is None else 1 - float(invalid.mean())
+            if share >= MIN_VALID:
+                return block, invalid
+            if share > most:
+                best, most = (block, invalid), share
+        if best is None:
+            raise no_valid_pixel()
+        return best
+
+    def _any(
+        self, rng: np.random.Generator, held_out: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         piece = self._choose(rng, held_out)
         which = int(np.searchsorted(self._ends, piece, side="right"))
         where = self.layouts[which]
@@ -116,8 +166,11 @@ class Patches:
         start = self._start(where.space_shape, rng, held_out)
         read = [size + more for size, more in zip(self.size, self._around, strict=True)]
         space = [slice(a, a + n) for a, n in zip(start, read, strict=True)]
-        block = read_block(self.images[which], where, [int(p) for p in position], space)
-        return _grow(checked(block), read)
+        block, invalid = self.valid[which].read(
+            self.images[which], where, [int(p) for p in position], space
+        )
+        block = np.asarray(block, dtype=np.float32)
+        return _grow(block, read), None if invalid is None else _grow(invalid, read)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
         if held_out:
@@ -150,21 +203,46 @@ class Patches:
         return start
 
 
+class ValidOfEach:
+    """The valid pixels of each of many images, looked for when one is first used."""
+
+    def __init__(self, images: Sequence[Any], layouts: Sequence[Layout]):
+        self._images, self._layouts = images, layouts
+        self._found: dict[int, ValidPixels] = {}
+
+    def __getitem__(self, which: int) -> ValidPixels:
+        if which not in self._found:
+            # one image of many without a valid pixel is passed over
+            axes = self._layouts[which].axes
+            self._found[which], _ = look_for_valid(self._images[which], axes)
+        return self._found[which]
+
+
+def no_valid_pixel() -> UserError:
+    """Give the error of images in which nothing was recorded."""
+    return UserError(
+        "the images hold no valid pixel: all that were looked at are NaN, infinite, masked or "
+        "padding"
+    )
+
+
 def is_large(layouts: Sequence[Layout]) -> bool:
     """Say whether images are so large that it pays to look for what is in them."""
     return sum(float(np.prod(where.shape, dtype=np.float64)) for where in layouts) > LARGE
 
 
-def telling(
-    draw: Callable[[], np.ndarray], rng: np.random.Generator, choosy: bool = True
-) -> np.ndarray:
+Drawn = tuple[np.ndarray, np.ndarray | None]
+"""A block, and which of its pixels are not valid."""
+
+
+def telling(draw: Callable[[], Drawn], rng: np.random.Generator, choosy: bool = True) -> Drawn:
     """Draw a block, and most often another in its place as long as it is empty."""
-    block = draw()
+    block, invalid = draw()
     for _ in range(TRIES if choosy else 0):
         if not is_empty(block) or rng.random() < KEPT:
             break
-        block = draw()
-    return block
+        block, invalid = draw()
+    return block, invalid
 
 
 def is_empty(block: np.ndarray) -> bool:
@@ -189,15 +267,34 @@ def is_empty(block: np.ndarray) -> bool:
     return varies <= EMPTY * noise / CELL**2
 
 
-def checked(block: np.ndarray) -> np.ndarray:
-    """Give a block as float32; a `UserError` where a pixel is not a finite number."""
-    block = np.asarray(block, dtype=np.float32)
-    if not np.isfinite(block).all():
-        raise UserError(
-            "the image holds pixels that are not numbers (NaN or infinite): "
-            "replace them, for example by a neighbour's value, and try again"
-        )
-    return block
+def undone(block: np.ndarray, invalid: np.ndarray | None, kernel: Kernel | None) -> Drawn:
+    """Fill the invalid pixels of a block, and undo a correlation.
+
+    Parameters
+    ----------
+    block, invalid : ndarray
+        Grey levels, shape ``(channels, *space)``, and where they are not valid.
+    kernel : Kernel or None
+        The correlation; the block is then smaller by its reach on each side of Y and X.
+
+    Returns
+    -------
+    block : ndarray
+        float32 if anything was done to it.
+    invalid : ndarray or None
+        Where it is not valid, or depends most on what is not.
+    """
+    if invalid is not None:
+        usual = float(np.median(block[~invalid])) if not invalid.all() else 0.0
+        block = fill(block, invalid, max(block.shape), usual).astype(np.float32)
+    if kernel is not None:
+        block = decorrelated(np.asarray(block, dtype=np.float32), kernel)
+        if invalid is not None:
+            wide = 2 * (max(len(kernel.taps), len(kernel.taps[0])) // 2) + 1
+            invalid = ndimage.maximum_filter(
+                invalid, (*[1] * (invalid.ndim - 2), wide, wide), mode="nearest"
+            )[..., kernel.reach : -kernel.reach or None, kernel.reach : -kernel.reach or None]
+    return block, invalid
 
 
 def decorrelated(block: np.ndarray, kernel: Kernel) -> np.ndarray:

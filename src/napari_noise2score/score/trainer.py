@@ -16,25 +16,29 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import UserError
-from ..image.axes import Layout, read_block
+from ..image.axes import Layout
 from ..noise.curve import fit_transform
+from ..noise.defects import defects
 from ..noise.kernel import Kernel
 from ..noise.recording import quantisation_step, recording_of
+from ..noise.transform import Transform
 from .device import choose_device, inner_precision
-from .model import ScoreModel, filled, perturbed_score, read_tensors, write_tensors
+from .model import ScoreModel, filled, perturbed_score, read_tensors, within, write_tensors
 from .muon import Muon
 from .network import UNet
 from .objective import antithetic_loss, balanced_normal
 from .patches import (
     MANY,
+    Drawn,
     Patches,
+    ValidOfEach,
     around,
-    checked,
     count_pieces,
-    decorrelated,
     is_large,
     loop_shape,
+    no_valid_pixel,
     telling,
+    undone,
 )
 
 WIDTH = 32
@@ -52,6 +56,13 @@ EMA = 0.995
 # gradient. Few images would be learned by heart before that.
 COARSE = 1.5
 COARSE_UNTIL = 0.8
+# noise smaller than this share of the grey levels is rounded away in float32
+SINGLE = 2.0**-22
+# mean and scale are those of all values but the most extreme, of which this share at either end is
+# taken for the next ones
+EXTREME = 0.001
+# pieces that are constant, such as black frames, or valid for less than this share are passed over
+MIN_VALID = 0.25
 # grey levels of A⁻¹ y that are one, as a share of their range: it is known to float32's precision
 FUZZ = 1e-4
 VALIDATION_PATCHES = 16
@@ -94,7 +105,8 @@ class Trainer:
         self.device = choose_device(device)
         self.name = name
         self.layout = layouts[0]
-        self.facts = _survey(arrays, layouts, np.random.default_rng(seed), kernel)
+        valid = ValidOfEach(arrays, layouts)
+        self.facts = _survey(arrays, layouts, valid, np.random.default_rng(seed), kernel)
         self.chance = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         ndim = len(self.layout.space)
@@ -104,9 +116,12 @@ class Trainer:
         self.batch = BATCH[ndim]
         self.many = count_pieces(layouts) >= MANY
         size = _patch_size(layouts, self.network.stride, kernel)
-        self.patches = Patches(arrays, layouts, size, self.chance, kernel)
-        held_out = self.patches.draw(VALIDATION_PATCHES, np.random.default_rng(seed), True)
+        self.patches = Patches(arrays, layouts, size, self.chance, kernel, valid)
+        held_out, known = self.patches.draw_masked(
+            VALIDATION_PATCHES, np.random.default_rng(seed), True
+        )
         self.held_out = torch.from_numpy(held_out)
+        self.held_out_known = None if known is None else torch.from_numpy(known)
         self.held_out_u = torch.randn(held_out.shape, generator=self.noise)
         self.usual_noise = float(self._noise_in(self.held_out).mean())
         self.same: dict[str, Any] = {
@@ -162,10 +177,12 @@ class Trainer:
         """
         states = self.chance.bit_generator.state, self.noise.get_state()
         try:
-            y = torch.from_numpy(self.patches.draw(self.batch, self.chance))
+            drawn, mask = self.patches.draw_masked(self.batch, self.chance)
+            y = torch.from_numpy(drawn)
+            known = None if mask is None else torch.from_numpy(mask)
             u = balanced_normal(tuple(y.shape), self.noise)
             sigma_a = self._draw_sigma_a(len(y), fraction)
-            loss = self._loss(self.network, y, u, sigma_a)
+            loss = self._loss(self.network, y, u, sigma_a, known)
             self.network.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -180,7 +197,9 @@ class Trainer:
         sigma_a = torch.full((len(self.held_out),), self.facts["sigma_a"])
         network = filled(self.network, self.averaged, self.device)
         with torch.no_grad():
-            self.val_loss = self._loss(network, self.held_out, self.held_out_u, sigma_a).item()
+            self.val_loss = self._loss(
+                network, self.held_out, self.held_out_u, sigma_a, self.held_out_known
+            ).item()
         if self.val_loss < self.best_loss:
             self.best = {k: v.clone() for k, v in self.averaged.items()}
             self.best_loss, self.best_step = self.val_loss, self.steps
@@ -301,17 +320,37 @@ class Trainer:
         even = (torch.arange(count) + torch.rand(count, generator=self.noise)) / count
         return low * (high / low) ** (even ** (1 - 0.75 * coarse))
 
-    def _loss(self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor) -> Tensor:
+    def _loss(
+        self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor, known: Tensor | None
+    ) -> Tensor:
+        """Give the loss of patches, of their valid pixels alone where some are not.
+
+        The loss is a sum over pixels, each of which has its own minimiser: what the network gives
+        for a valid pixel is still its score given all that it sees.
+        """
         y, u, sigma_a = (part.to(self.device, non_blocking=True) for part in (y, u, sigma_a))
         mean, scale = self.facts["mean"], self.facts["scale"]
+        low, high = self.facts["low"], self.facts["high"]
 
         def score(z: Tensor, at: Tensor) -> Tensor:
             with inner_precision(self.device):
                 return perturbed_score(network, z, at, mean, scale)
 
-        z = self.facts["transform"].forward(y)
+        z = self.facts["transform"].forward(within(y, low, high))
         # few images have nothing to spare
-        return antithetic_loss(score, z, u, sigma_a, self._weight if self.many else None)
+        weight = self._weight if self.many else None
+        if known is not None:
+            # filled pixels are not perturbed where the score is asked for, either
+            share = known.to(self.device)
+            u = u * share
+            share = share / share.mean().clamp(min=1e-6)
+            share = torch.cat([share, share])
+            inner = weight
+
+            def weight(z: Tensor) -> Tensor:
+                return share if inner is None else share * inner(z)
+
+        return antithetic_loss(score, z, u, sigma_a, weight)
 
     def _weight(self, z: Tensor) -> Tensor:
         """Give what the pixels of each image and channel count, shape ``(n, channels, 1, ...)``."""
@@ -352,66 +391,134 @@ def _patch_size(
 def _survey(
     arrays: Sequence[Any],
     layouts: Sequence[Layout],
+    valid: ValidOfEach,
     chance: np.random.Generator,
     kernel: Kernel | None,
 ) -> dict[str, Any]:
-    """Look at a few pieces of the images and choose coordinates, σ_a and normalisation."""
+    """Look at a few pieces of the images and choose coordinates, σ_a and normalisation.
+
+    Neither invalid pixels nor defects have a say, and the brightest and darkest not in mean and
+    scale.
+    """
     choosy = is_large(layouts)
-    crops = [
-        telling(lambda: _crop(arrays, layouts, chance), chance, choosy)
-        for _ in range(min(64, 8 * count_pieces(layouts)))
-    ]
-    if kernel is not None:
-        crops = _undone(crops, kernel)
-    values = np.concatenate([c.ravel() for c in crops])
-    low, high = float(values.min()), float(values.max())
-    if low == high:
+    wanted = min(64, 8 * count_pieces(layouts))
+    crops: list[Drawn] = []
+    constant: set[float] = set()
+    for _ in range(3 * wanted):
+        block, invalid = telling(lambda: _crop(arrays, layouts, valid, chance), chance, choosy)
+        some = block if invalid is None else block[~invalid]
+        if not some.size:
+            continue
+        if some.min() == some.max():
+            constant.add(float(some.flat[0]))
+        elif some.size >= MIN_VALID * block.size:
+            crops.append((block, invalid))
+        if len(crops) == wanted:
+            break
+    if not crops:
+        if not constant:
+            raise no_valid_pixel()
         raise UserError(
-            f"the images are constant (every pixel looked at is {low:g}): "
+            f"the images are constant (every pixel looked at is {min(constant):g}): "
             "there is nothing to learn from them"
         )
-    recording = recording_of(values)
-    planes = [plane for crop in crops for plane in crop.reshape(-1, *crop.shape[-2:])]
+    if kernel is not None:
+        crops = _undone(crops, kernel)
+    step = recording_of(_values(crops)).step
+    planes, masks = _planes(crops)
     try:
-        transform = fit_transform(planes, recording.step)
+        transform = _fit_transform(planes, masks, step)
+        masks = [
+            mask | defects(_as_level(plane, mask), transform)
+            for plane, mask in zip(planes, masks, strict=True)
+        ]
+        transform = _fit_transform(planes, masks, step)
     except ValueError:
         raise UserError("the images show no noise: there is nothing to denoise") from None
+    largest = max(
+        float(np.abs(plane[~mask]).max(initial=0))
+        for plane, mask in zip(planes, masks, strict=True)
+    )
+    if largest * SINGLE > transform.c0**0.5:
+        raise UserError(
+            f"the noise is so small beside grey levels of {largest:g} that single precision does "
+            "not hold it: subtract a constant from the images"
+        )
+    values = np.concatenate([plane[~mask] for plane, mask in zip(planes, masks, strict=True)])
+    recording = recording_of(values)
     levels = torch.from_numpy(values.astype(np.float64))
     z = transform.forward(levels)
+    ends = np.quantile(z.numpy(), [EXTREME, 1 - EXTREME])
+    inner = z.clamp(*ends.tolist())
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
     # light comes in steps too: of one photon, which is what the variance grows by
     sigma_a = _choose_sigma_a(max(recording.step, transform.c1) * float(transform.slope(dark)))
     return {
         "transform": transform,
-        "mean": float(z.mean()),
-        "scale": float(z.std()),
+        "mean": float(inner.mean()),
+        "scale": float(inner.std()),
         "sigma_a": sigma_a,
         # not below what will be asked for: the smaller the perturbation, the noisier its gradient
         "sigma_a_range": (sigma_a, max(0.7, 1.5 * sigma_a)),
-        "low": low,
-        "high": high,
+        "low": float(values.min()),
+        "high": float(values.max()),
         "recording": recording,
         "kernel": kernel,
     }
 
 
-def _undone(crops: list[np.ndarray], kernel: Kernel) -> list[np.ndarray]:
+def _planes(crops: Sequence[Drawn]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Give the planes of crops, and where they are not valid."""
+    planes, masks = [], []
+    for block, invalid in crops:
+        invalid = np.zeros(block.shape, bool) if invalid is None else invalid
+        planes += list(block.reshape(-1, *block.shape[-2:]))
+        masks += list(invalid.reshape(-1, *block.shape[-2:]))
+    return planes, masks
+
+
+def _values(crops: Sequence[Drawn]) -> np.ndarray:
+    """Give the valid pixels of crops."""
+    return np.concatenate([c.ravel() if i is None else c[~i] for c, i in crops])
+
+
+def _fit_transform(
+    planes: Sequence[np.ndarray], masks: Sequence[np.ndarray], step: float
+) -> Transform:
+    return fit_transform([_as_nan(p, m) for p, m in zip(planes, masks, strict=True)], step)
+
+
+def _as_nan(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """Give a plane with NaN for its invalid pixels."""
+    return np.where(invalid, np.nan, plane) if invalid.any() else plane
+
+
+def _as_level(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """Give a plane with a usual grey level for its invalid pixels."""
+    if not invalid.any() or invalid.all():
+        return np.zeros_like(plane) if invalid.all() else plane
+    return np.where(invalid, np.median(plane[~invalid]), plane)
+
+
+def _undone(crops: Sequence[Drawn], kernel: Kernel) -> list[Drawn]:
     """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
-    crops = [_inner_undone(checked(c), kernel) for c in crops]
-    values = np.concatenate([c.ravel() for c in crops])
+    made = [_inner_undone(block, invalid, kernel) for block, invalid in crops]
+    values = _values(made)
     step = quantisation_step(values, FUZZ * float(np.ptp(values)))
     if not step:
-        return crops
+        return made
     low = float(values.min())
     low += float(np.median((values - low + step / 2) % step)) - step / 2
-    return [low + step * np.round((c - low) / step) for c in crops]
+    return [(low + step * np.round((c - low) / step), i) for c, i in made]
 
 
-def _inner_undone(crop: np.ndarray, kernel: Kernel) -> np.ndarray:
+def _inner_undone(crop: np.ndarray, invalid: np.ndarray | None, kernel: Kernel) -> Drawn:
     """Give A⁻¹ of a crop, without its borders, within reach of which it is inexact."""
     # too little would be left of a small one
-    small = min(crop.shape[-2:]) < 4 * kernel.reach
-    return kernel.undo_image(crop) if small else decorrelated(crop, kernel)
+    if min(crop.shape[-2:]) >= 4 * kernel.reach:
+        return undone(crop, invalid, kernel)
+    crop, invalid = undone(crop, invalid, None)
+    return kernel.undo_image(np.asarray(crop, dtype=np.float32)), invalid
 
 
 def _choose_sigma_a(step: float) -> float:
@@ -424,8 +531,11 @@ def _choose_sigma_a(step: float) -> float:
 
 
 def _crop(
-    arrays: Sequence[Any], layouts: Sequence[Layout], chance: np.random.Generator
-) -> np.ndarray:
+    arrays: Sequence[Any],
+    layouts: Sequence[Layout],
+    valid: ValidOfEach,
+    chance: np.random.Generator,
+) -> Drawn:
     """Read a random plane of a random image, at most 128 pixels wide, ``(channel, [1,] Y, X)``."""
     which = int(chance.integers(len(arrays)))
     where = layouts[which]
@@ -435,7 +545,4 @@ def _crop(
         size = min(n, 1 if axis == "Z" else 128)
         start = int(chance.integers(n - size + 1))
         space.append(slice(start, start + size))
-    block = read_block(arrays[which], where, position, space)
-    if block.dtype.kind == "f":
-        checked(block)
-    return block
+    return valid[which].read(arrays[which], where, position, space)

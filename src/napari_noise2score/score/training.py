@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
 from ..errors import UserError
 from ..image.axes import Layout, layout
@@ -158,7 +160,7 @@ def train_steps(
     found = as_images(images, axes)
     layouts = _arrange(found, ndim)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
-    arrays = [image.data for image in found]
+    arrays = [_with_mask(image) for image in found]
     identity = key_of([identify_image(image) for image in found])
     trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity)
     if resume is not None:
@@ -237,3 +239,9 @@ def _arrange(images: Sequence[Image], ndim: int) -> list[Layout]:
     if len(counts) > 1:
         raise UserError(f"the images differ in their number of channels: {counts}")
     return layouts
+
+
+def _with_mask(image: Image) -> Any:
+    """Return the pixels of an image, as a masked array if some were masked."""
+    mask = image.valid and image.valid.excluded
+    return image.data if mask is None else np.ma.MaskedArray(image.data, mask)

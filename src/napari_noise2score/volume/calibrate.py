@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..score.blind import Probe, noise_curve, perturbation_test, search_quality
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from .range import check_range
-from .scenes import View, grey_levels, look, shots_of, views_of
+from .scenes import View, grey_levels, look, shots_of, valid_pixels, views_of
 
 METHODS = (
     "auto", "images", "curve", "perturbation",
@@ -59,11 +59,14 @@ class Calibration:
         What decided: ``"other shots"``, ``"likelihood"``, ``"images"``, or the method asked for.
     notes : mapping
         What was found, for people and files; values are JSON.
+    estimate : NoiseEstimate or None
+        What the images say by themselves, where they were asked: `check_noise` takes it.
     """
 
     noise: NoiseModel
     method: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    estimate: NoiseEstimate | None = None
 
 
 @dataclass(frozen=True)
@@ -172,31 +175,37 @@ def calibrate_steps(
     if method in ("auto", "images"):
         found = estimate_from_shots(shots_of(images, axes, repeats), model.kernel)
         if method == "images":
-            yield CalibrationProgress(1, 1, _result(found.noise, "images", {}))
+            best = replace(_result(found.noise, "images", {}), estimate=found)
+            yield CalibrationProgress(1, 1, best)
             return
     views = views_of(images, axes, repeats, model)
     for first, *_ in views:
-        check_range(first.data, first.where, model)
+        check_range(first.data, first.where, model, first.valid)
     scenes = [middle_of(scene) for scene in views]
     seen = [pair for scene in scenes for pair in scene]
     single = not all(near for _, near in seen)
     if single and found is not None and (model.kernel or not _counts(found.noise)):
-        yield CalibrationProgress(1, 1, _result(found.noise, "images", {}))
+        best = replace(_result(found.noise, "images", {}), estimate=found)
+        yield CalibrationProgress(1, 1, best)
         return
     total = len(seen) + 1
-    probes = []
+    probes, known = [], []
     for done, (view, _) in enumerate(seen, 1):
         probes.append(look(view, model, CHANGES.get(method, "")))
+        known.append(valid_pixels(view))
         yield CalibrationProgress(done, total)
     if found is None:
         noise, notes = _by_score(method, model, probes)
         best = _result(noise, method, notes)
     elif single:
-        best = _by_likelihood(found, model, probes)
+        best = _by_likelihood(found, model, probes, known)
     else:
         others = [torch.stack([grey_levels(v, model) for v in near]).mean(0) for _, near in seen]
-        best = _by_other_shots(found, model, probes, others)
-    yield CalibrationProgress(total, total, best)
+        for i, (_, near) in enumerate(seen):
+            for view in near:
+                known[i] = _both(known[i], valid_pixels(view))
+        best = _by_other_shots(found, model, probes, others, known)
+    yield CalibrationProgress(total, total, replace(best, estimate=found))
 
 
 def middle_of(scene: Sequence[View]) -> list[tuple[View, list[View]]]:
@@ -234,7 +243,23 @@ def _by_score(
     return search_quality(family, model, probes, lambda noise: solver_of(noise, model)), {}
 
 
-def _by_likelihood(found: NoiseEstimate, model: ScoreModel, probes: Sequence[Probe]) -> Calibration:
+def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Return where pixels are valid in both of two planes; None if all are."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def _picked(values: Tensor, known: Tensor | None) -> Tensor:
+    return values.flatten() if known is None else values[known]
+
+
+def _by_likelihood(
+    found: NoiseEstimate,
+    model: ScoreModel,
+    probes: Sequence[Probe],
+    known: Sequence[Tensor | None],
+) -> Calibration:
     """Of counts, multiplied or not, choose by p(y | x̂) among those that the moments allow.
 
     They give each x nearly the same variance, so that what is compared is the shape: one that puts
@@ -242,11 +267,15 @@ def _by_likelihood(found: NoiseEstimate, model: ScoreModel, probes: Sequence[Pro
     """
     most = found.fits[0].misfit + PLAUSIBLE
     rivals = [fit.noise for fit in found.fits if fit.misfit <= most and _counts(fit.noise)]
-    y = torch.cat([p.y.flatten() for p in probes]).double()
+    y = torch.cat([_picked(p.y, k) for p, k in zip(probes, known, strict=True)]).double()
+    if not len(y):
+        return _result(found.noise, "images", {})
     chances = {}
     for noise in rivals:
         solve = solver_of(noise, model)
-        x = torch.cat([solve(p.y, p.score).flatten() for p in probes]).double()
+        x = torch.cat(
+            [_picked(solve(p.y, p.score), k) for p, k in zip(probes, known, strict=True)]
+        ).double()
         chances[noise] = _likelihood(noise, x, y, model.recording.step)
     # of those that are alike the moments decide
     enough = max(chances.values()) - ALIKE
@@ -294,13 +323,17 @@ def _likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) -> float:
 
 
 def _by_other_shots(
-    found: NoiseEstimate, model: ScoreModel, probes: Sequence[Probe], others: Sequence[Tensor]
+    found: NoiseEstimate,
+    model: ScoreModel,
+    probes: Sequence[Probe],
+    others: Sequence[Tensor],
+    known: Sequence[Tensor | None],
 ) -> Calibration:
     """Choose level and family by the other shots, if they can tell."""
     own = None if model.kernel else parts(found.noise)[1]
     seen = [
-        (p, other, _still(own.undo(other - p.y) if own else other - p.y))
-        for p, other in zip(probes, others, strict=True)
+        (p, other, _still(own.undo(other - p.y) if own else other - p.y, valid))
+        for p, other, valid in zip(probes, others, known, strict=True)
     ]
 
     def measure(noise: NoiseModel) -> float:
@@ -358,27 +391,33 @@ def _unlike(x: Tensor, other: Tensor, still: Tensor, reach: int) -> float:
     inner = (..., slice(reach, -reach or None), slice(reach, -reach or None))
     x, other = x[inner][still[inner]].double(), other[inner][still[inner]].double()
     x, other = x - x.mean(), other - other.mean()
-    slope = (x @ other) / (x @ x).clamp(min=1e-12)
+    if not len(x):
+        return 0.0
+    slope = (x @ other) / (x @ x).clamp(min=torch.finfo(x.dtype).tiny)
     return float(((other - slope * x) ** 2).mean())
 
 
-def _still(away: Tensor) -> Tensor:
+def _still(away: Tensor, valid: Tensor | None) -> Tensor:
     """Say for each pixel whether a difference of shots is no more than white noise, tile by tile.
 
-    Noise has as much power in the mean of a tile as in its pixels; what moves has more.
+    Noise has as much power in the mean of a tile as in its pixels; what moves has more. Where a
+    pixel is not valid nothing can be said.
     """
-    away = away.double() - away.double().mean()
+    away = away.double()
+    if valid is not None and valid.any():
+        away = torch.where(valid, away, away[valid].mean())
+    away = away - away.mean()
     height, width = (n // TILE * TILE for n in away.shape[-2:])
     whole = torch.ones(away.shape, dtype=torch.bool)
     if not height or not width:
-        return whole
+        return whole if valid is None else whole & valid
     cells = away[..., :height, :width].unfold(-2, 4, 4).unfold(-2, 4, 4)
     noise = cells.var((-2, -1)).unfold(-2, TILE // 4, TILE // 4).unfold(-2, TILE // 4, TILE // 4)
     means = cells.mean((-2, -1)).unfold(-2, TILE // 4, TILE // 4).unfold(-2, TILE // 4, TILE // 4)
-    calm = 16 * means.var((-2, -1)) <= MOVED * noise.mean((-2, -1)) + 1e-12
+    calm = 16 * means.var((-2, -1)) <= MOVED * noise.mean((-2, -1))
     calm = calm.repeat_interleave(TILE, -2).repeat_interleave(TILE, -1)
     whole[..., :height, :width] = calm
-    return whole
+    return whole if valid is None else whole & valid
 
 
 def _result(noise: NoiseModel, method: str, notes: Mapping[str, Any]) -> Calibration:

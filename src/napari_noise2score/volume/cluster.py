@@ -224,8 +224,8 @@ def _one_block(
         _READY.clear()
         _READY[setup.key] = job, open_target(Path(setup.path), image.axes)
     job, target = _READY[setup.key]
-    y = read(job, *block)
-    values, tile = compute_block(job, MAKES[setup.what], y, block[1], tile)
+    piece = read(job, *block)
+    values, tile = compute_block(job, MAKES[setup.what], piece, block[1], tile)
     write(target, job, block, values)
     return number, tile
 

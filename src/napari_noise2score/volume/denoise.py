@@ -16,7 +16,7 @@ from ..noise import NoiseModel, Table
 from ..noise.solver import make_shift
 from ..score.model import ScoreModel, probes
 from .pipeline import one_by_one
-from .tiles import Job, TileProgress, lazily, prepare
+from .tiles import Compute, Job, TileProgress, lazily, prepare
 
 # pixels probed at once are this far apart along Z, Y and X
 APART = (2, 4, 4)
@@ -66,13 +66,14 @@ def denoise(
     -------
     dask.array.Array
         The clean image in the grey levels of the noisy one, offset included, float32, of the
-        shape and axes of the image.
+        shape and axes of the image. Pixels that were never recorded (NaN, padding, see
+        `ValidPixels`) stay as they are.
 
     Raises
     ------
     UserError
-        If the model does not fit the image; when computed, if a pixel is not a finite number, or
-        the grey levels are of another unit or gain than those the model was trained on.
+        If the model does not fit the image; when computed, if it holds no valid pixel, or the grey
+        levels are of another unit or gain than those the model was trained on.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def denoise_into(
     Raises
     ------
     UserError
-        If the model does not fit the image, or a pixel is not a finite number.
+        If the model does not fit the image, or the image holds no valid pixel.
     """
     job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
     yield from one_by_one(target, job, denoised)
@@ -165,7 +166,8 @@ def uncertainty(
     Returns
     -------
     dask.array.Array
-        Standard deviation in grey levels, float32, of the shape and axes of the image.
+        Standard deviation in grey levels, float32, of the shape and axes of the image; NaN where
+        nothing was recorded.
 
     Raises
     ------
@@ -229,14 +231,14 @@ def uncertainty_into(
     yield from one_by_one(target, job, spread)
 
 
-def denoised(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
+def _denoised(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
     """Give the clean tile."""
     score = job.model.score(y, job.sigma_a)
     # back in the grey levels of the image, where the offset belongs to what one sees
     return job.solve(y[wide], score[wide]) + job.noise.offset
 
 
-def spread(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
+def _spread(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
     """Give the posterior standard deviation of a tile."""
     # the network's halo has room for what the mean takes from around the tile
     plane = (slice(at.start - AROUND, at.stop + AROUND) for at in wide[-2:])
@@ -271,3 +273,8 @@ def _variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         change = (clean(y + along) - clean(y - along)) / (2 * MOVED)
         variance[at] = change[at] * probe[at] * unit[at]
     return x, variance.clamp(min=0)
+
+
+denoised = Compute("denoised", _denoised)
+# where nothing was recorded nothing is known
+spread = Compute("uncertainty", _spread, float("nan"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
+from ..errors import DataWarning
 from ..image.image import as_images
 from ..noise import NoiseModel, parse_noise
 from ..noise.estimate import NoiseEstimate, estimate_from_shots
 from ..noise.refine import refine_from_shots
 from ..score.model import ScoreModel
 from .calibrate import calibrate
-from .scenes import shots_of
+from .scenes import read_scenes, shots_of
 
 
 def estimate_noise(
@@ -38,7 +41,9 @@ def estimate_noise(
     Raises
     ------
     UserError
-        If the image cannot tell: too small, constant, saturated, copies, filtered.
+        If the image cannot tell: too small, constant, saturated, copies, filtered, or without a
+        valid pixel. Single frames that are black, saturated or copies are left out, with a
+        `DataWarning`.
 
     Examples
     --------
@@ -77,8 +82,11 @@ def examine_noise(
     UserError
         As for `estimate_noise`.
     """
-    scenes = shots_of(as_images(image, axes), None, repeats)
-    return estimate_from_shots(scenes, model.kernel if model else None)
+    scenes, left_out = read_scenes(as_images(image, axes), None, repeats)
+    for text in left_out:
+        warnings.warn(text, DataWarning, stacklevel=2)
+    found = estimate_from_shots(scenes, model.kernel if model else None)
+    return replace(found, left_out=tuple(left_out))
 
 
 def refine_noise(

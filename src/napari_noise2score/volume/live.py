@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..image.axes import Layout, layout
+from ..image.valid import valid_of
 from ..noise import NoiseModel, Table, make_solver, parse_noise, reach_of
 from ..noise.table import Place
 from ..score.device import choose_device
@@ -33,11 +34,13 @@ LARGEST = 4096**2
 
 
 class PlaneScore(NamedTuple):
-    """The score of one plane of an image, with a margin around it."""
+    """The score of one plane of an image, with a margin around it, and its invalid pixels."""
 
     y: Tensor
     score: Tensor
     margin: int
+    block: np.ndarray
+    invalid: np.ndarray | None
 
 
 class LivePlanes:
@@ -75,6 +78,7 @@ class LivePlanes:
         self.image = image
         self.model = model.to(choose_device(device))
         self.layout: Layout = fit(layout(axes, image.shape, model.ndim), model)
+        self.valid = valid_of(image, axes)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         self._placed: tuple[PlaneScore, Any, Place] | None = None
         self._compared = False
@@ -118,7 +122,7 @@ class LivePlanes:
         Raises
         ------
         UserError
-            If the plane has more than `LARGEST` pixels, or one is not a finite number.
+            If the plane has more than `LARGEST` pixels.
         """
         height, width = self.layout.space_shape[-2:]
         pixels = height * width * self.layout.channels
@@ -141,7 +145,9 @@ class LivePlanes:
             torch.cat([torch.cat([tile[k] for tile in row], dim=-1) for row in rows], dim=-2)
             for k in (0, 1)
         )
-        self._scores[tuple(place)] = PlaneScore(y, score, margin)
+        whole = [*deep, *(slice(0, n) for n in (height, width))]
+        block, invalid = self.valid.read(self.image, self.layout, position, whole)
+        self._scores[tuple(place)] = PlaneScore(y, score, margin, block, invalid)
         while len(self._scores) > min(REMEMBERED, LARGEST // pixels):
             self._scores.popitem(last=False)
 
@@ -190,6 +196,9 @@ class LivePlanes:
                 x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
             inner = slice(reach, -reach or None)
             found = (x + noise.offset)[0, ..., inner, inner].cpu().numpy()
+        if plane.invalid is not None:
+            # what was never recorded stays as it is
+            found = np.where(plane.invalid, plane.block, found)
         where = self.layout
         found = where.from_block(found)[
             tuple(None if a in where.loop else slice(None) for a in where.axes)
@@ -197,7 +206,7 @@ class LivePlanes:
         return found if dtype is None else as_type(found, dtype)
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
-        y = read_around(self.image, self.layout, self.model, position, space)
+        y = read_around(self.image, self.layout, self.model, position, space, 0, self.valid).y
         if not self._compared:
             check_block(y, self.model)
             self._compared = True

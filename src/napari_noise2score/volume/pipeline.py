@@ -70,12 +70,12 @@ def side_by_side(
             read_ahead()
             while readings:
                 number, block, reading = readings.popleft()
-                y = reading.result()
+                piece = reading.result()
                 read_ahead()
-                values, tile = compute_block(job, compute, y, block[1], tile)
+                values, tile = compute_block(job, compute, piece, block[1], tile)
                 writings.append((number, writer.submit(write, target, job, block, values)))
                 # nothing but the queues holds on to a block while the next is computed
-                del y, values, reading
+                del piece, values, reading
                 while writings and (len(writings) > BEHIND or writings[0][1].done()):
                     number, writing = writings.popleft()
                     writing.result()

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ..errors import DataWarning, UserError
-from ..image.axes import Layout, read_block
+from ..image.axes import Layout
+from ..image.valid import ValidPixels
 from ..noise.curve import noise_of_tiles
 from ..noise.recording import quantisation_step
 from ..noise.transform import Transform
@@ -71,7 +72,9 @@ class Sample(NamedTuple):
     step: float
 
 
-def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
+def check_range(
+    data: Any, where: Layout, model: ScoreModel, valid: ValidPixels | None = None
+) -> None:
     """Compare the grey levels of an image with those that a model was trained on.
 
     Parameters
@@ -82,6 +85,8 @@ def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
         How it lies.
     model : ScoreModel
         The model.
+    valid : ValidPixels, optional
+        Which pixels count.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def check_range(data: Any, where: Layout, model: ScoreModel) -> None:
     A darker or brighter image of the same kind is not refused: its noise is that which the model
     knows at these grey levels.
     """
-    _compare(look_at(data, where, model), model)
+    _compare(look_at(data, where, model, valid), model)
 
 
 def check_block(y: torch.Tensor, model: ScoreModel) -> None:
@@ -151,7 +156,9 @@ def _compare(sample: Sample | None, model: ScoreModel) -> None:
             )
 
 
-def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
+def look_at(
+    data: Any, where: Layout, model: ScoreModel, valid: ValidPixels | None = None
+) -> Sample | None:
     """Read a few blocks that are spread over an image; None if there is nothing in them."""
     sizes = [where.shape[where.axes.index(a)] for a in where.loop]
     ends = where.space_shape[-2:]
@@ -171,10 +178,14 @@ def look_at(data: Any, where: Layout, model: ScoreModel) -> Sample | None:
         if len(where.space) == 3
         else []
     )
+    known = valid or ValidPixels()
     values, planes_read = [], []
     for plane, place in picks:
         position = [int(i) for i in np.unravel_index(plane, sizes)] if sizes else []
-        block = np.asarray(read_block(data, where, position, [*deep, *place]), dtype=np.float64)
+        read, invalid = known.read(data, where, position, [*deep, *place])
+        block = np.asarray(read, dtype=np.float64)
+        if invalid is not None:
+            block = np.where(invalid, np.nan, block)
         values.append(block[np.isfinite(block)])
         if model.kernel is not None:
             if min(block.shape[-2:]) <= 2 * model.kernel.reach + 8 or not np.isfinite(block).all():

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -17,12 +17,13 @@ import torch
 from dask.utils import SerializableLock
 
 from ..errors import UserError, quoted
-from ..image.axes import Layout, layout, read_block
+from ..image.axes import Layout, layout
 from ..image.image import as_image
+from ..image.valid import FILL_REACH, LazyValid, ValidPixels, fill
 from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
 from ..score.device import choose_device, free_memory, out_of_memory
 from ..score.model import ScoreModel
-from ..score.patches import checked, decorrelated
+from ..score.patches import decorrelated
 from .range import check_block, check_range
 
 # from the largest down; the largest that fits in memory is taken
@@ -60,6 +61,7 @@ class Job:
     """
 
     data: Any
+    valid: LazyValid
     layout: Layout
     model: ScoreModel
     noise: NoiseModel
@@ -73,8 +75,44 @@ class Job:
 Block = tuple[tuple[int, ...], tuple[slice, ...]]
 """Position in the loop and place in space."""
 
-Compute = Callable[[Job, torch.Tensor, tuple[slice, ...]], torch.Tensor]
-"""From a tile with what is around it, ``(1, channels, *space)``, and the part to solve."""
+
+class Piece(NamedTuple):
+    """A block as it was read, with all around it that matters.
+
+    Attributes
+    ----------
+    y : Tensor
+        Grey levels with what is around the block, ``(1, channels, *space)``, float32; invalid
+        pixels are filled.
+    block : ndarray or None
+        The block itself as it is in the image, ``(channels, *space)``; None if all is valid.
+    invalid : ndarray or None
+        Which of its pixels are not valid, bool.
+    """
+
+    y: torch.Tensor
+    block: np.ndarray | None = None
+    invalid: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What is made of each tile.
+
+    Attributes
+    ----------
+    name : str
+        A short name.
+    run : callable
+        From a job, a tile with what is around it, ``(1, channels, *space)``, and the part to
+        solve, to the result.
+    invalid : float or None
+        The result where pixels are not valid; None: they stay as they are.
+    """
+
+    name: str
+    run: Callable[[Job, torch.Tensor, tuple[slice, ...]], torch.Tensor]
+    invalid: float | None = None
 
 
 def prepare(
@@ -100,6 +138,7 @@ def prepare(
     image = as_image(image, axes)
     data = image.data
     where = fit(layout(image.axes, data.shape, model.ndim), model)
+    valid = LazyValid(image, image.axes)
     low, high = sigma_a_range = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
@@ -108,12 +147,12 @@ def prepare(
         noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel, exact
     )
     if compare:
-        check_range(data, where, model)
+        check_range(data, where, model, valid())
     model = model.to(choose_device(device))
     size = _tile_size(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))
     reach = reach_of(noise, model.kernel)
-    return Job(data, where, model, noise, solve, reach, sigma_a, size, block)
+    return Job(data, valid, where, model, noise, solve, reach, sigma_a, size, block)
 
 
 def lazily(job: Job, compute: Compute) -> da.Array:
@@ -129,28 +168,32 @@ def lazily(job: Job, compute: Compute) -> da.Array:
         at = dict(zip(where.axes, place, strict=True))
         position = [at[a].start for a in where.loop]
         space = [at[a] for a in where.space]
-        y = read(job, position, space)
+        piece = read(job, position, space)
         if not compared:
             # of an image that is looked at block by block no more is read than that
-            check_block(y, job.model)
+            check_block(piece.y, job.model)
             compared.append(True)
-        values, _ = compute_block(job, compute, y, space, job.tile)
-        return values[tuple(None if a in where.loop else slice(None) for a in where.axes)]
+        values, _ = compute_block(job, compute, piece, space, job.tile)
+        return values.astype(np.float32, copy=False)[
+            tuple(None if a in where.loop else slice(None) for a in where.axes)
+        ]
 
     return da.map_blocks(
         block,
         chunks=chunks,
         dtype=np.float32,
         meta=np.empty((0,) * len(chunks), np.float32),
-        name=f"{compute.__name__}-{uuid.uuid4().hex}",
+        name=f"{compute.name}-{uuid.uuid4().hex}",
     )
 
 
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round and clip to an integer type; a float type takes values as they are."""
+    """Round and clip to an integer type, NaN to 0; a float type takes values as they are."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
+        values = np.clip(
+            np.rint(np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)), limits.min, limits.max
+        )
     return values.astype(dtype)
 
 
@@ -241,9 +284,12 @@ def blocks(job: Job) -> Iterator[Block]:
     yield from product(job.layout.positions(), product(*cuts))
 
 
-def read(job: Job, position: Sequence[int], space: Sequence[slice]) -> torch.Tensor:
-    """Read a block with all around it that matters, ``(1, channels, *space)``."""
-    return read_around(job.data, job.layout, job.model, position, space, job.reach)
+def read(job: Job, position: Sequence[int], space: Sequence[slice]) -> Piece:
+    """Read a block with all around it that matters."""
+    y, block, invalid = read_around(
+        job.data, job.layout, job.model, position, space, job.reach, job.valid()
+    )
+    return Piece(y, block, invalid)
 
 
 def read_around(
@@ -253,9 +299,13 @@ def read_around(
     position: Sequence[int],
     space: Sequence[slice],
     reach: int = 0,
-) -> torch.Tensor:
-    """Read a block with all around it that matters to the network and a solver of some reach."""
-    kernel = model.kernel
+    valid: ValidPixels | None = None,
+) -> Piece:
+    """Read a block with all around it that matters to the network and a solver of some reach.
+
+    The block may go beyond the image, which is continued by reflection.
+    """
+    kernel, valid = model.kernel, valid or ValidPixels()
     outer = []
     for axis, (place, halo, stride) in enumerate(
         zip(space, _halo(model, reach), model.network.stride, strict=True)
@@ -263,10 +313,43 @@ def read_around(
         undone = kernel.reach if kernel and axis >= len(space) - 2 else 0
         size = -(-(place.stop - place.start) // stride) * stride
         outer.append((place.start - halo - undone, place.start + size + halo + undone))
-    block = checked(_read_reflected(data, where, position, outer))
+    block, invalid = _read_reflected(data, where, position, outer, valid)
+    kept = own = None
+    if invalid is not None:
+        inner = (slice(None), *(
+            slice(place.start - start, place.stop - start)
+            for place, (start, _) in zip(space, outer, strict=True)
+        ))  # fmt: skip
+        if invalid[inner].any():
+            kept, own = block[inner], invalid[inner]
+        block = _filled(data, where, model, position, outer, valid)
+    block = np.asarray(block, dtype=np.float32)
     if kernel:
         block = decorrelated(block, kernel)
-    return torch.from_numpy(block)[None]
+    return Piece(torch.from_numpy(block)[None], kept, own)
+
+
+def _filled(
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    position: Sequence[int],
+    outer: Sequence[tuple[int, int]],
+    valid: ValidPixels,
+) -> np.ndarray:
+    """Read a block whose invalid pixels are filled, alike in every block that they are seen in."""
+    seen = max(model.network.radius[-2:])
+    more = seen + 2 * FILL_REACH
+    wide = [
+        (start - more, stop + more) if axis >= len(outer) - 2 else (start, stop)
+        for axis, (start, stop) in enumerate(outer)
+    ]
+    block, invalid = _read_reflected(data, where, position, wide, valid)
+    usual = torch.tensor(model.mean, dtype=torch.float64)
+    block = np.asarray(block, dtype=np.float64)
+    if invalid is not None:
+        block = fill(block, invalid, seen, float(model.transform.inverse(usual)))
+    return block[..., more:-more, more:-more]
 
 
 def solved(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> tuple[slice, ...]:
@@ -281,15 +364,18 @@ def solved(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> tuple[s
 def compute_block(
     job: Job,
     compute: Compute,
-    y: torch.Tensor,
+    piece: Piece,
     space: Sequence[slice],
     tile: tuple[int, ...],
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Compute what `read` gave, tile by tile; where memory runs out, in smaller tiles.
 
     The result has the axes of the image less the looped ones, and comes with the size of tile
-    that there was room for.
+    that there was room for. It is float32, or float64 where integers stay as they are.
     """
+    y, kept, invalid = piece
+    if invalid is not None and invalid.all():
+        return job.layout.from_block(_unchanged(compute, kept, invalid)), tile
     shape = [place.stop - place.start for place in space]
     result = torch.empty((job.layout.channels, *shape))
     todo = list(product(*_cuts(shape, tile)))
@@ -315,7 +401,19 @@ def compute_block(
                 torch.cuda.empty_cache()
             tile = smaller
             todo = list(product(*_cuts(shape, tile)))
-    return job.layout.from_block(result.numpy()), tile
+    values = result.numpy()
+    if invalid is not None:
+        values = np.where(invalid, _unchanged(compute, kept, invalid), values)
+    return job.layout.from_block(values), tile
+
+
+def _unchanged(compute: Compute, kept: np.ndarray | None, invalid: np.ndarray) -> np.ndarray:
+    """Give the result of pixels that are not valid, of the shape of their block."""
+    if compute.invalid is not None or kept is None:
+        return np.full(invalid.shape, compute.invalid, np.float32)
+    # float32 does not hold every value of a large integer type
+    wide = kept.dtype.kind in "ui" and kept.dtype.itemsize > 2
+    return kept.astype(np.float64 if wide else np.float32)
 
 
 def _tile(job: Job, compute: Compute, y: torch.Tensor, place: Sequence[slice]) -> torch.Tensor:
@@ -328,7 +426,7 @@ def _tile(job: Job, compute: Compute, y: torch.Tensor, place: Sequence[slice]) -
         part.append(slice(at.start, at.start + size + 2 * halo))
     with _LOCK, torch.inference_mode():
         wide = solved(job.model, place, job.reach)
-        x = compute(job, y[tuple(part)].to(job.model.device), wide)
+        x = compute.run(job, y[tuple(part)].to(job.model.device), wide)
         # what the solver took from around the tile has served
         inner = slice(job.reach, -job.reach or None)
         return x[0, ..., inner, inner].cpu()
@@ -351,8 +449,12 @@ def _cuts(shape: Sequence[int], size: Sequence[int]) -> list[list[slice]]:
 
 
 def _read_reflected(
-    data: Any, where: Layout, position: Sequence[int], outer: Sequence[tuple[int, int]]
-) -> np.ndarray:
+    data: Any,
+    where: Layout,
+    position: Sequence[int],
+    outer: Sequence[tuple[int, int]],
+    valid: ValidPixels,
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a block that may reach beyond the image, which is continued by reflection."""
     picks = []
     for (start, stop), n in zip(outer, where.space_shape, strict=True):
@@ -360,7 +462,9 @@ def _read_reflected(
         at = np.arange(start, stop) % max(2 * n - 2, 1)
         picks.append(np.minimum(at, np.abs(2 * n - 2 - at)) if n > 1 else at * 0)
     space = [slice(int(at.min()), int(at.max()) + 1) for at in picks]
-    block = read_block(data, where, position, space)
+    block, invalid = valid.read(data, where, position, space)
     for axis, (at, read) in enumerate(zip(picks, space, strict=True), 1):
         block = np.take(block, at - read.start, axis=axis)
-    return block
+        if invalid is not None:
+            invalid = np.take(invalid, at - read.start, axis=axis)
+    return block, invalid

@@ -1,0 +1,190 @@
+"""Frames that tell no noise are left out and named; what an estimate assumes is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage import data
+
+from napari_noise2score import UserError, check_noise, estimate_noise, examine_noise
+from napari_noise2score.errors import DataWarning
+from napari_noise2score.noise import parse_noise
+from napari_noise2score.volume.check import sentence_on_noise
+
+NOISE = "poisson(gain=3, offset=20)"
+
+
+def picture(size=192):
+    levels = np.random.default_rng(3).uniform(20, 220, (6, 6))
+    flat = np.kron(levels, np.ones((size // 6, size // 6)))
+    return ndimage.uniform_filter(flat, 5)
+
+
+def frames(count=6, text=NOISE, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([np.rint(parse_noise(text).sample(picture(), rng)) for _ in range(count)])
+
+
+def spoilt(kind):
+    stack = frames()
+    if kind == "black":
+        stack[2] = 0
+    elif kind == "dark":
+        stack[2] = np.random.default_rng(5).normal(20, 1, stack[2].shape)
+    elif kind == "copy":
+        stack[2] = stack[1]
+    elif kind == "saturated":
+        stack[2] = 4095
+    elif kind == "nan":
+        stack[2] = np.nan
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("black", "is black|holds no valid pixel"),
+        ("dark", "is black"),
+        ("copy", "repeats another"),
+        ("saturated", "is saturated|holds no valid pixel"),
+        ("nan", "holds no valid pixel"),
+    ],
+)
+def test_one_bad_frame_is_left_out_and_named(kind, says):
+    with pytest.warns(DataWarning, match=f"frame 3 of 6 ({says}) and is left out"):
+        found = examine_noise(spoilt(kind), "TYX")
+    assert found.source == "repeats"
+    assert found.noise.gain == pytest.approx(3, rel=0.03)
+    assert "frame 3 of 6" in found.describe()["left out"][0]
+
+
+def test_black_planes_of_a_stack_are_left_out():
+    stack = frames(4)
+    stack[1] = 0
+    with pytest.warns(DataWarning, match="1 of 4 planes"):
+        found = estimate_noise(stack, "ZYX")
+    assert found.gain == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stack", "says"),
+    [
+        (np.zeros((4, 128, 128)), "constant"),
+        (np.full((4, 128, 128), np.nan), "no valid pixel"),
+        (np.stack([frames(1)[0]] * 4), "identical"),
+    ],
+)
+def test_only_if_no_frame_is_left_it_is_an_error(stack, says):
+    with pytest.raises(UserError, match=says):
+        examine_noise(stack, "TYX")
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e9])
+def test_the_noise_scales_with_the_unit_of_the_image(unit):
+    stack = frames(4)
+    plain, other = (examine_noise(stack * factor, "TYX") for factor in (1, unit))
+    assert other.noise.gain == pytest.approx(plain.noise.gain * unit, rel=0.01)
+    assert other.noise.offset == pytest.approx(plain.noise.offset * unit, rel=0.01)
+    ends = tuple(end / unit for end in other.fits[0].intervals["gain"])
+    assert ends == pytest.approx(plain.fits[0].intervals["gain"], rel=0.01)
+    assert check_noise(stack * unit, "TYX", found=other).curve.explained > 0.95
+
+
+RNG = np.random.default_rng(0)
+ODD = {
+    "one row": RNG.poisson(30, (1, 4000)),
+    "one column": RNG.poisson(30, (4000, 1)),
+    "small": RNG.poisson(30, (3, 3)),
+    "huge": RNG.poisson(30, (128, 128)) * 1e300,
+    "large": RNG.poisson(30, (128, 128)) * 1e25,
+    "subnormal": RNG.poisson(30, (128, 128)) * 5e-324,
+    "int64": RNG.choice([np.iinfo(np.int64).min, np.iinfo(np.int64).max, 0], (128, 128)),
+    "uint64": RNG.integers(0, 2**64 - 1, (128, 128), dtype=np.uint64),
+    "one differs": np.where(np.arange(16384).reshape(128, 128) == 99, 9.0, 5.0),
+    "two levels": RNG.integers(0, 2, (128, 128)),
+    "checkerboard": np.indices((128, 128)).sum(0) % 2 * 1.0,
+    "ramp": np.add.outer(np.arange(128.0), np.arange(128.0)),
+    "every second row": np.where(np.arange(128)[:, None] % 2, 0, RNG.poisson(30, (128, 128))),
+    "half nan": np.where(RNG.random((128, 128)) < 0.5, np.nan, RNG.poisson(30, (128, 128))),
+    "few photons": RNG.poisson(0.01, (128, 128)),
+    "heavy tails": RNG.standard_cauchy((128, 128)),
+    "offset": 1e8 + RNG.normal(size=(128, 128)),
+    "half precision": RNG.poisson(30, (128, 128)).astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.filterwarnings("error::RuntimeWarning", "ignore::UserWarning")
+def test_odd_images_are_answered_or_refused_in_one_line(name, capfd):
+    try:
+        found = examine_noise(ODD[name])
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.isfinite(found.moments.variance).all()
+    sentence_on_noise(ODD[name], noise="gaussian(sigma=5)")
+    assert "On entry to" not in capfd.readouterr().err  # nor does LAPACK print what it thinks
+
+
+def test_good_images_are_not_accused():
+    for stack, axes in ((frames(4), "TYX"), (frames(1)[0], "YX")):
+        check = check_noise(stack, axes)
+        assert check.findings == ()
+        assert check.explains, check.verdict
+
+
+@pytest.mark.parametrize("how", ["running", "kalman"])
+def test_averaging_in_time_is_seen(how):
+    raw = frames(8) if how == "running" else frames(24)
+    if how == "running":
+        stack = (raw[1:] + raw[:-1]) / 2
+    else:
+        stack = raw.copy()
+        for i in range(1, len(raw)):
+            stack[i] = 0.7 * stack[i - 1] + 0.3 * raw[i]
+        stack = stack[-6:]
+    check = check_noise(stack, "TYX")
+    assert "Successive frames share noise" in check.verdict
+    assert not check.explains
+
+
+def test_a_fixed_pattern_is_seen():
+    pattern = np.random.default_rng(9).normal(0, 20, picture().shape)
+    check = check_noise(frames(6) + pattern, "TYX")
+    assert "a fixed pattern of the camera" in check.verdict
+    assert not check.explains
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_noise_of_rows_and_columns_is_seen(axis, count):
+    stack = frames(count)
+    rng = np.random.default_rng(2)
+    shape = (count, 192, 1) if axis == 0 else (count, 1, 192)
+    check = check_noise(stack + rng.normal(0, 8, shape), "TYX")
+    named, other = ("rows", "columns") if axis == 0 else ("columns", "rows")
+    assert f"one of the {named} share noise" in check.verdict
+    assert f"one of the {other} share noise" not in check.verdict
+
+
+def test_channels_of_different_noise_are_seen():
+    stack = np.stack([frames(3, f"poisson(gain={gain}, offset=20)") for gain in (2, 6)])
+    check = check_noise(stack, "CTYX")
+    assert "The noise of the channels differs" in check.verdict
+    alike = np.stack([frames(3, NOISE, seed) for seed in (1, 2)])
+    assert check_noise(alike, "CTYX").findings == ()
+
+
+def test_texture_may_be_taken_for_noise_and_this_is_said():
+    noisy = data.grass().astype(float) + np.random.default_rng(0).normal(0, 20, (512, 512))
+    check = check_noise(noisy)
+    assert "texture may be taken for noise" in check.verdict
+    assert not check.explains
+
+
+def test_a_sentence_on_the_noise_never_ends_a_job():
+    with pytest.warns(DataWarning, match="weaker than the model"):
+        text = sentence_on_noise(frames(3), "TYX", "poisson(gain=9, offset=20)")
+    assert "explains the noise: 0.3" in text
+    assert "could not be checked" in sentence_on_noise(np.zeros((64, 64)), noise=NOISE)
