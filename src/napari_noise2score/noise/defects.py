@@ -38,7 +38,9 @@ def defects(plane: np.ndarray, transform: Transform) -> np.ndarray:
     >>> int(defects(plane, Transform(c0=25)).sum())
     1
     """
-    z = transform.forward(torch.from_numpy(np.asarray(plane, dtype=np.float64))).numpy()
+    # torch takes no negative strides
+    levels = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float64))
+    z = transform.forward(levels).numpy()
     around = ndimage.median_filter(z, footprint=NEIGHBOURS, mode="mirror")
     away = z - around
     far = np.abs(away) > MIN_DEVIATIONS

@@ -106,7 +106,7 @@ class Trainer:
         self.name = name
         self.layout = layouts[0]
         valid = ValidOfEach(arrays, layouts)
-        self.facts = _survey(arrays, layouts, valid, np.random.default_rng(seed), kernel)
+        self.facts = _survey(arrays, layouts, np.random.default_rng(seed), kernel, valid)
         self.chance = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         ndim = len(self.layout.space)
@@ -391,21 +391,21 @@ def _patch_size(
 def _survey(
     arrays: Sequence[Any],
     layouts: Sequence[Layout],
-    valid: ValidOfEach,
     chance: np.random.Generator,
     kernel: Kernel | None,
+    valid: ValidOfEach | None = None,
 ) -> dict[str, Any]:
     """Look at a few pieces of the images and choose coordinates, σ_a and normalisation.
 
     Neither invalid pixels nor defects have a say, and the brightest and darkest not in mean and
     scale.
     """
-    choosy = is_large(layouts)
+    known, choosy = valid or ValidOfEach(arrays, layouts), is_large(layouts)
     wanted = min(64, 8 * count_pieces(layouts))
     crops: list[Drawn] = []
     constant: set[float] = set()
     for _ in range(3 * wanted):
-        block, invalid = telling(lambda: _crop(arrays, layouts, valid, chance), chance, choosy)
+        block, invalid = telling(lambda: _crop(arrays, layouts, known, chance), chance, choosy)
         some = block if invalid is None else block[~invalid]
         if not some.size:
             continue

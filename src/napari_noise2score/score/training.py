@@ -243,5 +243,5 @@ def _arrange(images: Sequence[Image], ndim: int) -> list[Layout]:
 
 def _with_mask(image: Image) -> Any:
     """Return the pixels of an image, as a masked array if some were masked."""
-    mask = image.valid and image.valid.excluded
+    mask: Any = None if image.valid is None else image.valid.excluded
     return image.data if mask is None else np.ma.MaskedArray(image.data, mask)
