@@ -213,9 +213,10 @@ def denoise(
     """Denoise images with a trained score under a noise model."""
     import numpy as np
 
-    from .image.files import read_image
+    from .image.files import read_image, read_images
     from .noise import parse_noise
     from .score.model import ScoreModel
+    from .volume.check import sentence_on_noise
     from .volume.cluster import connect, on_cluster
     from .volume.jobs import denoise_to_file
     from .volume.tiles import parse_tile, prepare
@@ -227,6 +228,9 @@ def denoise(
         best = _calibrated(source, axes, score, "auto", device, series)
         spec, found = best.noise, dict(best.notes)
         say(f"noise, estimated: {spec} (by {best.method})")
+        said = sentence_on_noise(read_images(source, axes, series), noise=spec)
+        say(f"noise check: {said}")
+        found["noise check"] = said
     else:
         spec = parse_noise(noise)
 

@@ -30,19 +30,24 @@ def find_noise(
     ``total``, and at last `Found`.
     """
     from ..volume.calibrate import calibrate_steps
+    from ..volume.check import sentence_on_noise
     from ..volume.estimate import estimate_noise, refine_noise
 
     if keep:
-        yield Found(str(refine_noise(data, keep, axes)), {"noise found by": f"images, from {keep}"})
-        return
-    if model is None:
-        yield Found(str(estimate_noise(data, axes)), {"noise found by": "images"})
-        return
-    for progress in calibrate_steps(data, model, axes, device=device):
-        if progress.found is None:
-            yield progress
-        else:
-            yield Found(str(progress.found.noise), progress.found.notes)
+        found = Found(
+            str(refine_noise(data, keep, axes)), {"noise found by": f"images, from {keep}"}
+        )
+    elif model is None:
+        found = Found(str(estimate_noise(data, axes)), {"noise found by": "images"})
+    else:
+        for progress in calibrate_steps(data, model, axes, device=device):
+            if progress.found is None:
+                yield progress
+            else:
+                found = Found(str(progress.found.noise), progress.found.notes)
+    # where the model does not explain the noise this warns, and the dock shows it
+    said = sentence_on_noise(data, axes, found.noise)
+    yield found._replace(notes={**found.notes, "noise check": said})
 
 
 def is_known(layer: Image) -> bool:

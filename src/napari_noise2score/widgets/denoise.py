@@ -336,13 +336,15 @@ class DenoiseWidget(Dock):
             if result.spread is not None:
                 self._viewer.add_image(result.spread, **looks)
             name = self._viewer.add_image(result.data, **self._looks).name
-        self._job.say(f"Added '{name}'.")
+        check = self._looks["metadata"]["noise2score"].get("noise check", "")
+        self._job.say(f"Added '{name}'. {_sentence(check)}".rstrip())
 
     def _take_found(self, outcome: str, source: Any) -> None:
         if outcome == "done" and self._found is not None:
             if source is self._layer.layer:
                 self._noise.set_text(self._found.noise)
-            self._job.say(f"Found {self._found.noise}.")
+            check = self._found.notes.get("noise check", "")
+            self._job.say(f"Found {self._found.noise}. {_sentence(check)}".rstrip())
         else:
             self._job.say(f"{outcome.capitalize()}; the noise stays as it was.")
         if self._then is not None and outcome != "stopped" and source is self._layer.layer:
@@ -377,6 +379,11 @@ class DenoiseWidget(Dock):
     def _remember_noise(self, text: str) -> None:
         if self._layer.layer is not None:
             session.noises[self._layer.layer] = text
+
+
+def _sentence(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _denoise_all(image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool):
