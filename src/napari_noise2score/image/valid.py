@@ -21,7 +21,7 @@ SOLID_SIDE = 15
 MAX_LEVELS = 2
 # How many planes are looked at, whole up to this many pixels, else in windows on a grid.
 PLANES = 4
-WHOLE_PLANE = 2**20
+WHOLE_PLANE = 384**2
 WINDOW, WINDOWS_PER_AXIS = 128, 3
 # Padding is at least this share of the pixels looked at.
 MIN_SHARE = 0.002
