@@ -19,7 +19,7 @@ from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write
 from .output import check_output, written
 from .paths import is_ome_zarr
 from .pictures import check_picture, write_picture
-from .tiff import create_tiff, open_tiff, tiff_dtype
+from .tiff_write import create_tiff, open_tiff, tiff_dtype
 from .zarrs import SyncedStore, create_zarr
 
 TIFF = (".tif", ".tiff")
