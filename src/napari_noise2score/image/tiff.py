@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,9 +71,17 @@ class TiffSeries:
 
 @lru_cache(maxsize=MAX_OPEN)
 def _open_series(path: Path, number: int, stamp: tuple[int, int], ome: str) -> zarr.Array:
-    # not closed: the store reads on, and Python closes the file with the last reference to it
     file = tifffile.TiffFile(path, omexml=ome or None)
-    return zarr.open_array(file.series[number].aszarr(level=0), mode="r")
+    store = file.series[number].aszarr(level=0)
+    array = zarr.open_array(store, mode="r")
+    # another thread may read on when it is no longer among those that are kept open
+    weakref.finalize(array, _close, store, file)
+    return array
+
+
+def _close(*things: Any) -> None:
+    for thing in things:
+        thing.close()
 
 
 def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
