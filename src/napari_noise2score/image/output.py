@@ -61,6 +61,7 @@ def check_output(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> file = Path(tempfile.mkdtemp()) / "a.npy"
     >>> np.save(file, np.zeros(3))
     >>> check_output(file, inputs=[file], overwrite=True)
@@ -70,7 +71,9 @@ def check_output(
     """
     found = local_path(path)
     if found is None:
-        raise UserError(f"{path}: results are written to a disk, not through the network")
+        # a Path has one slash where the address had two
+        address = str(path).replace("://", ":/", 1).replace(":/", "://", 1)
+        raise UserError(f"{address}: results are written to a disk, not through the network")
     if os.path.islink(found):
         if not found.exists():
             raise UserError(f"{found} is a link to a file that does not exist")
