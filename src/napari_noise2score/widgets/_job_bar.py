@@ -88,7 +88,11 @@ class JobBar(QWidget):
         self._pause.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
         self._worker = start(
-            steps, told=self._tell, returned=self._returned, finished=self._finished
+            steps,
+            told=self._tell,
+            returned=self._returned,
+            finished=self._finished,
+            warned=self._warned,
         )
         self._worker.paused.connect(self._tell_paused)
         self.destroyed.connect(self._worker.quit)
@@ -149,11 +153,11 @@ class JobBar(QWidget):
         self._notice.show()
 
     def _tell(self, batch: list[Any]) -> None:
-        for warning in batch:
-            if isinstance(warning, DataWarning):
-                self.note(one_line(warning))
-        if batch := [step for step in batch if not isinstance(step, DataWarning)]:
-            self.told.emit(batch)
+        self.told.emit(batch)
+
+    def _warned(self, warning: tuple[Any, ...]) -> None:
+        if isinstance(warning[0], DataWarning):
+            self.note(one_line(warning[0]))
 
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"

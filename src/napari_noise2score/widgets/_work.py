@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import threading
 import time
-import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +14,7 @@ from napari.utils.notifications import Notification, notification_manager, show_
 from qtpy.QtCore import Qt, QThreadPool
 from superqt.utils import WorkerBase
 
-from ..errors import DataWarning, explain, one_line
+from ..errors import explain, one_line
 from ..terminal import write_log
 
 PERIOD = 0.1  # seconds between two messages to the window
@@ -32,28 +30,6 @@ def _end_workers() -> None:
         WorkerBase.await_workers(30_000)
 
 
-# where the warnings of the job that runs on a thread go
-_of_thread = threading.local()
-
-
-def _catch_warnings() -> None:
-    """Let a `DataWarning` of a job be told with what it yields; napari is shown all others."""
-    before = warnings.showwarning
-    if before.__name__ == _catch_warnings.__name__:
-        return
-
-    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
-        group = getattr(_of_thread, "warnings", None)
-        if group is not None and isinstance(message, DataWarning):
-            group.append(message)
-        else:
-            before(message, category, *about, **more)
-
-    show.__name__ = _catch_warnings.__name__
-    warnings.simplefilter("always", DataWarning)
-    warnings.showwarning = show
-
-
 class Failure(NamedTuple):
     """An exception that ended a job, carried to the window's thread."""
 
@@ -66,6 +42,7 @@ def start(
     told: Callable[[list[Any]], None],
     returned: Callable[[Failure | None], None],
     finished: Callable[[], None] | None = None,
+    warned: Callable[[tuple[Any, ...]], None] | None = None,
 ) -> GeneratorWorker:
     """Run a generator on a background thread until it ends or ``worker.quit()`` is called.
 
@@ -79,16 +56,16 @@ def start(
         Given None when the generator ended, or how it failed. Not called after ``quit``.
     finished : callable
         Called last, however it ended.
+    warned : callable, optional
+        Given each warning as ``(message, category, ...)``.
 
     Returns
     -------
     GeneratorWorker
-        The running worker. The three callables run on the window's thread; as methods of a
+        The running worker. The callables run on the window's thread; as methods of a
         QObject they are dropped when that object is destroyed.
     """
     groups = _grouped(steps)
-
-    _catch_warnings()
 
     def work():
         # a RuntimeError, as torch raises when memory is short, would be taken by the worker
@@ -105,6 +82,8 @@ def start(
     worker.returned.connect(returned)
     if finished is not None:
         worker.finished.connect(finished)
+    if warned is not None:
+        worker.warned.connect(warned)
     # directly, that is on the background thread: clearing up may take a while
     worker.aborted.connect(groups.close, Qt.ConnectionType.DirectConnection)
     worker.start()
@@ -115,7 +94,6 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
     """Group what comes quickly, so that the window is not flooded."""
     group: list[Any] = []
     last = 0.0
-    _of_thread.warnings = group
     # napari has as many threads as the machine has cores: a training of an hour must not keep all
     # that is short waiting
     pool = QThreadPool.globalInstance()
@@ -127,11 +105,9 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
             if time.monotonic() - last >= PERIOD:
                 yield group
                 group, last = [], time.monotonic()
-                _of_thread.warnings = group
         if group:
             yield group
     finally:
-        _of_thread.warnings = None
         pool.reserveThread()
         steps.close()
 

@@ -1,0 +1,85 @@
+"""What a job has to say stays in full beneath its progress bar."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from window import click, dock, wait_until_idle
+
+from napari_noise2score.errors import DataWarning, UserError
+
+pytestmark = pytest.mark.window
+
+
+@pytest.fixture
+def bar(viewer, qtbot):
+    from napari_noise2score.widgets._job_bar import JobBar
+
+    bar = JobBar()
+    qtbot.addWidget(bar)
+    bar.show()
+    return bar
+
+
+def run(bar, qtbot, steps):
+    with qtbot.waitSignal(bar.ended, timeout=20_000) as ended:
+        bar.run(steps, "a job")
+    return ended.args[0]
+
+
+def test_warnings_of_a_job_are_shown_once_and_gone_with_the_next_job(bar, qtbot):
+    def careful():
+        for _ in range(3):
+            warnings.warn("series 1 of 2 is read\x1b[31m", DataWarning, stacklevel=1)
+            yield 1
+
+    told = []
+    bar.told.connect(told.extend)
+    assert run(bar, qtbot, careful()) == "done"
+    assert bar._notice.isVisible()
+    assert bar._notice.text() == "⚠ series 1 of 2 is read\\x1b[31m"
+    assert told == [1, 1, 1]
+    assert run(bar, qtbot, (step for step in ())) == "done"
+    assert not bar._notice.isVisible()
+
+
+def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, told):
+    def mistaken():
+        yield 1
+        raise UserError("axes 'TY' lack X: name both Y and X")
+
+    assert run(bar, qtbot, mistaken()) == "failed"
+    assert "axes 'TY' lack X: name both Y and X" in bar._notice.text()
+
+
+def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, told):
+    def faulty():
+        yield 1
+        raise IndexError("list index out of range")
+
+    assert run(bar, qtbot, faulty()) == "failed"
+    said = bar._notice.text()
+    assert "\n" not in said
+    assert "A fault of this program" in said
+    log = Path(re.search(r"report it with (\S+)$", said)[1])
+    assert "list index out of range" in log.read_text()
+    log.unlink()
+
+
+def test_an_image_in_another_unit_is_refused_with_the_factor(
+    viewer, qtbot, session, model, cells, told
+):
+    widget = dock(viewer, "Denoise")
+    widget._row.live.setChecked(False)
+    session.add_model(model, "cells")
+    scaled = (cells[0] / 65535).astype(np.float32)
+    viewer.add_image(scaled, name="scaled", axis_labels=("t", "z", "y", "x"))
+    widget._noise.set_text("gaussian(sigma=0.0001)")
+    click(qtbot, widget._all)
+    wait_until_idle(qtbot, widget)
+    assert re.search(r"times those the model was trained on", widget._job._notice.text())
+    assert len(viewer.layers) == 1
