@@ -153,6 +153,8 @@ def _nonnegative_fit(
     powers = np.stack([np.ones_like(t), t, t**2], axis=1)
     # but not to the next to nothing that is left of it where there is next to no light
     usual = float(np.median(v)) or float(v.mean())
+    if not usual > 0:
+        raise ValueError("the flattest tiles of the images show no noise")
     relative = weight / (v + usual)
     best, least = (float(np.median(v)), 0.0, 0.0), np.inf
     for use in product([False, True], repeat=3):
