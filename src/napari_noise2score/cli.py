@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import terminal
+from .budget import MAX_SEED
 from .errors import ReadError, UserError
 from .image.paths import local_path
 from .terminal import interrupts_between_steps, say
@@ -59,7 +60,9 @@ Model = Annotated[
     Path, typer.Option(parser=_on_disk, metavar="FILE", help="Model file, by custom NAME.n2s.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same result.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -214,6 +217,7 @@ def denoise(
     import numpy as np
 
     from .image.files import read_image, read_images
+    from .image.ome_zarr import VERSIONS
     from .noise import parse_noise
     from .score.model import ScoreModel
     from .volume.check import sentence_on_noise
@@ -221,6 +225,8 @@ def denoise(
     from .volume.jobs import denoise_to_file
     from .volume.tiles import parse_tile, prepare
 
+    if ome_zarr not in VERSIONS:
+        raise UserError(f"--ome-zarr {ome_zarr}: {' and '.join(VERSIONS)} are written")
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: give float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}

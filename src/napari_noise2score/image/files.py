@@ -161,6 +161,8 @@ def read_image(
     >>> read_image(file, axes="ZYX").data.shape
     (5, 16, 16)
     """
+    if axes is not None and not axes.strip():
+        raise UserError("the axes are empty: name each dimension, as in ZYX, or name none at all")
     file = local_path(path)
     if file is None:
         _only_series(path, series)
