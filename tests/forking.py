@@ -46,17 +46,20 @@ class Forks:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, words: list[object], log: Path) -> int:
-        """Start a command line and return its process; what it says goes to the log."""
-        return self.ask(run=list(map(str, words)), log=str(log))
+    def start(self, words: list[object], log: Path, **how: int) -> int:
+        """Start a command line and return its process; what it says goes to the log.
+
+        It may act for another ``user``, and have no more than so many bytes of ``memory``.
+        """
+        return self.ask(run=list(map(str, words)), log=str(log), **how)
 
     def wait(self, process: int) -> int:
         """Return the exit code of a process once it has ended, or minus the signal it died of."""
         return self.ask(wait=process)
 
-    def run(self, words: list[object], log: Path) -> int:
+    def run(self, words: list[object], log: Path, **how: int) -> int:
         """Run a command line and return its exit code."""
-        return self.wait(self.start(words, log))
+        return self.wait(self.start(words, log, **how))
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -68,6 +71,8 @@ def serve() -> None:
     """Fork a process for each line of JSON."""
     for name in IMPORTED:
         import_module(name)
+    import resource
+
     from napari_noise2score import cli
 
     for line in sys.stdin:
@@ -82,6 +87,12 @@ def serve() -> None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            if "memory" in what:
+                resource.setrlimit(resource.RLIMIT_AS, (what["memory"], what["memory"]))
+            if "user" in what:
+                os.setgroups([])
+                os.setgid(what["user"])
+                os.setuid(what["user"])
             sys.argv = ["noise2score", *what["run"]]
             code = 1
             try:

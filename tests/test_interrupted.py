@@ -209,3 +209,24 @@ def test_a_disk_that_is_lost_leaves_no_result_that_looks_whole(
             subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
             assert forks.run(words, log) == 0, log.read_text()
             assert content(disk) == whole
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no such limit elsewhere")
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_of_memory_it_ends_in_one_line_and_goes_on_with_more(
+    kind, world, forks, right, tmp_path
+):
+    chance, log = random.Random(), tmp_path / "log"
+    for number in range(TIMES):
+        out = tmp_path / str(number)
+        out.mkdir()
+        words = command(world, out, kind)
+        ended = forks.run(words, log, memory=chance.randint(300, 1400) * 10**6)
+        said = log.read_text()
+        if ended == 0:
+            continue  # it was enough, if only for smaller tiles
+        assert ended == 2, said
+        assert said.splitlines()[-1].startswith("noise2score: ")
+        assert "Traceback" not in said
+        assert forks.run(words, log) == 0, log.read_text()
+        assert content(out) == right[kind][0]

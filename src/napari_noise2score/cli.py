@@ -15,7 +15,7 @@ import typer
 
 from . import terminal
 from .budget import MAX_SEED
-from .errors import ReadError, UserError
+from .errors import ReadError, UserError, is_memory_error
 from .image.paths import local_path
 from .terminal import interrupts_between_steps, say
 
@@ -146,8 +146,8 @@ def train(
                 if progress.seconds - saved > CHECKPOINT_EVERY:
                     progress.checkpoint(checkpoint)
                     saved = progress.seconds
-        except (KeyboardInterrupt, OSError, MemoryError, ReadError) as error:
-            if progress is None:
+        except (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ReadError) as error:
+            if progress is None or (isinstance(error, RuntimeError) and not is_memory_error(error)):
                 raise
             stopped = error
             with suppress(OSError):  # the disk may be what failed

@@ -1,6 +1,13 @@
 """The errors and warnings a person can act on, and what any error says in one line."""
 
+import errno
+
 MAX_CHARACTERS = 400  # of a message
+# what torch, its parts and Python say where there is no memory left
+NO_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "could not create a primitive",
+    "can't start new thread",
+)  # fmt: skip
 
 
 class UserError(ValueError):
@@ -75,6 +82,22 @@ def one_line(text: object) -> str:
     return plain
 
 
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out, in whatever words a library says so.
+
+    Examples
+    --------
+    >>> is_memory_error(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
+    )
+
+
 def explain(error: BaseException) -> str | None:
     """Return what an error says to a person, or None if it is a fault of this program.
 
@@ -96,13 +119,13 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return one_line(error)
-    if isinstance(error, MemoryError):
-        return "memory ran out: close other programs, or use a smaller --tile"
     if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         return (
             "the graphics card ran out of memory: close other programs that use it, use a smaller "
             "--tile, or set the device to cpu"
         )
+    if is_memory_error(error):
+        return "memory ran out: close other programs, or use a smaller --tile"
     if isinstance(error, OSError):
         said = error.strerror or str(error) or type(error).__name__
         return one_line(f"{error.filename}: {said}" if error.filename else said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -137,8 +138,16 @@ def run(command: Callable[[], int | None], debug: bool = False) -> int:
     >>> run(lambda: None)
     0
     """
+    with plain_warnings(debug):
+        code = _run(command, debug)
+        if code:
+            gc.collect()  # what a failed job leaves may warn when it is collected
+        return code
+
+
+def _run(command: Callable[[], int | None], debug: bool) -> int:
     try:
-        with plain_warnings(debug), terminate_as_interrupt():
+        with terminate_as_interrupt():
             return command() or 0
     except KeyboardInterrupt:
         print(f"{PROGRAM}: stopped", file=sys.stderr)

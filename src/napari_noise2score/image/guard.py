@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from ..errors import ReadError, UserError
+from ..errors import ReadError, UserError, is_memory_error
 
 MAX_DETAIL = 160
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO)
@@ -46,13 +46,13 @@ def reading(source: Any) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
-        raise
     except UserError as error:
         if os.path.basename(source) in str(error):
             raise
         raise type(error)(f"{source}: {error}") from None
     except Exception as error:
+        if is_memory_error(error):
+            raise MemoryError from error
         raise ReadError(f"{source}: {_reason(error)}") from error
 
 

@@ -15,7 +15,7 @@ from yaozarrs import v04, v05
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from ..errors import ReadError, UserError
+from ..errors import ReadError, UserError, is_memory_error
 from .axes import LETTERS, parse_axes
 from .guard import Guarded, check_size, plain, reading
 from .image import Image, described, facts_of
@@ -106,9 +106,9 @@ class _Watched(WrapperStore[Store]):
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         try:
             value = await self._store.get(key, prototype, byte_range)
-        except MemoryError:
-            raise
         except Exception as error:
+            if is_memory_error(error):
+                raise
             raise ReadError(_unreachable(self._address, error)) from error
         if key.rsplit("/", 1)[-1] in METADATA:
             if value is not None:
@@ -143,9 +143,11 @@ def _open(path: Path | str) -> zarr.Array | zarr.Group:
     store = _Watched(LocalStore(Path(path).resolve(), read_only=True), str(path))
     try:
         return _open_node(store)
-    except (MemoryError, UserError):
+    except UserError:
         raise
-    except Exception:
+    except Exception as error:
+        if is_memory_error(error):
+            raise
         raise ReadError(f"{path}: not a zarr store, or damaged") from None
 
 
@@ -178,9 +180,11 @@ def _open_remote(path: str) -> zarr.Array | zarr.Group:
         if path.startswith("s3:") and not files.exists(bucket):
             raise UserError(f"{path}: there is no bucket '{bucket}'") from None
         raise UserError(f"{path}: not a zarr store, or there is none") from None
-    except (MemoryError, UserError):
+    except UserError:
         raise
     except Exception as error:
+        if is_memory_error(error):
+            raise
         raise ReadError(_unreachable(path, error)) from error
 
 

@@ -100,11 +100,3 @@ def free_memory(device: torch.device) -> int:
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + reserve)
     return int(psutil.virtual_memory().available)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that a device has no memory left."""
-    known = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in known)
-    )

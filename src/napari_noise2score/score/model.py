@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, is_memory_error
 from ..image.axes import parse_axes
 from ..image.output import check_output, written
 from ..noise.kernel import Kernel
@@ -241,6 +241,8 @@ class ScoreModel:
         try:
             return _model_of(header, tensors).to(device)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            if is_memory_error(error):
+                raise
             raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
 
 

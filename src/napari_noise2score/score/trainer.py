@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import UserError, is_memory_error
 from ..image.axes import Layout
 from ..noise.curve import fit_transform
 from ..noise.defects import defects
@@ -276,7 +276,9 @@ class Trainer:
             )
         try:
             self._restore(header, tensors)
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError):
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
+            if is_memory_error(error):
+                raise
             raise UserError(f"{path}: not a complete {WHAT}") from None
 
     def _restore(self, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from dask.utils import SerializableLock
 
-from ..errors import UserError, quoted
+from ..errors import UserError, is_memory_error, quoted
 from ..image.axes import Layout, layout
 from ..image.image import as_image
 from ..image.valid import FILL_REACH, LazyValid, ValidPixels, fill
 from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
-from ..score.device import choose_device, free_memory, out_of_memory
+from ..score.device import choose_device, free_memory
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
 from .range import check_block, check_range
@@ -385,7 +385,7 @@ def compute_block(
         try:
             result[(slice(None), *place)] = _tile(job, compute, y, place)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not is_memory_error(error):
                 raise
             smaller = halved(tile, job.model.network.stride)
             if smaller is None:
