@@ -27,6 +27,7 @@ from napari_noise2score import (
     denoise,
     denoise_into,
     parse_noise,
+    train,
 )
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
@@ -276,3 +277,17 @@ def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred,
     y = torch.linspace(low - 0.3 * wide, high + 0.3 * wide, 48).expand(48, 48)
     s = torch.linspace(-6, 6, 48)[:, None].expand(48, 48)
     assert torch.isfinite(solve(y.clone(), s.clone())).all()
+
+
+@pytest.mark.parametrize(("sigma", "says"), [(0.5, True), (8, False), (12, False), (80, True)])
+def test_a_noise_model_far_from_the_noise_that_was_learned_is_said(sigma, says):
+    noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 64)).astype(np.float32)
+    noisy += 100 * (np.indices((64, 64))[0] > 32)
+    model = train(noisy, "TYX", steps=1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in denoise_into(
+            np.empty_like(noisy), noisy, model, f"gaussian(sigma={sigma})", axes="TYX"
+        ):
+            pass
+    assert any("says a standard deviation of" in str(w.message) for w in said) == says

@@ -13,6 +13,8 @@ import torch
 from ..errors import DataWarning, UserError
 from ..image.axes import Layout
 from ..image.valid import ValidPixels
+from ..noise import NoiseModel
+from ..noise.correlated import parts
 from ..noise.curve import noise_of_tiles
 from ..noise.recording import quantisation_step
 from ..noise.transform import Transform
@@ -105,6 +107,39 @@ def check_range(
     knows at these grey levels.
     """
     _compare(look_at(data, where, model, valid), model)
+
+
+def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
+    """Compare the strength of a noise model with the noise of the images a model was trained on.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        What the images are to be denoised by.
+    model : ScoreModel
+        The model; its transform holds the variance of its images' noise by grey level.
+
+    Warns
+    -----
+    DataWarning
+        If they are more than a factor of four apart in the middle of the range. Of correlated
+        noise nothing is said: what the transform holds is then of something else.
+    """
+    _, kernel, _ = parts(noise)
+    if kernel is not None or model.kernel is not None:
+        return
+    level = torch.tensor((model.low + model.high) / 2, dtype=torch.float64)
+    x = noise.clean(level).clamp(min=noise.lowest)
+    told = math.sqrt(float(noise.variance(x)))
+    seen = math.sqrt(float(model.transform.variance(level)))
+    if not seen / NOISE_FACTOR_TO_SAY < told < NOISE_FACTOR_TO_SAY * seen:
+        warnings.warn(
+            f"the noise model says a standard deviation of {told:.3g} at grey level "
+            f"{float(level):.4g}, where the images that the model was trained on show {seen:.3g}: "
+            "check it by the noise check, or with --noise auto",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def check_block(y: torch.Tensor, model: ScoreModel) -> None:

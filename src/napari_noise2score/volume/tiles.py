@@ -24,7 +24,7 @@ from ..noise import NoiseModel, Solver, make_solver, parse_noise, reach_of
 from ..score.device import choose_device, free_memory
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
-from .range import check_block, check_range
+from .range import check_block, check_noise_level, check_range
 
 # from the largest down; the largest that fits in memory is taken
 TILES = {
@@ -148,6 +148,7 @@ def prepare(
     )
     if compare:
         check_range(data, where, model, valid())
+        check_noise_level(noise, model)
     model = model.to(choose_device(device))
     size = _tile_size(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, unit or size, strict=True))
