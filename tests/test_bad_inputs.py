@@ -128,20 +128,32 @@ def world(tmp_path_factory):
     return root
 
 
-def look(folder: Path) -> dict[str, str]:
-    """Return a digest of everything in a folder."""
+def look(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return what tells whether anything in a folder was touched: size, time, mode and number."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "other"
-        if path.is_file() and not path.is_symlink():
-            kind = sha256(path.read_bytes()).hexdigest()
-        found[str(path.relative_to(folder))] = kind
+        status = path.lstat()
+        found[str(path.relative_to(folder))] = (
+            status.st_size if not path.is_dir() else 0,
+            status.st_mtime_ns,
+            status.st_mode,
+            status.st_ino,
+        )
     return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return a digest of every file in a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
 def before(world):
-    return look(world)
+    """What is there before the first case; after the last every byte is as it was."""
+    whole = digests(world)
+    yield look(world)
+    assert digests(world) == whole
 
 
 def test_there_are_as_many_cases_as_are_promised():

@@ -23,7 +23,7 @@ from napari_noise2score import Image, train, write_image
 if not hasattr(os, "fork"):
     pytest.skip("there is no fork on this system", allow_module_level=True)
 
-TIMES = int(os.environ.get("NOISE2SCORE_KILLS", "2"))
+TIMES = int(os.environ.get("NOISE2SCORE_KILLS", "1"))
 NOISE = "gaussian(sigma=10)"
 TARGETS = ["x.ome.zarr", "x.zarr", "x.tif", "x.ome.tif", "x.npy", "x.png"]
 KINDS = [*TARGETS, "uncertainty.ome.zarr", "m.n2s"]
