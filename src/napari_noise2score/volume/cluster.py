@@ -85,7 +85,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         raise UserError("give either --scheduler or --workers")
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=5)
+            # not the default of whatever else this process computes
+            client = Client(scheduler, timeout=5, set_as_default=False)
         except TypeError:
             raise UserError(
                 f"{scheduler}: dask knows no certificates for tls; name them in its settings "
@@ -111,7 +112,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
-    with cluster, Client(cluster) as client:
+    with cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 

@@ -273,11 +273,20 @@ def factor_between(sample: Sample, model: ScoreModel) -> float | None:
     factor = float(FACTORS[cost.argmin()])
     if too_bright:
         factor = max(factor, (sample.high - model.low) / span)
+    elif not _is_elsewhere(sample, model):
+        return None
     else:
         differs = abs(float(_noise_factors(sample, model.transform, np.ones(1))[0]))
         if differs < math.log(MIN_NOISE_FACTOR) or 1 / least < factor < least:
             return None
     return _likely(factor, sample, model)
+
+
+def _is_elsewhere(sample: Sample, model: ScoreModel) -> bool:
+    """Return whether the grey levels themselves are others, whatever their noise is."""
+    ratio = (sample.high - sample.low) / (model.high - model.low)
+    apart = sample.low > model.high or sample.high < model.low
+    return apart or not 1 / MIN_FACTOR < ratio < MIN_FACTOR
 
 
 def _noise_factors(sample: Sample, curve: Transform, factors: np.ndarray) -> np.ndarray:
