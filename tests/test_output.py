@@ -239,3 +239,17 @@ def test_where_there_is_no_room_it_is_said_before_any_work(tmp_path):
     with pytest.raises(UserError, match="are needed"):
         write_image(tmp_path / "x.npy", Image(huge, "ZYX"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".part-x.tif", ".old-x.tif"])
+def test_an_input_by_a_hidden_name_of_the_result_is_kept(name, model, tmp_path):
+    image = image_in(tmp_path, 1, name)
+    before = (tmp_path / name).read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="rename it"):
+            for _ in denoise_to_file(tmp_path / "x.tif", image, model, NOISE, overwrite=overwrite):
+                pass
+        with pytest.raises(UserError, match="rename it"):
+            write_image(tmp_path / "x.tif", image, overwrite=overwrite)
+    assert (tmp_path / name).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [name]

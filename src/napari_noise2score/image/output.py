@@ -27,6 +27,11 @@ def hidden_name(path: Path) -> Path:
     return path.with_name(f"{HIDDEN}{path.name}")
 
 
+def aside_name(path: Path) -> Path:
+    """Return the name that a store which is replaced has until that is done."""
+    return path.with_name(f".old-{path.name}")
+
+
 def check_output(
     path: str | os.PathLike[str],
     *,
@@ -93,6 +98,11 @@ def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
         if source is None or not source.exists():
             continue
         source, target = source.resolve(), path.resolve()
+        if source in (hidden_name(target), aside_name(target)):
+            raise UserError(
+                f"{source} has a name that is used while {path.name} is written, and would be "
+                "removed; rename it, or choose another name for the result"
+            )
         if target == source or (path.exists() and os.path.samefile(path, source)):
             raise UserError(f"{path} is an input of this job; raw data are never overwritten")
         if target in source.parents and path.exists() and not _is_plain_folder(path):
@@ -225,7 +235,7 @@ def publish(part: Path, path: Path, overwrite: bool = False) -> None:
     elif part.is_file() and path.is_file():
         os.replace(part, path)
     else:
-        aside = path.with_name(f".old-{path.name}")
+        aside = aside_name(path)
         remove(aside)
         os.rename(path, aside)
         try:
