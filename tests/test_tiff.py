@@ -315,3 +315,25 @@ def test_the_command_line_takes_one_series_or_all(tmp_path):
     refused = simulate("all.tif", "--series", "all")
     assert "name a folder" in str(refused.exception)
     assert not (tmp_path / "all.tif").exists()
+    assert simulate("plate.v2", "--series", "all").exit_code == 0
+    assert len(list((tmp_path / "plate.v2").iterdir())) == 2
+
+
+def test_pixels_that_are_packed_in_the_file_are_all_there(tmp_path):
+    # as cameras of 12 bits write them: two pixels in three bytes
+    plane, path = STACK[0], tmp_path / "twelve.tif"
+    left, right = plane[:, 0::2], plane[:, 1::2]
+    packed = np.empty((len(plane), left.shape[1], 3), np.uint8)
+    packed[..., 0], packed[..., 2] = left >> 4, right & 255
+    packed[..., 1] = (left & 15) << 4 | right >> 8
+    tifffile.imwrite(path, packed.reshape(len(plane), -1), metadata=None, byteorder=">")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags["BitsPerSample"].overwrite(12)
+        file.pages.first.tags["ImageWidth"].overwrite(plane.shape[1])
+    assert np.array_equal(quietly(path).data[:], plane)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ReadError, match="cut off"):
+        read_image(path)
+    tifffile.imwrite(path, plane > 2000)
+    with pytest.raises(UserError, match="type bool"):
+        read_image(path)

@@ -256,6 +256,8 @@ def _state(page: Any, pieces: int, size: int, key: tifffile.TiffPage) -> int | N
     empty = int(np.count_nonzero((offsets == 0) | (counts == 0)))
     room = counts.sum()
     expansion = 1 if key.compression == 1 else MAX_EXPANSION
-    if not empty and key.nbytes > room * expansion:
+    # pixels of 1, 4 or 12 bits are packed in the file
+    bits = min(key.bitspersample, 8 * key.dtype.itemsize) if key.dtype is not None else 0
+    if not empty and key.size * bits > 8 * room * expansion:
         return None
     return empty
