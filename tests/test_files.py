@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, read_image, write_image
 from napari_noise2score.image.files import find_images, read_images
@@ -234,3 +235,31 @@ def test_notes_in_a_png_are_read_back(tmp_path):
     notes = {"model": "m", "noise": "gaussian(sigma=3)"}
     write_image(tmp_path / "a.png", Image(np.zeros((4, 4), np.uint8), "YX", notes=notes))
     assert json.loads(iio.immeta(tmp_path / "a.png")["noise2score"]) == notes
+
+
+@pytest.mark.parametrize("ending", [".tif", ".ome.tif", ".npy", ".zarr", ".ome.zarr"])
+def test_sizes_that_are_none_are_not_known(tmp_path, ending):
+    image = Image(
+        np.ones((20, 30), np.float32),
+        "YX",
+        scale={"Y": float("nan"), "X": -1},
+        translate={"Y": float("inf"), "X": 2},
+    )
+    assert (image.scale, image.translate) == ({}, {"X": 2})
+    write_image(tmp_path / f"x{ending}", image)
+    kept = read_image(tmp_path / f"x{ending}").scale
+    assert set(kept.values()) <= {1.0}
+    for path in tmp_path.rglob("*.json"):
+        assert not {"NaN", "Infinity"} & set(path.read_text().replace(",", " ").split())
+
+
+def test_many_results_need_a_folder(tmp_path):
+    from napari_noise2score.cli import app
+
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.ones((20, 30), np.float32))
+    words = ["simulate", tmp_path, tmp_path / "all.tif", "--noise", "gaussian(sigma=1)"]
+    refused = CliRunner().invoke(app, list(map(str, words)))
+    assert isinstance(refused.exception, UserError)
+    assert "name a folder" in str(refused.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]

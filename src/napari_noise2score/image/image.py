@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import UserError
 from .arrays import as_image_array, described_by_xarray
 from .axes import parse_axes
+from .units import number_of, size_of
 from .valid import ValidPixels, find_valid
 
 
@@ -25,7 +26,8 @@ class Image:
     axes : str
         One letter of ``TCZYX`` for each dimension.
     scale : mapping of str to float
-        Pixel size along an axis, in the axis's unit; absent means not known.
+        Pixel size along an axis, in the axis's unit; absent means not known, and what is not a
+        positive number is left out.
     translate : mapping of str to float
         Position of the first pixel along an axis, in the axis's unit.
     units : mapping of str to str
@@ -78,6 +80,11 @@ class Image:
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))
+        # damaged metadata bring others, which no format can hold
+        sizes = {axis: size for axis, size in self.scale.items() if size_of(size) is not None}
+        places = {axis: at for axis, at in self.translate.items() if number_of(at) is not None}
+        object.__setattr__(self, "scale", sizes)
+        object.__setattr__(self, "translate", places)
         if isinstance(self.data, np.ma.MaskedArray):
             if self.valid is None:
                 object.__setattr__(self, "valid", find_valid(self.data, self.axes))
