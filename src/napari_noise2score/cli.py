@@ -537,7 +537,7 @@ def _plan(
     from .image.files import find_images, read_image, series_numbers
     from .image.output import check_output
     from .image.paths import local_path
-    from .image.write import check_image_output
+    from .image.write import SUFFIXES, check_image_output
 
     paths = find_images(source)
     read = [(path, number) for path in paths for number in series_numbers(path, series)]
@@ -545,8 +545,8 @@ def _plan(
     every = len(read) > len(paths)
     many = len(read) > 1 or (folder is not None and folder.is_dir() and paths[0] != folder)
     targets = [output]
-    if every and output.suffix:
-        raise UserError(f"{output}: --series all writes a file for each; name a folder")
+    if many and output.suffix.lower() in SUFFIXES:
+        raise UserError(f"{output}: several images are written, a file for each; name a folder")
     if many:
         targets = [
             output / _result_name(path, same, number if every else None) for path, number in read
