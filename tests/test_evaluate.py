@@ -76,3 +76,18 @@ def test_what_is_printed_is_json_and_says_the_range(save):
     said = CliRunner().invoke(app, ["evaluate", file, file]).stdout
     assert "data range 24" in said
     assert "inf  –" in said
+
+
+def test_padding_that_both_images_have_does_not_count(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(50, 200, (64, 64)).astype(np.float32)
+    noisy = truth + rng.normal(0, 5, truth.shape).astype(np.float32)
+    files = [tmp_path / "noisy.npy", tmp_path / "truth.npy"]
+    psnr = {}
+    for name, size in (("whole", 64), ("padded", 164)):
+        for file, image in zip(files, (noisy, truth), strict=True):
+            wide = np.zeros((size, 64), np.float32)
+            wide[:64] = image
+            np.save(file, wide)
+        psnr[name] = evaluate(*map(str, files), data_range=255)["mean"]["psnr"]
+    assert psnr["padded"] == pytest.approx(psnr["whole"], abs=1e-6)

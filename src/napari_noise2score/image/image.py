@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -189,6 +190,11 @@ def described(image: Image) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> dict[str, Any]:
+    """Return a mapping that can be written as JSON, or raise a ``ValueError``."""
+    return json.loads(json.dumps(dict(value), allow_nan=False))
+
+
 def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `described` wrote as arguments of `Image`, without data and axes.
 
@@ -219,7 +225,7 @@ def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
         "units": lambda v: {str(a): str(u) for a, u in dict(v).items()},
         "channels": lambda v: tuple(str(name) for name in v),
         "rgb": bool,
-        "omero": dict,
+        "omero": _plain,
         "notes": dict,
     }
     facts = {}

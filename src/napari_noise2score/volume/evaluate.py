@@ -11,6 +11,7 @@ from skimage.metrics import structural_similarity
 from ..errors import UserError
 from ..image.files import find_images, read_image
 from ..image.image import Image
+from ..image.valid import valid_of
 
 SSIM_WINDOW = 7
 
@@ -83,7 +84,8 @@ def evaluate(
                 f"{data_range:g}; give --data-range"
             )
         clip = given and low == 0
-        rows[name] = compare(estimate, truth, x.axes, data_range, affine, clip=clip)
+        valid = _valid_pixels(x, image)
+        rows[name] = compare(estimate, truth, x.axes, data_range, affine, clip=clip, valid=valid)
         rows[name]["data range"] = float(data_range)
     mean = {key: _mean([row[key] for row in rows.values()]) for key in ("psnr", "ssim")}
     return rows | {"mean": mean | {"data range": float(data_range)}}
@@ -97,8 +99,9 @@ def compare(
     affine: bool = False,
     *,
     clip: bool = True,
+    valid: np.ndarray | None = None,
 ) -> dict[str, float | None]:
-    """Return PSNR and SSIM of one estimate; see `evaluate`.
+    """Return PSNR and SSIM of one estimate, of the valid pixels alone; see `evaluate`.
 
     Examples
     --------
@@ -106,23 +109,43 @@ def compare(
     >>> compare(truth, truth, "YX", 24)
     {'psnr': inf, 'ssim': None}
     """
+    use = np.ones(truth.shape, bool) if valid is None else valid
     if affine:
-        part = np.stack([estimate.ravel(), np.ones(estimate.size)], axis=1)
-        (slope, shift), *_ = np.linalg.lstsq(part, truth.ravel(), rcond=None)
+        part = np.stack([estimate[use], np.ones(int(use.sum()))], axis=1)
+        (slope, shift), *_ = np.linalg.lstsq(part, truth[use], rcond=None)
         estimate = slope * estimate + shift
     if clip:
         estimate = np.clip(estimate, 0, data_range)
-    error = float(np.mean((estimate - truth) ** 2))
+    error = float(np.mean((estimate[use] - truth[use]) ** 2))
     psnr = 10 * np.log10(data_range**2 / error) if error else float("inf")
     order = [axes.index(a) for a in "TCZYX" if a in axes]
-    planes = [_planes(a.transpose(order)) for a in (estimate, truth)]
+    planes = [_planes(a.transpose(order)) for a in (estimate, truth, use)]
     if min(planes[0].shape[1:]) < SSIM_WINDOW:
         return {"psnr": float(psnr), "ssim": None}
-    pairs: Any = zip(*planes, strict=True)
-    ssim = np.mean(
-        [structural_similarity(a, b, data_range=data_range, win_size=SSIM_WINDOW) for a, b in pairs]
-    )
-    return {"psnr": float(psnr), "ssim": float(ssim)}
+    triples: Any = zip(*planes, strict=True)
+    ssim = [_ssim(a, b, part, data_range) for a, b, part in triples]
+    whole = [value for value in ssim if value is not None]
+    return {"psnr": float(psnr), "ssim": float(np.mean(whole)) if whole else None}
+
+
+def _ssim(a: np.ndarray, b: np.ndarray, use: np.ndarray, data_range: float) -> float | None:
+    """Return the mean structural similarity of the windows around valid pixels of a plane."""
+    _, each = structural_similarity(a, b, data_range=data_range, win_size=SSIM_WINDOW, full=True)
+    inner = (slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2)),) * 2
+    found = each[inner][use[inner]]
+    return float(found.mean()) if found.size else None
+
+
+def _valid_pixels(estimate: Image, truth: Image) -> np.ndarray | None:
+    """Return which pixels count: padding that both images have was never recorded."""
+    order = sorted(range(len(truth.axes)), key=lambda axis: "TCZYX".index(truth.axes[axis]))
+    both = np.ones(np.asarray(truth.data).transpose(order).shape, bool)
+    for image in (estimate, truth):
+        invalid = valid_of(image).invalid(np.asarray(image.data).transpose(order))
+        if invalid is None:
+            return None
+        both &= invalid
+    return ~both.transpose(np.argsort(order))
 
 
 def _range_of(truths: list[Any], axes: str | None) -> tuple[float, bool]:
