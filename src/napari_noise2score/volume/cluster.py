@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         raise UserError("give either --scheduler or --workers")
     if scheduler is not None:
         try:
-            # not the default of whatever else this process computes
+            # not the default: one that finds no scheduler would stay it for all of this process
             client = Client(scheduler, timeout=5, set_as_default=False)
         except TypeError:
             raise UserError(
@@ -158,7 +158,7 @@ def on_cluster(
     def run(
         path: Path, job: Job, what: str, todo: list[tuple[int, Block]], tile: tuple[int, ...]
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        from distributed import as_completed, wait
+        from distributed import as_completed
 
         setup = Setup(
             key=f"{path}-{time.time_ns()}",
@@ -178,7 +178,7 @@ def on_cluster(
         # the outcome of a task, not scattered data: it is made again if its worker is lost
         ready = client.submit(_given, setup, pure=False, retries=RETRIES)
         waiting = iter(todo)
-        flying = as_completed()
+        flying = as_completed(loop=client.loop)
 
         def send() -> bool:
             following = next(waiting, None)
@@ -201,9 +201,11 @@ def on_cluster(
                     pass
         finally:
             # nobody shall write any more once this has ended; with its client its tasks have ended
-            if client.status == "running":
-                with suppress(TimeoutError):
-                    wait(list(flying.futures), timeout=LAST)
+            until = time.monotonic() + LAST
+            while client.status == "running" and time.monotonic() < until:
+                if all(future.done() for future in list(flying.futures)):
+                    break
+                time.sleep(0.05)
 
     return run
 
