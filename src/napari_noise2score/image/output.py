@@ -114,7 +114,7 @@ def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
 def _check_no_store_above(path: Path) -> None:
     # a store is a folder, which is easily entered by mistake
     if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
-        raise UserError(f"{path} would lie in the store {inside}: choose a folder beside it")
+        raise UserError(f"{path} would lie inside the store {inside}: choose a folder beside it")
 
 
 def _is_plain_folder(path: Path) -> bool:

@@ -61,7 +61,7 @@ class ValidPixels:
     >>> image[40, 40] = np.nan
     >>> valid = find_valid(image, "YX")
     >>> valid.levels
-    ((0.0, 1),)
+    ((0.0, 3),)
     >>> int(valid.invalid(image).sum())
     1281
     """

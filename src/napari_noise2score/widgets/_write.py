@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+from ..errors import UserError
+
 if TYPE_CHECKING:
     from ..image.image import Image
 
@@ -71,6 +73,8 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
     begun = [store for store in wanted if left_of(store)]
     if not begun:
         for store in wanted:
+            if store.exists():
+                raise UserError(f"{store} exists already: choose another name")
             check_output(store)
     resume = bool(begun) and _ask_resume(parent, path)
     return None if resume is None else Target(path, uncertain if spread else None, resume)
@@ -81,15 +85,18 @@ def write(
 ) -> Generator[Any, None, None]:
     """Denoise an image into a store, and open what was written."""
     from ..image.ome_zarr import open_levels
-    from ..volume.jobs import denoise_to_file
+    from ..volume.jobs import denoise_to_file, left_of
 
     stores = {"denoised": target.path}
     if target.spread is not None:
         stores["uncertainty"] = target.spread
     for what, path in stores.items():
+        # to begin anew is to give up what is left of the job before
+        anew = left_of(path) and not target.resume
         yield from denoise_to_file(
-            path, image, model, noise, what=what, dtype=dtype, device=device, resume=target.resume
-        )
+            path, image, model, noise, what=what, dtype=dtype, device=device,
+            resume=target.resume, overwrite=anew,
+        )  # fmt: skip
     levels = [open_levels(path, image.axes) for path in stores.values()]
     spread = levels[1] if target.spread else []
     widest = spread[-1].max().compute(scheduler="synchronous", callbacks=[]) if spread else 0
