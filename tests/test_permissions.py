@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,10 +15,8 @@ from forking import Forks
 
 from napari_noise2score import Image, train, write_image
 
-if not hasattr(os, "geteuid") or os.geteuid() != 0:
-    pytest.skip("only root can act for somebody else", allow_module_level=True)
-
-NOBODY = 65534
+if sys.platform != "linux":
+    pytest.skip("processes are forked and capabilities given up", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +40,11 @@ def place():
         (root / name).chmod(0)
     shutil.copytree(root / "a.ome.zarr", root / "secret.ome.zarr")
     (root / "secret.ome.zarr").chmod(0)
-    (root / "locked").mkdir(mode=0o755)
+    (root / "locked").mkdir(mode=0o555)
     (root / "mine").mkdir()
-    os.chown(root / "mine", NOBODY, NOBODY)
     yield root
+    for path in (root / "locked", root / "secret.ome.zarr"):
+        path.chmod(0o755)
     shutil.rmtree(root)
 
 
@@ -62,7 +62,7 @@ def test_what_may_not_be_read_or_written_is_one_line(forks, place, tmp_path, sou
     words = ["denoise", place / source, place / output, "--model", place / model]
     words += ["--noise", "gaussian(sigma=10)"]
     log = tmp_path / "log"
-    assert forks.run(words, log, user=NOBODY) == 2
+    assert forks.run(words, log, ordinary=1) == 2
     said = log.read_text()
     assert said.startswith("noise2score: ")
     assert said.count("\n") == 1
@@ -73,14 +73,15 @@ def test_what_may_not_be_read_or_written_is_one_line(forks, place, tmp_path, sou
 def test_a_model_that_cannot_be_saved_is_not_trained(forks, place, tmp_path):
     words = ["train", place / "a.tif", "--model", place / "locked" / "m.n2s", "--steps", 10**6]
     log = tmp_path / "log"
-    assert forks.run(words, log, user=NOBODY) == 2
+    assert forks.run(words, log, ordinary=1) == 2
     assert "may not be written to" in log.read_text()
 
 
-def test_what_somebody_writes_is_theirs(forks, place, tmp_path):
+def test_who_writes_a_result_may_read_it(forks, place, tmp_path):
     words = ["denoise", place / "a.tif", place / "mine" / "x.tif", "--model", place / "m.n2s"]
     log = tmp_path / "log"
-    assert forks.run([*words, "--noise", "gaussian(sigma=10)"], log, user=NOBODY) == 0
+    assert forks.run([*words, "--noise", "gaussian(sigma=10)"], log, ordinary=1) == 0
     (made,) = (place / "mine").iterdir()
-    assert (made.stat().st_uid, stat.S_IMODE(made.stat().st_mode) & 0o400) == (NOBODY, 0o400)
+    assert made.stat().st_uid == os.geteuid()
+    assert stat.S_IMODE(made.stat().st_mode) & 0o400
     made.unlink()
