@@ -18,7 +18,7 @@ from keep import kept
 from sixteen import add_noise, load
 
 from napari_noise2score import Image, UserError, calibrate, parse_noise, train
-from napari_noise2score.volume.live import LivePlanes
+from napari_noise2score.denoising.live import LivePlanes
 
 # Gaussian σ in [5, 55], Poisson ζ in [0.005, 0.1] of 255, Gamma k in [40, 120]
 NOISES = [

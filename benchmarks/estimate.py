@@ -38,9 +38,9 @@ import torch
 from sixteen import load
 
 from napari_noise2score import Image, UserError, examine_noise, parse_noise
+from napari_noise2score.estimation.moments import blurred
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
 from napari_noise2score.noise.correlated import parts
-from napari_noise2score.noise.moments import blurred
 from napari_noise2score.sample import simulate_cells
 
 # of images with grey levels up to 255, and of the stack, which has 8 to about 100

@@ -74,7 +74,7 @@ def begun(out: Path) -> int:
 
 def measure(source: Path, out: Path, model: Path) -> None:
     """Denoise for a minute and print what was seen."""
-    words = ["-c", "from napari_noise2score.cli import main; main()"]
+    words = ["-c", "from napari_noise2score.cli.main import main; main()"]
     words += ["denoise", source, out, "--model", model]
     words += ["--noise", NOISE, "--overwrite"]
     began = time.monotonic()

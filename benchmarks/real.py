@@ -20,10 +20,10 @@ from fmd import FIELDS
 from keep import kept
 
 from napari_noise2score import UserError, examine_noise, train
+from napari_noise2score.denoising.live import LivePlanes
+from napari_noise2score.estimation.calibrate import calibrate
 from napari_noise2score.noise import NoiseModel
-from napari_noise2score.noise.level import scaled
-from napari_noise2score.volume.calibrate import calibrate
-from napari_noise2score.volume.live import LivePlanes
+from napari_noise2score.noise.rescale import scaled
 
 FMD = [*FIELDS, "WideField_BPAE_R"]
 W2S = [f"w2s_{field:03d}_{channel}" for field in range(1, 9) for channel in range(3)]

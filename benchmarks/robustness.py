@@ -19,9 +19,9 @@ import numpy as np
 from sixteen import MODELS, add_noise, learn, load, mean_psnr
 
 from napari_noise2score import parse_noise, refine_noise
+from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.noise import Gaussian
 from napari_noise2score.noise.correlated import parts
-from napari_noise2score.volume.live import LivePlanes
 
 matplotlib.use("agg")
 from matplotlib import pyplot

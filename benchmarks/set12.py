@@ -21,8 +21,8 @@ import numpy as np
 from supervised import apply_supervised, train_supervised
 
 from napari_noise2score import parse_noise
+from napari_noise2score.denoising.evaluate import compare
 from napari_noise2score.image.files import find_images, read_images
-from napari_noise2score.volume.evaluate import compare
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from scipy.signal import correlate2d
 from supervised import apply_supervised, train_supervised
 
 from napari_noise2score import ScoreModel, denoise, parse_noise, train, uncertainty
+from napari_noise2score.denoising.evaluate import compare
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.noise.kernel import Kernel, kernel_of
-from napari_noise2score.volume.evaluate import compare
 
 MODELS = [
     "gaussian(sigma=25)", "gaussian(sigma=25) @ A",

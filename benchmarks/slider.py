@@ -16,8 +16,8 @@ import time
 import numpy as np
 
 from napari_noise2score import train
+from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.sample import NOISE, simulate_cells
-from napari_noise2score.volume.live import LivePlanes
 
 CASES = [
     "gaussian(sigma={:g})",

@@ -10,9 +10,10 @@ import time
 
 import torch
 
-from napari_noise2score.noise import Transform, parse_noise
-from napari_noise2score.noise.table import make_table
+from napari_noise2score.noise import parse_noise
 from napari_noise2score.score.device import choose_device
+from napari_noise2score.solve.table import make_table
+from napari_noise2score.solve.transform import Transform
 
 CASES = [
     ("gaussian(sigma=25)", Transform(c0=625), 0.2, (-100, 355)),

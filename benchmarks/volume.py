@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from napari_noise2score import Image, ScoreModel, read_image, train
+from napari_noise2score.denoising.cluster import connect, on_cluster
+from napari_noise2score.denoising.denoise import denoised
+from napari_noise2score.denoising.jobs import denoise_to_file, forget
+from napari_noise2score.denoising.tiles import blocks, compute_block, prepare, read
 from napari_noise2score.image.ome_zarr import create_ome_zarr
-from napari_noise2score.volume.cluster import connect, on_cluster
-from napari_noise2score.volume.denoise import denoised
-from napari_noise2score.volume.jobs import denoise_to_file, forget
-from napari_noise2score.volume.tiles import blocks, compute_block, prepare, read
 
 NOISE = "poisson(gain=2, offset=100)"
 SIDE = 2048

@@ -23,7 +23,12 @@ IMPORTED = [
     ),
     *(
         f"napari_noise2score.{name}"
-        for name in ("score.training", "volume.jobs", "volume.cluster", "volume.calibrate")
+        for name in (
+            "score.training",
+            "denoising.jobs",
+            "denoising.cluster",
+            "estimation.calibrate",
+        )
     ),
 ]
 
@@ -87,7 +92,7 @@ def serve() -> None:
         import_module(name)
     import resource
 
-    from napari_noise2score import cli
+    from napari_noise2score.cli import main
 
     for line in sys.stdin:
         what = json.loads(line)
@@ -108,7 +113,7 @@ def serve() -> None:
             sys.argv = ["noise2score", *what["run"]]
             code = 1
             try:
-                cli.main()
+                main.main()
             except SystemExit as ended:
                 code = int(ended.code or 0)
             finally:

@@ -26,7 +26,7 @@ from bad_inputs import (
 )
 
 from napari_noise2score import train
-from napari_noise2score.cli import main
+from napari_noise2score.cli.main import main
 
 NOISE = "gaussian(sigma=12)"
 MAX_LINE = 420  # characters: the message's 400 and the name of the program

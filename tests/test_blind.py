@@ -22,12 +22,13 @@ from napari_noise2score import (
     read_image,
     train,
 )
-from napari_noise2score.cli import app
+from napari_noise2score.cli.main import app
+from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.image.write import write_image
-from napari_noise2score.noise import Emccd, Transform
+from napari_noise2score.noise import Emccd
 from napari_noise2score.noise.correlated import parts
-from napari_noise2score.noise.level import scaled
-from napari_noise2score.volume.live import LivePlanes
+from napari_noise2score.noise.rescale import scaled
+from napari_noise2score.solve.transform import Transform
 
 TRUE = parse_noise("gaussian(sigma=20)")
 

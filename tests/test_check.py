@@ -19,7 +19,7 @@ from napari_noise2score import (
     parse_noise,
     train,
 )
-from napari_noise2score.cli import app
+from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.sample import NOISE, simulate_cells
 

@@ -14,7 +14,7 @@ import tifffile
 from shared import EVERY, pieces
 
 from napari_noise2score import ScoreModel, read_image, train
-from napari_noise2score.cli import main
+from napari_noise2score.cli.main import main
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -158,7 +158,7 @@ def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, worl
 def test_a_training_that_was_cut_off_is_kept_and_resumed(
     run, world, tmp_path, monkeypatch, error, ends
 ):
-    from napari_noise2score import cli
+    from napari_noise2score.cli import main as cli
 
     track = cli._track
 
@@ -249,7 +249,7 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
 
 
 def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_noise2score.demo.BUDGET", {"steps": 40})
+    monkeypatch.setattr("napari_noise2score.cli.demo_run.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
     assert code == 0, err
     noisy, denoised = (float(line.split()[2]) for line in out.splitlines())
@@ -266,7 +266,7 @@ def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("elsewhere there is always a screen")
-    monkeypatch.setattr("napari_noise2score.demo.BUDGET", {"steps": 1})
+    monkeypatch.setattr("napari_noise2score.cli.demo_run.BUDGET", {"steps": 1})
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     code, _, err = run("demo", "--out", tmp_path / "d")
@@ -281,7 +281,7 @@ def test_a_help_page_for_every_command(run):
 
 def test_importing_the_package_imports_neither_torch_nor_qt():
     code = (
-        "import sys, napari_noise2score, napari_noise2score.cli;"
+        "import sys, napari_noise2score, napari_noise2score.cli.main;"
         "heavy = {'torch', 'qtpy', 'napari', 'PyQt6'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,10 +16,10 @@ import pytest
 from server import serving
 
 from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
-from napari_noise2score.cli import main
+from napari_noise2score.cli.main import main
+from napari_noise2score.denoising.cluster import connect, on_cluster
+from napari_noise2score.denoising.jobs import denoise_to_file, left_of
 from napari_noise2score.errors import ReadError
-from napari_noise2score.volume.cluster import connect, on_cluster
-from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
 pytest.importorskip("distributed", reason="no distributed: pip install -e '.[cluster]'")
 
@@ -142,7 +142,7 @@ def hear_ctrl_c():
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to a group of processes")
 def test_ctrl_c_stops_workers_quietly_and_keeps_what_is_done(world, tmp_path):
     words = [
-        *(sys.executable, "-c", "from napari_noise2score.cli import main; main()", "denoise"),
+        *(sys.executable, "-c", "from napari_noise2score.cli.main import main; main()", "denoise"),
         *(world / "noisy.ome.zarr", tmp_path / "out.ome.zarr", "--model", world / "m.n2s"),
         *("--noise", NOISE, "--workers", 1),
     ]

@@ -9,19 +9,10 @@ import pytest
 import torch
 
 from napari_noise2score import ScoreModel, UserError, denoise, parse_noise, train
-from napari_noise2score.noise import (
-    A,
-    Gamma,
-    Gaussian,
-    Kernel,
-    Poisson,
-    Rayleigh,
-    Transform,
-    make_closed_form,
-    make_solver,
-    measure_kernel,
-)
+from napari_noise2score.noise import A, Gamma, Gaussian, Kernel, Poisson, Rayleigh, measure_kernel
 from napari_noise2score.score.patches import decorrelated
+from napari_noise2score.solve.solver import make_closed_form, make_solver
+from napari_noise2score.solve.transform import Transform
 
 ROW = Kernel([[0.1, 0.8, 0.1]])
 SKEW = Kernel([[0.0, 0.1, 0.2], [0.0, 0.7, 0.0], [0.05, 0.0, 0.0]])

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_noise2score import UserError
-from napari_noise2score.cli import app
-from napari_noise2score.volume.evaluate import evaluate
+from napari_noise2score.cli.main import app
+from napari_noise2score.denoising.evaluate import evaluate
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_sizes_that_are_none_are_not_known(tmp_path, ending):
 
 
 def test_many_results_need_a_folder(tmp_path):
-    from napari_noise2score.cli import app
+    from napari_noise2score.cli.main import app
 
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.ones((20, 30), np.float32))

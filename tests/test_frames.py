@@ -9,8 +9,8 @@ from skimage import data
 
 from napari_noise2score import UserError, check_noise, estimate_noise, examine_noise
 from napari_noise2score.errors import DataWarning
+from napari_noise2score.estimation.check import sentence_on_noise
 from napari_noise2score.noise import parse_noise
-from napari_noise2score.volume.check import sentence_on_noise
 
 NOISE = "poisson(gain=3, offset=20)"
 

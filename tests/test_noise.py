@@ -21,13 +21,12 @@ from napari_noise2score.noise import (
     Rayleigh,
     Rician,
     Sum,
-    Transform,
     Tweedie,
-    make_closed_form,
-    make_solver,
     parse_noise,
 )
-from napari_noise2score.noise.recording import Recording
+from napari_noise2score.solve.quantization import Recording
+from napari_noise2score.solve.solver import make_closed_form, make_solver
+from napari_noise2score.solve.transform import Transform
 
 SPELLINGS = [
     "gaussian(sigma=25)",

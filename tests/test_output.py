@@ -11,10 +11,10 @@ import pytest
 import tifffile
 
 from napari_noise2score import Empirical, Image, UserError, read_image, train, write_image
-from napari_noise2score.cli import main
+from napari_noise2score.cli.main import main
+from napari_noise2score.denoising.jobs import denoise_to_file, left_of
 from napari_noise2score.image.file_array import FileArray
 from napari_noise2score.image.output import check_output, written
-from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
 NOISE = "gaussian(sigma=10)"
 NAMES = ["x.ome.zarr", "x.zarr", "x.tif", "x.ome.tif", "x.npy", "x.png"]

@@ -29,15 +29,15 @@ from napari_noise2score import (
     parse_noise,
     train,
 )
+from napari_noise2score.denoising.grey_level_range import check_range
+from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
 from napari_noise2score.noise.kernel import A
-from napari_noise2score.noise.recording import recording_of
-from napari_noise2score.noise.solver import check_levels, make_solver
-from napari_noise2score.noise.transform import Transform
 from napari_noise2score.score.trainer import _survey
-from napari_noise2score.volume.live import LivePlanes
-from napari_noise2score.volume.range import check_range
+from napari_noise2score.solve.quantization import recording_of
+from napari_noise2score.solve.solver import check_levels, make_solver
+from napari_noise2score.solve.transform import Transform
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from test_estimate import scene, shots
 from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, refine_noise
-from napari_noise2score.cli import app
+from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Empirical, parse_noise
 from napari_noise2score.noise.correlated import parts

@@ -15,8 +15,8 @@ import zarr
 from server import serving
 
 from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
+from napari_noise2score.denoising.jobs import denoise_to_file, hidden_name, left_of
 from napari_noise2score.errors import ReadError
-from napari_noise2score.volume.jobs import denoise_to_file, hidden_name, left_of
 
 NOISE = "gaussian(sigma=10)"
 
@@ -52,7 +52,7 @@ def test_killed_at_five_random_points_and_resumed_it_is_the_same_to_the_byte(wor
     target = tmp_path / "out.ome.zarr"
     record = tmp_path / ".part-out.ome.zarr.journal"
     words = [
-        *(sys.executable, "-c", "from napari_noise2score.cli import main; main()", "denoise"),
+        *(sys.executable, "-c", "from napari_noise2score.cli.main import main; main()", "denoise"),
         *(world / "noisy.ome.zarr", target, "--model", world / "m.n2s", "--noise", NOISE),
         "--resume",
     ]
@@ -120,7 +120,7 @@ def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_pat
 
 def test_a_full_disk_is_told_and_the_job_resumed(world, job, tmp_path, monkeypatch, capfd):
     limits = pytest.importorskip("resource", reason="no limits of this kind on this system")
-    from napari_noise2score import cli
+    from napari_noise2score.cli import main
 
     target = tmp_path / "out.ome.zarr"
     words = ["noise2score", "denoise", world / "noisy.ome.zarr", target, "--noise", NOISE]
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_the_job_resumed(world, job, tmp_path, monkeypat
 
     def call():
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         return ended.value.code, capfd.readouterr().err
 
     before = limits.getrlimit(limits.RLIMIT_FSIZE)

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_noise2score import UserError
+from napari_noise2score.denoising.tiles import parse_tile
 from napari_noise2score.image.axes import LETTERS, layout, parse_axes
 from napari_noise2score.noise import (
     A,
@@ -24,7 +25,6 @@ from napari_noise2score.noise import (
 )
 from napari_noise2score.noise.kernel import parse_kernel
 from napari_noise2score.score.device import choose_device
-from napari_noise2score.volume.tiles import parse_tile
 
 LONGEST_MESSAGE = 1000
 

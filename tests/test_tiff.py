@@ -294,7 +294,7 @@ def test_types_are_widened_or_refused(tmp_path):
 def test_the_command_line_takes_one_series_or_all(tmp_path):
     from typer.testing import CliRunner
 
-    from napari_noise2score.cli import app
+    from napari_noise2score.cli.main import app
 
     source = tmp_path / "multi.ome.tif"
     with tifffile.TiffWriter(source) as file:

@@ -9,12 +9,13 @@ from scipy.ndimage import gaussian_filter
 from shared import pieces
 
 from napari_noise2score import denoise, train, uncertainty
-from napari_noise2score.cli import main
+from napari_noise2score.cli.main import main
 from napari_noise2score.image.files import read_image
 from napari_noise2score.image.image import Image
 from napari_noise2score.image.write import write_image
-from napari_noise2score.noise import A, Gamma, Gaussian, Poisson, Transform, make_solver
-from napari_noise2score.noise.solver import make_shift
+from napari_noise2score.noise import A, Gamma, Gaussian, Poisson
+from napari_noise2score.solve.solver import make_shift, make_solver
+from napari_noise2score.solve.transform import Transform
 
 
 @pytest.mark.parametrize("sigma_a", [0.3, 1.0])

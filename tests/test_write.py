@@ -9,9 +9,9 @@ import zarr
 from window import LONG, add_cells, answer, click, dock, wait_until_idle
 
 from napari_noise2score import denoise, read_image, train, write_image
+from napari_noise2score.denoising.jobs import denoise_to_file, left_of
 from napari_noise2score.image.image import Image
 from napari_noise2score.sample import NOISE
-from napari_noise2score.volume.jobs import denoise_to_file, left_of
 
 pytestmark = pytest.mark.window
 

@@ -28,17 +28,17 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "image.image",
-    "calibrate": "volume.calibrate",
-    "calibrate_steps": "volume.calibrate",
-    "check_noise": "volume.check",
-    "denoise": "volume.denoise",
-    "denoise_into": "volume.denoise",
-    "denoise_to_file": "volume.jobs",
-    "estimate_noise": "volume.estimate",
-    "examine_noise": "volume.estimate",
-    "refine_noise": "volume.estimate",
-    "uncertainty": "volume.denoise",
-    "uncertainty_into": "volume.denoise",
+    "calibrate": "estimation.calibrate",
+    "calibrate_steps": "estimation.calibrate",
+    "check_noise": "estimation.check",
+    "denoise": "denoising.denoise",
+    "denoise_into": "denoising.denoise",
+    "denoise_to_file": "denoising.jobs",
+    "estimate_noise": "estimation.estimate",
+    "examine_noise": "estimation.estimate",
+    "refine_noise": "estimation.estimate",
+    "uncertainty": "denoising.denoise",
+    "uncertainty_into": "denoising.denoise",
     "read_image": "image.files",
     "write_image": "image.write",
     "UserError": "errors",
@@ -77,7 +77,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .denoising.denoise import denoise, denoise_into, uncertainty, uncertainty_into
+    from .denoising.jobs import denoise_to_file
     from .errors import UserError
+    from .estimation.calibrate import calibrate, calibrate_steps
+    from .estimation.check import check_noise
+    from .estimation.estimate import estimate_noise, examine_noise, refine_noise
     from .image.files import read_image
     from .image.image import Image
     from .image.write import write_image
@@ -95,11 +100,6 @@ if TYPE_CHECKING:
     )
     from .score.model import ScoreModel
     from .score.training import train, train_steps
-    from .volume.calibrate import calibrate, calibrate_steps
-    from .volume.check import check_noise
-    from .volume.denoise import denoise, denoise_into, uncertainty, uncertainty_into
-    from .volume.estimate import estimate_noise, examine_noise, refine_noise
-    from .volume.jobs import denoise_to_file
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Noise models p(y | x), their one spelling, and the solution of ``s = f(x, y)``."""
+"""Noise models p(y | x), and their text form."""
 
 from .base import NoiseModel
 from .correlated import Correlated
@@ -6,14 +6,11 @@ from .emccd import Emccd
 from .empirical import Empirical
 from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
+from .parse import parse_noise
 from .poisson import Poisson
 from .rician import Rician
-from .solver import Solver, make_closed_form, make_solver, reach_of
 from .speckle import Gamma, Nakagami, Rayleigh
-from .spelling import parse_noise
 from .sum import Sum
-from .table import Table
-from .transform import Transform
 from .tweedie import Tweedie
 
 __all__ = [
@@ -29,14 +26,8 @@ __all__ = [
     "Poisson",
     "Rayleigh",
     "Rician",
-    "Solver",
     "Sum",
-    "Table",
-    "Transform",
     "Tweedie",
-    "make_closed_form",
-    "make_solver",
     "measure_kernel",
     "parse_noise",
-    "reach_of",
 ]

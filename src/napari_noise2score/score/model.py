@@ -21,8 +21,8 @@ from ..errors import UserError, is_memory_error
 from ..image.axes import parse_axes
 from ..image.output import check_output, written
 from ..noise.kernel import Kernel
-from ..noise.recording import Recording
-from ..noise.transform import Transform
+from ..solve.quantization import Recording
+from ..solve.transform import Transform
 from .network import UNet
 
 # 2 since files carry a checksum

@@ -17,11 +17,11 @@ from torch import Tensor
 from .. import __version__
 from ..errors import UserError, is_memory_error
 from ..image.axes import Layout
-from ..noise.curve import fit_transform
-from ..noise.defects import defects
 from ..noise.kernel import Kernel
-from ..noise.recording import quantisation_step, recording_of
-from ..noise.transform import Transform
+from ..solve.quantization import quantisation_step, recording_of
+from ..solve.stabilization import fit_transform
+from ..solve.transform import Transform
+from .defects import defects
 from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, within, write_tensors
 from .muon import Muon

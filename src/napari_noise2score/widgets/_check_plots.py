@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from ._plot import Plot
 
 if TYPE_CHECKING:
-    from ..noise.check import Curve, NoiseCheck, Residual
+    from ..estimation.goodness_of_fit import Curve, NoiseCheck, Residual
 
 # correlations weaker than this are shown weaker than full colour
 STRONG = 0.2

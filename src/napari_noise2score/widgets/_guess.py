@@ -29,9 +29,9 @@ def find_noise(
     only its level and read noise are found. Yields what tells ``done`` and
     ``total``, and at last `Found`.
     """
-    from ..volume.calibrate import calibrate_steps
-    from ..volume.check import sentence_on_noise
-    from ..volume.estimate import estimate_noise, refine_noise
+    from ..estimation.calibrate import calibrate_steps
+    from ..estimation.check import sentence_on_noise
+    from ..estimation.estimate import estimate_noise, refine_noise
 
     if keep:
         found = Found(

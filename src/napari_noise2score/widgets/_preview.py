@@ -20,8 +20,8 @@ from ._work import Failure, report, start
 if TYPE_CHECKING:
     import napari.viewer
 
+    from ..denoising.live import LivePlanes
     from ..score.model import ScoreModel
-    from ..volume.live import LivePlanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,8 +298,8 @@ class PreviewRow(QWidget):
 
 
 def _solve(wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None, dtype: np.dtype):
+    from ..denoising.live import LivePlanes
     from ..noise import parse_noise
-    from ..volume.live import LivePlanes
 
     noise = parse_noise(wish.noise)
     if planes is None:

@@ -81,8 +81,8 @@ def _load() -> list[str]:
 
     # imported for later: the first click shall not wait for it
     from .. import noise  # noqa: F401
+    from ..denoising import jobs  # noqa: F401
     from ..score import training  # noqa: F401
-    from ..volume import jobs  # noqa: F401
 
     found = ["auto", "cpu"]
     if torch.cuda.is_available():

@@ -59,8 +59,8 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
     UserError
         If there is something of that name, or the folder is one of a store.
     """
+    from ..denoising.jobs import left_of
     from ..image.output import check_output
-    from ..volume.jobs import left_of
 
     name, _ = QFileDialog.getSaveFileName(
         parent, "Denoise to OME-Zarr", str(suggested), STORES, "",
@@ -84,8 +84,8 @@ def write(
     image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, target: Target
 ) -> Generator[Any, None, None]:
     """Denoise an image into a store, and open what was written."""
+    from ..denoising.jobs import denoise_to_file, left_of
     from ..image.ome_zarr import open_levels
-    from ..volume.jobs import denoise_to_file, left_of
 
     stores = {"denoised": target.path}
     if target.spread is not None:

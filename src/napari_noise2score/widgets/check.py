@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import napari.layers
     import napari.viewer
 
-    from ..noise.check import NoiseCheck
+    from ..estimation.goodness_of_fit import NoiseCheck
     from ._check_plots import CheckPlots
 
 PLUGIN = "napari-noise2score"
@@ -180,7 +180,7 @@ def _described(check: NoiseCheck) -> str:
 
 def _steps(data: Any, axes: str, noise: str | None, model: Any):
     # imported here, on the background thread, as torch takes seconds
-    from ..volume.check import check_steps
+    from ..estimation.check import check_steps
     from . import _check_plots  # noqa: F401
 
     yield from check_steps(data, axes, noise, model)

@@ -364,7 +364,7 @@ class DenoiseWidget(Dock):
         """Say what came of a job that did not end."""
         if self._target is None:
             return "nothing was added."
-        from ..volume.jobs import left_of
+        from ..denoising.jobs import left_of
 
         path = self._target.path
         if not any(left_of(store) for store in (path, self._target.spread) if store):
@@ -387,7 +387,7 @@ def _sentence(text: str) -> str:
 
 
 def _denoise_all(image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool):
-    from ..volume.denoise import denoise_into, uncertainty_into
+    from ..denoising.denoise import denoise_into, uncertainty_into
 
     shape = image.data.shape
     try:
@@ -409,8 +409,8 @@ def _denoise_lazily(
 ):
     import dask.array as da
 
-    from ..volume.denoise import denoise, uncertainty
-    from ..volume.tiles import as_type
+    from ..denoising.denoise import denoise, uncertainty
+    from ..denoising.tiles import as_type
 
     makers = (denoise, uncertainty) if spread else (denoise,)
     lazy = [make(image, model, noise, device=device) for make in makers]

@@ -1,0 +1,144 @@
+"""Settings of a training from a YAML file, checked line by line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
+from ..errors import UserError, one_line, quoted
+
+MAX_BYTES = 2**16
+
+
+class TrainSettings(BaseModel):
+    """Settings of ``noise2score train``, from its options or a YAML file.
+
+    Attributes
+    ----------
+    axes : str, optional
+        Axes of the images, where the files do not say.
+    ndim : {2, 3}
+        Train on planes or volumes.
+    steps : int, optional
+        Number of steps.
+    minutes : float, optional
+        Time to train, in minutes.
+    device : str
+        Where to train.
+    seed : int
+        Source of chance.
+    correlation : str, optional
+        Correlation of the noise, as ``A`` or ``kernel([[0.1, 0.8, 0.1]])``.
+
+    Examples
+    --------
+    >>> TrainSettings.read(None, {"steps": 100}).steps
+    100
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    axes: str | None = None
+    ndim: Literal[2, 3] = 2
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, allow_inf_nan=False)
+    device: str = "auto"
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    correlation: str | None = None
+
+    @classmethod
+    def read(cls, path: Path | None, given: dict[str, Any]) -> TrainSettings:
+        """Read a YAML file, over which the settings given otherwise take precedence.
+
+        Parameters
+        ----------
+        path : Path or None
+            The file.
+        given : dict
+            Settings from elsewhere.
+
+        Returns
+        -------
+        TrainSettings
+
+        Raises
+        ------
+        UserError
+            Naming the line, if a setting is unknown or out of range.
+        """
+        values, lines = _read_yaml(path) if path is not None else ({}, {})
+        try:
+            return cls(**(values | given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            what = first["msg"].lower()
+            if first["type"] == "extra_forbidden":
+                what = f"no such setting; there are {', '.join(cls.model_fields)}"
+            where = f"{path}, line {lines[key]}: " if key in lines and key not in given else "--"
+            raise UserError(f"{where}{one_line(key[:80])}: {one_line(what)}") from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return values by key, and the line that each key stands on.
+
+    Only plain names with plain values are taken, so no more of YAML is needed: aliases, tags,
+    nested values and names that are no text are refused by the line they stand on.
+    """
+    text = _read_text(path)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not a YAML file of settings") from None
+    if root is None or root.tag == "tag:yaml.org,2002:null":
+        return {}, {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}, line 1: write settings as 'name: value', one to a line")
+    loader = yaml.SafeLoader("")
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key, value in root.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            raise UserError(f"{where}: the name of a setting is a plain text")
+        name = key.value
+        if name in values:
+            raise UserError(f"{where}: {quoted(name)} stands on line {lines[name]} already")
+        if not isinstance(value, yaml.ScalarNode):
+            raise UserError(f"{where}: {quoted(name)} has one value, not a list or more settings")
+        try:
+            values[name] = loader.construct_object(value)
+        except (yaml.YAMLError, ValueError, OverflowError):
+            raise UserError(f"{where}: {quoted(name)} has no value that can be read") from None
+        lines[name] = key.start_mark.line + 1
+    return values, lines
+
+
+def _read_text(path: Path) -> str:
+    """Read a small text file; a `UserError` if it is anything else."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+            raise UserError(f"{path}: {kind}, not a file of settings")
+        if found.st_size > MAX_BYTES:
+            raise UserError(f"{path}: {found.st_size} bytes are too many for a file of settings")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not a text in UTF-8") from None
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise UserError(f"{path}: cannot be read ({reason})") from None

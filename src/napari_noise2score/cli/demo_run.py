@@ -1,0 +1,147 @@
+"""The demo: train on the embedded sample, denoise it, measure, and show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
+
+BUDGET: dict[str, Any] = {"minutes": 1.0}
+MODEL = "demo.n2s"
+NAMES = ("noisy", "denoised", "truth")
+FILES = (*(f"{name}{ending}" for name in NAMES for ending in (".tif", ".ome.tif", ".png")), MODEL)
+# stands in every file of a demo, which another one may replace
+MADE_BY = {"made by": "noise2score demo"}
+
+
+def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str], None]) -> None:
+    """Train for a minute on the sample, denoise it, write and show the results.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for ``noisy``, ``denoised`` and ``truth``, each as OME-TIFF (``.tif``) and as a
+        PNG of the middle plane, and for the model, ``demo.n2s``.
+    headless : bool
+        Whether to open no window.
+    track : callable
+        Passes a job's progress on: ``track(job, name, describe)``.
+    say : callable
+        Takes lines for the person who runs it.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or holds a file of one of these names that no demo wrote.
+    """
+    from ..denoising.denoise import denoise_into, result_of
+    from ..denoising.evaluate import compare
+    from ..image.image import Image
+    from ..score.training import train_steps
+
+    _check_folder(out)
+    raw, signal = simulate_cells()
+    known: dict[str, Any] = {"axes": "TZYX", "scale": SCALE, "units": UNITS, "notes": MADE_BY}
+    noisy = Image(raw, name="noisy", **known)
+    truth = Image(signal + np.float32(OFFSET), name="truth", **known)
+
+    say(f"embedded sample: {'×'.join(map(str, raw.shape))} (TZYX), noise {NOISE}")
+    training = train_steps(raw, noisy.axes, name="demo", **BUDGET)
+    for progress in track(
+        training, "training", lambda p: (p.fraction, f"{p.seconds_left:.0f} s left")
+    ):
+        pass
+    model = progress.snapshot()
+    model = replace(model, provenance={**model.provenance, **MADE_BY})
+    say(f"trained: {progress.step} steps in {progress.seconds:.0f} s, from the noisy stack alone")
+    result = np.zeros(raw.shape, np.float32)
+    tiles = denoise_into(result, noisy, model, NOISE)
+    for _ in track(tiles, "denoising", lambda p: (p.done / p.total, f"{p.done} of {p.total}")):
+        pass
+    denoised = result_of(noisy, result, model, NOISE, MADE_BY)
+
+    # both are compared without the offset, which is no part of the signal
+    reach = float(signal.max())
+    for name, stack in (("noisy", raw.astype(np.float32)), ("denoised", result)):
+        psnr = compare(stack - OFFSET, signal, "TZYX", reach)["psnr"]
+        print(f"{name:<9} PSNR {psnr:.2f} dB")
+
+    images = {"noisy": noisy, "denoised": denoised, "truth": truth}
+    _write(out, images, model)
+    say(f"written to {out}: {', '.join(f'{name}.tif, {name}.png' for name in images)}, demo.n2s")
+    if headless:
+        return
+    if reason := _no_window():
+        say(f"no window: {reason}; open the files above instead")
+        return
+    from ..widgets.show import show
+
+    show(images.values())
+
+
+def _check_folder(out: Path) -> None:
+    """Raise a `UserError` unless all files of a demo can be written to a folder."""
+    from ..image.output import check_output
+
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder for the images of the demo")
+    for name in FILES:
+        path = check_output(out / name, overwrite=True)
+        if os.path.lexists(path) and not _is_own(path):
+            raise UserError(f"{path} was not written by the demo: choose another folder by --out")
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether a file was written by a demo, by what stands in it."""
+    from ..image.files import read_image
+    from ..score.model import ScoreModel
+
+    try:
+        said = ScoreModel.load(path).provenance if path.suffix == ".n2s" else read_image(path).notes
+    except (UserError, OSError):
+        return False
+    return MADE_BY.items() <= said.items()
+
+
+def _write(out: Path, images: dict[str, Any], model: Any) -> None:
+    """Write each stack, a picture of its middle plane, and the model."""
+    from ..image.image import Image
+    from ..image.write import write_image
+
+    out.mkdir(parents=True, exist_ok=True)
+    truth = np.asarray(images["truth"].data)
+    low, high = np.quantile(truth, [0.01, 0.999])
+    for name, image in images.items():
+        # an OME-TIFF under the plain name
+        part = out / f"{name}.ome.tif"
+        write_image(part, image, overwrite=True)
+        os.replace(part, out / f"{name}.tif")
+        plane = np.asarray(image.data[0, image.data.shape[1] // 2], dtype=np.float32)
+        gray = np.clip((plane - low) / (high - low), 0, 1) * 255
+        picture = Image(np.rint(gray).astype(np.uint8), "YX", name=name, notes=image.notes)
+        write_image(out / f"{name}.png", picture, overwrite=True)
+    model.save(out / MODEL)
+
+
+def _no_window() -> str:
+    """Say why no window can be opened, or nothing if one can."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "there is no screen"
+    # where a library is missing Qt ends the process, so it is tried in another one
+    probe = "import napari; from qtpy.QtWidgets import QApplication; QApplication([])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        return f"Qt or napari does not start here ({last})"
+    return ""

@@ -1,0 +1,233 @@
+"""Denoise one plane of an image again and again, each time for another noise model.
+
+The score of the plane is computed once; what is left to do for a noise model are milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..image.axes import Layout, layout
+from ..image.valid import valid_of
+from ..noise import NoiseModel, parse_noise
+from ..score.device import choose_device
+from ..score.model import ScoreModel
+from ..solve.solver import make_solver, reach_of
+from ..solve.table import Place, Table
+from .grey_level_range import check_block
+from .tiles import TileProgress, as_type, fit, read_around, solved
+
+# small, so that a plane that is no longer looked at is soon given up
+TILE = 512
+# a correlated noise model looks this far around each pixel, or the score is computed again
+MARGIN = 16
+REMEMBERED = 8
+# pixels of a plane, times channels; each takes some 32 bytes
+LARGEST = 4096**2
+
+
+class PlaneScore(NamedTuple):
+    """The score of one plane of an image, with a margin around it, and its invalid pixels."""
+
+    y: Tensor
+    score: Tensor
+    margin: int
+    block: np.ndarray
+    invalid: np.ndarray | None
+
+
+class LivePlanes:
+    """The planes of an image that were looked at last, ready to be solved for any noise model.
+
+    Parameters
+    ----------
+    image : array-like
+        Noisy image in grey levels: numpy, dask or zarr; only the planes asked for are read.
+    model : ScoreModel
+        A score learned on images like this one.
+    axes : str
+        Axes of the image.
+    device : str
+        Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``.
+
+    Raises
+    ------
+    UserError
+        If the model does not fit the image.
+
+    Examples
+    --------
+    >>> from napari_noise2score import train
+    >>> stack = np.random.default_rng(0).normal(100, 10, (4, 64, 64))
+    >>> planes = LivePlanes(stack, train(stack, "TYX", steps=2), "TYX")
+    >>> place = planes.place((3, 0, 0))
+    >>> for progress in planes.prepare(place):  # the slow part, once for each plane
+    ...     pass
+    >>> [planes.solve(place, f"gaussian(sigma={sigma})").shape for sigma in (5, 10)]
+    [(1, 64, 64), (1, 64, 64)]
+    """
+
+    def __init__(self, image: Any, model: ScoreModel, axes: str, device: str = "auto"):
+        self.image = image
+        self.model = model.to(choose_device(device))
+        self.layout: Layout = fit(layout(axes, image.shape, model.ndim), model)
+        self.valid = valid_of(image, axes)
+        self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
+        self._placed: tuple[PlaneScore, Any, Place] | None = None
+        self._compared = False
+
+    def place(self, at: Sequence[int]) -> tuple[int, ...]:
+        """Tell where the plane through a pixel lies.
+
+        Parameters
+        ----------
+        at : sequence of int
+            Index of a pixel along each axis of the image.
+
+        Returns
+        -------
+        tuple of int
+            Index of the first pixel of the plane: 0 along the axes that it spans.
+        """
+        spans = "YX" + ("C" if self.layout.joint else "")
+        return tuple(0 if a in spans else i for a, i in zip(self.layout.axes, at, strict=True))
+
+    def is_ready(self, place: Sequence[int], noise: NoiseModel | str) -> bool:
+        """Tell whether a plane can be solved for a noise model without its score being computed."""
+        known = self._scores.get(tuple(place))
+        return known is not None and known.margin >= self._reach(noise)
+
+    def prepare(self, place: Sequence[int], noise: NoiseModel | str = "") -> Iterator[TileProgress]:
+        """Compute the score of a plane, piece by piece; closing the generator gives it up.
+
+        Parameters
+        ----------
+        place : sequence of int
+            As from `place`.
+        noise : NoiseModel or str
+            Needed only where its pixels are correlated farther than usual.
+
+        Yields
+        ------
+        TileProgress
+            After every piece.
+
+        Raises
+        ------
+        UserError
+            If the plane has more than `LARGEST` pixels.
+        """
+        height, width = self.layout.space_shape[-2:]
+        pixels = height * width * self.layout.channels
+        if pixels > LARGEST:
+            raise UserError(f"a plane of {height} × {width} pixels is too large to be shown live")
+        at = dict(zip(self.layout.axes, place, strict=True))
+        position = [at[a] for a in self.layout.loop]
+        stride = self.model.network.stride[-1]
+        margin = -(-max(MARGIN, self._reach(noise) if noise else 0) // stride) * stride
+        cuts = [_cuts(n, margin) for n in self.layout.space_shape[-2:]]
+        deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
+        total = len(cuts[0]) * len(cuts[1])
+        rows: list[list[tuple[Tensor, Tensor]]] = []
+        for i, y_cut in enumerate(cuts[0]):
+            rows.append([])
+            for j, x_cut in enumerate(cuts[1]):
+                rows[-1].append(self._score(position, [*deep, y_cut, x_cut]))
+                yield TileProgress(i * len(cuts[1]) + j + 1, total)
+        y, score = (
+            torch.cat([torch.cat([tile[k] for tile in row], dim=-1) for row in rows], dim=-2)
+            for k in (0, 1)
+        )
+        whole = [*deep, *(slice(0, n) for n in (height, width))]
+        block, invalid = self.valid.read(self.image, self.layout, position, whole)
+        self._scores[tuple(place)] = PlaneScore(y, score, margin, block, invalid)
+        while len(self._scores) > min(REMEMBERED, LARGEST // pixels):
+            self._scores.popitem(last=False)
+
+    def solve(
+        self, place: Sequence[int], noise: NoiseModel | str, dtype: np.dtype | None = None
+    ) -> np.ndarray:
+        """Denoise a plane that was prepared.
+
+        Parameters
+        ----------
+        place : sequence of int
+            As from `place`.
+        noise : NoiseModel or str
+            The noise.
+        dtype : numpy.dtype, optional
+            Type of the result, float32 by default; integers are rounded and clipped.
+
+        Returns
+        -------
+        numpy.ndarray
+            Clean grey levels, offset included, with all axes of the image: of length 1 along
+            those the plane does not span. The same as `denoise` gives there.
+
+        Raises
+        ------
+        UserError
+            If the noise does not fit the model.
+        """
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        plane, model = self._scores[tuple(place)], self.model
+        solve = make_solver(
+            noise,
+            model.transform,
+            model.sigma_a,
+            model.low,
+            model.high,
+            model.recording,
+            model.kernel,
+        )
+        reach = self._reach(noise)
+        cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
+        with torch.inference_mode():
+            if isinstance(solve, Table):
+                x = solve.look_up(self._place_of(plane, solve, cut))
+            else:
+                x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
+            inner = slice(reach, -reach or None)
+            found = (x + noise.offset)[0, ..., inner, inner].cpu().numpy()
+        if plane.invalid is not None:
+            # what was never recorded stays as it is
+            found = np.where(plane.invalid, plane.block, found)
+        where = self.layout
+        found = where.from_block(found)[
+            tuple(None if a in where.loop else slice(None) for a in where.axes)
+        ]
+        return found if dtype is None else as_type(found, dtype)
+
+    def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
+        y = read_around(self.image, self.layout, self.model, position, space, 0, self.valid).y
+        if not self._compared:
+            check_block(y, self.model)
+            self._compared = True
+        y, wide = y.to(self.model.device), solved(self.model, space)
+        return y[wide], self.model.score(y)[wide]
+
+    def _reach(self, noise: NoiseModel | str) -> int:
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        return reach_of(noise, self.model.kernel)
+
+    def _place_of(self, plane: PlaneScore, table: Table, cut: slice) -> Place:
+        """Find the pixels of a plane on the grid of a table, once for all noise models."""
+        last, grid = self._placed, (table.grid, cut)
+        if last is None or last[0] is not plane or last[1] != grid:
+            place = table.place(plane.y[..., cut, cut], plane.score[..., cut, cut])
+            self._placed = last = plane, grid, place
+        return last[2]
+
+
+def _cuts(size: int, margin: int) -> list[slice]:
+    """Cut an axis into pieces of which the first and the last have the margin on top."""
+    inner = list(range(TILE, size, TILE))
+    return [slice(a, b) for a, b in pairwise([-margin, *inner, size + margin])]

@@ -1,0 +1,1 @@
+"""The equation s = f(x, y) solved for x, by a look-up table or in closed form."""

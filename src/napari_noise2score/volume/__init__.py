@@ -1,1 +1,0 @@
-"""Images of any size: files and their metadata, tiles, lazy results, comparison."""
