@@ -7,7 +7,7 @@ import pytest
 
 from napari_noise2score import UserError, denoise, train
 from napari_noise2score.denoising.live import LivePlanes
-from napari_noise2score.volume import live
+from napari_noise2score.denoising import live
 
 GAUSSIAN = "gaussian(sigma=10)"
 
