@@ -15,7 +15,7 @@ import numpy as np
 from estimate import LEVELS
 from sixteen import photographs
 
-from napari_noise2score.estimation.repeats import k_statistics
+from napari_noise2score.estimation._repeats import k_statistics
 
 SHOTS, DRAWN = 4, 300_000
 # of the cameras of the estimate benchmark

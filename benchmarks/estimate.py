@@ -38,7 +38,7 @@ import torch
 from sixteen import load
 
 from napari_noise2score import Image, UserError, examine_noise, parse_noise
-from napari_noise2score.estimation.moments import blurred
+from napari_noise2score.estimation._moments import blurred
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
 from napari_noise2score.noise.correlated import parts
 from napari_noise2score.sample import simulate_cells

@@ -249,7 +249,7 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
 
 
 def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_noise2score.cli.demo_run.BUDGET", {"steps": 40})
+    monkeypatch.setattr("napari_noise2score.cli._demo_run.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
     assert code == 0, err
     noisy, denoised = (float(line.split()[2]) for line in out.splitlines())
@@ -266,7 +266,7 @@ def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("elsewhere there is always a screen")
-    monkeypatch.setattr("napari_noise2score.cli.demo_run.BUDGET", {"steps": 1})
+    monkeypatch.setattr("napari_noise2score.cli._demo_run.BUDGET", {"steps": 1})
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     code, _, err = run("demo", "--out", tmp_path / "d")

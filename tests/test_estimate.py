@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from napari_noise2score import Image, UserError, denoise, estimate_noise, examine_noise, train
 from napari_noise2score.cli.main import app
-from napari_noise2score.estimation.fit import fit_families
-from napari_noise2score.estimation.moments import Moments, measure_moments
-from napari_noise2score.estimation.moments import blurred as blurred_by
-from napari_noise2score.estimation.repeats import is_still
+from napari_noise2score.estimation._fit import fit_families
+from napari_noise2score.estimation._moments import Moments, measure_moments
+from napari_noise2score.estimation._moments import blurred as blurred_by
+from napari_noise2score.estimation._repeats import is_still
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
 from napari_noise2score.noise.correlated import parts

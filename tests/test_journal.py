@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_noise2score import UserError
-from napari_noise2score.denoising.journal import Journal, check_same, read_journal
+from napari_noise2score.denoising._journal import Journal, check_same, read_journal
 
 sizes = st.lists(st.integers(1, 10**6), min_size=2, max_size=3).map(tuple)
 facts = st.dictionaries(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_noise2score import UserError, denoise, train
-from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.denoising import live
+from napari_noise2score.denoising.live import LivePlanes
 
 GAUSSIAN = "gaussian(sigma=10)"
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from napari_noise2score import Empirical, ScoreModel, UserError, parse_noise, train_steps
 from napari_noise2score.noise.kernel import A
+from napari_noise2score.score._network import UNet
 from napari_noise2score.score.model import CHECKSUM_KEY, FORMAT, KEY, _metadata, filled
-from napari_noise2score.score.network import UNet
 from napari_noise2score.solve.quantization import Recording
 from napari_noise2score.solve.transform import Transform
 

@@ -13,7 +13,7 @@ import tifffile
 from napari_noise2score import Empirical, Image, UserError, read_image, train, write_image
 from napari_noise2score.cli.main import main
 from napari_noise2score.denoising.jobs import denoise_to_file, left_of
-from napari_noise2score.image.file_array import FileArray
+from napari_noise2score.image._file_array import FileArray
 from napari_noise2score.image.output import check_output, written
 
 NOISE = "gaussian(sigma=10)"

@@ -34,7 +34,7 @@ from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
 from napari_noise2score.noise.kernel import A
-from napari_noise2score.score.trainer import _survey
+from napari_noise2score.score._trainer import _survey
 from napari_noise2score.solve.quantization import recording_of
 from napari_noise2score.solve.solver import check_levels, make_solver
 from napari_noise2score.solve.transform import Transform

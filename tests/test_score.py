@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_steps
 from napari_noise2score.image.axes import layout, parse_axes
 from napari_noise2score.noise.correlated import parts
+from napari_noise2score.score._network import UNet
+from napari_noise2score.score._objective import antithetic_loss, balanced_normal
+from napari_noise2score.score._trainer import Trainer
 from napari_noise2score.score.model import KEY
-from napari_noise2score.score.network import UNet
-from napari_noise2score.score.objective import antithetic_loss, balanced_normal
-from napari_noise2score.score.trainer import Trainer
 from napari_noise2score.score.training import describe_kept
 from napari_noise2score.solve.quantization import quantisation_step
 from napari_noise2score.solve.stabilization import fit_transform

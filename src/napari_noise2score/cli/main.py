@@ -73,7 +73,7 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
 ) -> None:
     """Train on the embedded sample, denoise it, and show the result."""
-    from . import demo_run as demonstration
+    from . import _demo_run as demonstration
 
     demonstration.run(out, headless, track=_track, say=say)
 
@@ -100,7 +100,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Learn the score of noisy images. No clean image and no noise model is needed."""
-    from .config import TrainSettings
+    from ._config import TrainSettings
 
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,

@@ -20,8 +20,8 @@ from ..image.guard import Guarded
 from ..image.image import Image
 from ..image.write import open_target
 from ..score.model import ScoreModel
+from ._pipeline import write
 from .jobs import MAKES, Runner
-from .pipeline import write
 from .tiles import Block, Job, compute_block, prepare, read
 
 # blocks that are on their way for each worker: one is computed while the next comes

@@ -16,7 +16,7 @@ from ..noise import NoiseModel
 from ..score.model import ScoreModel, probes
 from ..solve.solver import make_shift
 from ..solve.table import Table
-from .pipeline import one_by_one
+from ._pipeline import one_by_one
 from .tiles import Compute, Job, TileProgress, lazily, prepare
 
 # pixels probed at once are this far apart along Z, Y and X

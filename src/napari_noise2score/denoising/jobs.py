@@ -33,9 +33,9 @@ from ..noise import NoiseModel, parse_noise
 from ..noise.correlated import parts
 from ..noise.empirical import Empirical
 from ..score.model import ScoreModel
+from ._journal import Journal, check_same, read_journal
+from ._pipeline import said_of, side_by_side
 from .denoise import denoised, result_of, spread
-from .journal import Journal, check_same, read_journal
-from .pipeline import said_of, side_by_side
 from .tiles import Block, Compute, Job, TileProgress, blocks, prepare
 
 MAKES: dict[str, Compute] = {"denoised": denoised, "uncertainty": spread}

@@ -20,10 +20,10 @@ from ..noise.rescale import scaled, short
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..solve.solver import Solver, make_solver
-from .fit import fit_families
-from .from_score import Probe, noise_curve, perturbation_test, search_quality
-from .pixel_noise import NoiseEstimate, estimate_from_shots
-from .scenes import View, grey_levels, look, shots_of, valid_pixels, views_of
+from ._fit import fit_families
+from ._from_images import NoiseEstimate, estimate_from_shots
+from ._from_score import Probe, noise_curve, perturbation_test, search_quality
+from ._sampling import View, grey_levels, look, shots_of, valid_pixels, views_of
 
 METHODS = (
     "auto", "images", "curve", "perturbation",

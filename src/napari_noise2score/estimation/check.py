@@ -20,13 +20,13 @@ from ..noise import NoiseModel, parse_noise
 from ..noise.correlated import parts
 from ..noise.kernel import Kernel
 from ..score.model import ScoreModel
-from .assumptions import findings
+from ._assumptions import findings
+from ._faulty_frames import faults_of
+from ._frames import look_over
+from ._from_images import NoiseEstimate, estimate_from_shots, in_units, told_in_one_line
+from ._sampling import middle, read_planes, read_scenes, shots_of, spread_over
 from .estimate import examine_noise
-from .frames import faults_of
 from .goodness_of_fit import NoiseCheck, Sight, check_curve, check_mixed_curve, check_residual
-from .pixel_noise import NoiseEstimate, estimate_from_shots, in_units, told_in_one_line
-from .scenes import middle, read_planes, read_scenes, shots_of, spread_over
-from .shots import look_over
 
 # how many planes the residual is looked at in, and pixels of them along Y and X
 PLANES = 4

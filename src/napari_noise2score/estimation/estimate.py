@@ -10,10 +10,10 @@ from ..errors import DataWarning
 from ..image.image import as_images
 from ..noise import NoiseModel, parse_noise
 from ..score.model import ScoreModel
+from ._from_images import NoiseEstimate, estimate_from_shots
+from ._refine import refine_from_shots
+from ._sampling import read_scenes, shots_of
 from .calibrate import calibrate
-from .pixel_noise import NoiseEstimate, estimate_from_shots
-from .refine import refine_from_shots
-from .scenes import read_scenes, shots_of
 
 
 def estimate_noise(

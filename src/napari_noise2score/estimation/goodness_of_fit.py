@@ -18,11 +18,11 @@ from ..noise.gaussian import Gaussian
 from ..noise.kernel import correlations, kernel_of
 from ..solve.quantization import Recording
 from ..solve.stabilization import high_pass
-from .dct_power import variances_with_read
-from .moments import FLAT, blurred, slope
-from .neighbours import correlations_of_frames
-from .pixel_noise import REACH, SHARED, SLOW, NoiseEstimate, without_mean
-from .shots import DEFECT, TOO_LITTLE, look_over, powers_of
+from ._autocorrelation import correlations_of_frames
+from ._dct_power import variances_with_read
+from ._frames import DEFECT, TOO_LITTLE, look_over, powers_of
+from ._from_images import REACH, SHARED, SLOW, NoiseEstimate, without_mean
+from ._moments import FLAT, blurred, slope
 
 # less of the noise explained than this, and the model is called wrong
 ENOUGH = 0.9
@@ -251,7 +251,7 @@ def check_curve(found: NoiseEstimate, noise: NoiseModel) -> Curve:
     Examples
     --------
     >>> from napari_noise2score.noise import Poisson
-    >>> from napari_noise2score.estimation.pixel_noise import estimate_from_shots
+    >>> from napari_noise2score.estimation._from_images import estimate_from_shots
     >>> scene = np.kron(np.random.default_rng(0).uniform(20, 200, (8, 8)), np.ones((32, 32)))
     >>> rng = np.random.default_rng(1)
     >>> found = estimate_from_shots([np.stack([Poisson(4).sample(scene, rng) for _ in range(4)])])

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import ReadError, UserError
+from ._npy import read_beside
+from ._pictures import read_picture
+from ._raw import RawArray
+from ._tiff import ask_for_axes, count_series, read_tiff, tiff_members
+from ._tiff_check import says_ome
 from .axes import parse_axes
 from .guard import Guarded, check_size, reading, sized
 from .image import Image, facts_of
-from .npy import read_beside
 from .paths import is_zarr, local_path
-from .pictures import read_picture
-from .raw import RawArray
-from .tiff import ask_for_axes, count_series, read_tiff, tiff_members
-from .tiff_check import says_ome
 from .zarrs import read_zarr
 
 TIFF = (".tif", ".tiff")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ._units import number_of, size_of
 from .arrays import as_image_array, described_by_xarray
 from .axes import parse_axes
-from .units import number_of, size_of
 from .valid import ValidPixels, find_valid
 
 

@@ -12,8 +12,8 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from ..errors import UserError
+from ._reorder import Reordered
 from .image import Image
-from .reorder import Reordered
 from .zarrs import SyncedStore, valid_scales
 
 VERSIONS = ("0.5", "0.4")

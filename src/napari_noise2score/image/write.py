@@ -12,14 +12,14 @@ import numpy as np
 import zarr
 
 from ..errors import UserError
+from ._npy import beside, create_npy, open_npy, read_beside, write_beside
+from ._pictures import check_picture, write_picture
+from ._tiff_write import create_tiff, open_tiff, tiff_dtype
 from .arrays import read_piece
 from .image import Image
-from .npy import beside, create_npy, open_npy, read_beside, write_beside
 from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write_units
 from .output import check_output, written
 from .paths import is_ome_zarr
-from .pictures import check_picture, write_picture
-from .tiff_write import create_tiff, open_tiff, tiff_dtype
 from .zarrs import SyncedStore, create_zarr
 
 TIFF = (".tif", ".tiff")

@@ -16,11 +16,11 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from ..errors import ReadError, UserError, is_memory_error
+from ._tiff import ask_for_axes
 from .axes import LETTERS, parse_axes
 from .guard import Guarded, check_size, plain, reading
 from .image import Image, described, facts_of
 from .output import sync
-from .tiff import ask_for_axes
 
 MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
 # the specification fixed these before axes were named

@@ -23,7 +23,7 @@ from ..image.output import check_output, written
 from ..noise.kernel import Kernel
 from ..solve.quantization import Recording
 from ..solve.transform import Transform
-from .network import UNet
+from ._network import UNet
 
 # 2 since files carry a checksum
 FORMAT = 2

@@ -18,8 +18,8 @@ from ..image.axes import Layout, layout
 from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
+from ._trainer import Trainer
 from .model import ScoreModel
-from .trainer import Trainer
 
 VALIDATE_EVERY = 25
 DEFAULT_MINUTES = 5.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .file_array import FileArray
+from ._file_array import FileArray
 from .image import Image, described
 from .output import hidden_name, remove
 

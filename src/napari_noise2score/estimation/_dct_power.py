@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..noise.kernel import Kernel
-from .dct import ORDER, SIDE, SORTS, WAVES, power_of
-from .moments import BINS, LEAST, random_patches
+from ._dct import ORDER, SIDE, SORTS, WAVES, power_of
+from ._moments import BINS, LEAST, random_patches
 
 # patches looked at in all
 MOST = 400_000

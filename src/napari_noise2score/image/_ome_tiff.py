@@ -13,10 +13,10 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 
 from ..errors import ReadError
-from .channels import WHITE, channel, color_of, entries
+from ._channels import WHITE, channel, color_of, entries
+from ._imagej import read_notes
+from ._units import SYMBOLS, convert, number_of, size_of, unit_of
 from .image import Image
-from .imagej import read_notes
-from .units import SYMBOLS, convert, number_of, size_of, unit_of
 
 # a file may be asked for no more planes than this, so that a damaged number does not fill memory
 MAX_PLANES = 20_000_000

@@ -17,11 +17,8 @@ import tifffile
 import zarr
 
 from ..errors import DataWarning, ReadError, UserError
-from .axes import parse_axes
-from .guard import Guarded, reading, sized
-from .image import Image
-from .imagej import imagej_facts, printed_resolution
-from .ome_tiff import (
+from ._imagej import imagej_facts, printed_resolution
+from ._ome_tiff import (
     check_ome,
     companion_of,
     images_of,
@@ -29,8 +26,11 @@ from .ome_tiff import (
     ome_facts,
     parse_ome,
 )
-from .raw import RawArray
-from .tiff_check import check_series, check_whole, walk
+from ._raw import RawArray
+from ._tiff_check import check_series, check_whole, walk
+from .axes import parse_axes
+from .guard import Guarded, reading, sized
+from .image import Image
 
 # beside the image a scanner keeps small pictures of the slide
 ASIDE = ("thumbnail", "label", "macro", "label image", "macro image")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from .channels import WHITE, channel, color_of, entries, window_of
+from ._channels import WHITE, channel, color_of, entries, window_of
+from ._units import SYMBOLS, number_of, size_of, unit_of
 from .image import Image
-from .units import SYMBOLS, number_of, size_of, unit_of
 
 # kept as they are, so that a result looks in ImageJ as its input did
 KEPT = ("mode", "min", "max", "Info", "Labels", "Ranges", "LUTs", "ROI", "Overlays", "Properties")

@@ -16,9 +16,9 @@ from ..noise.kernel import Kernel
 from ..solve.quantization import Recording, recording_of
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
-from .dct_power import Powers, wave_powers
-from .moments import Moments, measure_moments
-from .repeats import is_still, measure_repeats, usable_pixels
+from ._dct_power import Powers, wave_powers
+from ._moments import Moments, measure_moments
+from ._repeats import is_still, measure_repeats, usable_pixels
 
 SMALLEST = 64
 TOO_LITTLE = (

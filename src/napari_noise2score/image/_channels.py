@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .units import number_of
+from ._units import number_of
 
 WHITE = "FFFFFF"
 

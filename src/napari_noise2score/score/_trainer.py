@@ -21,12 +21,12 @@ from ..noise.kernel import Kernel
 from ..solve.quantization import quantisation_step, recording_of
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
-from .defects import defects
+from ._defects import defects
+from ._muon import Muon
+from ._network import UNet
+from ._objective import antithetic_loss, balanced_normal
 from .device import choose_device, inner_precision
 from .model import ScoreModel, filled, perturbed_score, read_tensors, within, write_tensors
-from .muon import Muon
-from .network import UNet
-from .objective import antithetic_loss, balanced_normal
 from .patches import (
     MANY,
     Drawn,

@@ -11,12 +11,12 @@ import numpy as np
 import tifffile
 
 from ..errors import DataWarning, UserError
-from .file_array import FileArray
+from ._file_array import FileArray
+from ._imagej import imagej_metadata
+from ._ome_tiff import ome_metadata
+from ._reorder import Reordered
 from .image import Image
-from .imagej import imagej_metadata
-from .ome_tiff import ome_metadata
 from .output import HIDDEN
-from .reorder import Reordered
 
 ORDER = "TZCYX"
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.polynomial import Polynomial
 
-from .dct import ORDER, SIDE, SORTS, WAVES
+from ._dct import ORDER, SIDE, SORTS, WAVES
 
 # waves that are coarse, and half of them, which are not those that sort
 COARSE = (ORDER > 0) & (ORDER <= 4)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .dct import ORDER, SIDE, SORTS, power_of
-from .dct_power import MOST, ROUNDS, USED, patch_powers, without_pictures
-from .moments import BINS, LEAST
+from ._dct import ORDER, SIDE, SORTS, power_of
+from ._dct_power import MOST, ROUNDS, USED, patch_powers, without_pictures
+from ._moments import BINS, LEAST
 
 # noise is taken to be shared no farther than this, in pixels
 REACH = 2

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from ..solve.stabilization import high_pass
-from .dct import ORDER, SORTS
-from .moments import slope
-from .neighbours import power_of_calm
-from .shots import Shots
+from ._autocorrelation import power_of_calm
+from ._dct import ORDER, SORTS
+from ._frames import Shots
+from ._moments import slope
 
 # Successive frames share noise if the variance of their differences is less than this share of
 # that of frames two apart.
@@ -51,7 +51,7 @@ def time_ratio(shots: Shots) -> float:
 
     Examples
     --------
-    >>> from .shots import look_over
+    >>> from ._frames import look_over
     >>> frames = np.random.default_rng(0).normal(100, 5, (5, 128, 128))
     >>> averaged = (frames[1:] + frames[:-1]) / 2
     >>> [round(time_ratio(look_over([scene])), 1) for scene in (frames[:4], averaged)]
@@ -91,7 +91,7 @@ def line_shares(shots: Shots) -> tuple[float, float]:
 
     Examples
     --------
-    >>> from .shots import look_over
+    >>> from ._frames import look_over
     >>> rng = np.random.default_rng(0)
     >>> frame = rng.normal(100, 5, (128, 128)) + rng.normal(0, 2, (128, 1))
     >>> rows, columns = line_shares(look_over([frame[None]]))

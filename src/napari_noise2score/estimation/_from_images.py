@@ -16,11 +16,9 @@ from ..noise.kernel import Kernel, correlations, kernel_of
 from ..noise.poisson import Poisson
 from ..noise.rescale import in_unit, short, unit_power
 from ..solve.quantization import Recording, recording_of
-from .fit import Fit, fit_families
-from .moments import FLAT, Moments, blurred, slope
-from .neighbours import TOLD, correlations_of_frames
-from .repeats import contrasts
-from .shots import (
+from ._autocorrelation import TOLD, correlations_of_frames
+from ._fit import Fit, fit_families
+from ._frames import (
     DEFECT,
     TOO_LITTLE,
     check_scenes,
@@ -31,6 +29,8 @@ from .shots import (
     undone,
     valid_sample,
 )
+from ._moments import FLAT, Moments, blurred, slope
+from ._repeats import contrasts
 
 # correlated is what neighbours share more than this of; single frames share some of their picture
 SHARED = {True: 0.1, False: TOLD}

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from .dct import SIDE
-from .moments import CUT, EDGES, LEAST, Moments, told_apart
+from ._dct import SIDE
+from ._moments import CUT, EDGES, LEAST, Moments, told_apart
 
 # what is white has as much power in the mean of a square of so many pixels as in each of them;
 # this much more may be left of what moves, and so many standard errors

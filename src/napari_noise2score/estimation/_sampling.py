@@ -19,8 +19,8 @@ from ..image.axes import Layout, layout
 from ..image.image import as_image
 from ..image.valid import ValidPixels, valid_of
 from ..score.model import ScoreModel
-from .frames import faults_of
-from .from_score import Probe, probe
+from ._faulty_frames import faults_of
+from ._from_score import Probe, probe
 
 # what is looked at: so many pixels of a shot in all, in no more scenes than this, shots of each
 # scene, and pixels of one along Y and X

@@ -12,9 +12,9 @@ from PIL import Image as Picture
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import ReadError, UserError
+from ._imagej import read_notes
 from .guard import reading
 from .image import Image
-from .imagej import read_notes
 
 PICTURE_DTYPES = ("uint8", "uint16")
 # how Pillow calls what it opens, and whether it is in colours; of others it says no grey levels

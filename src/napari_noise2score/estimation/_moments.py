@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from .dct import ORDER, SIDE, WAVES
-from .variances import COARSE, along, variances, wave_power
+from ._dct import ORDER, SIDE, WAVES
+from ._variances import COARSE, along, variances, wave_power
 
 BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from

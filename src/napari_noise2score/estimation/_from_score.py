@@ -19,7 +19,7 @@ from ..noise.rescale import short
 from ..score.model import MOVED, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
-from .moments import FLAT, SMOOTH, Moments, blurred, slope
+from ._moments import FLAT, SMOOTH, Moments, blurred, slope
 
 BINS = 12
 # powers of the mean that the variance may grow with, up to which it is Gaussian and Poisson noise

@@ -14,9 +14,9 @@ from ..noise.rescale import short
 from ..noise.rician import Rician
 from ..noise.speckle import Gamma, Rayleigh
 from ..noise.sum import Sum
-from .families import FAMILIES, READ, Family
-from .moments import Moments
-from .variances import NEXT_TO_NONE, at_least_some
+from ._families import FAMILIES, READ, Family
+from ._moments import Moments
+from ._variances import NEXT_TO_NONE, at_least_some
 
 # what a variance may be off besides its own error
 SYSTEMATIC = 0.002

@@ -13,8 +13,8 @@ import numpy as np
 import tifffile
 
 from ..errors import DataWarning, ReadError
+from ._ome_tiff import parse_ome, planes_promised
 from .guard import check_size
-from .ome_tiff import parse_ome, planes_promised
 
 MAX_TAGS = 4096
 DESCRIPTION = 270
