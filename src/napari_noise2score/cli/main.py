@@ -16,8 +16,8 @@ import typer
 from ..budget import MAX_SEED
 from ..errors import ReadError, UserError, is_memory_error
 from ..image.paths import local_path
-from . import terminal
-from .terminal import interrupts_between_steps, say
+from . import _terminal as terminal
+from ._terminal import interrupts_between_steps, say
 
 # typer ships a click of its own or takes the installed one, as its version has it
 Usage: Any = typer.BadParameter.__mro__[2]

@@ -14,8 +14,8 @@ from napari.utils.notifications import Notification, notification_manager, show_
 from qtpy.QtCore import Qt, QThreadPool
 from superqt.utils import WorkerBase
 
-from ..cli.terminal import write_log
 from ..errors import explain, one_line
+from ..fault_log import write_log
 
 PERIOD = 0.1  # seconds between two messages to the window
 

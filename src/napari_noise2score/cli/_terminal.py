@@ -5,23 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import platform
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import DataWarning, explain, one_line
+from ..fault_log import PROGRAM, write_log
 
-PROGRAM = "noise2score"
 MISTAKE = 2
 FAULT = 70
 INTERRUPTED = 130
@@ -173,25 +168,3 @@ def _fault(error: Exception) -> str:
     except OSError:
         return f"a fault of this program, not of yours ({said}); --debug shows where"
     return f"a fault of this program, not of yours ({said}); please report it with {log}"
-
-
-def write_log(error: BaseException) -> Path:
-    """Write the traceback of an error to a file, and return its path.
-
-    Parameters
-    ----------
-    error : BaseException
-
-    Returns
-    -------
-    Path
-        In the folder for temporary files; it holds versions and the command, no pixels.
-    """
-    number, name = tempfile.mkstemp(
-        prefix=f"{PROGRAM}-{datetime.now():%Y%m%d-%H%M%S}-", suffix=".log"
-    )
-    with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"{PROGRAM} {__version__}, Python {platform.python_version()}, ")
-        file.write(f"{platform.platform()}\n{sys.argv!r}\n\n")
-        file.writelines(traceback.format_exception(error))
-    return Path(name)
