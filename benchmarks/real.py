@@ -21,7 +21,7 @@ from keep import kept
 
 from napari_noise2score import UserError, examine_noise, train
 from napari_noise2score.denoising.live import LivePlanes
-from napari_noise2score.estimation.calibrate import calibrate
+from napari_noise2score.estimation._with_model import calibrate
 from napari_noise2score.noise import NoiseModel
 from napari_noise2score.noise.rescale import scaled
 

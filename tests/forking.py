@@ -27,7 +27,7 @@ IMPORTED = [
             "score.training",
             "denoising.jobs",
             "denoising.cluster",
-            "estimation.calibrate",
+            "estimation._with_model",
         )
     ),
 ]

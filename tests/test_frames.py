@@ -9,7 +9,7 @@ from skimage import data
 
 from napari_noise2score import UserError, check_noise, estimate_noise, examine_noise
 from napari_noise2score.errors import DataWarning
-from napari_noise2score.estimation.check import sentence_on_noise
+from napari_noise2score.estimation.noise_check import sentence_on_noise
 from napari_noise2score.noise import parse_noise
 
 NOISE = "poisson(gain=3, offset=20)"

@@ -274,7 +274,6 @@ def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
 ):
     """A RuntimeError, as torch raises, must end the job like any other error."""
     from napari.utils.notifications import notification_manager
-
     from napari_noise2score.volume import denoise as module
 
     real = module.denoise_into

@@ -28,9 +28,9 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "image.image",
-    "calibrate": "estimation.calibrate",
-    "calibrate_steps": "estimation.calibrate",
-    "check_noise": "estimation.check",
+    "calibrate": "estimation._with_model",
+    "calibrate_steps": "estimation._with_model",
+    "check_noise": "estimation.noise_check",
     "denoise": "denoising.denoise",
     "denoise_into": "denoising.denoise",
     "denoise_to_file": "denoising.jobs",
@@ -80,9 +80,9 @@ if TYPE_CHECKING:
     from .denoising.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .denoising.jobs import denoise_to_file
     from .errors import UserError
-    from .estimation.calibrate import calibrate, calibrate_steps
-    from .estimation.check import check_noise
+    from .estimation._with_model import calibrate, calibrate_steps
     from .estimation.estimate import estimate_noise, examine_noise, refine_noise
+    from .estimation.noise_check import check_noise
     from .image.files import read_image
     from .image.image import Image
     from .image.write import write_image

@@ -219,7 +219,7 @@ def denoise(
     from ..denoising.cluster import connect, on_cluster
     from ..denoising.jobs import denoise_to_file
     from ..denoising.tiles import parse_tile, prepare
-    from ..estimation.check import sentence_on_noise
+    from ..estimation.noise_check import sentence_on_noise
     from ..image.files import read_image, read_images
     from ..image.ome_zarr import VERSIONS
     from ..noise import parse_noise
@@ -304,8 +304,8 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
-    from ..estimation.check import check_noise
     from ..estimation.estimate import examine_noise, refine_noise
+    from ..estimation.noise_check import check_noise
     from ..image.files import read_images
     from ..score.model import ScoreModel
 
@@ -510,7 +510,7 @@ def _calibrated(
     source: str, axes: str | None, score: Any, method: str, device: str, series: str | None
 ) -> Any:
     """Find the noise of a data set that serves a model best."""
-    from ..estimation.calibrate import calibrate_steps
+    from ..estimation._with_model import calibrate_steps
     from ..image.files import read_images
 
     images = read_images(source, axes, series)

@@ -16,7 +16,7 @@ from ..noise.speckle import Gamma, Rayleigh
 from ..noise.sum import Sum
 from ._families import FAMILIES, READ, Family
 from ._moments import Moments
-from ._variances import NEXT_TO_NONE, at_least_some
+from ._noise_variance import NEXT_TO_NONE, at_least_some
 
 # what a variance may be off besides its own error
 SYSTEMATIC = 0.002

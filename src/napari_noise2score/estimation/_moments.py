@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from ._dct import ORDER, SIDE, WAVES
-from ._variances import COARSE, along, variances, wave_power
+from ._noise_variance import COARSE, along, variances, wave_power
 
 BINS = 12
 # patches looked at in all, and the least number of a brightness that can be told anything from

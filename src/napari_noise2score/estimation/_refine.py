@@ -18,7 +18,7 @@ from ._dct_power import fit_waves, spectrum
 from ._fit import OUTLIER, widths_of
 from ._frames import Shots, look_over, moments_of, powers_of, still_pixels, valid_sample
 from ._from_images import in_units, told_in_one_line, unit_of
-from ._variances import at_least_some
+from ._noise_variance import at_least_some
 
 # the variance of some families follows the level only nearly: until it changes no more than this
 SETTLED, ROUNDS = 1e-3, 30

@@ -13,7 +13,7 @@ from ..score.model import ScoreModel
 from ._from_images import NoiseEstimate, estimate_from_shots
 from ._refine import refine_from_shots
 from ._sampling import read_scenes, shots_of
-from .calibrate import calibrate
+from ._with_model import calibrate
 
 
 def estimate_noise(

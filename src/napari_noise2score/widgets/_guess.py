@@ -29,9 +29,9 @@ def find_noise(
     only its level and read noise are found. Yields what tells ``done`` and
     ``total``, and at last `Found`.
     """
-    from ..estimation.calibrate import calibrate_steps
-    from ..estimation.check import sentence_on_noise
+    from ..estimation._with_model import calibrate_steps
     from ..estimation.estimate import estimate_noise, refine_noise
+    from ..estimation.noise_check import sentence_on_noise
 
     if keep:
         found = Found(

@@ -180,7 +180,7 @@ def _described(check: NoiseCheck) -> str:
 
 def _steps(data: Any, axes: str, noise: str | None, model: Any):
     # imported here, on the background thread, as torch takes seconds
-    from ..estimation.check import check_steps
+    from ..estimation.noise_check import check_steps
     from . import _check_plots  # noqa: F401
 
     yield from check_steps(data, axes, noise, model)

@@ -20,7 +20,7 @@ from ..noise import NoiseModel, parse_noise
 from ..noise.correlated import parts
 from ..noise.kernel import Kernel
 from ..score.model import ScoreModel
-from ._assumptions import findings
+from ._check_assumptions import findings
 from ._faulty_frames import faults_of
 from ._frames import look_over
 from ._from_images import NoiseEstimate, estimate_from_shots, in_units, told_in_one_line
