@@ -64,8 +64,8 @@ def start_xvfb() -> subprocess.Popen:
         preexec_fn=end_with_parent,
     )
     os.close(writer)
-    with os.fdopen(reader) as told:
-        if number := told.readline().strip():  # it says nothing if it could not start
+    with os.fdopen(reader) as display:
+        if number := display.readline().strip():  # it says nothing if it could not start
             os.environ["DISPLAY"] = f":{number}"
     return process
 
@@ -145,7 +145,7 @@ def viewer(make_napari_viewer, session):
 
 
 @pytest.fixture
-def told():
+def notifications():
     """What napari was asked to show in notifications during the test."""
     from napari.utils.notifications import notification_manager
 

@@ -168,7 +168,7 @@ def checked(viewer, qtbot, session):
 
 
 @pytest.mark.window
-def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
+def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, notifications):
     layer, widget = checked
     assert "The model explains the noise." in widget._verdict.text()
     assert widget._numbers.text().startswith("Explains the noise: 0.9")
@@ -178,7 +178,7 @@ def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
     np.testing.assert_allclose(variance / (mean - 20), 3, rtol=0.15)
     widget._which.setCurrentText("chosen for the layer")
     click(qtbot, widget._start)
-    assert "no noise was chosen for 'shots' yet" in told()[-1]
+    assert "no noise was chosen for 'shots' yet" in notifications()[-1]
     denoise = dock(viewer, "Denoise")
     denoise._noise.set_text("poisson(gain=6, offset=20)")
     click(qtbot, widget._start)
@@ -193,18 +193,18 @@ def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, told):
 
 
 @pytest.mark.window
-def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, told):
+def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notifications):
     layer, widget = checked
     viewer.add_image(np.zeros((8, 8)), name="other")
     click(qtbot, widget._use)
     denoise = dock(viewer, "Denoise")
     assert denoise._layer.layer is layer
     assert parse_noise(denoise._noise.text) == widget._check.noise
-    assert told() == []
+    assert notifications() == []
 
 
 @pytest.mark.window
-def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session, told):
+def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session, notifications):
     noisy = np.tile(cells[0], (1, 1, 4, 4))
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     widget = dock(viewer, "Noise check")
@@ -215,16 +215,16 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
     wait_until_idle(qtbot, widget)
     assert widget._check.source == "denoised"
     assert f"Checked {NOISE}" in widget._job._status.text()
-    assert told() == []
+    assert notifications() == []
 
 
 @pytest.mark.window
-def test_what_cannot_be_checked_is_told(viewer, qtbot, session, told):
+def test_what_cannot_be_checked_is_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     widget = dock(viewer, "Noise check")
     click(qtbot, widget._start)
     wait_until_idle(qtbot, widget)
-    assert "constant" in told()[-1]
+    assert "constant" in notifications()[-1]
     assert not widget._results.isVisible()
 
 

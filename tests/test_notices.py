@@ -37,17 +37,17 @@ def test_warnings_of_a_job_are_shown_once_and_gone_with_the_next_job(bar, qtbot)
             warnings.warn("series 1 of 2 is read\x1b[31m", DataWarning, stacklevel=1)
             yield 1
 
-    told = []
-    bar.told.connect(told.extend)
+    received = []
+    bar.progressed.connect(received.extend)
     assert run(bar, qtbot, careful()) == "done"
     assert bar._notice.isVisible()
     assert bar._notice.text() == "⚠ series 1 of 2 is read\\x1b[31m"
-    assert told == [1, 1, 1]
+    assert received == [1, 1, 1]
     assert run(bar, qtbot, (step for step in ())) == "done"
     assert not bar._notice.isVisible()
 
 
-def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, told):
+def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, notifications):
     def mistaken():
         yield 1
         raise UserError("axes 'TY' lack X: name both Y and X")
@@ -56,7 +56,7 @@ def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, told):
     assert "axes 'TY' lack X: name both Y and X" in bar._notice.text()
 
 
-def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, told):
+def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, notifications):
     def faulty():
         yield 1
         raise IndexError("list index out of range")
@@ -71,7 +71,7 @@ def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, told):
 
 
 def test_an_image_in_another_unit_is_refused_with_the_factor(
-    viewer, qtbot, session, model, cells, told
+    viewer, qtbot, session, model, cells, notifications
 ):
     widget = dock(viewer, "Denoise")
     widget._row.live.setChecked(False)

@@ -69,7 +69,7 @@ def paste_name(path):
 
 
 def test_from_the_sample_to_a_tuned_picture_and_its_file(
-    make_napari_viewer, session, qtbot, told, tmp_path
+    make_napari_viewer, session, qtbot, notifications, tmp_path
 ):
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QDoubleSpinBox
@@ -134,4 +134,4 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
     np.testing.assert_array_equal(again.data, written.data[0])
     assert noisy.data.dtype == np.uint16  # and the image is what it was
     np.testing.assert_array_equal(noisy.data, simulate_cells()[0])
-    assert told() == []
+    assert notifications() == []

@@ -28,7 +28,7 @@ def pixels(viewer):
     return np.array(viewer.layers["cells preview"].data)
 
 
-def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, told):
+def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, notifications):
     source, layer = viewer.layers["cells"], viewer.layers["cells preview"]
     assert viewer.layers.selection.active is source  # the preview is not in the way
     before = pixels(viewer)
@@ -46,7 +46,7 @@ def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, tol
     for kept in ("scale", "units", "axis_labels", "contrast_limits"):
         np.testing.assert_array_equal(getattr(layer, kept), getattr(source, kept))
     assert layer.colormap.name == source.colormap.name
-    assert told() == []
+    assert notifications() == []
 
 
 def test_the_preview_is_what_denoising_gives_and_makes_room_for_it(viewer, qtbot, denoise):
@@ -80,7 +80,7 @@ def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
     assert viewer.dims.current_step[:2] == (0, 2)  # the plane stays where it was put
 
 
-def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, told):
+def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, notifications):
     seen = pixels(viewer)
     for text in EVERY:
         denoise._noise.set_text(text)
@@ -90,7 +90,7 @@ def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, told):
         last, seen = seen, pixels(viewer)
         assert np.isfinite(seen).all(), text
         assert not np.array_equal(seen, last), text
-    assert told() == []
+    assert notifications() == []
 
 
 def test_before_and_after(viewer, qtbot, denoise):
@@ -113,7 +113,7 @@ def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbo
 
 @pytest.mark.parametrize("by", ["live", "a person", "its source"])
 def test_a_preview_that_was_hidden_by_its_eye_can_go(
-    make_napari_viewer, qtbot, cells, session, model, told, by
+    make_napari_viewer, qtbot, cells, session, model, notifications, by
 ):
     viewer = make_napari_viewer(show=True)  # with a canvas that is drawn
     source = add_cells(viewer, cells[0])
@@ -139,10 +139,10 @@ def test_a_preview_that_was_hidden_by_its_eye_can_go(
         viewer.layers.remove(source)
     qtbot.wait(100)  # the canvas is drawn again
     assert layer not in viewer.layers
-    assert told() == []
+    assert notifications() == []
 
 
-def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, told):
+def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, notifications):
     before = pixels(viewer)
     viewer.layers["cells"].data = cells[0][:, ::-1] + 50
     wait_for_preview(qtbot, denoise)
@@ -150,10 +150,10 @@ def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, told):
     viewer.layers.remove("cells")
     qtbot.waitUntil(lambda: denoise._preview._worker is None, timeout=LONG)
     assert len(viewer.layers) == 0
-    assert told() == []
+    assert notifications() == []
 
 
-def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, told):
+def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, notifications):
     status = denoise._row.status
     viewer.dims.ndisplay = 3
     qtbot.waitUntil(lambda: "switch it to 2-D" in status.text(), timeout=LONG)
@@ -166,11 +166,11 @@ def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, t
     qtbot.waitUntil(lambda: "No preview" in status.text(), timeout=LONG)
     denoise._noise.set_text(NOISE)
     wait_for_preview(qtbot, denoise)
-    assert told() == []
+    assert notifications() == []
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr", "multiscale", "rgba", "5-D", "3-D network"])
-def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, told, kind):
+def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, notifications, kind):
     import dask.array as da
     import zarr
 
@@ -202,4 +202,4 @@ def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, told, kin
     assert layer.rgb == source.rgb
     assert layer.ndim == source.ndim
     assert abs(float(np.mean(layer.data)) - float(np.mean(source.data[0]))) < 20
-    assert told() == []
+    assert notifications() == []

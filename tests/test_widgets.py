@@ -22,7 +22,7 @@ from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 pytestmark = pytest.mark.window
 
 
-def test_train_then_denoise(viewer, qtbot, cells, session, told):
+def test_train_then_denoise(viewer, qtbot, cells, session, notifications):
     noisy, truth = cells
     source = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
@@ -45,7 +45,7 @@ def test_train_then_denoise(viewer, qtbot, cells, session, told):
     denoise._noise.set_text(NOISE)
     click(qtbot, denoise._all)
     wait_until_idle(qtbot, denoise)
-    assert told() == []
+    assert notifications() == []
     result = viewer.layers["cells denoised"]
     assert result.data.dtype == np.float32
     for kept in ("scale", "translate", "units", "axis_labels"):
@@ -101,7 +101,7 @@ def test_stop_keeps_the_model(viewer, qtbot, cells, session):
     assert list(session.models) == ["cells", "cells (2)"]
 
 
-def test_resume_goes_on_where_training_stopped(viewer, qtbot, cells, session, told):
+def test_resume_goes_on_where_training_stopped(viewer, qtbot, cells, session, notifications):
     layer = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
     train._minutes.setValue(60)
@@ -124,7 +124,7 @@ def test_resume_goes_on_where_training_stopped(viewer, qtbot, cells, session, to
     assert train._resume.isEnabled()
     viewer.layers.remove(layer)
     assert not train._resume.isEnabled()
-    assert told() == []
+    assert notifications() == []
 
 
 def test_removing_the_layer_stops_training(viewer, qtbot, cells, session):
@@ -186,33 +186,33 @@ viewer.close()
     assert "deleted" not in run.stderr, run.stderr
 
 
-def test_axes_are_asked_for_not_guessed(viewer, qtbot, cells, told):
+def test_axes_are_asked_for_not_guessed(viewer, qtbot, cells, notifications):
     viewer.add_image(cells[0], name="unnamed")
     train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
     assert train._layer._axes.text() == ""
     click(qtbot, train._train)
     assert not train._job.busy
-    assert "'unnamed' does not say what its 4 dimensions are" in told()[-1]
+    assert "'unnamed' does not say what its 4 dimensions are" in notifications()[-1]
     qtbot.keyClicks(train._layer._axes, "tqyx")
     click(qtbot, train._train)
-    assert "'Q' is not an axis" in told()[-1]
+    assert "'Q' is not an axis" in notifications()[-1]
     train._layer._axes.clear()
     qtbot.keyClicks(train._layer._axes, "tzyx")
     assert train._layer.image()[1] == "TZYX"
     assert denoise._layer.image()[1] == "TZYX"  # said once is enough
 
 
-def test_error_in_training_is_told(viewer, qtbot, session, told):
+def test_error_in_training_is_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.zeros((64, 64)), name="black")
     train = dock(viewer, "Train")
     click(qtbot, train._train)
     wait_until_idle(qtbot, train)
-    assert len(told()) == 1
+    assert len(notifications()) == 1
     assert not session.models
     assert "Failed" in train._job._status.text()
 
 
-def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, told):
+def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, notifications):
     source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # it takes 30 times as long
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
@@ -221,7 +221,7 @@ def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model,
     for button in (denoise._all, denoise._lazy):
         click(qtbot, button)
         wait_until_idle(qtbot, denoise)
-    assert told() == []
+    assert notifications() == []
     whole, lazy = (viewer.layers[name] for name in ("cells uncertainty", "cells uncertainty [1]"))
     # a pixel that is as dark as can be has none
     assert np.min(whole.data) >= 0
@@ -233,40 +233,40 @@ def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model,
     qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=LONG)
 
 
-def test_training_for_correlated_noise(viewer, qtbot, cells, session, told):
+def test_training_for_correlated_noise(viewer, qtbot, cells, session, notifications):
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
     train._minutes.setValue(0.02)
     train._correlation.setCurrentText("kernel([[0.1, 0.8")
     click(qtbot, train._train)
     wait_until_idle(qtbot, train)
-    assert "not understood" in told()[-1]
+    assert "not understood" in notifications()[-1]
     train._correlation.setCurrentText("A")
     click(qtbot, train._train)
     wait_until_idle(qtbot, train)
     assert str(session.models["cells"].kernel) == "A"
 
 
-def test_wrong_channels_add_nothing(viewer, qtbot, session, model, told):
+def test_wrong_channels_add_nothing(viewer, qtbot, session, model, notifications):
     viewer.add_image(np.full((2, 32, 32), 110.0), name="two", axis_labels=("c", "y", "x"))
     session.add_model(model, "one channel")
     denoise = dock(viewer, "Denoise")
     click(qtbot, denoise._all)
     wait_until_idle(qtbot, denoise)
-    assert "1 channel" in told()[-1]
+    assert "1 channel" in notifications()[-1]
     assert len(viewer.layers) == 1
     denoise._noise.set_text("poisson(gane=2)")
     click(qtbot, denoise._all)
-    assert "did you mean 'gain'" in told()[-1]
+    assert "did you mean 'gain'" in notifications()[-1]
 
 
-def test_no_layer_no_model(viewer, qtbot, told):
+def test_no_layer_no_model(viewer, qtbot, notifications):
     denoise = dock(viewer, "Denoise")
     click(qtbot, denoise._all)
-    assert "no image layer" in told()[-1]
+    assert "no image layer" in notifications()[-1]
     viewer.add_image(np.zeros((32, 32)))
     click(qtbot, denoise._all)
-    assert "no model yet" in told()[-1]
+    assert "no model yet" in notifications()[-1]
 
 
 def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
@@ -274,7 +274,8 @@ def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
 ):
     """A RuntimeError, as torch raises, must end the job like any other error."""
     from napari.utils.notifications import notification_manager
-    from napari_noise2score.volume import denoise as module
+
+    from napari_noise2score.denoising import denoise as module
 
     real = module.denoise_into
 
@@ -318,7 +319,7 @@ def test_work_is_shown_and_cancelled_in_the_activity_dock(viewer, qtbot, cells, 
 
 
 def test_choosing_another_device_or_layer_while_training_changes_nothing(
-    viewer, qtbot, cells, session, told
+    viewer, qtbot, cells, session, notifications
 ):
     source = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
@@ -336,7 +337,7 @@ def test_choosing_another_device_or_layer_while_training_changes_nothing(
     click(qtbot, train._job._stop)
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]
-    assert told() == []
+    assert notifications() == []
 
 
 def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, model):
@@ -350,7 +351,7 @@ def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, mod
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
 
 
-def test_model_file(viewer, qtbot, session, model, tmp_path, told, monkeypatch):
+def test_model_file(viewer, qtbot, session, model, tmp_path, notifications, monkeypatch):
     from qtpy.QtWidgets import QFileDialog
 
     path = tmp_path / "cells.n2s"
@@ -364,11 +365,11 @@ def test_model_file(viewer, qtbot, session, model, tmp_path, told, monkeypatch):
     qtbot.waitUntil(lambda: denoise._models.name == "cells", timeout=LONG)
     path.write_text("nonsense")
     click(qtbot, denoise._models._load)
-    qtbot.waitUntil(lambda: len(told()) == 1, timeout=LONG)
+    qtbot.waitUntil(lambda: len(notifications()) == 1, timeout=LONG)
     assert list(session.models) == ["trained", "cells"]
 
 
-def test_rgb_is_shown_as_its_source(viewer, qtbot, session, told):
+def test_rgb_is_shown_as_its_source(viewer, qtbot, session, notifications):
     random = np.random.default_rng(0)
     photo = random.integers(80, 120, (40, 40, 3), dtype=np.uint8)
     viewer.add_image(photo, name="photo", rgb=True)
@@ -385,7 +386,7 @@ def test_rgb_is_shown_as_its_source(viewer, qtbot, session, told):
         result = viewer.layers[-1]
         assert result.rgb
         assert result.data.dtype == np.uint8
-    assert told() == []
+    assert notifications() == []
     assert abs(float(np.mean(viewer.layers[1].data)) - photo.mean()) < 5
     # what is on view of the lazy layer is computed on a thread, which holds on to the viewer
     qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=LONG)
@@ -612,23 +613,23 @@ def test_there_is_one_preview_whichever_dock_it_is_of(viewer, qtbot, cells, sess
     assert train._preview.layer is None
 
 
-def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, told):
+def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, notifications):
     from napari._app_model import get_app_model
 
     command = f"{PLUGIN}.denoise_layer"
     get_app_model().commands.execute_command(command).result()
-    assert "no image layer" in told()[-1]
+    assert "no image layer" in notifications()[-1]
     layer = add_cells(viewer, cells[0], metadata={"noise2score": {"noise": NOISE}})
     viewer.layers.selection.active = layer
     train = dock(viewer, "Train")
     get_app_model().commands.execute_command(command).result()
     get_app_model().commands.execute_command(command).result()  # twice
-    assert "a training is running" in told()[-1]
+    assert "a training is running" in notifications()[-1]
     qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
     click(qtbot, train._job._stop)
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
-    assert len(told()) == 2
+    assert len(notifications()) == 2
 
 
 def gain_of(text):
@@ -636,26 +637,26 @@ def gain_of(text):
     return parts(parse_noise(text))[0].gain
 
 
-def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, told):
+def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, notifications):
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
     denoise = dock(viewer, "Denoise")
     click(qtbot, denoise._estimate)
     wait_until_idle(qtbot, denoise)
-    assert told() == []
+    assert notifications() == []
     assert gain_of(denoise._noise.text) == pytest.approx(2, rel=0.15)
     assert session.noises[layer] == denoise._noise.text
     assert "Found poisson(gain=" in denoise._job._status.text()
 
 
-def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, told):
+def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, notifications):
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
     denoise = dock(viewer, "Denoise")
     denoise._noise.set_text("poisson(gain=7, offset=100) + gaussian(sigma=1)")
     click(qtbot, denoise._refine)
     wait_until_idle(qtbot, denoise)
-    assert told() == []
+    assert notifications() == []
     base, _, read = parts(parse_noise(denoise._noise.text))
     assert base.offset == 100
     assert base.gain == pytest.approx(2, rel=0.1)
@@ -663,7 +664,7 @@ def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, 
     assert session.noises[layer] == denoise._noise.text
 
 
-def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, told):
+def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, notifications):
     from napari._app_model import get_app_model
 
     noisy, _ = simulate_cells((4, 1, 128, 128))
@@ -676,16 +677,16 @@ def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, tol
     facts = viewer.layers[-1].metadata["noise2score"]
     assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
     assert facts["noise found by"] in ("images", "other shots")
-    assert told() == []
+    assert notifications() == []
 
 
-def test_estimate_says_what_cannot_be_told(viewer, qtbot, session, told):
+def test_estimate_says_what_cannot_be_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     denoise = dock(viewer, "Denoise")
     before = denoise._noise.text
     click(qtbot, denoise._estimate)
     wait_until_idle(qtbot, denoise)
-    assert any("constant" in message for message in told())
+    assert any("constant" in message for message in notifications())
     assert denoise._noise.text == before
 
 

@@ -47,12 +47,12 @@ def files(store):
 
 
 def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
-    viewer, qtbot, widget, cells, model, tmp_path, named, told
+    viewer, qtbot, widget, cells, model, tmp_path, named, notifications
 ):
     source = add_cells(viewer, cells[0])
     named(tmp_path / "clean")  # the ending is added
     write(qtbot, widget)
-    assert told() == []
+    assert notifications() == []
     assert "Added 'cells denoised'" in widget._job._status.text()
     path = tmp_path / "clean.ome.zarr"
     layer = viewer.layers["cells denoised"]
@@ -77,7 +77,9 @@ def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr", "multiscale", "rgb", "channels", "order"])
-def test_any_layer_is_written(viewer, qtbot, session, cells, tmp_path, named, told, kind, widget):
+def test_any_layer_is_written(
+    viewer, qtbot, session, cells, tmp_path, named, notifications, kind, widget
+):
     noisy = cells[0]
     axes, settings, data, model = "TZYX", {}, noisy, session.models["cells"]
     if kind == "dask":
@@ -98,7 +100,7 @@ def test_any_layer_is_written(viewer, qtbot, session, cells, tmp_path, named, to
     source = viewer.add_image(data, name="any", axis_labels=tuple(labels), **settings)
     named(tmp_path / "any denoised.ome.zarr")
     write(qtbot, widget)
-    assert told() == []
+    assert notifications() == []
     layer = viewer.layers["any denoised"]
     sharpest = data[0] if kind == "multiscale" else data
     assert (layer.multiscale, layer.rgb) == (True, kind == "rgb")
@@ -112,7 +114,7 @@ def test_any_layer_is_written(viewer, qtbot, session, cells, tmp_path, named, to
 
 
 def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
-    viewer, qtbot, widget, session, model, tmp_path, named, told
+    viewer, qtbot, widget, session, model, tmp_path, named, notifications
 ):
     noisy = np.random.default_rng(0).normal(110, 5, (24, 64, 64)).astype(np.float32)
     viewer.add_image(noisy, name="movie", axis_labels="tyx")
@@ -134,14 +136,14 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     answer("Finish it")
     click(qtbot, widget._store)
     wait_until_idle(qtbot, widget)
-    assert f"begun with another noise ({NOISE})" in told()[-1]
+    assert f"begun with another noise ({NOISE})" in notifications()[-1]
     viewer.layers["movie"].data = noisy + 1
     widget._noise.set_text(NOISE)
     answer("Finish it")
     click(qtbot, widget._store)
     wait_until_idle(qtbot, widget)
-    assert "begun with another content of the image" in told()[-1]
-    assert len(told()) == 2
+    assert "begun with another content of the image" in notifications()[-1]
+    assert len(notifications()) == 2
     answer("Cancel")
     click(qtbot, widget._store)
     assert not widget.busy
@@ -160,18 +162,20 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     assert np.array_equal(pixels[0]["0"][:], pixels[1]["0"][:])
 
 
-def test_begin_anew(viewer, qtbot, widget, tmp_path, named, told):
+def test_begin_anew(viewer, qtbot, widget, tmp_path, named, notifications):
     viewer.add_image(np.full((8, 8), 110.0), name="plane")
     path = tmp_path / "plane.ome.zarr"
     (tmp_path / ".part-plane.ome.zarr.journal").write_text("nonsense\n")
     named(path)
     answer("Begin anew")
     write(qtbot, widget)
-    assert told() == []
+    assert notifications() == []
     assert read_image(path).data.shape == (8, 8)
 
 
-def test_nothing_is_written_over_or_into_a_store(viewer, qtbot, widget, tmp_path, named, told):
+def test_nothing_is_written_over_or_into_a_store(
+    viewer, qtbot, widget, tmp_path, named, notifications
+):
     write_image(tmp_path / "in.ome.zarr", Image(np.full((16, 16), 110.0), "YX"))
     before = files(tmp_path)
     data = zarr.open_group(str(tmp_path / "in.ome.zarr"), mode="r")["0"]
@@ -182,16 +186,18 @@ def test_nothing_is_written_over_or_into_a_store(viewer, qtbot, widget, tmp_path
     ]:
         named(tmp_path / name)
         write(qtbot, widget)
-        assert says in told()[-1]
+        assert says in notifications()[-1]
     assert files(tmp_path) == before
 
 
-def test_the_uncertainty_is_written_beside_it(viewer, qtbot, widget, tmp_path, named, told):
+def test_the_uncertainty_is_written_beside_it(
+    viewer, qtbot, widget, tmp_path, named, notifications
+):
     viewer.add_image(np.full((32, 32), 110.0), name="plane")
     widget._spread.setChecked(True)
     named(tmp_path / "plane denoised.ome.zarr")
     write(qtbot, widget)
-    assert told() == []
+    assert notifications() == []
     assert viewer.layers["plane uncertainty"].contrast_limits[0] == 0
     stores = sorted(p.name for p in tmp_path.iterdir())
     assert stores == ["plane denoised.ome.zarr", "plane uncertainty.ome.zarr"]
@@ -199,7 +205,7 @@ def test_the_uncertainty_is_written_beside_it(viewer, qtbot, widget, tmp_path, n
 
 
 def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread(
-    viewer, qtbot, widget, told
+    viewer, qtbot, widget, notifications
 ):
     from threading import Event
 
@@ -244,4 +250,4 @@ def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread
     gate.set()
     qtbot.waitUntil(lambda: layer.loaded and 5 in read, timeout=LONG)
     assert get_settings().experimental.async_
-    assert told() == []
+    assert notifications() == []

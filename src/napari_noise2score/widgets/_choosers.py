@@ -72,7 +72,7 @@ class LayerChooser(QObject):
         session.axes_typed.connect(self._follow_axes)
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(viewer.layers.events, event).connect(self._refresh)
-        viewer.layers.events.removed.connect(self._tell_removed)
+        viewer.layers.events.removed.connect(self._emit_removed)
         self._prefer_visible()
         self._show_layer()
 
@@ -127,7 +127,7 @@ class LayerChooser(QObject):
             active = self._viewer.layers.selection.active
             self._layer.value = active if active in visible else visible[-1]
 
-    def _tell_removed(self, event: Any) -> None:
+    def _emit_removed(self, event: Any) -> None:
         if isalive(self):
             self.removed.emit(event.value)
 
@@ -219,13 +219,13 @@ class ModelChooser(QWidget):
         """Write the chosen model to a file, in the background."""
         if not path.endswith(".n2s"):
             path += ".n2s"
-        self._worker = start(_save(self.model(), path), told=self._add, returned=self._report)
+        self._worker = start(_save(self.model(), path), yielded=self._add, returned=self._report)
 
     def load(self, path: str) -> None:
         """Read a model from a file, in the background, and choose it."""
         self._load.setEnabled(False)
         self._worker = start(
-            _load(path), told=self._add, returned=self._report, finished=self._loaded
+            _load(path), yielded=self._add, returned=self._report, finished=self._loaded
         )
 
     def _add(self, loaded: list[tuple[ScoreModel, str]]) -> None:

@@ -21,7 +21,7 @@ class JobBar(QWidget):
     The job stops when Stop is clicked, when the dock is closed and when the window is.
     """
 
-    told = Signal(list)  # what the generator yielded since the last time
+    progressed = Signal(list)  # what the generator yielded since the last time
     ended = Signal(str)  # "done", "stopped" or "failed"
     busy_changed = Signal(bool)
 
@@ -89,12 +89,12 @@ class JobBar(QWidget):
         self._bar.setRange(0, 0)  # busy, until the job tells how far it is
         self._worker = start(
             steps,
-            told=self._tell,
+            yielded=self._take,
             returned=self._returned,
             finished=self._finished,
             warned=self._warned,
         )
-        self._worker.paused.connect(self._tell_paused)
+        self._worker.paused.connect(self._show_paused)
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
         # napari lets the whole window work meanwhile: a short job may already be over
@@ -139,7 +139,7 @@ class JobBar(QWidget):
         else:
             self._worker.resume()
 
-    def _tell_paused(self) -> None:
+    def _show_paused(self) -> None:
         self.say("Paused.")
 
     def note(self, text: str) -> None:
@@ -152,8 +152,8 @@ class JobBar(QWidget):
         self._notice.setText("\n".join(f"⚠ {line}" for line in shown))
         self._notice.show()
 
-    def _tell(self, batch: list[Any]) -> None:
-        self.told.emit(batch)
+    def _take(self, batch: list[Any]) -> None:
+        self.progressed.emit(batch)
 
     def _warned(self, warning: tuple[Any, ...]) -> None:
         if isinstance(warning[0], DataWarning):

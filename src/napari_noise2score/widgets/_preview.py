@@ -65,7 +65,8 @@ class Preview(QObject):
         The dock; the preview ends with it.
     """
 
-    told = Signal(str)  # what is going on, or why there is no preview; empty if it is there
+    #: What the preview is doing, or why there is none; empty where it is shown.
+    status_changed = Signal(str)
     removed = Signal()  # a person removed the layer
     added = Signal()  # the layer is there
     eye = Signal()  # a person clicked the layer's eye
@@ -119,7 +120,7 @@ class Preview(QObject):
         if self._worker is not None:
             self._worker.quit()
         self._drop_layer()
-        self.told.emit("")
+        self.status_changed.emit("")
 
     def set_shown(self, shown: bool) -> None:
         """Show the layer, or through it what is below."""
@@ -164,7 +165,7 @@ class Preview(QObject):
             at = plane_on_view(self._viewer, wish.layer, wish.axes)
         except UserError as error:
             self._goal = None
-            self.told.emit(f"No preview: {error}.")
+            self.status_changed.emit(f"No preview: {error}.")
             return
         if self._worker is not None:
             goal = self._goal
@@ -173,14 +174,14 @@ class Preview(QObject):
                 self._worker.quit()  # the score of another plane is of no use
             return
         if self._shown == (wish, at):
-            self.told.emit(self._outcome)
+            self.status_changed.emit(self._outcome)
             return
         self._goal = wish, at
         known = self._scored
         planes = known[1] if known is not None and wish.has_scores_of(known[0]) else None
         self._worker = start(
             _solve(wish, layer_data(wish.layer), at, planes, display_type(wish.layer)),
-            told=self._take,
+            yielded=self._take,
             returned=self._returned,
             finished=self._finished,
         )
@@ -193,7 +194,7 @@ class Preview(QObject):
             if isinstance(news, Solved):
                 self._put(news, *self._goal)
             elif hasattr(news, "total"):
-                self.told.emit(f"Getting this plane ready: {news.done} of {news.total}")
+                self.status_changed.emit(f"Getting this plane ready: {news.done} of {news.total}")
             else:
                 self._scored = self._goal[0], news
 
@@ -217,14 +218,14 @@ class Preview(QObject):
                 self._layer.data = solved.values
                 self._layer.translate = settings["translate"]
         self._shown, self._outcome = (wish, at), ""
-        self.told.emit(self._outcome)
+        self.status_changed.emit(self._outcome)
 
     def _returned(self, failure: Failure | None) -> None:
         if failure is None or self._goal is None:
             return
         self._shown = self._goal  # to try the same again would fail again
         self._outcome = f"No preview: {failure.error}"
-        self.told.emit(self._outcome)
+        self.status_changed.emit(self._outcome)
         if not isinstance(failure.error, UserError):
             report(failure.error)
 
@@ -285,7 +286,7 @@ class PreviewRow(QWidget):
         self.before.toggled.connect(lambda before: preview.set_shown(not before))
         preview.added.connect(self._follow)
         preview.eye.connect(self.before.toggle)
-        preview.told.connect(self._say)
+        preview.status_changed.connect(self._say)
         preview.removed.connect(lambda: self.live.setChecked(False))
 
     def _say(self, text: str) -> None:

@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 def start(
     steps: Generator[Any, None, None],
     *,
-    told: Callable[[list[Any]], None],
+    yielded: Callable[[list[Any]], None],
     returned: Callable[[Failure | None], None],
     finished: Callable[[], None] | None = None,
     warned: Callable[[tuple[Any, ...]], None] | None = None,
@@ -50,7 +50,7 @@ def start(
     ----------
     steps : generator
         What to run. It is closed on the background thread when the worker quits.
-    told : callable
+    yielded : callable
         Given what was yielded since the last time, as a list, a few times a second.
     returned : callable
         Given None when the generator ended, or how it failed. Not called after ``quit``.
@@ -78,7 +78,7 @@ def start(
 
     work.__qualname__ = "noise2score"  # napari lists it if it is closed meanwhile
     worker = create_worker(work, _start_thread=False)
-    worker.yielded.connect(told)
+    worker.yielded.connect(yielded)
     worker.returned.connect(returned)
     if finished is not None:
         worker.finished.connect(finished)

@@ -73,7 +73,7 @@ class CheckWidget(Dock):
         self._arrange()
         self._start.clicked.connect(self.check)
         self._use.clicked.connect(self.use)
-        self._job.told.connect(self._show_progress)
+        self._job.progressed.connect(self._show_progress)
         self._job.ended.connect(self._show)
         self._job.busy_changed.connect(self._start.setDisabled)
         self._layer.changed.connect(self._forget)

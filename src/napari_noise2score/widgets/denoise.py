@@ -141,7 +141,7 @@ class DenoiseWidget(Dock):
         self._all.clicked.connect(self.denoise)
         self._lazy.clicked.connect(self.add_lazy)
         self._store.clicked.connect(self.write)
-        self._job.told.connect(self._show_progress)
+        self._job.progressed.connect(self._show_progress)
         self._job.ended.connect(self._add)
         self._job.busy_changed.connect(self._estimate.setDisabled)
         self._job.busy_changed.connect(self._refine.setDisabled)

@@ -115,7 +115,7 @@ class TrainWidget(Dock):
         self._arrange()
         self._train.clicked.connect(self.train)
         self._resume.clicked.connect(self.resume)
-        self._job.told.connect(self._show_progress)
+        self._job.progressed.connect(self._show_progress)
         self._job.ended.connect(self._keep)
         self._job.busy_changed.connect(self._train.setDisabled)
         self._layer.removed.connect(self._offer_resume)
@@ -148,11 +148,11 @@ class TrainWidget(Dock):
         buttons.addWidget(self._resume, stretch=1)
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
-        room = QWidget()  # that is there without a plot, too
-        room.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        self._plot_row = QVBoxLayout(room)
+        plot_area = QWidget()  # that is there without a plot, too
+        plot_area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._plot_row = QVBoxLayout(plot_area)
         self._plot_row.setContentsMargins(0, 0, 0, 0)
-        self._rows.addWidget(room, stretch=1)
+        self._rows.addWidget(plot_area, stretch=1)
         self._rows.addLayout(model)
 
     def train(self) -> None:
@@ -277,8 +277,8 @@ class TrainWidget(Dock):
             self._show_preview(layer, model)
         name = session.add_model(model, layer.name)
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
-        told = f"{how[outcome]} {last.step} steps. The model is '{name}'. {describe_kept(model)}"
-        self._job.say(told.rstrip())
+        message = f"{how[outcome]} {last.step} steps. The model is '{name}'. {describe_kept(model)}"
+        self._job.say(message.rstrip())
         self.trained.emit(layer, name)
 
 
