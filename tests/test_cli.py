@@ -158,9 +158,9 @@ def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, worl
 def test_a_training_that_was_cut_off_is_kept_and_resumed(
     run, world, tmp_path, monkeypatch, error, ends
 ):
-    from napari_noise2score.cli import main as cli
+    from napari_noise2score.cli import _train
 
-    track = cli._track
+    track = _train.track
 
     def until_stopped(steps, *about):
         for progress in track(steps, *about):
@@ -168,14 +168,14 @@ def test_a_training_that_was_cut_off_is_kept_and_resumed(
             if progress.step == 5:
                 raise error
 
-    monkeypatch.setattr(cli, "_track", until_stopped)
+    monkeypatch.setattr(_train, "track", until_stopped)
     model = tmp_path / "m.n2s"
     np.save(tmp_path / "stack.npy", np.random.default_rng(0).normal(100, 10, (32, 32)))
     words = ("train", tmp_path / "stack.npy", "--model", model, "--steps")
     code, _, err = run(*words, 100_000)
     assert (code, "go on with --resume" in err) == (ends, True)
     assert ScoreModel.load(model).provenance["steps"] == 5
-    monkeypatch.setattr(cli, "_track", track)
+    monkeypatch.setattr(_train, "track", track)
     assert run(*words, 7, "--resume")[0] == 0
     assert ScoreModel.load(model).provenance["steps"] == 7
     assert not (tmp_path / "m.n2s.resume").exists()
@@ -249,7 +249,7 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
 
 
 def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_noise2score.cli._demo_run.BUDGET", {"steps": 40})
+    monkeypatch.setattr("napari_noise2score.cli._demo.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
     assert code == 0, err
     noisy, denoised = (float(line.split()[2]) for line in out.splitlines())
@@ -266,7 +266,7 @@ def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("elsewhere there is always a screen")
-    monkeypatch.setattr("napari_noise2score.cli._demo_run.BUDGET", {"steps": 1})
+    monkeypatch.setattr("napari_noise2score.cli._demo.BUDGET", {"steps": 1})
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     code, _, err = run("demo", "--out", tmp_path / "d")

@@ -7,7 +7,7 @@ import pytest
 from test_model_file import small_model
 
 from napari_noise2score import Image, ScoreModel, UserError, read_image, write_image
-from napari_noise2score.cli import _demo_run as demo
+from napari_noise2score.cli import _demo as demo
 
 
 def run(folder):

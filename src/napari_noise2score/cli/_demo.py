@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from ..errors import UserError
 from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
+from ._progress import track
+from ._terminal import say
 
 BUDGET: dict[str, Any] = {"minutes": 1.0}
 MODEL = "demo.n2s"
@@ -145,3 +148,11 @@ def _no_window() -> str:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         return f"Qt or napari does not start here ({last})"
     return ""
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("noise2score-demo"),
+    headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
+) -> None:
+    """Train on the embedded sample, denoise it, and show the result."""
+    run(out, headless, track=track, say=say)

@@ -1,0 +1,122 @@
+"""The command ``denoise``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UserError
+from ._estimate import calibrated
+from ._options import Axes, Device, Input, Model, Noise, Overwrite, Series, on_disk
+from ._plan import plan
+from ._progress import follow
+from ._terminal import say
+
+
+def denoise(
+    source: Input,
+    output: Annotated[
+        Path,
+        typer.Argument(
+            parser=on_disk, metavar="OUTPUT", help=".ome.zarr, .tif, .npy, .png or a folder."
+        ),
+    ],
+    model: Model,
+    noise: Noise,
+    axes: Axes = None,
+    tile: Annotated[
+        str | None, typer.Option(help="Size of a tile, as 512x512 (or 16x256x256 in 3-D).")
+    ] = None,
+    device: Device = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or same: rounded and clipped to the input's type.")
+    ] = "float32",
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            parser=on_disk,
+            metavar="FILE",
+            help="Also write the posterior standard deviation, in grey levels, here.",
+        ),
+    ] = None,
+    ome_zarr: Annotated[
+        str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
+    ] = "0.5",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine to share the work (zarr only).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler, as tcp://host:8786.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where this was cut off, if it was.")
+    ] = False,
+    series: Series = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Denoise images with a trained score under a noise model."""
+    import numpy as np
+
+    from ..denoising.cluster import connect, on_cluster
+    from ..denoising.jobs import denoise_to_file
+    from ..denoising.tiles import parse_tile, prepare
+    from ..estimation.noise_check import sentence_on_noise
+    from ..image.files import read_image, read_images
+    from ..image.ome_zarr import VERSIONS
+    from ..noise import parse_noise
+    from ..score.model import ScoreModel
+
+    if ome_zarr not in VERSIONS:
+        raise UserError(f"--ome-zarr {ome_zarr}: {' and '.join(VERSIONS)} are written")
+    if dtype not in ("float32", "same"):
+        raise UserError(f"--dtype {dtype}: give float32 or same")
+    size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
+    if noise.strip() == "auto":
+        best = calibrated(source, axes, score, "auto", device, series)
+        spec, found = best.noise, dict(best.notes)
+        say(f"noise, estimated: {spec} (by {best.method})")
+        said = sentence_on_noise(read_images(source, axes, series), noise=spec)
+        say(f"noise check: {said}")
+        found["noise check"] = said
+    else:
+        spec = parse_noise(noise)
+
+    def check(image: Any) -> None:
+        prepare(image, score, spec, tile=size, device=device)
+
+    def write(
+        path: Path | str, number: int | None, target: Path, what: str, same: bool, client: Any
+    ) -> None:
+        image = read_image(path, axes, number)
+        kind = image.data.dtype if same else np.dtype("float32")
+        share = on_cluster(client, image, score, str(spec), device) if client else None
+        run = denoise_to_file(
+            target, image, score, spec, what=what, dtype=kind, tile=size, device=device,
+            ome_zarr=ome_zarr, overwrite=overwrite, resume=resume, run=share, found=found,
+            inputs=[model],
+        )  # fmt: skip
+        try:
+            follow(run, Path(path).name)
+        except BaseException as error:
+            for note in getattr(error, "__notes__", []):
+                say(note)
+            raise
+
+    same = dtype == "same"
+    results = [(output, "denoised", same)]
+    if uncertainty:
+        results.append((uncertainty, "uncertainty", False))
+    shares = workers is not None or scheduler is not None
+    plans = [
+        plan(source, axes, target, overwrite or resume, s, check, [model], shares, series)
+        for target, _, s in results
+    ]
+    if uncertainty and (both := {t for *_, t in plans[0]} & {t for *_, t in plans[1]}):
+        raise UserError(f"{both.pop()}: the result and its uncertainty need different names")
+    with connect(scheduler, workers) if shares else nullcontext() as client:
+        for todo, (_, what, s) in zip(plans, results, strict=True):
+            for path, number, target in todo:
+                write(path, number, target, what, s, client)

@@ -1,0 +1,56 @@
+"""The command ``simulate``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UserError
+from ._options import Axes, Input, Noise, Overwrite, Seed, Series, on_disk
+from ._plan import plan, write_all
+
+
+def simulate(
+    clean: Input,
+    output: Annotated[
+        Path,
+        typer.Argument(
+            parser=on_disk, metavar="OUTPUT", help="A file or, for many images, a folder."
+        ),
+    ],
+    noise: Noise,
+    seed: Seed = 0,
+    axes: Axes = None,
+    series: Series = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make clean images noisy, in floating point, neither rounded nor clipped."""
+    import numpy as np
+
+    from .. import __version__
+    from ..image.axes import layout, read_block
+    from ..noise import parse_noise
+
+    spec = parse_noise(noise)
+    chance = np.random.default_rng(seed)
+
+    def fill(target: Any, image: Any, name: str) -> None:
+        # a plane at a time: a volume need not fit in memory
+        where = layout(image.axes, image.data.shape)
+        plane = [slice(0, n) for n in where.space_shape]
+        for position in where.positions():
+            clean = read_block(image.data, where, position, plane).astype(np.float64)
+            if not np.isfinite(clean).all():
+                raise UserError(f"{name} holds pixels that are not numbers (NaN or infinite)")
+            noisy = spec.sample(clean, chance).astype(np.float32)
+            target[where.index(position, plane)] = where.from_block(noisy)
+
+    notes = {"noise": str(spec), "seed": seed, "version": __version__}
+    todo = plan(clean, axes, output, overwrite, series=series)
+    write_all(
+        todo, axes, overwrite, fill,
+        lambda image: replace(image, name=f"{image.name} noisy", notes=notes),
+    )  # fmt: skip

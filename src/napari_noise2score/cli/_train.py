@@ -1,0 +1,120 @@
+"""The command ``train``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ReadError, UserError, is_memory_error
+from ._options import Axes, Input, Model, Overwrite, Series
+from ._progress import track
+from ._terminal import interrupts_between_steps, say
+
+# seconds of training until the first checkpoint, and between two of them
+CHECKPOINT_FIRST = 10.0
+CHECKPOINT_EVERY = 60.0
+BYTES_OF_TRAINING = 40_000_000  # a checkpoint, twice while it is replaced, and the model
+
+
+def train(
+    source: Input,
+    model: Model,
+    axes: Axes = None,
+    ndim: Annotated[int | None, typer.Option(help="Train on planes (2) or volumes (3).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time to train; 5 minutes.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same weights.")] = None,
+    correlation: Annotated[
+        str | None,
+        typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where training was cut off, if it was.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="The same settings from a YAML file.")] = None,
+    series: Series = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Learn the score of noisy images. No clean image and no noise model is needed."""
+    from ._config import TrainSettings
+
+    given = {
+        "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
+        "seed": seed, "correlation": correlation,
+    }  # fmt: skip
+    settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
+    from ..image.files import read_images
+    from ..image.identity import files_of, identify_image, key_of
+    from ..image.output import check_output, written
+    from ..score.model import ScoreModel
+    from ..score.training import describe_kept, train_steps
+
+    images = read_images(source, settings.axes, series)
+    inputs: list[Any] = [file for image in images for file in files_of(image)]
+    if config is not None:
+        inputs.append(config)
+    checkpoint = model.parent / f"{model.name}.resume"
+    begun = resume and checkpoint.exists()
+    for path in (model, checkpoint):
+        check_output(path, inputs=inputs, overwrite=overwrite or resume, nbytes=BYTES_OF_TRAINING)
+    job = key_of({"images": list(map(identify_image, images)), **settings.model_dump()})
+    if resume and not begun and model.exists():
+        if _finished(ScoreModel.load(model), job):
+            say(f"{model} is complete already")
+            return
+        if not overwrite:
+            raise UserError(
+                f"{model} exists already, and other images or settings made it; "
+                "choose another name, or --overwrite it"
+            )
+    run = train_steps(
+        images,
+        name=model.stem,
+        resume=checkpoint if begun else None,
+        **settings.model_dump(exclude={"axes"}),
+    )
+    progress, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
+    stopped: BaseException | None = None
+    with written(model, overwrite or resume) as part, interrupts_between_steps() as interrupt:
+        try:
+            for progress in track(run, "training", _describe_training):
+                interrupt()
+                if progress.seconds - saved > CHECKPOINT_EVERY:
+                    progress.checkpoint(checkpoint)
+                    saved = progress.seconds
+        except (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ReadError) as error:
+            if progress is None or (isinstance(error, RuntimeError) and not is_memory_error(error)):
+                raise
+            stopped = error
+            with suppress(OSError):  # the disk may be what failed
+                progress.checkpoint(checkpoint)
+        assert progress is not None
+        learned = progress.snapshot()
+        notes = {"job": job, "finished": stopped is None}
+        replace(learned, provenance={**learned.provenance, **notes}).save(part)
+    if stopped is not None:
+        say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
+        raise stopped
+    checkpoint.unlink(missing_ok=True)
+    say(
+        f"{model}: {progress.step} steps in {progress.seconds:.0f} s, "
+        f"held-out loss {learned.provenance['val_loss']:.4f}. {describe_kept(learned)}".rstrip()
+    )
+
+
+def _finished(model: Any, job: str) -> bool:
+    """Return whether a model is the result of this very training."""
+    return bool(model.provenance.get("finished")) and model.provenance.get("job") == job
+
+
+def _describe_training(progress: Any) -> tuple[float, str]:
+    note = (
+        f"step {progress.step}  loss {progress.loss:.3f}  held out {progress.val_loss:.3f}  "
+        f"{progress.rate:.1f}/s  {progress.seconds_left:.0f} s left"
+    )
+    return progress.fraction, note
