@@ -16,7 +16,7 @@ from napari_noise2score import Empirical, ScoreModel, UserError, parse_noise, tr
 from napari_noise2score.noise.kernel import A
 from napari_noise2score.score._network import UNet
 from napari_noise2score.score.model import CHECKSUM_KEY, FORMAT, KEY, _metadata, filled
-from napari_noise2score.solve.quantization import Recording
+from napari_noise2score.solve.quantization import Quantization
 from napari_noise2score.solve.transform import Transform
 
 
@@ -37,7 +37,7 @@ def small_model(**changes):
         "sigma_a_range": (0.3, 0.7),
         "low": 92.0,
         "high": 225.0,
-        "recording": Recording(1.0, 0.0, 0.0),
+        "quantization": Quantization(1.0, 0.0, 0.0),
         "kernel": None,
         "axes": "TYX",
         "joint": False,
@@ -175,10 +175,14 @@ def test_a_good_header_is_read_and_written_again(saved):
 
 
 def test_every_part_of_a_model_survives(tmp_path):
-    model = small_model(kernel=A, recording=Recording(), provenance={"a": [1, {"b": None}]})
+    model = small_model(kernel=A, quantization=Quantization(), provenance={"a": [1, {"b": None}]})
     model.save(tmp_path / "m.n2s")
     back = ScoreModel.load(tmp_path / "m.n2s")
-    assert (back.kernel, back.recording, back.provenance) == (A, Recording(), model.provenance)
+    assert (back.kernel, back.quantization, back.provenance) == (
+        A,
+        Quantization(),
+        model.provenance,
+    )
     assert back.fingerprint == model.fingerprint
 
 

@@ -24,7 +24,7 @@ from napari_noise2score.noise import (
     Tweedie,
     parse_noise,
 )
-from napari_noise2score.solve.quantization import Recording
+from napari_noise2score.solve.quantization import Quantization
 from napari_noise2score.solve.solver import make_closed_form, make_solver
 from napari_noise2score.solve.transform import Transform
 
@@ -432,10 +432,10 @@ def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
 @pytest.mark.parametrize(
     ("model", "transform", "sigma_a", "recording"),
     [
-        (Gaussian(20), Transform(c0=400), 1.0, Recording(1, 0, 0, 255)),
-        (Gaussian(3), Transform(c0=9), 1.2, Recording(5, 0, 0, 255)),
-        (Poisson(2, 20) + Gaussian(3), Transform(20, 9, 2), 1.0, Recording(1, 0, 0, 255)),
-        (Poisson(5), Transform(0, 25, 5), 0.7, Recording(5, 0, 0)),
+        (Gaussian(20), Transform(c0=400), 1.0, Quantization(1, 0, 0, 255)),
+        (Gaussian(3), Transform(c0=9), 1.2, Quantization(5, 0, 0, 255)),
+        (Poisson(2, 20) + Gaussian(3), Transform(20, 9, 2), 1.0, Quantization(1, 0, 0, 255)),
+        (Poisson(5), Transform(0, 25, 5), 0.7, Quantization(5, 0, 0)),
     ],
 )
 @pytest.mark.parametrize("prior", ["dark", "bright", "saturated"])
@@ -444,7 +444,7 @@ def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recordi
     x = np.linspace(1, 300, 600)
     weight = np.exp(-0.5 * ((x - 230) / 20) ** 2) if prior == "saturated" else PRIORS[prior](x)
     weight = torch.tensor(weight / weight.sum())
-    top = min(recording.ceiling, 600)
+    top = min(recording.saturation, 600)
     levels = torch.arange(0, top + 1, recording.step, dtype=torch.float64)
     edges = torch.cat([levels - recording.step / 2, levels[-1:] + recording.step / 2])
     edges[0], edges[-1] = -1e4, 1e4
@@ -464,7 +464,7 @@ def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recordi
     # of what saturates, only the share of it that does not is seen: s = f then gives a lower mean
     assert decibels(found, true, best) < (0.6 if prior == "saturated" else 0.1)
     # without knowing of it, x would be far off
-    if prior == "saturated" and recording.ceiling < 600:
+    if prior == "saturated" and recording.saturation < 600:
         blind = make_solver(model, transform, sigma_a, 0, float(top))
         assert decibels(blind(transform.inverse(z), score), true, best) > 0.6
 

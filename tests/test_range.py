@@ -35,7 +35,7 @@ from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
 from napari_noise2score.noise.kernel import A
 from napari_noise2score.score._trainer import _survey
-from napari_noise2score.solve.quantization import recording_of
+from napari_noise2score.solve.quantization import estimate_quantization
 from napari_noise2score.solve.solver import check_levels, make_solver
 from napari_noise2score.solve.transform import Transform
 
@@ -68,7 +68,16 @@ def noisy(kind, seed=0, brightness=1.0):
 def trained(image, kernel=None):
     """What training reads off an image; the network is of no importance here."""
     facts = _survey([image], [layout("YX", image.shape)], np.random.default_rng(0), kernel)
-    names = ("transform", "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "recording")
+    names = (
+        "transform",
+        "mean",
+        "scale",
+        "sigma_a",
+        "sigma_a_range",
+        "low",
+        "high",
+        "quantization",
+    )
     return small_model(**{name: facts[name] for name in names})
 
 
@@ -121,7 +130,7 @@ def test_another_unit_is_refused_with_the_factor(kind, factor):
 def test_eight_bits_are_told_from_sixteen_though_both_are_whole_numbers():
     deep = (noisy("camera", seed=1).astype(int) * 257).clip(0, 65535)
     model = trained(deep + RNG.integers(-100, 101, deep.shape))
-    assert model.recording.step == 1
+    assert model.quantization.step == 1
     image = noisy("camera", seed=2).clip(0, 255).astype(np.uint8)
     with pytest.raises(UserError, match="multiply the image by"):
         check_range(image, layout("YX", image.shape), model)
@@ -268,7 +277,7 @@ def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred,
     noise = noise + Gaussian(read) if read else noise
     wide = high - low
     curve = Transform(low + 0.1 * wide, (0.03 * wide) ** 2, 0.01 * wide, 1e-3)
-    grid = recording_of(np.array([low, high]))
+    grid = estimate_quantization(np.array([low, high]))
     try:
         solve = make_solver(noise, curve, sigma_a, low, high, grid, A if blurred else None)
     except UserError as error:

@@ -20,7 +20,7 @@ from napari_noise2score.score._objective import antithetic_loss, balanced_normal
 from napari_noise2score.score._trainer import Trainer
 from napari_noise2score.score.model import KEY
 from napari_noise2score.score.training import describe_kept
-from napari_noise2score.solve.quantization import quantisation_step
+from napari_noise2score.solve.quantization import find_quantization_step
 from napari_noise2score.solve.stabilization import fit_transform
 
 
@@ -87,10 +87,10 @@ def test_counts_are_known_for_counts_when_they_were_blurred():
     clean = np.kron(np.random.default_rng(0).uniform(10, 200, (8, 8)), np.ones((24, 24)))
     y = noise.sample(clean, np.random.default_rng(1)).astype(np.float32)
     trainer = Trainer([y], [layout("YX", y.shape)], "cpu", 0, "blurred", parts(noise)[1])
-    assert trainer.facts["recording"].step == pytest.approx(5, rel=1e-3)
+    assert trainer.facts["quantization"].step == pytest.approx(5, rel=1e-3)
     read = y + np.random.default_rng(2).normal(0, 3, y.shape)
     trainer = Trainer([read], [layout("YX", y.shape)], "cpu", 0, "read", parts(noise)[1])
-    assert trainer.facts["recording"].step == 0
+    assert trainer.facts["quantization"].step == 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
@@ -339,8 +339,10 @@ def test_the_noise_curve_is_read_off_single_frames():
 @pytest.mark.parametrize("step", [1, 4])
 def test_the_step_of_integers_is_found(step):
     counts = np.random.default_rng(0).poisson(50, 10_000).astype(np.uint16) * step
-    assert quantisation_step(counts) == step
-    assert quantisation_step(counts.astype(np.float32) / 7) == pytest.approx(step / 7, rel=1e-3)
+    assert find_quantization_step(counts) == step
+    assert find_quantization_step(counts.astype(np.float32) / 7) == pytest.approx(
+        step / 7, rel=1e-3
+    )
 
 
 def test_axes_are_read_in_any_order():

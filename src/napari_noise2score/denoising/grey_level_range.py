@@ -17,7 +17,7 @@ from ..noise import NoiseModel
 from ..noise.correlated import parts
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
-from ..solve.quantization import quantisation_step
+from ..solve.quantization import find_quantization_step
 from ..solve.stabilization import noise_of_tiles
 from ..solve.transform import Transform
 
@@ -242,7 +242,7 @@ def _sample(values: list[np.ndarray], planes: list[np.ndarray]) -> Sample | None
         return None
     low, center, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
     mean, variance = noise_of_tiles(planes)
-    step = quantisation_step(found[:: len(found) // 50_000 + 1])
+    step = find_quantization_step(found[:: len(found) // 50_000 + 1])
     return Sample(low, center, high, found, mean, variance, step)
 
 
@@ -252,7 +252,7 @@ def factor_between(sample: Sample, model: ScoreModel) -> float | None:
     The factor is that which takes both the grey levels and their noise to where the model has them.
     """
     span = model.high - model.low
-    own, known = sample.step, model.recording.step
+    own, known = sample.step, model.quantization.step
     same_grid = own > 0 and math.isclose(own, known, rel_tol=1e-3)
     least = MIN_FACTOR_ON_SAME_GRID if same_grid else MIN_FACTOR
     too_bright = sample.high > model.low + MAX_RANGES * span
@@ -306,7 +306,7 @@ def _share_outside(sample: Sample, model: ScoreModel) -> float:
 
 def _likely(factor: float, sample: Sample, model: ScoreModel) -> float:
     """Return a factor more exactly, if it is nearly that of two grids or between usual units."""
-    own, known = sample.step, model.recording.step
+    own, known = sample.step, model.quantization.step
     nearby = [own / known] if own and known and not math.isclose(own, known) else []
     nearby += [f for n in USUAL for f in (float(n), 1 / n)]
     for candidate in nearby:

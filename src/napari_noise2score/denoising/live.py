@@ -20,7 +20,7 @@ from ..image.valid import valid_of
 from ..noise import NoiseModel, parse_noise
 from ..score.device import choose_device
 from ..score.model import ScoreModel
-from ..solve.solver import make_solver, reach_of
+from ..solve.solver import reach_of
 from ..solve.table import Place, Table
 from .grey_level_range import check_block
 from .tiles import TileProgress, as_type, fit, read_around, solved
@@ -179,15 +179,7 @@ class LivePlanes:
         """
         noise = parse_noise(noise) if isinstance(noise, str) else noise
         plane, model = self._scores[tuple(place)], self.model
-        solve = make_solver(
-            noise,
-            model.transform,
-            model.sigma_a,
-            model.low,
-            model.high,
-            model.recording,
-            model.kernel,
-        )
+        solve = model.solver(noise)
         reach = self._reach(noise)
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
         with torch.inference_mode():

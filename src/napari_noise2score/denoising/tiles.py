@@ -24,7 +24,7 @@ from ..noise import NoiseModel, parse_noise
 from ..score.device import choose_device, free_memory
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
-from ..solve.solver import Solver, make_solver, reach_of
+from ..solve.solver import Solver, reach_of
 from .grey_level_range import check_block, check_noise_level, check_range
 
 # from the largest down; the largest that fits in memory is taken
@@ -144,9 +144,7 @@ def prepare(
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
         raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
-    solve = make_solver(
-        noise, model.transform, sigma_a, model.low, model.high, model.recording, model.kernel, exact
-    )
+    solve = model.solver(noise, sigma_a=sigma_a, exact=exact)
     if compare:
         check_range(data, where, model, valid())
         check_noise_level(noise, model)

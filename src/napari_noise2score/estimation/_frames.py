@@ -13,7 +13,7 @@ from scipy import ndimage
 from ..errors import UserError
 from ..image.valid import LARGEST_VALUE, fill
 from ..noise.kernel import Kernel
-from ..solve.quantization import Recording, recording_of
+from ..solve.quantization import Quantization, estimate_quantization
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
 from ._dct_power import Powers, wave_powers
@@ -44,7 +44,7 @@ class Shots(NamedTuple):
         Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
     values : ndarray
         Some of their grey levels.
-    recording : Recording
+    recording : Quantization
         What digitisation did to them.
     repeated, several : bool
         Whether there is more than one shot of every scene, and more than two.
@@ -62,7 +62,7 @@ class Shots(NamedTuple):
 
     scenes: list[np.ndarray]
     values: np.ndarray
-    recording: Recording
+    recording: Quantization
     repeated: bool
     several: bool
     frames: list[np.ndarray]
@@ -91,7 +91,7 @@ def look_over(scenes: Sequence[np.ndarray]) -> Shots:
         If they cannot tell their noise: too small, constant, saturated, or copies of each other.
     """
     values = valid_sample(scenes)
-    recording = recording_of(values)
+    recording = estimate_quantization(values)
     check_scenes(scenes, values, recording)
     hidden = [_invalid(shots) for shots in scenes]
     invalid = [np.asarray(mask.any(axis=0)) for mask in hidden]
@@ -279,7 +279,7 @@ def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarr
     return [image if kernel is None else kernel.undo_image(image) for image in images]
 
 
-def check_scenes(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Recording) -> None:
+def check_scenes(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Quantization) -> None:
     """Raise a `UserError` if scenes cannot tell their noise whatever it is."""
     height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
     if min(height, width) < SMALLEST:
@@ -289,9 +289,9 @@ def check_scenes(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Re
         )
     if values.min() == values.max():
         raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
-    if (share := float(np.mean(values >= recording.ceiling))) > SATURATED:
+    if (share := float(np.mean(values >= recording.saturation))) > SATURATED:
         raise UserError(
-            f"{share:.0%} of the pixels are saturated at {recording.ceiling:g}: "
+            f"{share:.0%} of the pixels are saturated at {recording.saturation:g}: "
             "their noise cannot be told; record with less light"
         )
     for shots in scenes:
@@ -317,9 +317,9 @@ def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
     return np.where(np.abs(frame - median) > DEFECT * width, median, frame)
 
 
-def _cut(shots: np.ndarray, recording: Recording) -> np.ndarray:
+def _cut(shots: np.ndarray, recording: Quantization) -> np.ndarray:
     """Say where recording ended in any of the shots."""
-    return np.any((shots <= recording.floor) | (shots >= recording.ceiling), axis=0)
+    return np.any((shots <= recording.floor) | (shots >= recording.saturation), axis=0)
 
 
 def _usable(shots: Shots) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from ..noise.base import NoiseModel
 from ..noise.kernel import Kernel, correlations, kernel_of
 from ..noise.poisson import Poisson
 from ..noise.rescale import in_unit, short, unit_power
-from ..solve.quantization import Recording, recording_of
+from ..solve.quantization import Quantization, estimate_quantization
 from ._autocorrelation import TOLD, correlations_of_frames
 from ._fit import Fit, fit_families
 from ._frames import (
@@ -61,7 +61,7 @@ class NoiseEstimate:
         Mean, variance and third moment by brightness, of A⁻¹ y where the noise is correlated.
     correlation : float
         Largest correlation of the noise of neighbouring pixels, as measured.
-    recording : Recording
+    recording : Quantization
         What digitisation did to the grey levels: step, floor, saturation.
     source : str
         What it was read off: ``"repeats"`` or ``"single frames"``.
@@ -73,14 +73,14 @@ class NoiseEstimate:
     fits: tuple[Fit, ...]
     moments: Moments
     correlation: float
-    recording: Recording
+    recording: Quantization
     source: str
     left_out: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Say it for people and files; values are JSON."""
         best, *rest = self.fits
-        step, floor, ceiling = self.recording.step, self.recording.floor, self.recording.ceiling
+        step, floor, ceiling = self.recording.step, self.recording.floor, self.recording.saturation
         grey = f"steps of {step:g}" if step else "not rounded"
         grey += f", cut off below {floor:g}" if np.isfinite(floor) else ""
         grey += f", saturated at {ceiling:g}" if np.isfinite(ceiling) else ""
@@ -146,7 +146,7 @@ def estimate_from_shots(
         if unit == 1:
             return _estimate(scenes, kernel)
         # what is wrong is said in the grey levels of the images
-        check_scenes(scenes, values, recording_of(values))
+        check_scenes(scenes, values, estimate_quantization(values))
         return _in_unit(_estimate([in_units(shots, unit) for shots in scenes], kernel), unit)
 
 
@@ -214,7 +214,7 @@ def _in_unit(found: NoiseEstimate, unit: float) -> NoiseEstimate:
         m.third_error * unit**3,
         m.spread * unit,
     )
-    recording = Recording(r.step * unit, r.zero * unit, r.floor * unit, r.ceiling * unit)
+    recording = Quantization(r.step * unit, r.origin * unit, r.floor * unit, r.saturation * unit)
     return replace(
         found, noise=fits[0].noise, fits=tuple(fits), moments=moments, recording=recording
     )
@@ -256,7 +256,7 @@ def _estimate(scenes: Sequence[np.ndarray], kernel: Kernel | None) -> NoiseEstim
     return NoiseEstimate(fits[0].noise, tuple(fits), moments, correlation, shots.recording, source)
 
 
-def _on_the_grid(fit: Fit, recording: Recording) -> Fit:
+def _on_the_grid(fit: Fit, recording: Quantization) -> Fit:
     """Give counts without read noise the gain that their grey levels are apart.
 
     Counts of any other gain would have others. Where rounding made the steps it may be chance that

@@ -19,7 +19,7 @@ from ..noise.correlated import parts
 from ..noise.rescale import scaled, short
 from ..score.device import choose_device
 from ..score.model import ScoreModel
-from ..solve.solver import Solver, make_solver
+from ..solve.solver import Solver
 from ._fit import fit_families
 from ._from_images import NoiseEstimate, estimate_from_shots
 from ._from_score import Probe, noise_curve, perturbation_test, search_quality
@@ -221,9 +221,8 @@ def middle_of(scene: Sequence[View]) -> list[tuple[View, list[View]]]:
 
 
 def solver_of(noise: NoiseModel, model: ScoreModel) -> Solver:
-    """Give what solves for the clean image."""
-    m = model
-    return make_solver(noise, m.transform, m.sigma_a, m.low, m.high, m.recording, m.kernel)
+    """Return what solves for the clean image."""
+    return model.solver(noise)
 
 
 def _by_score(
@@ -277,7 +276,7 @@ def _by_likelihood(
         x = torch.cat(
             [_picked(solve(p.y, p.score), k) for p, k in zip(probes, known, strict=True)]
         ).double()
-        chances[noise] = _likelihood(noise, x, y, model.recording.step)
+        chances[noise] = _likelihood(noise, x, y, model.quantization.step)
     # of those that are alike the moments decide
     enough = max(chances.values()) - ALIKE
     best = next(noise for noise, chance in chances.items() if chance >= enough)

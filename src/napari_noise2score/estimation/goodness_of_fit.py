@@ -16,7 +16,7 @@ from ..noise.base import NoiseModel
 from ..noise.correlated import parts
 from ..noise.gaussian import Gaussian
 from ..noise.kernel import correlations, kernel_of
-from ..solve.quantization import Recording
+from ..solve.quantization import Quantization
 from ..solve.stabilization import high_pass
 from ._autocorrelation import correlations_of_frames
 from ._dct_power import variances_with_read
@@ -305,7 +305,7 @@ def _line(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
 
 
 def check_residual(
-    sights: Iterable[Sight], noise: NoiseModel, recording: Recording, seed: int = 0
+    sights: Iterable[Sight], noise: NoiseModel, recording: Quantization, seed: int = 0
 ) -> Residual:
     """Compare what is left of images without their picture with noise drawn from a model.
 
@@ -315,7 +315,7 @@ def check_residual(
         What is looked at; either all or none know the clean plane, or the next shot.
     noise : NoiseModel
         The model.
-    recording : Recording
+    recording : Quantization
         What digitisation did to the images; it is done to the drawn noise, too.
     seed : int
         Of the noise that is drawn.
@@ -338,7 +338,7 @@ def check_residual(
     >>> from napari_noise2score.noise import A, Gaussian
     >>> x = np.full((128, 128), 50.0)
     >>> y = (Gaussian(5) @ A).sample(x, np.random.default_rng(0))
-    >>> left = check_residual([Sight(y, x=x)], Gaussian(5), Recording())
+    >>> left = check_residual([Sight(y, x=x)], Gaussian(5), Quantization())
     >>> round(left.correlation, 1)
     0.5
     """
@@ -413,7 +413,7 @@ def _whole(sight: Sight) -> tuple[Sight, np.ndarray]:
 
 
 def _model_at(
-    sight: Sight, noise: NoiseModel, recording: Recording
+    sight: Sight, noise: NoiseModel, recording: Quantization
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give the clean plane, and the mean and the standard deviation of y that it makes."""
     if sight.x is not None:
@@ -435,7 +435,7 @@ def _model_at(
 
 
 def _said_correlations(
-    noise: NoiseModel, level: float, recording: Recording, reach: int
+    noise: NoiseModel, level: float, recording: Quantization, reach: int
 ) -> np.ndarray:
     """Give the correlation of pixels by their distance that a model says, where y is so bright."""
     base, kernel, read = parts(noise)
@@ -463,9 +463,9 @@ def _left(sight: Sight, mean: np.ndarray, width: np.ndarray, out: np.ndarray) ->
     return left - blurred(left, SLOW)
 
 
-def _recorded(y: np.ndarray, recording: Recording) -> np.ndarray:
+def _recorded(y: np.ndarray, recording: Quantization) -> np.ndarray:
     rounded = recording.rounded(torch.from_numpy(np.asarray(y, dtype=np.float64)))
-    return rounded.clamp(recording.floor, recording.ceiling).numpy()
+    return rounded.clamp(recording.floor, recording.saturation).numpy()
 
 
 def _variance(noise: NoiseModel, mean: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import UserError, is_memory_error
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
-from ..solve.quantization import quantisation_step, recording_of
+from ..solve.quantization import estimate_quantization, find_quantization_step
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
 from ._defects import defects
@@ -426,7 +426,7 @@ def _survey(
         )
     if kernel is not None:
         crops = _undone(crops, kernel)
-    step = recording_of(_values(crops)).step
+    step = estimate_quantization(_values(crops)).step
     planes, masks = _planes(crops)
     try:
         transform = _fit_transform(planes, masks, step)
@@ -447,14 +447,14 @@ def _survey(
             "not hold it: subtract a constant from the images"
         )
     values = np.concatenate([plane[~mask] for plane, mask in zip(planes, masks, strict=True)])
-    recording = recording_of(values)
+    quantization = estimate_quantization(values)
     levels = torch.from_numpy(values.astype(np.float64))
     z = transform.forward(levels)
     ends = np.quantile(z.numpy(), [EXTREME, 1 - EXTREME])
     inner = z.clamp(*ends.tolist())
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
     # light comes in steps too: of one photon, which is what the variance grows by
-    sigma_a = _choose_sigma_a(max(recording.step, transform.c1) * float(transform.slope(dark)))
+    sigma_a = _choose_sigma_a(max(quantization.step, transform.c1) * float(transform.slope(dark)))
     return {
         "transform": transform,
         "mean": float(inner.mean()),
@@ -464,7 +464,7 @@ def _survey(
         "sigma_a_range": (sigma_a, max(0.7, 1.5 * sigma_a)),
         "low": float(values.min()),
         "high": float(values.max()),
-        "recording": recording,
+        "quantization": quantization,
         "kernel": kernel,
     }
 
@@ -506,7 +506,7 @@ def _undone(crops: Sequence[Drawn], kernel: Kernel) -> list[Drawn]:
     """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
     made = [_inner_undone(block, invalid, kernel) for block, invalid in crops]
     values = _values(made)
-    step = quantisation_step(values, FUZZ * float(np.ptp(values)))
+    step = find_quantization_step(values, FUZZ * float(np.ptp(values)))
     if not step:
         return made
     low = float(values.min())

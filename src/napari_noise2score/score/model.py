@@ -20,8 +20,10 @@ from torch import Tensor
 from ..errors import UserError, is_memory_error
 from ..image.axes import parse_axes
 from ..image.output import check_output, written
+from ..noise import NoiseModel
 from ..noise.kernel import Kernel
-from ..solve.quantization import Recording
+from ..solve.quantization import Quantization
+from ..solve.solver import Solver, make_solver
 from ..solve.transform import Transform
 from ._network import UNet
 
@@ -59,8 +61,8 @@ class ScoreModel:
         Perturbations the network was trained for.
     low, high : float
         Range of grey levels seen in training.
-    recording : Recording
-        How the training images were digitised.
+    quantization : Quantization
+        How the training images were digitized.
     kernel : Kernel or None
         Correlation of the noise that is undone before T, None if there is none.
     axes : str
@@ -81,7 +83,7 @@ class ScoreModel:
     sigma_a_range: tuple[float, float]
     low: float
     high: float
-    recording: Recording
+    quantization: Quantization
     kernel: Kernel | None
     axes: str
     joint: bool
@@ -107,9 +109,16 @@ class ScoreModel:
     def fingerprint(self) -> str:
         """Tell this model from any other: 16 letters that depend on all that a result does."""
         digest = hashlib.sha256()
-        plain = [self.transform, self.recording, self.kernel and self.kernel.taps]
-        plain += [self.mean, self.scale, self.sigma_a, self.low, self.high, self.joint]
-        digest.update(repr(plain).encode())
+        q = self.quantization
+        # worded as the first version did, so that a model keeps its fingerprint
+        recording = (
+            f"Recording(step={q.step!r}, zero={q.origin!r}, floor={q.floor!r}, "
+            f"ceiling={q.saturation!r})"
+        )
+        plain = [self.kernel and self.kernel.taps, self.mean, self.scale, self.sigma_a]
+        plain += [self.low, self.high, self.joint]
+        text = ", ".join([repr(self.transform), recording, *map(repr, plain)])
+        digest.update(f"[{text}]".encode())
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -177,6 +186,43 @@ class ScoreModel:
             slope[at] = change[at] * probe[at]
         return score_of(z), slope
 
+    def solver(
+        self, noise: NoiseModel, *, sigma_a: float | None = None, exact: bool = True
+    ) -> Solver:
+        """Return the function that solves ``s = f(x, y)`` for x under a noise model.
+
+        Parameters
+        ----------
+        noise : NoiseModel
+            The noise p(y | x).
+        sigma_a : float, optional
+            Perturbation σ_a that the score is evaluated at, in units of z; by default `sigma_a`.
+        exact : bool
+            Solve by a look-up table where possible, otherwise by the closed forms of the papers.
+
+        Returns
+        -------
+        callable
+            From y and `score` of y, both of one shape ``(..., Y, X)``, to x in grey levels,
+            float32. See `make_solver`.
+
+        Raises
+        ------
+        UserError
+            If no such noise can belong to images of these grey levels, or its correlation is not
+            the one that was undone before the score was learned.
+        """
+        return make_solver(
+            noise,
+            self.transform,
+            self.sigma_a if sigma_a is None else sigma_a,
+            self.low,
+            self.high,
+            self.quantization,
+            self.kernel,
+            exact,
+        )
+
     def describe(self) -> dict[str, Any]:
         """Say in plain words what the model is, for people; values are JSON."""
         t = self.transform
@@ -185,7 +231,7 @@ class ScoreModel:
             "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
             f"{sum(p.numel() for p in self.network.parameters()):,} weights",
             "trained on axes": self.axes,
-            "grey levels": f"{self.low:g} to {self.high:g}, step {self.recording.step:g}",
+            "grey levels": f"{self.low:g} to {self.high:g}, step {self.quantization.step:g}",
             "noise curve": f"variance {t.c0:.4g} + {t.c1:.4g} t + {t.c2:.4g} t², "
             f"t = grey level above {t.start:.4g}",
             "correlation": str(self.kernel) if self.kernel else "none",
@@ -212,7 +258,11 @@ class ScoreModel:
             },
             "transform": asdict(self.transform),
             "kernel": self.kernel and self.kernel.taps,
-            "recording": {k: v for k, v in asdict(self.recording).items() if math.isfinite(v)},
+            "recording": {
+                key: value
+                for key, name in _QUANTIZATION_KEYS.items()
+                if math.isfinite(value := getattr(self.quantization, name))
+            },
         } | {key: getattr(self, key) for key in _PLAIN}
         write_tensors(path, dict(net.state_dict()), header)
 
@@ -246,6 +296,10 @@ class ScoreModel:
             raise UserError(f"{path}: not a complete score model ({_first_line(error)})") from None
 
 
+# keys of the file, and the attributes of `Quantization` that they hold
+_QUANTIZATION_KEYS = {
+    "step": "step", "zero": "origin", "floor": "floor", "ceiling": "saturation",
+}  # fmt: skip
 _PLAIN = (
     "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "name",
     "provenance",
@@ -280,9 +334,9 @@ def _model_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Score
     if not (z.isfinite().all() and (z.diff() >= 0).all() and z[-1] > z[0]):
         raise ValueError("the transform does not rise over the grey levels")
     marks = _mapping(header, "recording", {"step", "zero"}, {"floor", "ceiling"})
-    recording = Recording(**{key: _number(marks, key) for key in marks})
-    if recording.step < 0 or recording.floor >= recording.ceiling:
-        raise ValueError(f"the recording is {recording}")
+    quantization = Quantization(**{_QUANTIZATION_KEYS[key]: _number(marks, key) for key in marks})
+    if quantization.step < 0 or quantization.floor >= quantization.saturation:
+        raise ValueError(f"the quantization is {quantization}")
     kernel = None if header["kernel"] is None else Kernel(header["kernel"])
     joint, axes = header["joint"], header["axes"]
     if not isinstance(joint, bool) or not isinstance(axes, str):
@@ -304,7 +358,7 @@ def _model_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Score
         sigma_a_range=sigma_a_range,
         low=low,
         high=high,
-        recording=recording,
+        quantization=quantization,
         kernel=kernel,
         axes=axes,
         joint=joint,

@@ -1,105 +1,110 @@
-"""What a detector's digitisation does to grey levels: a grid of them, with two ends."""
+"""Quantization and saturation: the grid of grey levels that a detector records, and its ends."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-# grey levels further apart are not told by double precision
-MAX_GAP = 2.0**53
+MAX_GAP = 2.0**53  # grey levels; double precision does not resolve larger ones to the unit
+MIN_OCCUPANCY = 0.02  # share of the levels of a grid that must occur for it to count as one
+MIN_PIXELS_AT_END = 20
+MIN_EXCESS_AT_END = 3  # times as many pixels as lie right beside the end
 
 
 @dataclass(frozen=True)
-class Recording:
-    """What digitisation does to y: rounds it to a grid and cuts it off at both ends.
+class Quantization:
+    """How a detector digitizes y: it rounds to a grid and clips at both ends.
 
     Attributes
     ----------
     step : float
-        Distance of the grey levels that are recorded, 0 if y is recorded as it is.
-    zero : float
-        One of these grey levels.
-    floor, ceiling : float
-        Lowest and highest grey level that can be recorded, infinite if there is none.
+        Quantization step in grey levels, 0 if y is not quantized.
+    origin : float
+        One grey level of the grid.
+    floor, saturation : float
+        Lowest and highest grey level that can be recorded, infinite if there is no such limit.
 
     Examples
     --------
     >>> import torch
-    >>> Recording(step=2, floor=0).rounded(torch.tensor([-7.0, 2.9, 300.4]))
+    >>> Quantization(step=2, floor=0).rounded(torch.tensor([-7.0, 2.9, 300.4]))
     tensor([ -8.,   2., 300.])
     """
 
     step: float = 0.0
-    zero: float = 0.0
+    origin: float = 0.0
     floor: float = -math.inf
-    ceiling: float = math.inf
+    saturation: float = math.inf
 
     def rounded(self, y: Tensor) -> Tensor:
-        """Give y on the grid, not cut off."""
+        """Return y rounded to the grid, not clipped."""
         if not self.step:
             return y
-        return self.zero + self.step * ((y - self.zero) / self.step).round()
+        return self.origin + self.step * ((y - self.origin) / self.step).round()
 
 
-EXACT = Recording()
+UNQUANTIZED = Quantization()
 
 
-def recording_of(values: np.ndarray) -> Recording:
-    """Read off pixel values how they were recorded.
+def estimate_quantization(values: NDArray[Any]) -> Quantization:
+    """Estimate from many pixel values how they were digitized.
 
     Parameters
     ----------
     values : ndarray
-        Pixel values of any shape, many of them.
+        Pixel values of any shape, at least some thousand.
 
     Returns
     -------
-    Recording
+    Quantization
 
     Examples
     --------
-    >>> light = np.random.default_rng(0).normal(200, 60, 10_000)
-    >>> recording_of(np.clip(np.rint(light), 0, 255).astype(np.uint8))
-    Recording(step=1.0, zero=0.0, floor=0.0, ceiling=255.0)
-    >>> recording_of(light)
-    Recording(step=0.0, zero=0.0, floor=-inf, ceiling=inf)
+    >>> exact = np.random.default_rng(0).normal(200, 60, 10_000)
+    >>> estimate_quantization(np.clip(np.rint(exact), 0, 255).astype(np.uint8))
+    Quantization(step=1.0, origin=0.0, floor=0.0, saturation=255.0)
+    >>> estimate_quantization(exact)
+    Quantization(step=0.0, origin=0.0, floor=-inf, saturation=inf)
     """
-    step = quantisation_step(values)
+    step = find_quantization_step(values)
     low, high = float(values.min()), float(values.max())
-    floor = low if _piles_up(values, low, step or 0.01 * (high - low)) else -math.inf
-    ceiling = high if _piles_up(values, high, -step or -0.01 * (high - low)) else math.inf
+    floor = low if _is_clipped(values, low, step or 0.01 * (high - low)) else -math.inf
+    saturation = high if _is_clipped(values, high, -step or -0.01 * (high - low)) else math.inf
     if values.dtype.kind == "u":
         floor = 0.0
-    return Recording(step, low % step if step else 0.0, floor, ceiling)
+    return Quantization(step, low % step if step else 0.0, floor, saturation)
 
 
-def quantisation_step(values: np.ndarray, fuzz: float = 0.0) -> float:
-    """Give the step of the grid that pixel values lie on, in grey levels; 0 if on none.
+def find_quantization_step(values: NDArray[Any], tolerance: float = 0.0) -> float:
+    """Return the step of the grid that pixel values lie on.
 
     Parameters
     ----------
     values : ndarray
-        Pixel values of any shape; integers are taken to lie on a grid.
-    fuzz : float
-        Levels that lie so close are one, in grey levels.
+        Pixel values of any shape; integers are assumed to lie on a grid.
+    tolerance : float
+        Grey levels closer together than this count as one.
 
     Returns
     -------
     float
+        Step in grey levels, 0 if the values lie on no grid.
 
     Examples
     --------
-    >>> quantisation_step(5.0 * np.random.default_rng(0).poisson(20, 10_000))
+    >>> find_quantization_step(5.0 * np.random.default_rng(0).poisson(20, 10_000))
     5.0
-    >>> quantisation_step(np.random.default_rng(0).normal(size=10_000))
+    >>> find_quantization_step(np.random.default_rng(0).normal(size=10_000))
     0.0
     """
     levels = np.unique(values)
-    if fuzz:
-        starts = np.flatnonzero(np.diff(levels, prepend=-np.inf) > fuzz)
+    if tolerance:
+        starts = np.flatnonzero(np.diff(levels, prepend=-np.inf) > tolerance)
         levels = np.add.reduceat(levels, starts) / np.diff(starts, append=len(levels))
     if len(levels) < 2:
         return 0.0
@@ -110,14 +115,15 @@ def quantisation_step(values: np.ndarray, fuzz: float = 0.0) -> float:
         return float(np.gcd.reduce(gaps.astype(np.int64)))
     step = float(np.median(gaps[gaps <= 1.01 * gaps.min()]))
     steps = gaps / step
-    # floats always lie on a grid, but so fine a one that hardly any of its levels are taken
-    taken = len(levels) / (steps.sum() + 1)
-    return step if taken > 0.02 and np.allclose(steps, np.round(steps), atol=0.01) else 0.0
+    # floating-point numbers always lie on some grid, but on a very fine one few levels occur
+    occupancy = len(levels) / (steps.sum() + 1)
+    on_grid = occupancy > MIN_OCCUPANCY and np.allclose(steps, np.round(steps), atol=0.01)
+    return step if on_grid else 0.0
 
 
-def _piles_up(values: np.ndarray, end: float, inwards: float) -> bool:
-    """Whether far more pixels have the value of an end than lie right beside it."""
+def _is_clipped(values: NDArray[Any], end: float, inwards: float) -> bool:
+    """Return whether far more pixels have the value of an end than lie right beside it."""
     at_end = int(np.sum(values == end))
     low, high = sorted((end, end + 1.5 * inwards))
     beside = int(np.sum((values >= low) & (values <= high))) - at_end
-    return at_end >= 20 and at_end > 3 * beside
+    return at_end >= MIN_PIXELS_AT_END and at_end > MIN_EXCESS_AT_END * beside

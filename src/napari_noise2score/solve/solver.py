@@ -12,7 +12,7 @@ from ..noise.base import MAX_GREY_LEVEL, NoiseModel
 from ..noise.correlated import Correlated, parts, settle
 from ..noise.gaussian import Gaussian
 from ..noise.kernel import Kernel
-from .quantization import EXACT, Recording
+from .quantization import UNQUANTIZED, Quantization
 from .table import make_table
 from .transform import Transform
 
@@ -32,7 +32,7 @@ def make_solver(
     sigma_a: float,
     low: float,
     high: float,
-    recording: Recording = EXACT,
+    quantization: Quantization = UNQUANTIZED,
     kernel: Kernel | None = None,
     exact: bool = True,
 ) -> Solver:
@@ -48,7 +48,7 @@ def make_solver(
         Noise added in training, in units of z = T(y); it is known and accounted for.
     low, high : float
         Range of the noisy grey levels to be solved.
-    recording : Recording
+    quantization : Quantization
         What digitisation did to y; taken into account where pixels are independent.
     kernel : Kernel, optional
         The correlation K that was undone before the score was learned; best that of the whole
@@ -89,7 +89,7 @@ def make_solver(
     base, own, read = parts(noise)
     if own is None and kernel is None:
         if exact:
-            return make_table(noise, transform, sigma_a, low, high, recording)
+            return make_table(noise, transform, sigma_a, low, high, quantization)
         return make_closed_form(noise, transform, sigma_a, kernel)
     if own is None:
         raise UserError(

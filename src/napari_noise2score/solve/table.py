@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..noise.base import NoiseModel
-from .quantization import EXACT, Recording
+from .quantization import UNQUANTIZED, Quantization
 from .transform import Transform
 
 SCORES = 385
@@ -213,7 +213,7 @@ def make_table(
     sigma_a: float,
     low: float,
     high: float,
-    recording: Recording = EXACT,
+    quantization: Quantization = UNQUANTIZED,
 ) -> Table:
     """Tabulate the solution of ``s = f(x, T(y))`` for a noise model.
 
@@ -227,7 +227,7 @@ def make_table(
         Noise added in training, in units of z; it is known Gaussian noise and accounted for.
     low, high : float
         Range of the noisy grey levels y to be solved.
-    recording : Recording
+    quantization : Quantization
         What digitisation did to y.
 
     Returns
@@ -275,9 +275,9 @@ def make_table(
     # σ_a hides the grid itself; what is left of rounding is the variance it adds. Counts that lie
     # on the grid anyhow get none, and counts that lie beside it are not all moved one way, for
     # which no detector is exact enough.
-    rounding = (masses.sum(0) * (recording.rounded(y) - y) ** 2).sum() / masses.sum()
+    rounding = (masses.sum(0) * (quantization.rounded(y) - y) ** 2).sum() / masses.sum()
     sigma = torch.sqrt(sigma_a**2 + rounding * transform.slope(y) ** 2)
-    z = transform.forward(y.clamp(recording.floor, recording.ceiling))
+    z = transform.forward(y.clamp(quantization.floor, quantization.saturation))
     f, density = _scores(masses, z, sigma, rows)
     mean = noise.mean(x)
     expected = transform.forward(mean)
@@ -287,7 +287,7 @@ def make_table(
     f = torch.where(f.isnan(), gaussian, f)
     darker = density.cumsum(1) < RARE * density.sum(1, keepdim=True)
     # what is clipped does not move with x
-    recorded = transform.forward(mean.clamp(recording.floor, recording.ceiling))
+    recorded = transform.forward(mean.clamp(quantization.floor, quantization.saturation))
     f = _rising(f, torch.diff(recorded, prepend=recorded[:1]) / variance, darker)
     f, levels = f.T.contiguous(), x.float()
     columns = torch.linspace(-1, 1, 2 * SCORES - 1) * math.asinh(REACH / NEAR)
