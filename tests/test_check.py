@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 from skimage import data
 from typer.testing import CliRunner
-from window import LONG, add_cells, click, dock, wait_until_idle
+from window import (
+    LONG,
+    add_cells,
+    button,
+    click,
+    dock,
+    field,
+    line,
+    set_noise,
+    status,
+    texts,
+    wait_until_idle,
+)
 
 from napari_noise2score import (
     Image,
@@ -156,50 +168,57 @@ def checked(viewer, qtbot, session):
     viewer.window.show()
     layer = viewer.add_image(shots(count=2), name="shots", axis_labels="tyx")
     widget = dock(viewer, "Noise check")
-    assert not widget._results.isVisible()
-    qtbot.waitUntil(widget._start.isVisible, timeout=LONG)
-    widget._residual.setFocus()
-    qtbot.keyClick(widget._residual, Qt.Key.Key_Tab)
-    assert viewer.window._qt_window.focusWidget() is widget._start
-    qtbot.keyClick(widget._start, Qt.Key.Key_Space)
+    assert not button(widget, "Use this model").isVisibleTo(widget)
+    qtbot.waitUntil(button(widget, "Check").isVisible, timeout=LONG)
+    field(widget, "Residual of").setFocus()
+    qtbot.keyClick(field(widget, "Residual of"), Qt.Key.Key_Tab)
+    assert widget.window().focusWidget() is button(widget, "Check")
+    qtbot.keyClick(button(widget, "Check"), Qt.Key.Key_Space)
     wait_until_idle(qtbot, widget)
-    assert widget._results.isVisible()
+    assert button(widget, "Use this model").isVisible()
     return layer, widget
 
 
 @pytest.mark.window
 def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, notifications):
     layer, widget = checked
-    assert "The model explains the noise." in widget._verdict.text()
-    assert widget._numbers.text().startswith("Explains the noise: 0.9")
-    assert "poisson(gain=" in widget._job._status.text()
-    assert "95 % intervals: gain" in widget._job._status.text()
-    mean, variance = widget._plots.curve._dots.getData()
+    assert "<b>The model explains the noise.</b>" in texts(widget)
+    assert any(text.startswith("Explains the noise: 0.9") for text in texts(widget))
+    assert "poisson(gain=" in status(widget)
+    assert "95 % intervals: gain" in status(widget)
+    mean, variance = line(widget, "measured").getData()
     np.testing.assert_allclose(variance / (mean - 20), 3, rtol=0.15)
-    widget._which.setCurrentText("chosen for the layer")
-    click(qtbot, widget._start)
+    field(widget, "Noise").setCurrentText("chosen for the layer")
+    click(qtbot, button(widget, "Check"))
     assert "no noise was chosen for 'shots' yet" in notifications()[-1]
     denoise = dock(viewer, "Denoise")
-    denoise._noise.set_text("poisson(gain=6, offset=20)")
-    click(qtbot, widget._start)
+    set_noise(denoise, "poisson(gain=6, offset=20)")
+    click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
-    assert "weaker than the model says" in widget._verdict.text()
+    assert any("weaker than the model says" in text for text in texts(widget))
     for theme in ("light", "dark"):
         viewer.theme = theme
-        line = widget._plots.curve._line.opts["pen"].color()
-        assert (line.lightness() > 128) == (theme == "dark")
+        colour = line(widget, "model").opts["pen"].color()
+        assert (colour.lightness() > 128) == (theme == "dark")
     viewer.layers.remove(layer)
-    assert not widget._results.isVisible()
+    assert not button(widget, "Use this model").isVisibleTo(widget)
 
 
 @pytest.mark.window
 def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notifications):
     layer, widget = checked
     viewer.add_image(np.zeros((8, 8)), name="other")
-    click(qtbot, widget._use)
+    click(qtbot, button(widget, "Use this model"))
     denoise = dock(viewer, "Denoise")
-    assert denoise._layer.layer is layer
-    assert parse_noise(denoise._noise.text) == widget._check.noise
+    assert field(denoise, "Layer").currentText() == layer.name
+    # the intervals are those of the model that was found, and shown for no other
+    shown = status(widget)
+    assert "95 % intervals" in shown
+    field(widget, "Noise").setCurrentText("chosen for the layer")
+    field(widget, "Layer").setCurrentText(layer.name)
+    click(qtbot, button(widget, "Check"))
+    wait_until_idle(qtbot, widget)
+    assert status(widget) == shown
     assert notifications() == []
 
 
@@ -208,13 +227,17 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
     noisy = np.tile(cells[0], (1, 1, 4, 4))
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     widget = dock(viewer, "Noise check")
-    session.add_model(train(noisy, "TZYX", steps=2), "cells")
-    widget._residual.setCurrentText("denoising with 'cells'")
-    widget._which.setCurrentText("chosen for the layer")
-    click(qtbot, widget._start)
+    model = train(noisy, "TZYX", steps=2)
+    session.add_model(model, "cells")
+    field(widget, "Residual of").setCurrentText("denoising with 'cells'")
+    field(widget, "Noise").setCurrentText("chosen for the layer")
+    click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
-    assert widget._check.source == "denoised"
-    assert f"Checked {NOISE}" in widget._job._status.text()
+    image, taken = check_noise(noisy, "TZYX", NOISE), check_noise(noisy, "TZYX", NOISE, model)
+    assert taken.source == "denoised"
+    assert image.summary != taken.summary
+    assert taken.summary[0].upper() + taken.summary[1:] in texts(widget)
+    assert f"Checked {NOISE}" in status(widget)
     assert notifications() == []
 
 
@@ -222,10 +245,10 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
 def test_what_cannot_be_checked_is_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     widget = dock(viewer, "Noise check")
-    click(qtbot, widget._start)
+    click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
     assert "constant" in notifications()[-1]
-    assert not widget._results.isVisible()
+    assert not button(widget, "Use this model").isVisibleTo(widget)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from window import click, dock, wait_until_idle
+from window import (
+    button,
+    click,
+    dock,
+    notice,
+    set_noise,
+    wait_until_idle,
+)
 
 from napari_noise2score.errors import DataWarning, UserError
 
@@ -40,11 +47,11 @@ def test_warnings_of_a_job_are_shown_once_and_gone_with_the_next_job(bar, qtbot)
     received = []
     bar.progressed.connect(received.extend)
     assert run(bar, qtbot, careful()) == "done"
-    assert bar._notice.isVisible()
-    assert bar._notice.text() == "⚠ series 1 of 2 is read\\x1b[31m"
+    assert notice(bar).isVisible()
+    assert notice(bar).text() == "⚠ series 1 of 2 is read\\x1b[31m"
     assert received == [1, 1, 1]
     assert run(bar, qtbot, (step for step in ())) == "done"
-    assert not bar._notice.isVisible()
+    assert not notice(bar).isVisible()
 
 
 def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, notifications):
@@ -53,7 +60,7 @@ def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, notifications):
         raise UserError("axes 'TY' lack X: name both Y and X")
 
     assert run(bar, qtbot, mistaken()) == "failed"
-    assert "axes 'TY' lack X: name both Y and X" in bar._notice.text()
+    assert "axes 'TY' lack X: name both Y and X" in notice(bar).text()
 
 
 def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, notifications):
@@ -62,7 +69,7 @@ def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, notifications):
         raise IndexError("list index out of range")
 
     assert run(bar, qtbot, faulty()) == "failed"
-    said = bar._notice.text()
+    said = notice(bar).text()
     assert "\n" not in said
     assert "A fault of this program" in said
     log = Path(re.search(r"report it with (\S+)$", said)[1])
@@ -74,12 +81,12 @@ def test_an_image_in_another_unit_is_refused_with_the_factor(
     viewer, qtbot, session, model, cells, notifications
 ):
     widget = dock(viewer, "Denoise")
-    widget._row.live.setChecked(False)
+    button(widget, "live").setChecked(False)
     session.add_model(model, "cells")
     scaled = (cells[0] / 65535).astype(np.float32)
     viewer.add_image(scaled, name="scaled", axis_labels=("t", "z", "y", "x"))
-    widget._noise.set_text("gaussian(sigma=0.0001)")
-    click(qtbot, widget._all)
+    set_noise(widget, "gaussian(sigma=0.0001)")
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
-    assert re.search(r"times those the model was trained on", widget._job._notice.text())
+    assert re.search(r"times those the model was trained on", notice(widget).text())
     assert len(viewer.layers) == 1

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from window import LONG, click, drag, mean_square_error
+from window import (
+    LONG,
+    button,
+    click,
+    drag,
+    field,
+    jobs,
+    mean_square_error,
+    paste_name,
+)
 
 from napari_noise2score.sample import OFFSET, simulate_cells
 
@@ -21,59 +30,17 @@ def choose(menu, *titles):
         action.trigger()
 
 
-def dock(viewer, title):
-    """Give the dock of this title; titles name the plugin, too."""
+def opened(viewer, title):
+    """Return the open dock of this title, which names the plugin too."""
     found = [name for name in viewer.window.dock_widgets if name.startswith(title)]
     return viewer.window.dock_widgets[found[0]]
-
-
-def button(widget, text):
-    from qtpy.QtWidgets import QAbstractButton
-
-    return next(b for b in widget.findChildren(QAbstractButton) if b.text() == text)
-
-
-def slider(widget, label):
-    """Give the slider in the row of this label."""
-    from qtpy.QtWidgets import QLabel
-    from superqt import QDoubleSlider
-
-    row = next(x for x in widget.findChildren(QLabel) if x.text() == label)
-    y = row.mapTo(widget, row.rect().center()).y()
-    sliders = [s for s in widget.findChildren(QDoubleSlider) if s.isVisible()]
-    return min(sliders, key=lambda s: abs(s.mapTo(widget, s.rect().center()).y() - y))
-
-
-def paste_name(path):
-    """Paste the name of a file where it is asked for next, and press Save."""
-    from qtpy.QtCore import Qt, QTimer
-    from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
-
-    # a dialog of the system would not hear what is typed here
-    QApplication.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs)
-
-    def enter():
-        box = QApplication.activeModalWidget()
-        if isinstance(box, QFileDialog):
-            line = box.findChild(QLineEdit, "fileNameEdit")
-            if line.text() != str(path):
-                line.setText(str(path))  # as pasted: what is typed is completed meanwhile
-            else:
-                save = next(b for b in box.findChildren(QPushButton) if b.isDefault())
-                QTest.mouseClick(save, Qt.MouseButton.LeftButton)
-                return
-        QTimer.singleShot(100, enter)
-
-    QTimer.singleShot(20, enter)
 
 
 def test_from_the_sample_to_a_tuned_picture_and_its_file(
     make_napari_viewer, session, qtbot, notifications, tmp_path
 ):
     from qtpy.QtCore import Qt
-    from qtpy.QtWidgets import QDoubleSpinBox
-    from superqt.utils import WorkerBase
+    from superqt import QDoubleSlider
 
     viewer = make_napari_viewer(show=True)
     choose(viewer.window.file_menu, "Open Sample", "Simulated cells")
@@ -85,8 +52,8 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
         return mean_square_error(np.squeeze(layer.data), truth[t, z])
 
     choose(viewer.window.plugins_menu, "Noise2Score", "Train")
-    train = dock(viewer, "Train")
-    (minutes,) = train.findChildren(QDoubleSpinBox)
+    train = opened(viewer, "Train")
+    minutes = field(train, "Time")
     minutes.selectAll()
     qtbot.keyClicks(minutes, "60")  # until it is stopped, however slow the machine is
     click(qtbot, button(train, "Train"))
@@ -102,22 +69,22 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
     qtbot.waitUntil(lambda: list(session.models) == ["cells"], timeout=LONG)
 
     choose(viewer.window.plugins_menu, "Noise2Score", "Denoise")
-    denoise = dock(viewer, "Denoise")
+    denoise = opened(viewer, "Denoise")
     qtbot.waitUntil(lambda: preview not in viewer.layers, timeout=LONG)
     qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
     preview = viewer.layers["cells preview"]
     before = np.array(preview.data)
-    gain = slider(denoise, "Gain")
+    gain = field(denoise, "Gain", QDoubleSlider)
     right = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
     drag(qtbot, gain, 0.8)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=LONG)
-    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
     dragged = np.array(preview.data)
     qtbot.keyClick(gain, Qt.Key.Key_Left)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged), timeout=LONG)
     drag(qtbot, gain, right)
     qtbot.waitUntil(lambda: error(preview) < good, timeout=LONG)
-    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
 
     path = tmp_path / "tuned.ome.zarr"
     paste_name(path)

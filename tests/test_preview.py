@@ -5,7 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from shared import EVERY
-from window import LONG, add_cells, click, dock, drag, wait_for_preview, wait_until_idle
+from window import (
+    LONG,
+    add_cells,
+    beneath,
+    button,
+    click,
+    dock,
+    drag,
+    field,
+    noise,
+    preview,
+    set_noise,
+    wait_for_form,
+    wait_for_preview,
+    wait_until_idle,
+)
 
 from napari_noise2score.sample import NOISE
 
@@ -18,8 +33,9 @@ def denoise(viewer, qtbot, cells, session, model):
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     widget = dock(viewer, "Denoise")
-    widget._noise.set_text(NOISE)
-    qtbot.waitUntil(lambda: widget._noise._ready, timeout=LONG)
+    set_noise(widget, NOISE)
+    wait_for_form(qtbot, widget, "Poisson")
+    qtbot.waitUntil(lambda: field(widget, "Gain").value() == 2, timeout=LONG)
     wait_for_preview(qtbot, widget)
     return widget
 
@@ -29,20 +45,22 @@ def pixels(viewer):
 
 
 def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, notifications):
+    from superqt import QDoubleSlider
+
     source, layer = viewer.layers["cells"], viewer.layers["cells preview"]
     assert viewer.layers.selection.active is source  # the preview is not in the way
     before = pixels(viewer)
     assert before.shape == (1, 1, 32, 32)
-    gain = denoise._noise._boxes[0, "gain"]
-    drag(qtbot, gain.slider, 0.75)
+    gain = field(denoise, "Gain")
+    drag(qtbot, field(denoise, "Gain", QDoubleSlider), 0.75)
     assert gain.value() > 4
-    assert f"gain={gain.value():g}" in denoise._noise.text
+    assert f"gain={gain.value():g}" in noise(denoise)
     qtbot.waitUntil(lambda: not np.array_equal(pixels(viewer), before), timeout=LONG)
     wait_for_preview(qtbot, denoise)
     # more noise is taken away
     assert np.std(np.diff(pixels(viewer))) < np.std(np.diff(before))
     assert viewer.layers["cells preview"] is layer
-    assert layer.metadata["noise2score"]["noise"] == denoise._noise.text
+    assert layer.metadata["noise2score"]["noise"] == noise(denoise)
     for kept in ("scale", "units", "axis_labels", "contrast_limits"):
         np.testing.assert_array_equal(getattr(layer, kept), getattr(source, kept))
     assert layer.colormap.name == source.colormap.name
@@ -54,15 +72,15 @@ def test_the_preview_is_what_denoising_gives_and_makes_room_for_it(viewer, qtbot
     viewer.dims.set_current_step(1, 3)
     wait_for_preview(qtbot, denoise)
     seen = pixels(viewer)
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert [layer.name for layer in viewer.layers] == ["cells", "cells denoised"]
     np.testing.assert_allclose(seen[0, 0], viewer.layers[-1].data[1, 3], rtol=1e-4)
-    denoise._noise._boxes[0, "gain"].setValue(4)  # it comes back for the next choice
+    field(denoise, "Gain").setValue(4)  # it comes back for the next choice
     wait_for_preview(qtbot, denoise)
     assert viewer.layers[-1].name == "cells preview"
     viewer.layers.remove("cells")  # what is left is denoised already
-    qtbot.waitUntil(lambda: not denoise._preview.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=LONG)
     assert [layer.name for layer in viewer.layers] == ["cells denoised"]
 
 
@@ -71,7 +89,6 @@ def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
     for t, z in ((1, 3), (0, 2)):
         viewer.dims.set_current_step(0, t)
         viewer.dims.set_current_step(1, z)
-        qtbot.waitUntil(lambda: not denoise._preview._soon.isActive(), timeout=LONG)
         wait_for_preview(qtbot, denoise)
         layer = viewer.layers["cells preview"]
         np.testing.assert_allclose(
@@ -83,8 +100,8 @@ def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
 def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, notifications):
     seen = pixels(viewer)
     for text in EVERY:
-        denoise._noise.set_text(text)
-        assert denoise._noise._complaint.text() == ""
+        set_noise(denoise, text)
+        assert beneath(denoise, "As text") == ""
         wait_for_preview(qtbot, denoise)
         assert viewer.layers["cells preview"].metadata["noise2score"]["noise"] == text
         last, seen = seen, pixels(viewer)
@@ -95,18 +112,18 @@ def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, notifications)
 
 def test_before_and_after(viewer, qtbot, denoise):
     layer = viewer.layers["cells preview"]
-    click(qtbot, denoise._row.before)
+    click(qtbot, button(denoise, "Before"))
     assert layer.opacity == 0
-    click(qtbot, denoise._row.before)
+    click(qtbot, button(denoise, "Before"))
     assert layer.opacity == 1
 
 
 def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbot, denoise):
     viewer.layers.remove("cells preview")
-    assert not denoise._row.live.isChecked()
-    denoise._noise.set_text("gaussian(sigma=3)")
+    assert not button(denoise, "live").isChecked()
+    set_noise(denoise, "gaussian(sigma=3)")
     assert "cells preview" not in viewer.layers
-    denoise._row.live.setChecked(True)
+    button(denoise, "live").setChecked(True)
     wait_for_preview(qtbot, denoise)
     assert "cells preview" in viewer.layers
 
@@ -120,19 +137,19 @@ def test_a_preview_that_was_hidden_by_its_eye_can_go(
     session.add_model(model, "cells")
     widget = dock(viewer, "Denoise")
     wait_for_preview(qtbot, widget)
-    layer = widget._preview.layer
-    qtbot.waitExposed(viewer.window._qt_window)
+    layer = preview(widget).layer
+    qtbot.waitExposed(widget.window())
     layer.visible = False
-    assert (layer.opacity, widget._row.before.isChecked()) == (0, True)
+    assert (layer.opacity, button(widget, "Before").isChecked()) == (0, True)
     layer.visible = False  # the eye again
-    assert (layer.opacity, widget._row.before.isChecked()) == (1, False)
+    assert (layer.opacity, button(widget, "Before").isChecked()) == (1, False)
     layer.visible = False
-    widget._noise.set_text("gaussian(sigma=3)")  # it is kept up to date all the same
+    set_noise(widget, "gaussian(sigma=3)")  # it is kept up to date all the same
     wait_for_preview(qtbot, widget)
     # one that is hidden crashed the canvas when it went
     assert (layer.opacity, layer.visible) == (0, True)
     if by == "live":
-        widget._row.live.setChecked(False)
+        button(widget, "live").setChecked(False)
     elif by == "a person":
         viewer.layers.remove(layer)
     else:
@@ -148,23 +165,25 @@ def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, notificati
     wait_for_preview(qtbot, denoise)
     assert np.mean(pixels(viewer)) > np.mean(before) + 40
     viewer.layers.remove("cells")
-    qtbot.waitUntil(lambda: denoise._preview._worker is None, timeout=LONG)
+    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=LONG)
     assert len(viewer.layers) == 0
     assert notifications() == []
 
 
 def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, notifications):
-    status = denoise._row.status
+    from qtpy.QtWidgets import QLabel
+
+    reason = field(denoise, "Preview", QLabel)
     viewer.dims.ndisplay = 3
-    qtbot.waitUntil(lambda: "switch it to 2-D" in status.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "switch it to 2-D" in reason.text(), timeout=LONG)
     viewer.dims.ndisplay = 2
     viewer.dims.order = (2, 3, 0, 1)
-    qtbot.waitUntil(lambda: "does not show Y and X" in status.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "does not show Y and X" in reason.text(), timeout=LONG)
     viewer.dims.order = (0, 1, 2, 3)
-    qtbot.waitUntil(lambda: "No preview" not in status.text(), timeout=LONG)
-    denoise._noise.set_text("gaussian(sigma=2) @ kernel([[1, 1]])")
-    qtbot.waitUntil(lambda: "No preview" in status.text(), timeout=LONG)
-    denoise._noise.set_text(NOISE)
+    qtbot.waitUntil(lambda: "No preview" not in reason.text(), timeout=LONG)
+    set_noise(denoise, "gaussian(sigma=2) @ kernel([[1, 1]])")
+    qtbot.waitUntil(lambda: "No preview" in reason.text(), timeout=LONG)
+    set_noise(denoise, NOISE)
     wait_for_preview(qtbot, denoise)
     assert notifications() == []
 
@@ -196,9 +215,9 @@ def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, notificat
     viewer.add_labels(np.zeros((2, 2, 3, 4, 32, 32), int))  # a viewer of more dimensions
     session.add_model(model, "model")
     widget = dock(viewer, "Denoise")
-    widget._noise.set_text("gaussian(sigma=5)")
+    set_noise(widget, "gaussian(sigma=5)")
     wait_for_preview(qtbot, widget)
-    source, layer = widget._layer.layer, widget._preview.layer
+    source, layer = viewer.layers[0], preview(widget).layer
     assert layer.rgb == source.rgb
     assert layer.ndim == source.ndim
     assert abs(float(np.mean(layer.data)) - float(np.mean(source.data[0]))) < 20

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from window import (
     LONG,
     PLUGIN,
     add_cells,
+    beneath,
+    button,
     click,
     dock,
+    field,
+    jobs,
+    line,
     mean_square_error,
+    noise,
+    preview,
+    run_command,
+    set_noise,
+    status,
+    step,
+    texts,
+    wait_for_form,
     wait_for_preview,
+    wait_for_step,
     wait_until_idle,
 )
 
@@ -26,24 +42,24 @@ def test_train_then_denoise(viewer, qtbot, cells, session, notifications):
     noisy, truth = cells
     source = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
-    assert train._layer._axes.text() == "TZYX"
-    assert train._layer._sizes.text() == "T 2 · Z 4 · Y 32 · X 32"
-    train._minutes.setValue(10)
-    click(qtbot, train._train)
-    assert not train._train.isEnabled()
+    assert field(train, "Axes").text() == "TZYX"
+    assert "T 2 · Z 4 · Y 32 · X 32" in texts(train)
+    field(train, "Time").setValue(10)
+    click(qtbot, button(train, "Train"))
+    assert not button(train, "Train").isEnabled()
     train.train()  # a second start is none
     # steps rather than minutes, so that a slow machine learns as much
-    qtbot.waitUntil(lambda: getattr(train._last, "step", 0) >= 40, timeout=LONG)
-    assert len(train._plot._seen.xData) >= 40
-    click(qtbot, train._job._stop)
+    qtbot.waitUntil(lambda: step(train) >= 40, timeout=LONG)
+    assert len(line(train, "training").xData) >= 40
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]
-    assert train._train.isEnabled()
+    assert button(train, "Train").isEnabled()
 
     denoise = dock(viewer, "Denoise")
-    assert denoise._models.name == "cells"
-    denoise._noise.set_text(NOISE)
-    click(qtbot, denoise._all)
+    assert field(denoise, "Model").currentText() == "cells"
+    set_noise(denoise, NOISE)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert notifications() == []
     result = viewer.layers["cells denoised"]
@@ -63,21 +79,21 @@ def test_train_then_denoise(viewer, qtbot, cells, session, notifications):
 def test_training_ends_in_time(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(0.02)
-    click(qtbot, train._train)
+    field(train, "Time").setValue(0.02)
+    click(qtbot, button(train, "Train"))
     wait_until_idle(qtbot, train)
     assert session.models["cells"].axes == "TZYX"
-    assert "Trained for" in train._job._status.text()
+    assert "Trained for" in status(train)
 
 
 def test_lazy_layer_is_the_same(viewer, qtbot, cells, session, model):
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
-    denoise._noise.set_text(NOISE)
-    click(qtbot, denoise._lazy)
+    set_noise(denoise, NOISE)
+    click(qtbot, button(denoise, "Add lazy layer"))
     wait_until_idle(qtbot, denoise)
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     lazy, whole = viewer.layers["cells denoised"], viewer.layers["cells denoised [1]"]
     assert hasattr(lazy.data, "dask")
@@ -87,15 +103,15 @@ def test_lazy_layer_is_the_same(viewer, qtbot, cells, session, model):
 def test_stop_keeps_the_model(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    click(qtbot, train._job._stop)
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert session.models["cells"].channels == 1
-    assert "Stopped after" in train._job._status.text()
-    click(qtbot, train._train)  # and it can go on to another
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    assert "Stopped after" in status(train)
+    click(qtbot, button(train, "Train"))  # and it can go on to another
+    wait_for_step(qtbot, train)
     train.stop()
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells", "cells (2)"]
@@ -104,63 +120,60 @@ def test_stop_keeps_the_model(viewer, qtbot, cells, session):
 def test_resume_goes_on_where_training_stopped(viewer, qtbot, cells, session, notifications):
     layer = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    assert not train._resume.isEnabled()
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: getattr(train._last, "step", 0) >= 5, timeout=LONG)
-    assert not train._resume.isEnabled()
-    click(qtbot, train._job._stop)
+    field(train, "Time").setValue(60)
+    assert not button(train, "Resume").isEnabled()
+    click(qtbot, button(train, "Train"))
+    qtbot.waitUntil(lambda: step(train) >= 5, timeout=LONG)
+    assert not button(train, "Resume").isEnabled()
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     first = session.models["cells"].provenance["steps"]
-    click(qtbot, train._resume)
-    qtbot.waitUntil(lambda: getattr(train._last, "step", 0) >= first + 3, timeout=LONG)
-    click(qtbot, train._job._stop)
+    click(qtbot, button(train, "Resume"))
+    qtbot.waitUntil(lambda: step(train) >= first + 3, timeout=LONG)
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells", "cells (2)"]
     assert session.models["cells"].provenance["steps"] == first  # the one there is stays
     assert session.models["cells (2)"].provenance["steps"] >= first + 3
     # one curve, without a gap and without a step learned twice
-    assert list(train._plot._steps) == list(range(1, train._plot._steps[-1] + 1))
-    assert train._resume.isEnabled()
+    steps, _ = line(train, "training").getData()
+    assert list(steps) == list(range(1, steps[-1] + 1))
+    assert button(train, "Resume").isEnabled()
     viewer.layers.remove(layer)
-    assert not train._resume.isEnabled()
+    assert not button(train, "Resume").isEnabled()
     assert notifications() == []
 
 
 def test_removing_the_layer_stops_training(viewer, qtbot, cells, session):
     layer = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
     viewer.layers.remove(layer)
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]
-    assert train._layer.layer is None
+    assert field(train, "Layer").currentText() == ""
 
 
 def test_closing_the_dock_stops_training(viewer, qtbot, cells):
-    from superqt.utils import WorkerBase
-
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
     train.parent().destroyOnClose()
-    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
 
 
 def test_closing_the_viewer_stops_training(viewer, qtbot, cells):
-    from superqt.utils import WorkerBase
-
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
     viewer.close()
-    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
 
 
 def test_a_script_that_ends_while_it_trains_ends_quietly():
@@ -171,16 +184,18 @@ def test_a_script_that_ends_while_it_trains_ends_quietly():
     program = """
 import napari, numpy as np, time
 from qtpy.QtWidgets import QApplication
+from window import dock, step
 viewer = napari.Viewer(show=False)
 viewer.add_image(np.random.default_rng(0).poisson(50, (64, 64)))
-_, train = viewer.window.add_plugin_dock_widget("napari-noise2score", "Train")
+train = dock(viewer, "Train")
 train.train()
-while train._last is None:
+while not step(train):
     QApplication.processEvents()
     time.sleep(0.01)
 viewer.close()
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    here = Path(__file__).parent  # from which the program imports, too
+    run = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "Traceback" not in run.stderr, run.stderr
     assert "deleted" not in run.stderr, run.stderr
@@ -189,37 +204,38 @@ viewer.close()
 def test_axes_are_asked_for_not_guessed(viewer, qtbot, cells, notifications):
     viewer.add_image(cells[0], name="unnamed")
     train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
-    assert train._layer._axes.text() == ""
-    click(qtbot, train._train)
-    assert not train._job.busy
+    assert field(train, "Axes").text() == ""
+    click(qtbot, button(train, "Train"))
+    assert not train.busy
     assert "'unnamed' does not say what its 4 dimensions are" in notifications()[-1]
-    qtbot.keyClicks(train._layer._axes, "tqyx")
-    click(qtbot, train._train)
+    qtbot.keyClicks(field(train, "Axes"), "tqyx")
+    click(qtbot, button(train, "Train"))
     assert "'Q' is not an axis" in notifications()[-1]
-    train._layer._axes.clear()
-    qtbot.keyClicks(train._layer._axes, "tzyx")
-    assert train._layer.image()[1] == "TZYX"
-    assert denoise._layer.image()[1] == "TZYX"  # said once is enough
+    field(train, "Axes").clear()
+    qtbot.keyClicks(field(train, "Axes"), "tzyx")
+    for widget in (train, denoise):  # typed once is enough
+        assert field(widget, "Axes").text() == "tzyx"
+        assert "T 2 · Z 4 · Y 32 · X 32" in texts(widget)
 
 
 def test_error_in_training_is_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.zeros((64, 64)), name="black")
     train = dock(viewer, "Train")
-    click(qtbot, train._train)
+    click(qtbot, button(train, "Train"))
     wait_until_idle(qtbot, train)
     assert len(notifications()) == 1
     assert not session.models
-    assert "Failed" in train._job._status.text()
+    assert "Failed" in status(train)
 
 
 def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model, notifications):
     source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # it takes 30 times as long
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
-    denoise._noise.set_text(NOISE)
-    denoise._spread.setChecked(True)
-    for button in (denoise._all, denoise._lazy):
-        click(qtbot, button)
+    set_noise(denoise, NOISE)
+    field(denoise, "Uncertainty").setChecked(True)
+    for name in ("Denoise", "Add lazy layer"):
+        click(qtbot, button(denoise, name))
         wait_until_idle(qtbot, denoise)
     assert notifications() == []
     whole, lazy = (viewer.layers[name] for name in ("cells uncertainty", "cells uncertainty [1]"))
@@ -236,13 +252,13 @@ def test_uncertainty_is_a_layer_of_its_own(viewer, qtbot, cells, session, model,
 def test_training_for_correlated_noise(viewer, qtbot, cells, session, notifications):
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(0.02)
-    train._correlation.setCurrentText("kernel([[0.1, 0.8")
-    click(qtbot, train._train)
+    field(train, "Time").setValue(0.02)
+    field(train, "Correlation").setCurrentText("kernel([[0.1, 0.8")
+    click(qtbot, button(train, "Train"))
     wait_until_idle(qtbot, train)
     assert "not understood" in notifications()[-1]
-    train._correlation.setCurrentText("A")
-    click(qtbot, train._train)
+    field(train, "Correlation").setCurrentText("A")
+    click(qtbot, button(train, "Train"))
     wait_until_idle(qtbot, train)
     assert str(session.models["cells"].kernel) == "A"
 
@@ -251,21 +267,21 @@ def test_wrong_channels_add_nothing(viewer, qtbot, session, model, notifications
     viewer.add_image(np.full((2, 32, 32), 110.0), name="two", axis_labels=("c", "y", "x"))
     session.add_model(model, "one channel")
     denoise = dock(viewer, "Denoise")
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert "1 channel" in notifications()[-1]
     assert len(viewer.layers) == 1
-    denoise._noise.set_text("poisson(gane=2)")
-    click(qtbot, denoise._all)
+    set_noise(denoise, "poisson(gane=2)")
+    click(qtbot, button(denoise, "Denoise"))
     assert "did you mean 'gain'" in notifications()[-1]
 
 
 def test_no_layer_no_model(viewer, qtbot, notifications):
     denoise = dock(viewer, "Denoise")
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     assert "no image layer" in notifications()[-1]
     viewer.add_image(np.zeros((32, 32)))
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     assert "no model yet" in notifications()[-1]
 
 
@@ -288,9 +304,9 @@ def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
-    denoise._row.live.setChecked(False)
+    button(denoise, "live").setChecked(False)
     notification_manager.records.clear()
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert len(viewer.layers) == 1
     (notice,) = notification_manager.records
@@ -299,21 +315,21 @@ def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
     assert text == "Use the processor"
     press(None)
     wait_until_idle(qtbot, denoise)
-    assert denoise._device.currentText() == "cpu"
+    assert field(denoise, "Device").currentText() == "cpu"
     assert viewer.layers[-1].name == "cells denoised"
 
 
 def test_work_is_shown_and_cancelled_in_the_activity_dock(viewer, qtbot, cells, session):
-    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+    from qtpy.QtWidgets import QLabel
 
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    bars = viewer.window._qt_window._activity_dialog.findChildren(QtLabeledProgressBar)
-    (bar,) = [bar for bar in bars if "Training on cells" in bar.description_label.text()]
-    click(qtbot, bar.cancel_button)
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
+    titles = train.window().findChildren(QLabel)
+    (title,) = [title for title in titles if "Training on cells" in title.text()]
+    click(qtbot, button(title.parentWidget(), "Cancel"))
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]  # as with Stop, what was learned is kept
 
@@ -323,32 +339,29 @@ def test_choosing_another_device_or_layer_while_training_changes_nothing(
 ):
     source = add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    train._minutes.setValue(60)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    train._device.setCurrentText("cpu")
+    field(train, "Time").setValue(60)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
+    field(train, "Device").setCurrentText("cpu")
     other = add_cells(viewer, cells[0])
-    train._layer.set_layer(other)
+    field(train, "Layer").setCurrentText("cells [1]")
     source.data = source.data[:, :2]  # edited while it is learned from
-    step = train._last.step
-    qtbot.waitUntil(lambda: train._last.step >= step + 5, timeout=LONG)
+    wait_for_step(qtbot, train, step(train) + 5)
     viewer.layers.remove(other)  # not the one that is worked on
-    assert train._job.busy
-    click(qtbot, train._job._stop)
+    assert train.busy
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert list(session.models) == ["cells"]
     assert notifications() == []
 
 
 def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, model):
-    from superqt.utils import WorkerBase
-
     viewer.add_image(np.tile(cells[0], (1, 1, 12, 12)), name="cells", axis_labels="tzyx")
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
-    qtbot.waitUntil(lambda: denoise._preview.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: preview(denoise).busy, timeout=LONG)
     viewer.close()
-    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=LONG)
+    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
 
 
 def test_model_file(viewer, qtbot, session, model, tmp_path, notifications, monkeypatch):
@@ -359,12 +372,12 @@ def test_model_file(viewer, qtbot, session, model, tmp_path, notifications, monk
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
     session.add_model(model, "trained")
     denoise = dock(viewer, "Denoise")
-    click(qtbot, denoise._models._save)
+    click(qtbot, button(denoise, "Save…"))
     qtbot.waitUntil(path.exists, timeout=LONG)
-    click(qtbot, denoise._models._load)
-    qtbot.waitUntil(lambda: denoise._models.name == "cells", timeout=LONG)
+    click(qtbot, button(denoise, "Load…"))
+    qtbot.waitUntil(lambda: field(denoise, "Model").currentText() == "cells", timeout=LONG)
     path.write_text("nonsense")
-    click(qtbot, denoise._models._load)
+    click(qtbot, button(denoise, "Load…"))
     qtbot.waitUntil(lambda: len(notifications()) == 1, timeout=LONG)
     assert list(session.models) == ["trained", "cells"]
 
@@ -374,14 +387,14 @@ def test_rgb_is_shown_as_its_source(viewer, qtbot, session, notifications):
     photo = random.integers(80, 120, (40, 40, 3), dtype=np.uint8)
     viewer.add_image(photo, name="photo", rgb=True)
     train = dock(viewer, "Train")
-    assert train._layer._axes.text() == "YXC"
-    train._minutes.setValue(0.02)
-    click(qtbot, train._train)
+    assert field(train, "Axes").text() == "YXC"
+    field(train, "Time").setValue(0.02)
+    click(qtbot, button(train, "Train"))
     wait_until_idle(qtbot, train)
     denoise = dock(viewer, "Denoise")
-    denoise._noise.set_text("gaussian(sigma=10)")
-    for button in (denoise._all, denoise._lazy):
-        click(qtbot, button)
+    set_noise(denoise, "gaussian(sigma=10)")
+    for name in ("Denoise", "Add lazy layer"):
+        click(qtbot, button(denoise, name))
         wait_until_idle(qtbot, denoise)
         result = viewer.layers[-1]
         assert result.rgb
@@ -399,7 +412,7 @@ def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
     add_cells(viewer, levels, multiscale=True)
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
-    click(qtbot, denoise._all)
+    click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert viewer.layers[-1].data.shape == cells[0].shape
 
@@ -425,48 +438,56 @@ def test_multiscale_and_dask(viewer, qtbot, cells, session, model):
     ],
 )
 def test_noise_text_and_controls_agree(viewer, qtbot, text):
-    form = dock(viewer, "Denoise")._noise
-    qtbot.waitUntil(lambda: form._ready, timeout=LONG)
-    form.set_text("gaussian(sigma=1)")
-    form.set_text(text)
-    form._compose()  # what the controls say
-    assert form.text == text
+    denoise = dock(viewer, "Denoise")
+    set_noise(denoise, "gaussian(sigma=1)")
+    wait_for_form(qtbot, denoise, "Gaussian: the same")
+    set_noise(denoise, text)
+    correlation = field(denoise, "Correlation")
+    chosen = correlation.currentText()
+    for kernel in ("none", "A", chosen):  # each change writes what all controls say
+        correlation.setCurrentText(kernel)
+    assert noise(denoise) == text
 
 
 def test_noise_text_follows_controls(viewer, qtbot):
+    from qtpy.QtWidgets import QCheckBox
+
     from napari_noise2score.widgets._noise_form import FAMILIES
 
-    form = dock(viewer, "Denoise")._noise
-    qtbot.waitUntil(lambda: form._ready, timeout=LONG)
+    denoise = dock(viewer, "Denoise")
+    set_noise(denoise, "gaussian(sigma=1)")
+    wait_for_form(qtbot, denoise, "Gaussian: the same")
     for i, family in enumerate(FAMILIES):
-        form._family.setCurrentIndex(i)
-        assert form.text.startswith(family.name)
-        assert form._complaint.text() == ""
-    form._family.setCurrentIndex(0)
-    form._boxes[0, "gain"].setValue(2.5)
-    form._reads.setChecked(True)
-    form._read.setValue(4)
-    assert form.text == "poisson(gain=2.5) + gaussian(sigma=4)"
-    form._correlation.setCurrentText("A")
-    assert form.text == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
-    form._correlation.setCurrentText("kernel([[1, 1")
-    assert "write A or kernel" in form._complaint.text()
-    form._correlation.setCurrentText("none")
-    form.set_text("poisson(gain=")
-    assert "not understood" in form._complaint.text()
-    assert form.text == "poisson(gain="  # what was typed stays
+        field(denoise, "Noise").setCurrentIndex(i)
+        assert noise(denoise).startswith(family.name)
+        assert beneath(denoise, "As text") == ""
+    field(denoise, "Noise").setCurrentIndex(0)
+    field(denoise, "Gain").setValue(2.5)
+    field(denoise, "Read noise", QCheckBox).setChecked(True)
+    field(denoise, "Read noise").setValue(4)
+    assert noise(denoise) == "poisson(gain=2.5) + gaussian(sigma=4)"
+    field(denoise, "Correlation").setCurrentText("A")
+    assert noise(denoise) == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
+    field(denoise, "Correlation").setCurrentText("kernel([[1, 1")
+    assert "write A or kernel" in beneath(denoise, "As text")
+    field(denoise, "Correlation").setCurrentText("none")
+    set_noise(denoise, "poisson(gain=")
+    assert "not understood" in beneath(denoise, "As text")
+    assert noise(denoise) == "poisson(gain="  # what was typed stays
 
 
 def test_layers_are_followed(viewer):
     denoise = dock(viewer, "Denoise")
-    assert denoise._layer.layer is None
+    layers = field(denoise, "Layer")
+    assert layers.count() == 0
+    assert "no image layer" in texts(denoise)
     layer = viewer.add_image(np.zeros((8, 8)), name="first")
     viewer.add_labels(np.zeros((8, 8), int))
-    assert denoise._layer._layer.choices == (layer,)
-    other = viewer.add_image(np.zeros((8, 8)), name="second")
-    assert denoise._layer.layer is layer  # a choice stays
+    assert [layers.itemText(i) for i in range(layers.count())] == ["first"]
+    viewer.add_image(np.zeros((8, 8)), name="second")
+    assert layers.currentText() == "first"  # a choice stays
     viewer.layers.remove(layer)
-    assert denoise._layer.layer is other
+    assert layers.currentText() == "second"
 
 
 def test_sample_and_menus(viewer, qtbot):
@@ -476,10 +497,10 @@ def test_sample_and_menus(viewer, qtbot):
     denoise = dock(viewer, "Denoise")
     viewer.open_sample(PLUGIN, "cells")
     noisy = viewer.layers["cells"]
-    assert denoise._layer.layer is noisy
+    assert field(denoise, "Layer").currentText() == "cells"
     assert [str(unit) for unit in noisy.units] == ["second", *["micrometer"] * 3]
     assert noisy.axis_labels == ("t", "z", "y", "x")
-    qtbot.waitUntil(lambda: denoise._noise.text == NOISE, timeout=LONG)
+    qtbot.waitUntil(lambda: noise(denoise) == NOISE, timeout=LONG)
     commands = {
         item.command.id
         for item in get_app_model().menus.get_menu("napari/layers/filter")
@@ -501,10 +522,34 @@ def test_every_control_explains_itself(viewer):
                 assert inner or control.toolTip(), f"{name}: a {kind.__name__} has no tooltip"
 
 
+def test_every_control_has_a_name_for_a_screen_reader(viewer):
+    from qtpy.QtWidgets import (
+        QAbstractButton,
+        QAbstractSpinBox,
+        QComboBox,
+        QLabel,
+        QLineEdit,
+        QSlider,
+    )
+
+    for name in ("Train", "Denoise", "Noise check"):
+        widget = dock(viewer, name)
+        labelled = [label.buddy() for label in widget.findChildren(QLabel)]
+        for kind in (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider):
+            for control in widget.findChildren(kind):
+                if isinstance(control.parent(), QAbstractSpinBox | QComboBox):
+                    continue  # the line to type in, or the arrow
+                text = control.text() if kind is QAbstractButton else ""
+                assert control.accessibleName() or text or control in labelled, control.toolTip()
+
+
 def test_no_control_is_cut_off_in_a_small_window(viewer, qtbot):
-    viewer.window._qt_window.resize(1280, 800)
-    for each in [dock(viewer, name) for name in ("Train", "Denoise", "Noise check")]:
-        qtbot.waitUntil(lambda each=each: each._content.width() <= each._area.viewport().width())
+    from qtpy.QtWidgets import QScrollArea
+
+    docks = [dock(viewer, name) for name in ("Train", "Denoise", "Noise check")]
+    docks[0].window().resize(1280, 800)
+    for area in [each.findChild(QScrollArea) for each in docks]:
+        qtbot.waitUntil(lambda area=area: area.widget().width() <= area.viewport().width())
 
 
 def test_opening_a_dock_leaves_torch_to_a_thread(viewer):
@@ -541,9 +586,9 @@ def test_training_in_the_window_gives_the_weights_of_training_in_python(
     settle_clock()
     add_cells(viewer, cells[0])
     widget = dock(viewer, "Train")
-    widget._minutes.setValue(0.2)
-    widget._seed.setValue(3)
-    click(qtbot, widget._train)
+    field(widget, "Time").setValue(0.2)
+    field(widget, "Seed").setValue(3)
+    click(qtbot, button(widget, "Train"))
     wait_until_idle(qtbot, widget)
     wait_for_preview(qtbot, widget)
     found = session.models["cells"]
@@ -556,23 +601,28 @@ def test_training_in_the_window_gives_the_weights_of_training_in_python(
 def test_pause_and_go_on(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
     train = dock(viewer, "Train")
-    assert train._repeats.text() == "8 planes of 32 × 32 pixels"
-    train._minutes.setValue(60)
-    pause, status = train._job._pause, train._job._status
+    assert "8 planes of 32 × 32 pixels" in texts(train)
+    field(train, "Time").setValue(60)
+    pause = button(train, "Pause")
     assert not pause.isEnabled()
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
     click(qtbot, pause)
-    qtbot.waitUntil(lambda: status.text() == "Paused.", timeout=LONG)
-    step = train._last.step
+    qtbot.waitUntil(lambda: status(train) == "Paused.", timeout=LONG)
+
+    def last_step():
+        return line(train, "training").xData[-1]
+
+    paused_at = last_step()
     qtbot.wait(300)
-    assert train._last.step == step
+    assert status(train) == "Paused."
+    assert last_step() == paused_at
     assert pause.text() == "Go on"
     click(qtbot, pause)
-    qtbot.waitUntil(lambda: train._last.step >= step + 2, timeout=LONG)
+    wait_for_step(qtbot, train, paused_at + 2)
     click(qtbot, pause)
-    qtbot.waitUntil(lambda: train._job._worker.is_paused, timeout=LONG)
-    click(qtbot, train._job._stop)  # while it is paused
+    qtbot.waitUntil(lambda: status(train) == "Paused.", timeout=LONG)
+    click(qtbot, button(train, "Stop"))  # while it is paused
     wait_until_idle(qtbot, train)
     assert not pause.isChecked()
     assert list(session.models) == ["cells"]
@@ -583,8 +633,8 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
     monkeypatch.setattr("napari_noise2score.widgets.train.PREVIEW_EVERY", 0.1)
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     train = dock(viewer, "Train")
-    train._minutes.setValue(10)
-    click(qtbot, train._train)
+    field(train, "Time").setValue(10)
+    click(qtbot, button(train, "Train"))
     wait_for_preview(qtbot, train)
     layer = viewer.layers["cells preview"]
     assert layer.metadata["noise2score"]["noise"] == NOISE
@@ -592,10 +642,10 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
     qtbot.waitUntil(
         lambda: mean_square_error(layer.data, truth[:1, :1] + OFFSET) < 0.7 * first, timeout=LONG
     )
-    assert train._job.busy
-    click(qtbot, train._row.before)
+    assert train.busy
+    click(qtbot, button(train, "Before"))
     assert layer.opacity == 0
-    train._row.live.setChecked(False)
+    button(train, "live").setChecked(False)
     assert layer not in viewer.layers
     train.stop()
     wait_until_idle(qtbot, train)
@@ -604,29 +654,26 @@ def test_the_preview_gets_better_while_training(viewer, qtbot, cells, session, m
 def test_there_is_one_preview_whichever_dock_it_is_of(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
     train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
-    click(qtbot, train._train)
+    click(qtbot, button(train, "Train"))
     wait_for_preview(qtbot, train)
-    click(qtbot, train._job._stop)
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     wait_for_preview(qtbot, denoise)
     assert [layer.name for layer in viewer.layers] == ["cells", "cells preview"]
-    assert train._preview.layer is None
+    assert preview(train).layer is None
 
 
 def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, notifications):
-    from napari._app_model import get_app_model
-
-    command = f"{PLUGIN}.denoise_layer"
-    get_app_model().commands.execute_command(command).result()
+    run_command("denoise_layer")
     assert "no image layer" in notifications()[-1]
     layer = add_cells(viewer, cells[0], metadata={"noise2score": {"noise": NOISE}})
     viewer.layers.selection.active = layer
     train = dock(viewer, "Train")
-    get_app_model().commands.execute_command(command).result()
-    get_app_model().commands.execute_command(command).result()  # twice
+    run_command("denoise_layer")
+    run_command("denoise_layer")  # twice
     assert "a training is running" in notifications()[-1]
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    click(qtbot, train._job._stop)
+    wait_for_step(qtbot, train)
+    click(qtbot, button(train, "Stop"))
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
     assert len(notifications()) == 2
@@ -641,38 +688,36 @@ def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, notificat
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
     denoise = dock(viewer, "Denoise")
-    click(qtbot, denoise._estimate)
+    click(qtbot, button(denoise, "Estimate from the layer"))
     wait_until_idle(qtbot, denoise)
     assert notifications() == []
-    assert gain_of(denoise._noise.text) == pytest.approx(2, rel=0.15)
-    assert session.noises[layer] == denoise._noise.text
-    assert "Found poisson(gain=" in denoise._job._status.text()
+    assert gain_of(noise(denoise)) == pytest.approx(2, rel=0.15)
+    assert session.noises[layer] == noise(denoise)
+    assert "Found poisson(gain=" in status(denoise)
 
 
 def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, notifications):
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
     denoise = dock(viewer, "Denoise")
-    denoise._noise.set_text("poisson(gain=7, offset=100) + gaussian(sigma=1)")
-    click(qtbot, denoise._refine)
+    set_noise(denoise, "poisson(gain=7, offset=100) + gaussian(sigma=1)")
+    click(qtbot, button(denoise, "Refine"))
     wait_until_idle(qtbot, denoise)
     assert notifications() == []
-    base, _, read = parts(parse_noise(denoise._noise.text))
+    base, _, read = parts(parse_noise(noise(denoise)))
     assert base.offset == 100
     assert base.gain == pytest.approx(2, rel=0.1)
     assert read == pytest.approx(3, rel=0.2)
-    assert session.noises[layer] == denoise._noise.text
+    assert session.noises[layer] == noise(denoise)
 
 
 def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, notifications):
-    from napari._app_model import get_app_model
-
     noisy, _ = simulate_cells((4, 1, 128, 128))
     viewer.layers.selection.active = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
-    get_app_model().commands.execute_command(f"{PLUGIN}.denoise_layer").result()
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    click(qtbot, train._job._stop)
+    run_command("denoise_layer")
+    wait_for_step(qtbot, train)
+    click(qtbot, button(train, "Stop"))
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     facts = viewer.layers[-1].metadata["noise2score"]
     assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
@@ -683,20 +728,20 @@ def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, not
 def test_estimate_says_what_cannot_be_told(viewer, qtbot, session, notifications):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     denoise = dock(viewer, "Denoise")
-    before = denoise._noise.text
-    click(qtbot, denoise._estimate)
+    before = noise(denoise)
+    click(qtbot, button(denoise, "Estimate from the layer"))
     wait_until_idle(qtbot, denoise)
     assert any("constant" in message for message in notifications())
-    assert denoise._noise.text == before
+    assert noise(denoise) == before
 
 
 def test_training_finds_the_noise_that_its_preview_shows(viewer, qtbot, session):
     noisy, _ = simulate_cells((4, 2, 128, 128))
     layer = add_cells(viewer, noisy)
     train = dock(viewer, "Train")
-    train._minutes.setValue(10)
-    click(qtbot, train._train)
-    qtbot.waitUntil(lambda: train._last is not None, timeout=LONG)
-    click(qtbot, train._job._stop)
+    field(train, "Time").setValue(10)
+    click(qtbot, button(train, "Train"))
+    wait_for_step(qtbot, train)
+    click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert gain_of(session.noises[layer]) == pytest.approx(2, rel=0.15)

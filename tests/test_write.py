@@ -6,7 +6,18 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from window import LONG, add_cells, answer, click, dock, wait_until_idle
+from window import (
+    LONG,
+    add_cells,
+    answer,
+    button,
+    click,
+    dock,
+    field,
+    set_noise,
+    status,
+    wait_until_idle,
+)
 
 from napari_noise2score import denoise, read_image, train, write_image
 from napari_noise2score.denoising.jobs import denoise_to_file, left_of
@@ -31,14 +42,14 @@ def named(monkeypatch):
 def widget(viewer, session, model):
     """The Denoise dock without a preview, and a model to choose."""
     widget = dock(viewer, "Denoise")
-    widget._row.live.setChecked(False)
+    button(widget, "live").setChecked(False)
     session.add_model(model, "cells")
     return widget
 
 
 def write(qtbot, widget):
-    widget._noise.set_text(NOISE)
-    click(qtbot, widget._store)
+    set_noise(widget, NOISE)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
 
 
@@ -53,7 +64,7 @@ def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
     named(tmp_path / "clean")  # the ending is added
     write(qtbot, widget)
     assert notifications() == []
-    assert "Added 'cells denoised'" in widget._job._status.text()
+    assert "Added 'cells denoised'" in status(widget)
     path = tmp_path / "clean.ome.zarr"
     layer = viewer.layers["cells denoised"]
     assert layer.multiscale
@@ -120,38 +131,38 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     viewer.add_image(noisy, name="movie", axis_labels="tyx")
     path = tmp_path / "movie.ome.zarr"
     named(path)
-    widget._noise.set_text(NOISE)
-    click(qtbot, widget._store)
-    qtbot.waitUntil(lambda: widget._job._status.text().startswith("Tile"), timeout=LONG)
-    click(qtbot, widget._job._stop)
+    set_noise(widget, NOISE)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
+    qtbot.waitUntil(lambda: status(widget).startswith("Tile"), timeout=LONG)
+    click(qtbot, button(widget, "Stop"))
     wait_until_idle(qtbot, widget)
-    assert "what is done is kept" in widget._job._status.text()
+    assert "what is done is kept" in status(widget)
     assert len(viewer.layers) == 1
     assert not path.exists()
     assert left_of(path)
     begun = len(files(tmp_path))
 
     # with another noise, or another image of this name and size, it is refused
-    widget._noise.set_text("gaussian(sigma=3)")
+    set_noise(widget, "gaussian(sigma=3)")
     answer("Finish it")
-    click(qtbot, widget._store)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert f"begun with another noise ({NOISE})" in notifications()[-1]
     viewer.layers["movie"].data = noisy + 1
-    widget._noise.set_text(NOISE)
+    set_noise(widget, NOISE)
     answer("Finish it")
-    click(qtbot, widget._store)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert "begun with another content of the image" in notifications()[-1]
     assert len(notifications()) == 2
     answer("Cancel")
-    click(qtbot, widget._store)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
     assert not widget.busy
     assert len(files(tmp_path)) == begun  # nothing was lost by that
 
     viewer.layers["movie"].data = noisy
     answer("Finish it")
-    click(qtbot, widget._store)
+    click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert viewer.layers["movie denoised"].data[0].shape == noisy.shape
     assert not left_of(path)
@@ -194,7 +205,7 @@ def test_the_uncertainty_is_written_beside_it(
     viewer, qtbot, widget, tmp_path, named, notifications
 ):
     viewer.add_image(np.full((32, 32), 110.0), name="plane")
-    widget._spread.setChecked(True)
+    field(widget, "Uncertainty").setChecked(True)
     named(tmp_path / "plane denoised.ome.zarr")
     write(qtbot, widget)
     assert notifications() == []
@@ -225,9 +236,9 @@ def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread
     source = viewer.add_image(stack, name="stack", cache=False, **looks)
     source.visible = False  # it would be read, too
     widget.choose(source)
-    widget._noise.set_text("gaussian(sigma=5)")
+    set_noise(widget, "gaussian(sigma=5)")
     read.clear()
-    click(qtbot, widget._lazy)
+    click(qtbot, button(widget, "Add lazy layer"))
     wait_until_idle(qtbot, widget)
     layer = viewer.layers["stack denoised"]
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QScrollBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QLayoutItem,
+    QLineEdit,
+    QScrollArea,
+    QScrollBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ._choosers import LayerChooser
 from ._job_bar import JobBar
 
 if TYPE_CHECKING:
     import napari.viewer
+
+CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit)
 
 
 class Dock(QWidget):
@@ -69,6 +85,8 @@ class Dock(QWidget):
         """Stop when the dock is closed: napari then takes the widget out of it."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
+        if event.type() == QEvent.Type.ParentChange and self.parent() is not None:
+            name_controls(self)
         super().changeEvent(event)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
@@ -80,3 +98,32 @@ class Dock(QWidget):
             width = self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
             self._area.setMinimumWidth(width + 2 * self._area.frameWidth())
         return super().eventFilter(watched, event)
+
+
+def name_controls(dock: QWidget) -> None:
+    """Give each control that shares a form row with others the name of that row.
+
+    Qt tells a screen reader the label of a row only for a control that fills the row.
+    """
+    for form in dock.findChildren(QFormLayout):
+        for row in range(form.rowCount()):
+            label = form.itemAt(row, QFormLayout.ItemRole.LabelRole)
+            field = form.itemAt(row, QFormLayout.ItemRole.FieldRole)
+            if label is None or field is None:
+                continue
+            for control in _controls(field):
+                named = isinstance(control, QAbstractButton) and control.text()
+                if not named and not control.accessibleName():
+                    control.setAccessibleName(label.widget().text())
+
+
+def _controls(item: QLayoutItem) -> Iterator[QWidget]:
+    """Yield the controls of a layout item, those within others too."""
+    widget = item.widget()
+    if isinstance(widget, CONTROLS):
+        yield widget
+        return
+    layout = item.layout() if widget is None else widget.layout()
+    if layout is not None:
+        for i in range(layout.count()):
+            yield from _controls(layout.itemAt(i))

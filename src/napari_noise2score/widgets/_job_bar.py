@@ -30,11 +30,13 @@ class JobBar(QWidget):
         self._worker: Any = None
         self._activity: Any = None  # the same progress, in napari's activity dock
         self._percent = 0
+        self._stopping = False
         self._again_on_cpu: Callable[[], None] | None = None
         self._outcome = "stopped"
         self._notices: list[str] = []
         self._bar = QProgressBar()
-        self._bar.setToolTip("How far the work is, and the time it still takes.")
+        self._bar.setToolTip("How much of the job is done, and the time that is left.")
+        self._bar.setAccessibleName("Progress")
         self._pause = QPushButton("Pause")
         self._pause.setCheckable(True)
         self._pause.setToolTip("Rest, and go on where it was when pressed again. No time is lost.")
@@ -42,10 +44,11 @@ class JobBar(QWidget):
         self._stop = QPushButton("Stop")
         self._status = QLabel()
         self._status.setWordWrap(True)
+        self._status.setToolTip("What the job is doing, or how it ended.")
         self._notice = QLabel()
         self._notice.setWordWrap(True)
         self._notice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._notice.setToolTip("What you should know of the data or of how the job ended.")
+        self._notice.setToolTip("What you should know about the data, or about how the job ended.")
         self._notice.hide()
         row = QHBoxLayout()
         row.addWidget(self._bar, stretch=1)
@@ -111,10 +114,12 @@ class JobBar(QWidget):
             self._stop.setEnabled(False)
             self._pause.setEnabled(False)
             self.say("Stopping…")
+            self._stopping = True
 
     def say(self, text: str) -> None:
-        """Show a line of text."""
-        self._status.setText(text)
+        """Show a line of text; while the job is being stopped, the line says so instead."""
+        if not self._stopping:
+            self._status.setText(text)
 
     def show_progress(self, share: float, seconds_left: float | None = None) -> None:
         """Show how far the job is, from 0 to 1, and the time left."""
@@ -179,6 +184,7 @@ class JobBar(QWidget):
         self._bar.setRange(0, 1)
         self._bar.reset()
         self._bar.setFormat("")
+        self._stopping = False
         self._stop.setEnabled(False)
         self._pause.setEnabled(False)
         self._pause.setChecked(False)

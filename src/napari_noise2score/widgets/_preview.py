@@ -95,8 +95,8 @@ class Preview(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether something is computed."""
-        return self._worker is not None
+        """Whether the plane on view is computed, or about to be."""
+        return self._worker is not None or self._soon.isActive()
 
     @property
     def layer(self) -> Image | None:
