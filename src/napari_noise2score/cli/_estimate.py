@@ -38,8 +38,8 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Find the noise model of images, from repeats (axis T) or from single planes, and check it."""
-    from ..estimation.noise_check import check_noise
     from ..estimation.estimate import examine_noise, refine_noise
+    from ..estimation.noise_check import check_noise
     from ..image.files import read_images
     from ..score.model import ScoreModel
 
