@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+MAX_LINES_PER_DECISION = 25
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def name(page: Path) -> str:
+    """Return the path of a page below the repository's root."""
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_row_of_a_table_has_the_cells_of_its_head(page):
     head = None
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
@@ -21,3 +28,24 @@ def test_every_row_of_a_table_has_the_cells_of_its_head(page):
         cells = len(re.sub(r"`[^`]*`|\\\|", "", line).strip().strip("|").split("|"))
         head = head or cells
         assert cells == head, f"{page.name}, line {number}: {cells} cells under {head}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_to_a_file_leads_to_one(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=name)
+def test_a_decision_is_short_dated_and_listed(page):
+    text = page.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES_PER_DECISION
+    assert re.findall(r"^## (.*)$", text, re.M) == [
+        "Context",
+        "Decision",
+        "Evidence",
+        "What would change it",
+    ]
+    assert re.search(r"^20\d\d-\d\d-\d\d$", text, re.M)
+    assert page.name in (page.parent / "README.md").read_text(encoding="utf-8")
