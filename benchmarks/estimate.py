@@ -40,7 +40,6 @@ from sixteen import load
 from napari_noise2score import Image, UserError, examine_noise, parse_noise
 from napari_noise2score.estimation._moments import blurred
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
-from napari_noise2score.noise.correlated import parts
 from napari_noise2score.sample import simulate_cells
 
 # of images with grey levels up to 255, and of the stack, which has 8 to about 100
@@ -122,15 +121,15 @@ def cases(source: str, given: argparse.Namespace, noise: NoiseModel, level: int)
 
 def parameters(noise: NoiseModel) -> dict[str, float]:
     """Name what the model was given, as confidence intervals do."""
-    base, _, read = parts(noise)
+    base, _, read = noise.components
     values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
     values = {k: v for k, v in values.items() if v and not (k == "offset" and v == 0)}
     return values | ({"read noise": read} if read else {})
 
 
 def family(noise: NoiseModel) -> tuple:
-    base, kernel, read = parts(noise)
-    growing = isinstance(base, Gaussian) and bool(base.growth)
+    base, kernel, read = noise.components
+    growing = isinstance(base, Gaussian) and not base.constant_variance
     own_read = bool(read) and not isinstance(base, Poisson)
     return type(base), growing, own_read, kernel is not None
 
@@ -139,13 +138,13 @@ def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
     """Give the standard deviation and the skewness where y has these means."""
     rows = []
     for m in mean:
-        x = noise.clean(m[None]).clamp(min=noise.lowest)
+        x = noise.clean_from_mean(m[None]).clamp(min=noise.lowest)
         width = float(noise.variance(x)[0]) ** 0.5
-        if parts(noise)[1] is not None or width == 0:
+        if noise.components.kernel is not None or width == 0:
             rows.append((width, 0.0))
             continue
         edges = float(m) + width * torch.linspace(-10, 14, 6001, dtype=torch.float64)
-        mass, middle = noise.masses(edges, x)[0], noise.middles(edges)
+        mass, middle = noise.bin_probabilities(edges, x)[0], noise.bin_centers(edges)
         away = middle - (mass * middle).sum() / mass.sum()
         third = float((mass * away**3).sum() / mass.sum())
         rows.append((width, third / width**3))
@@ -163,7 +162,7 @@ def examine(noise: NoiseModel, clean: np.ndarray, noisy: Any, axes: str | None) 
     own, other = three_moments(noise, mean), three_moments(found, mean)
     off = np.abs(other[:, 0] / own[:, 0] - 1)
     right = family(found) == family(noise)
-    kernels = parts(noise)[1], parts(found)[1]
+    kernels = noise.components.kernel, found.components.kernel
     same = (kernels[0] is None) == (kernels[1] is None)
     same &= bool(off.max() <= SAME_STD and np.abs(other - own)[:, 1].max() <= SAME_SKEW)
     row = {"found": str(found), "right": right, "same": right or same, "failed": False}

@@ -23,7 +23,6 @@ from napari_noise2score import UserError, examine_noise, train
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.estimation._with_model import calibrate
 from napari_noise2score.noise import NoiseModel
-from napari_noise2score.noise.rescale import scaled
 
 FMD = [*FIELDS, "WideField_BPAE_R"]
 W2S = [f"w2s_{field:03d}_{channel}" for field in range(1, 9) for channel in range(3)]
@@ -87,7 +86,7 @@ def main() -> None:
         sweep = {}
         for factor in FACTORS:
             try:
-                sweep[factor] = psnr(scaled(images.noise, factor))
+                sweep[factor] = psnr(images.noise.scaled(factor))
             except UserError:
                 continue
         best = max(sweep, key=sweep.__getitem__)

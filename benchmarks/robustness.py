@@ -21,7 +21,6 @@ from sixteen import MODELS, add_noise, learn, load, mean_psnr
 from napari_noise2score import parse_noise, refine_noise
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.noise import Gaussian
-from napari_noise2score.noise.correlated import parts
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -31,7 +30,7 @@ LEVELS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
 
 def disturbed(noise, r: float, chance: np.random.Generator):
     """Give the model with each of its parameters multiplied by 1 + N(0, r²)."""
-    base, kernel, read = parts(noise)
+    base, kernel, read = noise.components
 
     def other(value: float) -> float:
         return value * max(0.05, 1 + r * chance.standard_normal())

@@ -27,8 +27,7 @@ from supervised import apply_supervised, train_supervised
 
 from napari_noise2score import ScoreModel, denoise, parse_noise, train, uncertainty
 from napari_noise2score.denoising.evaluate import compare
-from napari_noise2score.noise.correlated import parts
-from napari_noise2score.noise.kernel import Kernel, kernel_of
+from napari_noise2score.noise.kernel import Kernel, kernel_from_autocorrelation
 
 MODELS = [
     "gaussian(sigma=25)", "gaussian(sigma=25) @ A",
@@ -75,7 +74,7 @@ def add_noise(noise, images: list[np.ndarray], seed: int) -> list[np.ndarray]:
 
 def kernel_to_learn(noise, noisy: list[np.ndarray], how: str = "whole") -> Kernel | None:
     """Give the correlation to undo before learning."""
-    base, kernel, read = parts(noise)
+    base, kernel, read = noise.components
     if kernel is None or how == "white":
         return None
     if how == "own" or not read:
@@ -86,7 +85,7 @@ def kernel_to_learn(noise, noisy: list[np.ndarray], how: str = "whole") -> Kerne
     spread = variance * correlate2d(kernel.taps, kernel.taps)
     middle = tuple(n // 2 for n in spread.shape)
     spread[middle] += read**2
-    return kernel_of(spread / spread[middle], 3)
+    return kernel_from_autocorrelation(spread / spread[middle], 3)
 
 
 def learn(

@@ -49,7 +49,7 @@ def estimate(network, y: torch.Tensor, noise: NoiseModel, facts: dict[str, Any])
     told = torch.full((len(y),), facts["sigma_a"], device=y.device)
     z = transform.forward(y)
     out = perturbed_score(network, z, told, facts["mean"], facts["scale"])
-    return noise.clean(y) + out / transform.slope(y)
+    return noise.clean_from_mean(y) + out / transform.slope(y)
 
 
 def train_supervised(

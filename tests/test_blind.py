@@ -26,8 +26,6 @@ from napari_noise2score.cli.main import app
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Emccd
-from napari_noise2score.noise.correlated import parts
-from napari_noise2score.noise.rescale import scaled
 from napari_noise2score.solve.transform import Transform
 
 TRUE = parse_noise("gaussian(sigma=20)")
@@ -68,7 +66,7 @@ def errors(noises, model, noisy):
 def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
     found = calibrate(noisy, model, "TYX")
     assert found.method == "other shots"
-    levels = [scaled(TRUE, f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
+    levels = [TRUE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
     chosen, *swept = errors([found.noise, *levels], model, noisy)
     assert chosen < 1.02 * min(swept)  # 0.09 dB
     differences = found.notes["squared difference from other shots"]
@@ -90,7 +88,7 @@ def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
     frame = Emccd(20, offset=20).sample(scene(256) / 2, np.random.default_rng(0)).round()
     found = calibrate(frame, train(pieces(frame), steps=20))
     assert found.method == "likelihood"
-    counts, _, _ = parts(found.noise)
+    counts, _, _ = found.noise.components
     assert isinstance(counts, Emccd)
     assert (counts.gain, counts.excess) == (pytest.approx(20, rel=0.1), 2)
     likelihoods = found.notes["log-likelihood of a pixel"]
@@ -127,7 +125,7 @@ def test_methods_by_name_read_the_level_off_the_score(model, method):
     )  # fmt: skip
     found = calibrate(flat, exact, "TYX", method=method, device="cpu")
     # of one brightness: any family may have this variance
-    x = found.noise.clean(torch.tensor(120.0, dtype=torch.float64))
+    x = found.noise.clean_from_mean(torch.tensor(120.0, dtype=torch.float64))
     assert float(found.noise.variance(x)) ** 0.5 == pytest.approx(20, rel=0.05)
     assert found.notes["noise found by"] == method
 

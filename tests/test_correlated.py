@@ -99,7 +99,7 @@ def test_the_solution_undoes_the_score(base, kernel):
     x = torch.tensor(50 + 150 * chance.random((48, 40)))
     model = base @ kernel
     z = torch.tensor(base.sample(x.numpy(), chance)) + (0.5 if isinstance(base, Poisson) else 0)
-    y = x + kernel.transposed(z - x) if isinstance(base, Gaussian) else kernel.apply(z)
+    y = x + kernel.apply_transposed(z - x) if isinstance(base, Gaussian) else kernel.apply(z)
     assert torch.allclose(model.solve(y, model.score(x, y)), x, rtol=1e-4)
 
 
@@ -108,7 +108,7 @@ def test_noise_that_grows_with_the_signal_is_solved_by_the_papers_fixed_point():
     s = 0.002 * torch.randn(48, 40, dtype=torch.float64)
     y = 150 + 30 * torch.randn(48, 40, dtype=torch.float64)
     x = model.solve(y, s)
-    again = y + A.transposed(model.base.variance(x) * A.apply(s))
+    again = y + A.apply_transposed(model.base.variance(x) * A.apply(s))
     assert torch.allclose(x, again, atol=0.01)
 
 
@@ -119,7 +119,7 @@ def test_a_score_learned_of_the_undone_image_gives_the_clean_one(base, kernel):
     chance = torch.Generator().manual_seed(0)
     x = 100 + 30 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
     y = x + 5 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
-    score = kernel.transposed((base @ kernel).score(x, y))
+    score = kernel.apply_transposed((base @ kernel).score(x, y))
     solve = make_solver(base @ kernel, Transform(), 1e-6, 0, 255, kernel=kernel)
     assert torch.allclose(solve(kernel.undo(y), score), x, atol=0.01)
 

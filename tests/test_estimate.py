@@ -17,7 +17,6 @@ from napari_noise2score.estimation._moments import blurred as blurred_by
 from napari_noise2score.estimation._repeats import is_still
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
-from napari_noise2score.noise.correlated import parts
 from napari_noise2score.sample import simulate_cells
 
 
@@ -39,7 +38,7 @@ def shots(noise, count, seed=0):
 
 def standard_deviation(noise, mean):
     mean = torch.tensor(mean, dtype=torch.float64)
-    return float(noise.variance(noise.clean(mean)) ** 0.5)
+    return float(noise.variance(noise.clean_from_mean(mean)) ** 0.5)
 
 
 FAMILIES = [
@@ -174,7 +173,7 @@ def test_magnitudes_are_never_negative():
     moments = Moments(mean, 400 * ones, 0 * ones, 4 * ones, 80 * ones)
 
     def misfit(below):
-        fits = fit_families(moments, lower=True, below=below, undone=True)
+        fits = fit_families(moments, single_frames=True, negative_fraction=below, decorrelated=True)
         return {type(f.noise): f.misfit for f in reversed(fits)}
 
     few, many = misfit(1e-4), misfit(0.02)
@@ -250,7 +249,7 @@ def test_all_frames_of_a_data_set_speak_and_rich_ones_do_not_hide_a_correlation(
     noise = parse_noise("gaussian(sigma=15) @ A")
     frames = [Image(noise.sample(clean, rng), "YX") for clean in [*rich, calm]]
     found = estimate_noise(frames)
-    assert np.abs(np.array(parts(found)[1].taps) - A.taps).max() < 0.01
+    assert np.abs(np.array(found.components.kernel.taps) - A.taps).max() < 0.01
     assert found.base.sigma == pytest.approx(15, rel=0.05)
 
 
@@ -290,7 +289,7 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
     write_image(tmp_path / "noisy.tif", Image(noisy, "TZYX"))
     run = CliRunner().invoke(app, ["estimate", str(tmp_path / "noisy.tif"), "--json"])
     facts = json.loads(run.stdout)
-    camera = parts(parse_noise(facts["noise"]))[0]
+    camera = parse_noise(facts["noise"]).components.base
     assert camera.gain == pytest.approx(2, rel=0.15)
     # so small a stack cannot tell the read noise, and says so
     low, high = facts["95 % interval"]["read noise"]

@@ -130,7 +130,9 @@ def test_the_masses_of_the_bins_are_those_of_the_samples(text, level):
     model = parse_noise(text)
     y = model.sample(np.full(200_000, level), np.random.default_rng(0))
     edges = np.linspace(y.min() - 50, y.max() + 50, 61)
-    masses = model.masses(torch.tensor(edges), torch.tensor([level], dtype=torch.float64))[0]
+    masses = model.bin_probabilities(
+        torch.tensor(edges), torch.tensor([level], dtype=torch.float64)
+    )[0]
     share = np.histogram(y, edges)[0] / len(y)
     # the models with read noise place the mass of a bin at its centre before they spread it
     loose = 0.02 if isinstance(model, Sum) else 0.005
@@ -172,7 +174,7 @@ def test_the_saddlepoint_solution_nearly_undoes_the_score_where_pulses_are_many(
 def test_the_score_is_the_slope_of_the_masses(model):
     x = torch.tensor([5.0, 50.0, 150.0], dtype=torch.float64)
     for y in (8.0, 40.0, 170.0):
-        bins = model.masses(y + torch.tensor([-0.1, 0, 0.1], dtype=torch.float64), x)
+        bins = model.bin_probabilities(y + torch.tensor([-0.1, 0, 0.1], dtype=torch.float64), x)
         slope = torch.log(bins[:, 1] / bins[:, 0]) / 0.1
         seen = bins[:, 0] > 1e-9
         assert torch.allclose(
@@ -205,8 +207,8 @@ def test_rician_moments_and_the_way_back_at_any_ratio_of_signal_to_noise(sigma):
     assert float(variance[0]) == pytest.approx(sigma**2 * (2 - math.pi / 2), rel=1e-4)
     assert float(variance[-1]) == pytest.approx(sigma**2, rel=1e-6)
     assert (variance.diff() >= -1e-9 * sigma**2).all()
-    assert torch.allclose(model.clean(mean), x, rtol=1e-6, atol=1e-6 * sigma)
-    assert float(model.clean(torch.tensor(sigma))) == 0
+    assert torch.allclose(model.clean_from_mean(mean), x, rtol=1e-6, atol=1e-6 * sigma)
+    assert float(model.clean_from_mean(torch.tensor(sigma))) == 0
 
 
 @pytest.mark.parametrize("excess", [1.1, 1.25, 2.0, 3.0])
@@ -214,12 +216,12 @@ def test_multiplied_counts_have_the_mass_and_moments_of_few_and_of_many(excess):
     model = Emccd(4, offset=7, excess=excess)
     x = torch.tensor([0.4, 4.0, 40.0, 590.0, 610.0, 4000.0], dtype=torch.float64)
     edges = 7 + torch.linspace(-1, 8000, 40_001, dtype=torch.float64)
-    masses, y = model.masses(edges, x), model.middles(edges)
+    masses, y = model.bin_probabilities(edges, x), model.bin_centers(edges)
     mean = masses @ y
     assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-5)
     assert torch.allclose(mean, model.mean(x), rtol=1e-3)
     assert torch.allclose(masses @ y**2 - mean**2, model.variance(x), rtol=5e-3)
-    none = model.masses(torch.tensor([6.9, 7 + 1e-12, 9999], dtype=torch.float64), x)
+    none = model.bin_probabilities(torch.tensor([6.9, 7 + 1e-12, 9999], dtype=torch.float64), x)
     assert torch.allclose(none[:, 0], torch.exp(-x / 4), atol=1e-3)
 
 
@@ -231,10 +233,10 @@ def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
     top = float((x + 60 * torch.sqrt(model.variance(x))).max())
     fine = torch.cat([torch.tensor([-1.0, 0.0]), torch.logspace(-6, math.log10(top), 1000)])
     for edges in (torch.tensor([-1, top]), torch.linspace(-50, top, 61), fine):
-        masses = model.masses(7 + edges.double(), x)
+        masses = model.bin_probabilities(7 + edges.double(), x)
         assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-4)
     dark = torch.exp(-(x ** (2 - power)) / (dispersion * (2 - power)))
-    atom = model.masses(torch.tensor([6.0, 7.0, 7 + 1e-14, 1e9], dtype=torch.float64), x)
+    atom = model.bin_probabilities(torch.tensor([6.0, 7.0, 7 + 1e-14, 1e9], dtype=torch.float64), x)
     assert (atom[:, 0] == 0).all()
     if power < 1.3:  # where heights near 0 are rare
         assert torch.allclose(atom[:, 1], dark, atol=1e-4)
@@ -255,7 +257,7 @@ def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
 def test_masses_are_finite_for_any_level_and_any_bin(model):
     x = torch.cat([torch.tensor([1e-300]), torch.logspace(-20, 12, 40)]).double()
     edges = torch.cat([torch.linspace(-1e6, 0, 10), torch.logspace(-20, 7, 300)]).double()
-    for masses in (model.masses(edges, x), model.masses(edges[:5], x)):
+    for masses in (model.bin_probabilities(edges, x), model.bin_probabilities(edges[:5], x)):
         assert torch.isfinite(masses).all()
         assert (masses >= 0).all()
     assert torch.isfinite(model.mean(x)).all()
@@ -374,7 +376,7 @@ def oracle(model, transform, sigma_a, prior):
     ends = torch.tensor([model.offset - 100, model.offset + 700], dtype=torch.float64)
     ends = transform.forward(ends)
     bins = torch.arange(float(ends[0]) - 8, float(ends[1]) + 8, sigma_a / 8, dtype=torch.float64)
-    masses = model.masses(transform.inverse(bins), torch.tensor(x))
+    masses = model.bin_probabilities(transform.inverse(bins), torch.tensor(x))
     middle = (bins[1:] + bins[:-1]) / 2
 
     chance = np.random.default_rng(0)
@@ -420,7 +422,7 @@ def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
     away = (bins[1:] + bins[:-1]) / 2 - z[:, None]
     kernel, masses = (
         torch.exp(-((away / sigma_a) ** 2) / 2),
-        model.masses(transform.inverse(bins), x),
+        model.bin_probabilities(transform.inverse(bins), x),
     )
     f = ((kernel * away) @ masses.T) / (kernel @ masses.T).clamp(min=1e-250) / sigma_a**2
     exact = x[torch.searchsorted(f, score[:, None]).clamp(max=len(x) - 1)[:, 0]].numpy()
@@ -448,7 +450,7 @@ def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recordi
     levels = torch.arange(0, top + 1, recording.step, dtype=torch.float64)
     edges = torch.cat([levels - recording.step / 2, levels[-1:] + recording.step / 2])
     edges[0], edges[-1] = -1e4, 1e4
-    masses = model.masses(edges, torch.tensor(x))
+    masses = model.bin_probabilities(edges, torch.tensor(x))
     chance = np.random.default_rng(0)
     true = chance.choice(x, 4000, p=weight.numpy())
     y = recording.rounded(torch.tensor(model.sample(true, chance))).clamp(0, top)
@@ -502,10 +504,12 @@ def test_a_noise_given_as_its_density_is_the_noise():
     given = Empirical.from_density(gaussian_density, LEVELS, np.arange(-200, 460))
     x = torch.linspace(1, 255, 100, dtype=torch.float64)
     edges = torch.linspace(-150, 400, 111, dtype=torch.float64)
-    assert torch.allclose(given.masses(edges, x), model.masses(edges, x), atol=1e-4)
+    assert torch.allclose(
+        given.bin_probabilities(edges, x), model.bin_probabilities(edges, x), atol=1e-4
+    )
     assert torch.allclose(given.mean(x), x, atol=1e-6)
     assert torch.allclose(given.variance(x), model.variance(x), rtol=2e-3)
-    assert torch.allclose(given.clean(given.mean(x)), x)
+    assert torch.allclose(given.clean_from_mean(given.mean(x)), x)
     y = x[:, None] + torch.linspace(-60, 60, 13, dtype=torch.float64)
     score = given.score(x[:, None], y)
     # y stands for the middle of its bin

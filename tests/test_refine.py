@@ -13,7 +13,6 @@ from napari_noise2score import Image, UserError, refine_noise
 from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Empirical, parse_noise
-from napari_noise2score.noise.correlated import parts
 
 # what it is, what is said it were, and how well one frame tells its level and its read noise
 NOISES = [
@@ -33,12 +32,12 @@ NOISES = [
 def test_level_and_read_noise_are_found_whatever_was_said(text, true, said, off, read_off, count):
     noise = parse_noise(text.format(*true))
     found = refine_noise(shots(noise, count), text.format(*said), "TYX")
-    own, kernel, read = parts(noise)
-    got, got_kernel, got_read = parts(found)
+    own, kernel, read = noise.components
+    got, got_kernel, got_read = found.components
     assert type(got) is type(own)
     assert (got_kernel, got.offset) == (kernel, own.offset)
     mean = np.array([60.0, 150.0])
-    wanted, level = (base.variance(base.clean(mean)) for base in (own, got))
+    wanted, level = (base.variance(base.clean_from_mean(mean)) for base in (own, got))
     assert level == pytest.approx(wanted, rel=off / (1 if count == 1 else 2))
     assert got_read == pytest.approx(read, rel=read_off)
 
@@ -46,7 +45,7 @@ def test_level_and_read_noise_are_found_whatever_was_said(text, true, said, off,
 def test_what_was_said_makes_no_difference():
     noisy = shots(parse_noise("rayleigh(sigma=0.3) + gaussian(sigma=10)"), 1)[0]
     said = ("rayleigh(sigma=0.05) + gaussian(sigma=90)", "rayleigh(sigma=0.9) + gaussian(sigma=1)")
-    first, second = (parts(refine_noise(noisy, text)) for text in said)
+    first, second = (refine_noise(noisy, text).components for text in said)
     assert first[0].sigma == pytest.approx(second[0].sigma, rel=1e-3)
     assert first[2] == pytest.approx(second[2], rel=1e-3)
 
@@ -69,7 +68,7 @@ def test_the_command_line_refines(tmp_path):
     line = ["estimate", str(tmp_path / "y.tif"), "--noise"]
     run = CliRunner().invoke(app, [*line, "poisson(gain=7) @ A + gaussian(sigma=7)"])
     assert run.exit_code == 0, run.output
-    base, _, read = parts(parse_noise(run.stdout.splitlines()[0]))
+    base, _, read = parse_noise(run.stdout.splitlines()[0]).components
     assert base.gain == pytest.approx(5, rel=0.2)
     assert read == pytest.approx(10, rel=0.03)
     assert "explains the noise" in run.stdout

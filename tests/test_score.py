@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_steps
 from napari_noise2score.image.axes import layout, parse_axes
-from napari_noise2score.noise.correlated import parts
 from napari_noise2score.score._network import UNet
 from napari_noise2score.score._objective import antithetic_loss, balanced_normal
 from napari_noise2score.score._trainer import Trainer
@@ -71,7 +70,7 @@ def test_what_is_held_out_of_one_small_image_is_not_trained_on(side):
 
 @pytest.mark.parametrize("side", [48, 80])
 def test_what_is_held_out_of_a_small_image_of_correlated_noise_is_not_trained_on(side):
-    kernel = parts(parse_noise("gaussian(sigma=1) @ A"))[1]
+    kernel = parse_noise("gaussian(sigma=1) @ A").components.kernel
     white = np.random.default_rng(0).permutation(side**2).reshape(side, side)
     image = kernel.apply_to_image(white.astype(np.float32))
     trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small", kernel)
@@ -86,10 +85,10 @@ def test_counts_are_known_for_counts_when_they_were_blurred():
     noise = parse_noise("poisson(gain=5) @ A")
     clean = np.kron(np.random.default_rng(0).uniform(10, 200, (8, 8)), np.ones((24, 24)))
     y = noise.sample(clean, np.random.default_rng(1)).astype(np.float32)
-    trainer = Trainer([y], [layout("YX", y.shape)], "cpu", 0, "blurred", parts(noise)[1])
+    trainer = Trainer([y], [layout("YX", y.shape)], "cpu", 0, "blurred", noise.components.kernel)
     assert trainer.facts["quantization"].step == pytest.approx(5, rel=1e-3)
     read = y + np.random.default_rng(2).normal(0, 3, y.shape)
-    trainer = Trainer([read], [layout("YX", y.shape)], "cpu", 0, "read", parts(noise)[1])
+    trainer = Trainer([read], [layout("YX", y.shape)], "cpu", 0, "read", noise.components.kernel)
     assert trainer.facts["quantization"].step == 0
 
 

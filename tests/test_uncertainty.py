@@ -48,7 +48,7 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
     ends = transform.forward(torch.tensor([-100.0, 700.0], dtype=torch.float64))
     bins = torch.arange(float(ends[0]), float(ends[1]), sigma_a / 8, dtype=torch.float64)
     middle = (bins[1:] + bins[:-1]) / 2
-    marginal = weight @ model.masses(transform.inverse(bins), x)
+    marginal = weight @ model.bin_probabilities(transform.inverse(bins), x)
 
     chance = np.random.default_rng(0)
     true = chance.choice(x.numpy(), 4000, p=weight.numpy())

@@ -32,7 +32,6 @@ from window import (
 )
 
 from napari_noise2score import parse_noise
-from napari_noise2score.noise.correlated import parts
 from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
 pytestmark = pytest.mark.window
@@ -681,7 +680,7 @@ def test_one_click_trains_and_denoises(viewer, qtbot, cells, session, notificati
 
 def gain_of(text):
     """Give the gain of a camera; whether it has read noise so small a stack cannot tell."""
-    return parts(parse_noise(text))[0].gain
+    return parse_noise(text).components.base.gain
 
 
 def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, notifications):
@@ -704,7 +703,7 @@ def test_refine_keeps_the_kind_of_noise_that_was_chosen(viewer, qtbot, session, 
     click(qtbot, button(denoise, "Refine"))
     wait_until_idle(qtbot, denoise)
     assert notifications() == []
-    base, _, read = parts(parse_noise(noise(denoise)))
+    base, _, read = parse_noise(noise(denoise)).components
     assert base.offset == 100
     assert base.gain == pytest.approx(2, rel=0.1)
     assert read == pytest.approx(3, rel=0.2)

@@ -14,7 +14,6 @@ from ..errors import DataWarning, UserError
 from ..image.axes import Layout
 from ..image.valid import ValidPixels
 from ..noise import NoiseModel
-from ..noise.correlated import parts
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
 from ..solve.quantization import find_quantization_step
@@ -125,11 +124,11 @@ def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
         If they are more than a factor of four apart in the middle of the range. Of correlated
         noise nothing is said: what the transform holds is then of something else.
     """
-    _, kernel, _ = parts(noise)
+    _, kernel, _ = noise.components
     if kernel is not None or model.kernel is not None:
         return
     level = torch.tensor((model.low + model.high) / 2, dtype=torch.float64)
-    x = noise.clean(level).clamp(min=noise.lowest)
+    x = noise.clean_from_mean(level).clamp(min=noise.lowest)
     told = math.sqrt(float(noise.variance(x)))
     seen = math.sqrt(float(model.transform.variance(level)))
     if not seen / NOISE_FACTOR_TO_SAY < told < NOISE_FACTOR_TO_SAY * seen:

@@ -30,8 +30,6 @@ from ..image.write import (
 )
 from ..image.zarrs import SyncedStore
 from ..noise import NoiseModel, parse_noise
-from ..noise.correlated import parts
-from ..noise.empirical import Empirical
 from ..score.model import ScoreModel
 from ._journal import Journal, check_same, read_journal
 from ._pipeline import said_of, side_by_side
@@ -292,14 +290,12 @@ def _is_there(path: Path, before: os.stat_result) -> bool:
 
 def noise_files(noise: NoiseModel) -> tuple[str, ...]:
     """Return the files that a noise model names."""
-    base = parts(noise)[0]
-    return (str(base.file),) if isinstance(base, Empirical) and base.file else ()
+    return noise.files
 
 
 def _identify_noise(noise: NoiseModel) -> str:
     """Describe a noise model, with the content of the file that it names."""
-    base = parts(noise)[0]
-    return f"{noise} {base.digest}" if isinstance(base, Empirical) else str(noise)
+    return f"{noise} {noise.content_digest}".rstrip()
 
 
 def _journal_name(path: Path) -> Path:

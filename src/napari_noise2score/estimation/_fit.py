@@ -1,46 +1,47 @@
-"""Which noise model has the moments that were measured, and with what parameters."""
+"""Fit every noise family to measured moments, and order the models by how likely they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..noise.base import NoiseModel
-from ..noise.gaussian import Gaussian
-from ..noise.rescale import short
-from ..noise.rician import Rician
-from ..noise.speckle import Gamma, Rayleigh
-from ..noise.sum import Sum
-from ._families import FAMILIES, READ, Family
+from ..errors import UserError
+from ..noise.base import Array, NoiseModel
+from ..noise.family import NoiseFamily
+from ..noise.fitting import READ_NOISE, FittedParameters
+from ..noise.parameter import round_to_four_digits
+from ..noise.registry import families
 from ._moments import Moments
 from ._noise_variance import NEXT_TO_NONE, at_least_some
+from ._robust_fit import MAX_RESIDUAL, Problem, derivatives, minimize, misfit
 
-# what a variance may be off besides its own error
-SYSTEMATIC = 0.002
-# and a third moment, as a share of the variance to the power of 3/2, of subtracted shots, of
-# single frames and of shots of a scene that keeps still
-SKEW_SYSTEMATIC, SKEW_STILL = {False: 0.02, True: 0.04}, 0.002
-# and what all variances of these may be off together
-COMMON, COMMON_STILL = {False: 0.01, True: 0.04}, 0.003
-# further away than so many errors a bin is an outlier, and counts no more for being further still
-OUTLIER = 3.0
-# what a further parameter must explain, in squared errors; what single frames hold of a picture
-# goes through many ranges of brightness, and A⁻¹ makes it as white as the noise
-PRICE = {False: 6.0, True: 18.0}
-# and what cameras have anyway: an offset above 0, multiplied counts, and read noise above an offset
-PRICE_USUAL, PRICE_READ = {False: 6.0, True: 9.0}, {False: 4.0, True: 10.0}
-STEPS = 60
-# the fit has settled when a step gains no more than this, or none is short enough to gain anything
-SETTLED = 1e-5
-HOPELESS = 1e6
-# what is added for pixels of a sign that cannot be, where there are more of them than this share
-IMPOSSIBLE = 50.0
-SOME = 1e-4
-# by as many A⁻¹ may make what cannot be negative so, as its kernel is not exactly known
-SOME_UNDONE = 5e-3
+# systematic errors, besides the statistical ones: of a variance, as a fraction of it
+SYSTEMATIC_VARIANCE = 0.002
+# of a third moment, as a fraction of the variance to the power of 3/2: of repeats, of single frames
+# (key True), and of repeats of a scene that does not move
+SYSTEMATIC_THIRD, SYSTEMATIC_THIRD_STATIC = {False: 0.02, True: 0.04}, 0.002
+# and an error that all variances have in common, as a fraction of them
+COMMON_ERROR, COMMON_ERROR_STATIC = {False: 0.01, True: 0.04}, 0.003
+# by how much a further parameter must reduce the misfit. Single frames (key True) contain structure
+# of the image in many intensity bins, and A⁻¹ makes it as white as the noise
+PARAMETER_PENALTY = {False: 6.0, True: 18.0}
+# less for what cameras usually have: an offset above 0 or multiplied counts, and read noise above
+# an offset
+USUAL_PENALTY, READ_NOISE_PENALTY = {False: 6.0, True: 9.0}, {False: 4.0, True: 10.0}
+# added to the misfit of a model for which the pixels have an impossible sign, if there are more of
+# them than this fraction; A⁻¹ can make more of them negative, as its kernel is not exactly known
+SIGN_PENALTY = 50.0
+MAX_WRONG_SIGN, MAX_WRONG_SIGN_DECORRELATED = 1e-4, 5e-3
+# negative pixels are missing if this many times that fraction was expected
+MANY_EXPECTED = 10
+# a normal variable is within this many standard deviations in 95 % of cases
+NORMAL_95 = 1.96
+# the smallest change of a squared parameter in a derivative, as a fraction of the median variance
+DERIVATIVE_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Fit:
     noise : NoiseModel
         The model.
     misfit : float
-        Sum of the squared deviations from the moments in units of their errors, outliers cut off,
-        and a price for each parameter: the smaller, the likelier.
+        Sum of the squared residuals in units of their errors, limited for outliers, and a penalty
+        for each parameter: the smaller, the likelier.
     intervals : dict
-        For each parameter the ends of its 95 % confidence interval.
+        For each parameter both ends of its 95 % confidence interval.
     """
 
     noise: NoiseModel
@@ -63,28 +64,35 @@ class Fit:
     intervals: dict[str, tuple[float, float]]
 
 
+class Errors(NamedTuple):
+    """Standard errors of moments, each of shape ``(bins,)``."""
+
+    variance: Array
+    third: Array
+
+
 def fit_families(
     moments: Moments,
-    lower: bool = False,
-    below: float | None = None,
-    undone: bool = False,
-    still: bool = False,
+    single_frames: bool = False,
+    negative_fraction: float | None = None,
+    decorrelated: bool = False,
+    static: bool = False,
 ) -> list[Fit]:
     """Fit every family to moments, the likeliest first.
 
     Parameters
     ----------
     moments : Moments
-        Mean, variance and third moment by brightness.
-    lower : bool
-        Whether variances may hold structure besides noise, as those of single frames do: too
-        large a one then counts for less than too small a one.
-    below : float, optional
-        Share of the pixels that are negative, if they could be.
-    undone : bool
-        Whether the images were decorrelated first.
-    still : bool
-        Whether the moments are those of pixels of which nothing but noise differs.
+        Mean, variance and third moment in intensity bins.
+    single_frames : bool
+        Whether variances can contain structure of the image besides noise: one that is too large
+        then counts less than one that is too small.
+    negative_fraction : float, optional
+        Fraction of the pixels that are negative; None if none could be.
+    decorrelated : bool
+        Whether a correlation was undone before.
+    static : bool
+        Whether the moments are those of repeats that differ by nothing but noise.
 
     Returns
     -------
@@ -97,166 +105,218 @@ def fit_families(
     >>> print(fit_families(found)[0].noise)
     poisson(gain=5)
     """
-    widths = widths_of(moments, lower, still)
-    common = COMMON_STILL if still else COMMON[lower]
-    tried = [_fit(family, moments, widths, lower, common) for family in FAMILIES]
+    errors = errors_of(moments, single_frames, static)
+    common = COMMON_ERROR_STATIC if static else COMMON_ERROR[single_frames]
+    tried = [
+        _fit(family, fitted, moments, errors, single_frames, common)
+        for family in families()
+        for fitted in family.fitted
+    ]
     fits = [fit for fit in tried if fit is not None]
-    if lower:
-        fits = [fit for fit in fits if not _is_grain(fit.noise, moments.variance)]
-    if undone:
-        against = [_no_magnitude(f.noise, below, PRICE[lower]) for f in fits]
-    elif below is not None:
+    if single_frames:
+        fits = [fit for fit in fits if not _is_structure(fit.noise, moments.variance)]
+    if decorrelated:
+        penalty = PARAMETER_PENALTY[single_frames]
+        against = [_magnitude_penalty(f.noise, negative_fraction, penalty) for f in fits]
+    elif negative_fraction is not None:
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
-        against = [_wrong_sign(f.noise, below, expected) for f in fits]
+        against = [_sign_penalty(f.noise, negative_fraction, expected) for f in fits]
     else:
         against = [0.0] * len(fits)
     fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
-def widths_of(moments: Moments, lower: bool, still: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Give the errors of variances and third moments, with what is not statistical in them.
+def errors_of(moments: Moments, single_frames: bool, static: bool) -> Errors:
+    """Return the standard errors of variances and third moments, systematic ones included.
 
     Parameters
     ----------
     moments : Moments
-        Mean, variance and third moment by brightness.
-    lower, still : bool
+        Mean, variance and third moment in intensity bins.
+    single_frames, static : bool
         As for `fit_families`.
+
+    Returns
+    -------
+    Errors
     """
-    skew = SKEW_STILL if still else SKEW_SYSTEMATIC[lower]
-    # where there is next to no noise, rounding and cutting off are not in proportion to it
-    part = at_least_some(moments.variance)
-    width = np.hypot(moments.variance_error, SYSTEMATIC * part)
-    return width, np.hypot(moments.third_error, skew * part**1.5)
+    third = SYSTEMATIC_THIRD_STATIC if static else SYSTEMATIC_THIRD[single_frames]
+    # where there is next to no noise, rounding and clipping are not proportional to it
+    variance = at_least_some(moments.variance)
+    return Errors(
+        np.hypot(moments.variance_error, SYSTEMATIC_VARIANCE * variance),
+        np.hypot(moments.third_error, third * variance**1.5),
+    )
 
 
-def _is_grain(noise: NoiseModel, variance: np.ndarray) -> bool:
-    """Say whether what adds to speckle is so little that the grain of a picture does as much.
+def _is_structure(noise: NoiseModel, variance: Array) -> bool:
+    """Return whether read noise on multiplicative noise is no more than structure of the image.
 
-    Speckle vanishes where it is dark, grain does not.
+    Multiplicative noise vanishes where the image is dark, structure does not.
     """
-    if not isinstance(noise, Sum) or not isinstance(noise.base, Gamma | Rayleigh):
+    base, _, read_noise = noise.components
+    if not read_noise or not base.multiplicative:
         return False
-    return noise.read.level**2 < NEXT_TO_NONE * float(np.median(variance))
+    return read_noise**2 < NEXT_TO_NONE * float(np.median(variance))
 
 
-def _no_magnitude(noise: NoiseModel, below: float | None, price: float) -> float:
-    """Give what counts against magnitudes as what A⁻¹ was applied to.
+def _magnitude_penalty(noise: NoiseModel, negative_fraction: float | None, penalty: float) -> float:
+    """Return what is added to the misfit of magnitudes after a correlation was undone.
 
-    They differ from Gaussian noise in little but their signs, all other families in more: with
-    signs that are not exactly known, that they are magnitudes counts as a parameter.
+    Magnitudes differ from Gaussian noise in little but their signs, all other families in more. As
+    the signs are not exactly known, it counts as a parameter that y is a magnitude.
     """
-    if not isinstance(noise, Rician):
+    if not noise.components.base.is_magnitude:
         return 0.0
-    return IMPOSSIBLE if below is not None and below > SOME_UNDONE else price
+    many = negative_fraction is not None and negative_fraction > MAX_WRONG_SIGN_DECORRELATED
+    return SIGN_PENALTY if many else penalty
 
 
-def _wrong_sign(noise: NoiseModel, below: float, expected: float) -> float:
-    """Give what counts against a model that cannot be negative where pixels are, or the reverse."""
-    signed = isinstance(noise, Sum | Gaussian) or noise.offset < 0
-    if signed:
-        return IMPOSSIBLE if expected > 10 * SOME and below < SOME else 0.0
-    return IMPOSSIBLE if below > SOME and not noise.offset > 0 else 0.0
+def _sign_penalty(noise: NoiseModel, negative_fraction: float, expected: float) -> float:
+    """Return what is added to the misfit of a model that allows other signs than pixels have."""
+    if noise.signed:
+        missing = expected > MANY_EXPECTED * MAX_WRONG_SIGN and negative_fraction < MAX_WRONG_SIGN
+        return SIGN_PENALTY if missing else 0.0
+    impossible = negative_fraction > MAX_WRONG_SIGN and not noise.offset > 0
+    return SIGN_PENALTY if impossible else 0.0
 
 
 def _fit(
-    family: Family,
+    family: type[NoiseFamily],
+    fitted: FittedParameters,
     moments: Moments,
-    widths: tuple[np.ndarray, np.ndarray],
-    lower: bool,
+    errors: Errors,
+    single_frames: bool,
     common: float,
 ) -> Fit | None:
-    """Fit one family; None if its parameters run out of range."""
-    m, v = moments.mean, moments.variance
-    lowest, highest = np.array(family.lowest), np.array(family.highest)
+    """Fit one set of parameters of a family; return None if they run out of range."""
+    low, high = fitted.ranges(family)
+    start = np.array(fitted.start(moments.mean, moments.variance), dtype=float).clip(low, high)
+    if not np.isfinite(start).all():
+        return None
+    positive_scale = np.full(2 * len(moments.mean), MAX_RESIDUAL)
+    negative_scale = positive_scale.copy()
+    if single_frames:
+        # structure of the image makes a variance too large, never too small
+        negative_scale[: len(moments.mean)] *= 2
 
-    def residuals(at: np.ndarray, family: Family = family) -> np.ndarray:
+    def residuals(values: Array, names: Sequence[str] = fitted.names) -> Array:
         with np.errstate(all="ignore"):
-            first = (v - moments.over(lambda m: family.variance(m, at))) / widths[0]
-            second = (moments.third - moments.over(lambda m: family.third(m, at))) / widths[1]
-        return np.nan_to_num(np.concatenate([first, second]), nan=1e6, posinf=1e6, neginf=-1e6)
+            variance, third = moments.over(
+                lambda mean: np.stack(_cumulants(family, fitted, names, values, mean))
+            )
+            each = np.concatenate(
+                [
+                    (moments.variance - variance) / errors.variance,
+                    (moments.third - third) / errors.third,
+                ]
+            )
+        return np.nan_to_num(each, nan=1e6, posinf=1e6, neginf=-1e6)
 
-    def weights(away: np.ndarray) -> np.ndarray:
-        # Geman and McClure: beyond a few errors a bin has no more say
-        scale = np.full(len(away), OUTLIER)
-        if lower:
-            scale[: len(v)] = np.where(away[: len(v)] > 0, OUTLIER, 2 * OUTLIER)
-        return 1 / (1 + (away / scale) ** 2) ** 2
-
-    at = np.clip(np.array(family.start(m, v), dtype=float), lowest, highest)
-    if not np.isfinite(at).all():
-        return None
-    damping, away = 1e-3, residuals(at)
-    for _ in range(STEPS):
-        w = weights(away)
-        slope = _slope(residuals, at, away)
-        matrix = (slope.T * w) @ slope
-        scale = np.diag(matrix) + 1e-12
-        new = at - np.linalg.solve(matrix + damping * np.diag(scale), slope.T @ (w * away))
-        new = np.clip(new, lowest, highest)
-        moved = residuals(new)
-        better = _misfit(away, weights) - _misfit(moved, weights)
-        if better >= 0:
-            at, away, damping = new, moved, max(damping / 5, 1e-9)
-            if better < SETTLED:
-                break
-        elif damping > HOPELESS:
-            break
-        else:
-            damping *= 5
+    problem = Problem(residuals, low, high, positive_scale, negative_scale)
+    values, residual, weight = minimize(problem, start)
     try:
-        noise = family.build(*(short(value) for value in at))
-    except ValueError:
+        rounded = [round_to_four_digits(value) for value in values]
+        noise = _model(family, fitted, fitted.names, rounded)
+    except UserError:
         return None
-    w = weights(away)
-    # where the family does not quite fit, the errors are larger than the bins alone say
-    excess = max(1.0, float((w * away**2).sum() / max(1.0, w.sum() - len(at))))
-    # a camera may have an offset and read noise that it is simpler to do without
-    whole = family.whole or family
-    values = dict.fromkeys(whole.names, 0.0) | dict(zip(family.names, at, strict=True))
+    found = dict(zip(fitted.names, map(float, values), strict=True))
+    general = fitted.general or fitted.names
+    full = dict.fromkeys(general, 0.0) | found
+    # where the family does not quite fit, errors are larger than the bins alone suggest
+    freedom = max(1.0, weight.sum() - len(values))
+    excess = max(1.0, float((weight * residual**2).sum() / freedom))
+    # the error that all variances have in common does not average out
+    relative = common * moments.variance / errors.variance
+    shared = np.concatenate([relative, np.zeros(len(relative))])
 
-    def wider(at: np.ndarray) -> np.ndarray:
-        # read noise shows by its square alone
-        roots = [np.sqrt(a) if n == READ else a for n, a in zip(whole.names, at, strict=True)]
-        return residuals(np.array(roots), whole)
+    def general_residuals(values: Array) -> Array:
+        # read noise enters by its square
+        roots = [
+            np.sqrt(value) if name == READ_NOISE else value
+            for name, value in zip(general, values, strict=True)
+        ]
+        return residuals(np.array(roots), general)
 
-    full = np.array([x**2 if name == READ else x for name, x in values.items()])
-    slope = _slope(wider, full, away, 1e-3 * float(np.median(v)))
-    matrix = (slope.T * w) @ slope
+    squared = np.array([v**2 if name == READ_NOISE else v for name, v in full.items()])
+    smallest = DERIVATIVE_SCALE * float(np.median(moments.variance))
+    jacobian = derivatives(general_residuals, squared, residual, smallest)
+    error = NORMAL_95 * _standard_errors(jacobian, weight, excess, shared)
+    lowest, _ = replace(fitted, names=general).ranges(family)
+    intervals = {}
+    for name, value, off, least in zip(general, squared, error, lowest, strict=True):
+        ends = float(max(value - off, least)), float(value + off)
+        intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ_NOISE else ends
+    penalty = _parameter_penalty(full, len(values), len(fitted.fixed), single_frames)
+    return Fit(noise, misfit(residual, weight) + penalty, intervals)
+
+
+def _parameter_penalty(
+    found: dict[str, float], count: int, fixed: int, single_frames: bool
+) -> float:
+    """Return what is added to the misfit for the parameters that a fit needs."""
+    offset = found.get("offset", 0) > 0
+    read_noise = offset and found.get(READ_NOISE, 0) > 0
+    penalty = PARAMETER_PENALTY[single_frames] * (count - offset - read_noise)
+    penalty += READ_NOISE_PENALTY[single_frames] * read_noise
+    return penalty + USUAL_PENALTY[single_frames] * (offset + fixed)
+
+
+def _standard_errors(jacobian: Array, weight: Array, excess: float, shared: Array) -> Array:
+    """Return the standard errors of parameters.
+
+    Parameters
+    ----------
+    jacobian : ndarray
+        Derivatives of the residuals, shape ``(residuals, parameters)``.
+    weight : ndarray
+        Weights of the residuals.
+    excess : float
+        Factor of the variance of the residuals.
+    shared : ndarray
+        Change of all residuals by their common error.
+    """
+    matrix = (jacobian.T * weight) @ jacobian
     unit = np.sqrt(np.diag(matrix)) + 1e-12
     inverse = np.linalg.pinv(matrix / np.outer(unit, unit)) / np.outer(unit, unit)
-    spread = np.diag(inverse).clip(min=0) * excess
-    # what all ranges of brightness have in common does not average out
-    shared = np.concatenate([common * v / widths[0], np.zeros(len(v))])
-    shift = inverse @ ((slope.T * w) @ shared)
-    error = 1.96 * np.sqrt(spread + shift**2)
-    intervals = {}
-    for name, value, off, low in zip(whole.names, full, error, whole.lowest, strict=True):
-        ends = float(max(value - off, low)), float(value + off)
-        intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ else ends
-    offset = values.get("offset", 0) > 0
-    read = offset and values.get(READ, 0) > 0
-    paid = PRICE[lower] * (len(at) - offset - read) + PRICE_READ[lower] * read
-    paid += PRICE_USUAL[lower] * (offset + family.chosen)
-    return Fit(noise, _misfit(away, weights) + paid, intervals)
+    variance = np.diag(inverse).clip(min=0) * excess
+    shift = inverse @ ((jacobian.T * weight) @ shared)
+    errors: Array = np.sqrt(variance + shift**2)
+    return errors
 
 
-def _misfit(away: np.ndarray, weights: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Sum of the squares of what is not an outlier, and about as much as its bound for what is."""
-    return float((away**2 * np.sqrt(weights(away))).sum())
+def _model(
+    family: type[NoiseFamily],
+    fitted: FittedParameters,
+    names: Sequence[str],
+    values: Sequence[float],
+) -> NoiseModel:
+    """Return the model of fitted values.
+
+    Raises
+    ------
+    UserError
+        If a value is out of range.
+    """
+    named = dict(zip(names, map(float, values), strict=True))
+    read_noise = named.pop(READ_NOISE, 0.0)
+    return family(**named, **fitted.fixed).with_read_noise(read_noise)
 
 
-def _slope(
-    residuals: Callable[[np.ndarray], np.ndarray],
-    at: np.ndarray,
-    away: np.ndarray,
-    least: float = 1e-3,
-) -> np.ndarray:
-    columns = []
-    for i, value in enumerate(at):
-        moved = at.copy()
-        moved[i] += 1e-4 * max(abs(value), least)
-        columns.append((residuals(moved) - away) / (moved[i] - value))
-    return np.stack(columns, axis=1)
+def _cumulants(
+    family: type[NoiseFamily],
+    fitted: FittedParameters,
+    names: Sequence[str],
+    values: Array,
+    mean: Array,
+) -> tuple[Array, Array]:
+    """Return variance and third moment at each mean; NaN if a value is out of range."""
+    named = dict(zip(names, map(float, values), strict=True))
+    read_noise = named.pop(READ_NOISE, 0.0)
+    try:
+        variance, third = family(**named, **fitted.fixed).cumulants(mean)
+    except UserError:
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    return variance + read_noise**2, third

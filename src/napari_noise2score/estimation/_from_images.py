@@ -12,9 +12,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..noise.base import NoiseModel
-from ..noise.kernel import Kernel, correlations, kernel_of
-from ..noise.poisson import Poisson
-from ..noise.rescale import in_unit, short, unit_power
+from ..noise.family import NoiseFamily
+from ..noise.kernel import Kernel, autocorrelation, kernel_from_autocorrelation
+from ..noise.parameter import round_to_four_digits
 from ..solve.quantization import Quantization, estimate_quantization
 from ._autocorrelation import TOLD, correlations_of_frames
 from ._fit import Fit, fit_families
@@ -202,9 +202,9 @@ def _in_unit(found: NoiseEstimate, unit: float) -> NoiseEstimate:
     for fit in found.fits:
         intervals = {}
         for name, ends in fit.intervals.items():
-            factor = unit ** unit_power(fit.noise, name)
+            factor = unit ** fit.noise.unit_power(name)
             intervals[name] = (ends[0] * factor, ends[1] * factor)
-        fits.append(replace(fit, noise=in_unit(fit.noise, unit), intervals=intervals))
+        fits.append(replace(fit, noise=fit.noise.in_unit(unit), intervals=intervals))
     m, r = found.moments, found.recording
     moments = Moments(
         m.mean * unit,
@@ -249,7 +249,9 @@ def _estimate(scenes: Sequence[np.ndarray], kernel: Kernel | None) -> NoiseEstim
     if kernel is None:
         fits = [_on_the_grid(fit, shots.recording) for fit in fits]
     else:
-        fits = [replace(f, noise=f.noise @ kernel) for f in fits if hasattr(f.noise, "__matmul__")]
+        # read noise on top of correlated noise cannot be told from it by these moments
+        white = [fit for fit in fits if isinstance(fit.noise, NoiseFamily)]
+        fits = [replace(fit, noise=fit.noise @ kernel) for fit in white]
     if not fits:
         raise UserError("the noise of these images fits no family: say the noise model")
     source = "repeats" if shots.repeated else "single frames"
@@ -263,11 +265,11 @@ def _on_the_grid(fit: Fit, recording: Quantization) -> Fit:
     the gain is as large, as far as the moments tell; then it is taken for what it might as well be.
     """
     noise, step = fit.noise, recording.step
-    if not isinstance(noise, Poisson) or noise.offset:
+    if not (isinstance(noise, NoiseFamily) and noise.is_discrete) or noise.offset:
         return fit
     low, high = fit.intervals["gain"]
-    near = low <= step <= high and abs(noise.gain - step) <= NEAR * step
-    return replace(fit, noise=Poisson(short(step))) if near else fit
+    near = low <= step <= high and abs(noise.values["gain"] - step) <= NEAR * step
+    return replace(fit, noise=noise.with_values(gain=round_to_four_digits(step))) if near else fit
 
 
 def _correlation(
@@ -300,7 +302,7 @@ def _correlation(
             flats.append((steep <= np.quantile(steep[known], flat)) & whole)
         if not left:
             raise UserError("the repeats differ by no noise: there is nothing to estimate")
-        shared = without_mean(correlations(left, flats, REACH))
+        shared = without_mean(autocorrelation(left, flats, REACH))
     else:
         try:
             shared = correlations_of_frames(frames, cut)
@@ -316,7 +318,7 @@ def _correlation(
     # of A, noise tells A Aᵀ, which reaches twice as far
     size = 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1
     try:
-        return largest, kernel_of(shared, size)
+        return largest, kernel_from_autocorrelation(shared, size)
     except UserError:
         raise UserError(
             f"the noise of neighbouring pixels is nearly the same (correlation {largest:.2f}): the "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..noise import Gamma, Gaussian, NoiseModel, Poisson
-from ..noise.rescale import short
+from ..noise.parameter import round_to_four_digits
 from ..score.model import MOVED, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
@@ -180,15 +180,15 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
     light = level > 0
     power = _power(level[light], v[light])
     if power < GAUSSIAN_BELOW:
-        return Gaussian(short(math.sqrt(max(float(np.median(v)), 1e-12)))), power
+        return Gaussian(round_to_four_digits(math.sqrt(max(float(np.median(v)), 1e-12)))), power
     level, v = level[light], v[light]
     if power < POISSON_BELOW:
         # of (y + ζ/2) exp(ζ s) = (y + ε + ζ/2) exp(ζ (s + Δs)), to first order in ε
         gain = np.sqrt(np.maximum(level**2 + 2 * v, 0)) - level
-        return Poisson(short(max(float(np.median(gain)), 1e-9))), power
+        return Poisson(round_to_four_digits(max(float(np.median(gain)), 1e-9))), power
     with np.errstate(divide="ignore"):
         looks = 1 + float(np.median(level**2 / v))
-    return Gamma(max(1.0, short(looks))), power
+    return Gamma(max(1.0, round_to_four_digits(looks))), power
 
 
 def _power(level: np.ndarray, v: np.ndarray) -> float:
@@ -236,9 +236,9 @@ def search_quality(
     middle = float(torch.cat([one.y.flatten() for one in probes]).median())
     variance = _variance(model.transform, middle)
     make: dict[str, Callable[[float], NoiseModel]] = {
-        "gaussian": lambda r: Gaussian(short(math.sqrt(variance) * r)),
-        "poisson": lambda r: Poisson(short(variance / max(middle, DARKEST) * r)),
-        "gamma": lambda r: Gamma(max(1.0, short(middle**2 / variance * r))),
+        "gaussian": lambda r: Gaussian(round_to_four_digits(math.sqrt(variance) * r)),
+        "poisson": lambda r: Poisson(round_to_four_digits(variance / max(middle, DARKEST) * r)),
+        "gamma": lambda r: Gamma(max(1.0, round_to_four_digits(middle**2 / variance * r))),
     }
     best, least = make[family](1.0), math.inf
     for r in np.geomspace(1 / SPAN, SPAN, LEVELS):

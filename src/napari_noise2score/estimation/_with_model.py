@@ -14,9 +14,8 @@ from torch import Tensor
 from ..denoising.grey_level_range import check_range
 from ..errors import UserError
 from ..image.image import as_images
-from ..noise import Emccd, NoiseModel, Poisson
-from ..noise.correlated import parts
-from ..noise.rescale import scaled, short
+from ..noise import NoiseModel
+from ..noise.parameter import round_to_four_digits
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..solve.solver import Solver
@@ -238,7 +237,7 @@ def _by_score(
         except ValueError as error:
             raise UserError(f"{error}: train the model longer") from None
         curve = {"mean": moments.mean.tolist(), "variance": moments.variance.tolist()}
-        return fit_families(moments, lower=True)[0].noise, {"curve": curve}
+        return fit_families(moments, single_frames=True)[0].noise, {"curve": curve}
     family = method.removeprefix("quality-")
     return search_quality(family, model, probes, lambda noise: solver_of(noise, model)), {}
 
@@ -289,8 +288,8 @@ def _by_likelihood(
 
 def _counts(noise: NoiseModel) -> bool:
     """Whether the noise is of counted photons, and white."""
-    base, kernel, _ = parts(noise)
-    return isinstance(base, Poisson | Emccd) and kernel is None
+    base, kernel, _ = noise.components
+    return base.is_counting and kernel is None
 
 
 def _likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) -> float:
@@ -313,7 +312,7 @@ def _likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) -> float:
     edges = low + width * (torch.arange(-BEYOND, count + BEYOND + 1, dtype=torch.float64) - 0.5)
     levels = torch.quantile(x[:: len(x) // 100_000 + 1], torch.linspace(0, 1, LEVELS).to(x))
     middles = ((levels[1:] + levels[:-1]) / 2).clamp(min=noise.lowest + 1e-6)
-    masses = noise.masses(edges, middles)
+    masses = noise.bin_probabilities(edges, middles)
     inner = masses[:, BEYOND:-BEYOND].clone()
     inner[:, 0] += masses[:, :BEYOND].sum(1)
     inner[:, -1] += masses[:, -BEYOND:].sum(1)
@@ -330,14 +329,14 @@ def _by_other_shots(
     known: Sequence[Tensor | None],
 ) -> Calibration:
     """Choose level and family by the other shots, if they can tell."""
-    own = None if model.kernel else parts(found.noise)[1]
+    own = None if model.kernel else found.noise.components.kernel
     seen = [
         (p, other, _still(own.undo(other - p.y) if own else other - p.y, valid))
         for p, other, valid in zip(probes, others, known, strict=True)
     ]
 
     def measure(noise: NoiseModel) -> float:
-        solve, kernel = solver_of(noise, model), parts(noise)[1]
+        solve, kernel = solver_of(noise, model), noise.components.kernel
         reach = kernel.reach if kernel else 0
         return float(np.mean([_unlike(solve(p.y, p.score), o, s, reach) for p, o, s in seen]))
 
@@ -360,30 +359,30 @@ def _by_other_shots(
         "from the images": str(found.noise),
         "squared difference from other shots": {"noisy": nothing, "denoised": least},
     }
-    return _result(scaled(noise, factor), "other shots", notes)
+    return _result(noise.scaled(factor), "other shots", notes)
 
 
 def _rivals(found: NoiseEstimate) -> list[NoiseModel]:
     """Give the likeliest model of each family, the likeliest family first."""
     each: dict[tuple[type, type], NoiseModel] = {}
     for fit in found.fits:
-        base, _, read = parts(fit.noise)
+        base, _, read = fit.noise.components
         each.setdefault((type(base), type(read) if read else type(None)), fit.noise)
     return list(each.values())
 
 
 def _best_level(measure: Callable[[NoiseModel], float], noise: NoiseModel) -> tuple[float, float]:
     """Give the least measure over the level of a noise model, and its factor of the variance."""
-    values = {float(k): measure(scaled(noise, 2.0**k)) for k in FACTORS}
+    values = {float(k): measure(noise.scaled(2.0**k)) for k in FACTORS}
     best = min(values, key=values.__getitem__)
     for k in (best - NEAR, best + NEAR):
-        values[k] = measure(scaled(noise, 2.0**k))
+        values[k] = measure(noise.scaled(2.0**k))
     best = min(values, key=values.__getitem__)
     left, middle, right = (values.get(best + d, np.inf) for d in (-NEAR, 0, NEAR))
     bend = left + right - 2 * middle
     if np.isfinite(bend) and bend > 0:
         best += NEAR * (left - right) / (2 * bend)
-    return values[min(values, key=values.__getitem__)], short(2.0**best)
+    return values[min(values, key=values.__getitem__)], round_to_four_digits(2.0**best)
 
 
 def _unlike(x: Tensor, other: Tensor, still: Tensor, reach: int) -> float:

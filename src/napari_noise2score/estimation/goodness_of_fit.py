@@ -13,9 +13,7 @@ from scipy import ndimage
 from ..errors import UserError
 from ..image.valid import fill
 from ..noise.base import NoiseModel
-from ..noise.correlated import parts
-from ..noise.gaussian import Gaussian
-from ..noise.kernel import correlations, kernel_of
+from ..noise.kernel import autocorrelation, kernel_from_autocorrelation
 from ..solve.quantization import Quantization
 from ..solve.stabilization import high_pass
 from ._autocorrelation import correlations_of_frames
@@ -228,7 +226,7 @@ def _can_be_undone(shared: np.ndarray) -> bool:
     shared[middle, middle] = 1
     far = np.argwhere(np.abs(shared) > SHARED[True] / 2) - middle
     try:
-        kernel_of(shared, 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1)
+        kernel_from_autocorrelation(shared, 2 * max(1, -(-int(np.abs(far).max()) // 2)) + 1)
     except UserError:
         return False
     return True
@@ -258,7 +256,7 @@ def check_curve(found: NoiseEstimate, noise: NoiseModel) -> Curve:
     >>> [round(check_curve(found, Poisson(gain)).explained, 1) for gain in (2, 4, 8)]
     [0.5, 1.0, 0.5]
     """
-    moments, kernel = found.moments, parts(found.noise)[1]
+    moments, kernel = found.moments, found.noise.components.kernel
     # with a kernel they are those of A⁻¹ y
     total, power = (kernel.total, kernel.power) if kernel else (1.0, 1.0)
     mean, variance, error = (
@@ -289,7 +287,7 @@ def check_mixed_curve(scenes: Sequence[np.ndarray], noise: NoiseModel) -> Curve:
     UserError
         If the images cannot tell.
     """
-    kernel = parts(noise)[1]
+    kernel = noise.components.kernel
     assert kernel is not None
     powers = powers_of(look_over(scenes))
     variance, error = variances_with_read(powers, kernel)
@@ -380,7 +378,7 @@ def check_residual(
         shared -= _said_correlations(noise, level, recording, len(shared) // 2)
     else:
         shared, said = (
-            without_mean(correlations(kept, where, REACH))
+            without_mean(autocorrelation(kept, where, REACH))
             for kept, where in ((images, flats), (drawn, places))
         )
         shared -= said
@@ -419,14 +417,14 @@ def _model_at(
     if sight.x is not None:
         x = np.asarray(sight.x, dtype=np.float64)
         x = np.maximum(x, noise.lowest)
-        base, kernel, _ = parts(noise)
+        base, kernel, _ = noise.components
         mean = base.mean(torch.from_numpy(x)).numpy()
-        if kernel is not None and not isinstance(base, Gaussian):
+        if kernel is not None and not base.additive:
             mean = kernel.apply_to_image(mean)  # what blurs the noise blurred the picture
     else:
         scene = sight.y if sight.other is None else (sight.y + sight.other) / 2
         mean = blurred(scene, SLOW)
-        x = noise.clean(torch.from_numpy(mean)).numpy()
+        x = noise.clean_from_mean(torch.from_numpy(mean)).numpy()
         x = np.maximum(x, noise.lowest)
     variance = noise.variance(torch.from_numpy(x)).numpy() + recording.step**2 / 12
     # a model may know of no noise at all where there is no light
@@ -438,8 +436,8 @@ def _said_correlations(
     noise: NoiseModel, level: float, recording: Quantization, reach: int
 ) -> np.ndarray:
     """Give the correlation of pixels by their distance that a model says, where y is so bright."""
-    base, kernel, read = parts(noise)
-    x = noise.clean(torch.tensor([level], dtype=torch.float64)).clamp(min=noise.lowest)
+    base, kernel, read = noise.components
+    x = noise.clean_from_mean(torch.tensor([level], dtype=torch.float64)).clamp(min=noise.lowest)
     taps = np.array(kernel.taps if kernel else [[1.0]])
     size = 2 * (max(taps.shape) + reach)
     product = np.fft.ifft2(np.abs(np.fft.fft2(taps, (size, size))) ** 2).real
@@ -469,7 +467,7 @@ def _recorded(y: np.ndarray, recording: Quantization) -> np.ndarray:
 
 
 def _variance(noise: NoiseModel, mean: np.ndarray) -> np.ndarray:
-    x = noise.clean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
+    x = noise.clean_from_mean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
     return noise.variance(x.clamp(min=noise.lowest)).numpy()
 
 

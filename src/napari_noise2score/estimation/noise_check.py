@@ -17,7 +17,6 @@ from ..image.axes import MAX_CHANNELS
 from ..image.image import Image, as_images
 from ..image.valid import valid_of
 from ..noise import NoiseModel, parse_noise
-from ..noise.correlated import parts
 from ..noise.kernel import Kernel
 from ..score.model import ScoreModel
 from ._check_assumptions import findings
@@ -135,7 +134,7 @@ def check_steps(
         source = "denoised"
     else:
         source = "single frames" if sights[0].other is None else "repeats"
-    _, kernel, read = parts(noise)
+    _, kernel, read = noise.components
     with told_in_one_line():
         residual = check_residual(sights, noise, found.recording)
         if kernel is not None and read:
@@ -192,7 +191,7 @@ def _findings(
     images: Sequence[Image], noise: NoiseModel, found: NoiseEstimate, repeats: str
 ) -> tuple[str, ...]:
     """Say what contradicts the assumptions of an estimate, if the images can tell."""
-    _, kernel, _ = parts(found.noise)
+    _, kernel, _ = found.noise.components
     try:
         with told_in_one_line():
             scenes, _ = read_scenes(images, None, repeats)
@@ -219,7 +218,7 @@ def _level(scenes: Sequence[np.ndarray], noise: NoiseModel, kernel: Kernel | Non
         own = estimate_from_shots(scenes, kernel)
     except UserError:
         return 0.0
-    if kernel is None and parts(own.noise)[1] is not None:
+    if kernel is None and own.noise.components.kernel is not None:
         return 0.0  # of another kind
     return check_curve(own, noise).level
 

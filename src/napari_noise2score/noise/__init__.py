@@ -1,33 +1,47 @@
-"""Noise models p(y | x), and their text form."""
+"""Noise models p(y | x), their text form, and the registry of noise families."""
 
-from .base import NoiseModel
+from .base import Components, NoiseModel
 from .correlated import Correlated
 from .emccd import Emccd
 from .empirical import Empirical
+from .family import Form, NoiseFamily
+from .fitting import READ_NOISE, FittedParameters
+from .gamma import Gamma
 from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
+from .nakagami import Nakagami
+from .parameter import Parameter
 from .parse import parse_noise
 from .poisson import Poisson
+from .rayleigh import Rayleigh
+from .registry import families, register
 from .rician import Rician
-from .speckle import Gamma, Nakagami, Rayleigh
 from .sum import Sum
 from .tweedie import Tweedie
 
 __all__ = [
+    "READ_NOISE",
     "A",
+    "Components",
     "Correlated",
     "Emccd",
     "Empirical",
+    "FittedParameters",
+    "Form",
     "Gamma",
     "Gaussian",
     "Kernel",
     "Nakagami",
+    "NoiseFamily",
     "NoiseModel",
+    "Parameter",
     "Poisson",
     "Rayleigh",
     "Rician",
     "Sum",
     "Tweedie",
+    "families",
     "measure_kernel",
     "parse_noise",
+    "register",
 ]

@@ -1,162 +1,187 @@
-"""Noise models p(y | x): how a clean pixel x becomes a noisy one y.
+"""Noise models p(y | x): how a clean pixel x becomes a noisy pixel y.
 
-Each model is immutable, prints as one line of text that `parse_noise` reads back, and knows
-four things: how to sample it, its score f(x, y) = d/dy log p(y | x), the closed-form solution of
-``s = f(x, y)`` for x, and its cumulative distribution, from which the table solver is built.
-They compose: ``Poisson(gain=2, offset=100) + Gaussian(sigma=3)`` is a camera.
+A model is immutable, hashable, and prints as one line of text that `parse_noise` reads back.
+Models compose: ``Poisson(gain=2, offset=100) + Gaussian(sigma=3)`` is a camera.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
-
-from ..errors import UserError, quoted
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .correlated import Correlated
+    from .family import NoiseFamily
+    from .kernel import Kernel
     from .sum import Sum
 
+Array = np.ndarray[Any, np.dtype[Any]]
+"""An array of numbers of any shape."""
 
-@runtime_checkable
-class NoiseModel(Protocol):
-    """What every noise model can do. Images are float64 grey levels, of any shape."""
 
+class Components(NamedTuple):
+    """What a noise model is composed of.
+
+    Attributes
+    ----------
+    base : NoiseFamily
+        The family of independent pixels.
+    kernel : Kernel or None
+        The correlation between neighbouring pixels.
+    read_noise : float
+        Standard deviation of the Gaussian read noise on top, in grey levels; 0 if there is none.
+    """
+
+    base: NoiseFamily
+    kernel: Kernel | None = None
+    read_noise: float = 0.0
+
+
+class NoiseModel(ABC):
+    """What every noise model can do.
+
+    Clean and noisy images are float64, in grey levels, of any shape. For correlated noise they are
+    whole planes ``(..., Y, X)``.
+    """
+
+    @abstractmethod
     def __str__(self) -> str:
-        """Give the one spelling, as ``gaussian(sigma=25)``."""
+        """Return the text form, such as ``gaussian(sigma=25)``."""
 
-    def __hash__(self) -> int:
-        """Give equal models equal hashes."""
+    @property
+    @abstractmethod
+    def components(self) -> Components:
+        """The base, the correlation and the read noise of the model."""
 
     @property
     def lowest(self) -> float:
-        """Smallest x the model is defined for, in grey levels."""
+        """The smallest x for which the model is defined, in grey levels."""
+        return self.components.base.lowest
 
     @property
     def offset(self) -> float:
-        """Grey level without light: what stands in y but not in x."""
+        """The grey level without signal, which y contains and x does not."""
+        return self.components.base.offset
 
     @property
-    def unsure(self) -> float:
-        """How far x is taken to be open where s = f(x, y) is solved, 0 for most models."""
+    def posterior_score_variance(self) -> float:
+        """Typical variance of f(x, y) over the x that are possible for one y, times Var[y | x].
 
-    def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        Where it is above 0, the table solver returns the mean of these x in place of the solution
+        of ``s = f(x, y)``; the two differ where f is far from linear in x.
+        """
+        return self.components.base.posterior_score_variance
+
+    @property
+    def additive(self) -> bool:
+        """Whether the noise is Gaussian and added to the image.
+
+        A correlation then blurs the noise alone, not the image.
+        """
+        return self.components.base.additive
+
+    @property
+    def signed(self) -> bool:
+        """Whether y can be below 0."""
+        return self.components.read_noise > 0 or self.components.base.signed
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that the text form names."""
+        return self.components.base.files
+
+    @property
+    def content_digest(self) -> str:
+        """A digest of the content of these files; empty if the text form says everything."""
+        return self.components.base.content_digest
+
+    @abstractmethod
+    def sample(self, x: Array, rng: np.random.Generator) -> Array:
         """Draw a noisy image y from a clean image x."""
 
+    @abstractmethod
     def mean(self, x: Tensor) -> Tensor:
-        """Give E[y | x]."""
+        """Return E[y | x]; for correlated noise, where x is flat."""
 
+    @abstractmethod
     def variance(self, x: Tensor) -> Tensor:
-        """Give Var[y | x]."""
+        """Return Var[y | x]; for correlated noise, where x is flat."""
 
-    def clean(self, mean: Tensor) -> Tensor:
-        """Give the x that has this E[y | x]."""
+    @abstractmethod
+    def clean_from_mean(self, mean: Tensor) -> Tensor:
+        """Return the x that has this E[y | x]."""
 
+    @abstractmethod
     def score(self, x: Tensor, y: Tensor) -> Tensor:
-        """Give f(x, y) = d/dy log p(y | x)."""
+        """Return f(x, y) = d/dy log p(y | x)."""
 
+    @abstractmethod
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Give the x for which f(x, y) = s."""
+        """Return the x for which f(x, y) = s, in closed form or by a few iterations."""
 
-    def masses(self, edges: Tensor, x: Tensor) -> Tensor:
-        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
+    @abstractmethod
+    def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Return the probability of each bin of y for each x, of shape ``(x, bins)``.
 
-    def middles(self, edges: Tensor) -> Tensor:
-        """Give the y at which the probability of each bin is taken to lie."""
+        Parameters
+        ----------
+        edges : Tensor
+            Rising edges of the bins in grey levels, shape ``(bins + 1,)``.
+        x : Tensor
+            Clean grey levels, shape ``(x,)``.
+        """
 
+    @abstractmethod
+    def bin_centers(self, edges: Tensor) -> Tensor:
+        """Return the y that stands for each bin, shape ``(bins,)``."""
 
-# parameters in grey levels: squares of what is larger or smaller overflow in single precision
-MIN_GREY_LEVEL, MAX_GREY_LEVEL = 1e-15, 1e15
-# numbers of looks: noise of more is less than a thousandth of the signal
-MAX_SHAPE = 1e6
+    @abstractmethod
+    def scaled(self, factor: float) -> NoiseModel:
+        """Return the model with its variance multiplied by a factor above 0.
 
+        Family, offset and correlation stay; changed parameters are rounded to four digits. For
+        some families the variance follows the factor only approximately.
 
-def positive(model: str, **values: float) -> None:
-    """Raise a `UserError` unless every value is a number above 0 that can be computed with."""
-    for name, value in values.items():
-        checked_number(model, name, value)
-        if not value > 0:
-            raise UserError(f"{model}: {name} must be a number above 0, not {value:g}")
-        in_range(model, name, value, MIN_GREY_LEVEL, MAX_GREY_LEVEL)
+        Raises
+        ------
+        UserError
+            If the model has no parameter that sets its variance.
+        """
 
+    @abstractmethod
+    def in_unit(self, unit: float) -> NoiseModel:
+        """Return the model of images whose grey levels were multiplied by a number above 0.
 
-def checked_offset(model: str, offset: float) -> None:
-    """Raise a `UserError` unless an offset is a number that can be computed with."""
-    checked_number(model, "offset", offset)
-    if not math.isfinite(offset):
-        raise UserError(f"{model}: offset must be a number, not {offset:g}")
-    in_range(model, "offset", offset, -MAX_GREY_LEVEL, MAX_GREY_LEVEL)
+        Family and correlation stay; changed parameters are rounded to four digits.
 
+        Raises
+        ------
+        UserError
+            If the model has no parameters, or one would be out of range.
+        """
 
-def checked_number(model: str, name: str, value: Any) -> None:
-    """Raise a `UserError` unless a value is a real number that a double can hold."""
-    try:
-        float(value)
-        known = not isinstance(value, str | bytes | bool | complex)
-    except (TypeError, ValueError, OverflowError):
-        known = False
-    if not known:
-        raise UserError(f"{model}: {name} must be a number, not {quoted(repr(value))}")
+    def unit_power(self, name: str) -> float:
+        """Return the power of the unit of grey levels that a parameter is measured in."""
+        return self.components.base.unit_power(name)
 
+    def with_read_noise(self, sigma: float) -> NoiseModel:
+        """Return the model with Gaussian read noise on top, or the model itself if sigma is 0."""
+        from .gaussian import Gaussian
+        from .sum import Sum
 
-def in_range(model: str, name: str, value: float, least: float, most: float) -> None:
-    """Raise a `UserError` unless a value lies between two others, or at one of them."""
-    if not least <= value <= most:
-        raise UserError(f"{model}: {name} must be between {least:g} and {most:g}, not {value:g}")
-
-
-def spell(name: str, **values: float | None) -> str:
-    """Write ``name(key=value, ...)``, leaving out what is None."""
-    given = ", ".join(f"{k}={spell_number(v)}" for k, v in values.items() if v is not None)
-    return f"{name}({given})"
-
-
-def spell_number(value: float) -> str:
-    """Give the shortest text that reads back as the same number, without a trailing '.0'."""
-    text = repr(float(value))
-    return text[:-2] if text.endswith(".0") else text
-
-
-class Summable:
-    """What may stand before ``+ Gaussian(sigma)``."""
+        return Sum(self, Gaussian(sigma)) if sigma > 0 else self
 
     def __add__(self, other: Any) -> Sum:
         from .gaussian import Gaussian
         from .sum import Sum
 
-        if not isinstance(other, Gaussian) or other.growth:
+        if not isinstance(other, Gaussian) or not other.constant_variance or isinstance(self, Sum):
             return NotImplemented
-        return Sum(cast(NoiseModel, self), other)
-
-
-class Pixelwise(Summable):
-    """What all pixelwise models share: bins from the cumulative distribution, ``@`` and ``+``."""
-
-    lowest: float = 0.0
-    offset: float = 0.0
-    # Var[f | y], in units of 1 / Var[y | x], at which the table gives the mean of x rather than
-    # the solution of s = f(x, y), which differ where f is far from straight in x
-    unsure: float = 0.0
-
-    def cdf(self, y: Tensor, x: Tensor) -> Tensor:
-        """Give P(Y < y | x)."""
-        raise NotImplementedError
-
-    def masses(self, edges: Tensor, x: Tensor) -> Tensor:
-        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
-        return self.cdf(edges[None, :], x[:, None]).diff(dim=1).clamp(min=0)
-
-    def middles(self, edges: Tensor) -> Tensor:
-        """Give the y at which the probability of each bin is taken to lie."""
-        return (edges[1:] + edges[:-1]) / 2
+        return Sum(self, other)
 
     def __matmul__(self, other: Any) -> Correlated:
-        from .correlated import Correlated
-        from .kernel import Kernel
-
-        if not isinstance(other, Kernel):
-            return NotImplemented
-        return Correlated(cast(NoiseModel, self), other)
+        return NotImplemented

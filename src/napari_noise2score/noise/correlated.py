@@ -1,34 +1,39 @@
-"""Noise whose neighbouring pixels are correlated."""
+"""Noise that is correlated between neighbouring pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
 
-from .base import NoiseModel, Summable
-from .gaussian import Gaussian
+from .base import Array, Components, NoiseModel
+from .family import NoiseFamily
 from .kernel import Kernel
-from .sum import Sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIXED_POINT_STEPS = 10  # as many as in Xie et al.
 
 
 @dataclass(frozen=True)
-class Correlated(Summable):
+class Correlated(NoiseModel):
     """A pixelwise model, and a correlation A between neighbouring pixels.
 
-    Written ``base @ A``. Multiplicative noise and counts are blurred with their picture,
-    ``y = A z``, ``z ~ base(x)``; of Gaussian noise only the noise is,
+    Written ``base @ A``. Multiplicative noise and counts are blurred together with the image,
+    ``y = A z``, ``z ~ base(x)``; with additive Gaussian noise only the noise is blurred,
     ``y = x + Aᵀ ε``, ``ε ~ N(0, σ(x)²)``.
 
     - p(y | x) = p_base(A⁻¹ y | x) / |det A|; Gaussian: N(y; x, Aᵀ diag(σ(x)²) A)
     - f(x, y) = A⁻ᵀ f_base(x, A⁻¹ y); Gaussian: A⁻¹ diag(σ(x)⁻²) A⁻ᵀ (x − y)
 
-    Images are whole planes ``(..., Y, X)``; see `Kernel` for what happens at their edges.
+    Images are whole planes ``(..., Y, X)``; `Kernel` says how their edges are treated.
 
     Parameters
     ----------
-    base : Gaussian, Poisson, Gamma, ...
+    base : NoiseFamily
         The pixelwise model.
     kernel : Kernel
         The correlation.
@@ -46,96 +51,113 @@ class Correlated(Summable):
     gamma(alpha=26) @ A + gaussian(sigma=10)
     """
 
-    base: NoiseModel
+    base: NoiseFamily
     kernel: Kernel
 
     def __str__(self) -> str:
         return f"{self.base} @ {self.kernel}"
 
     @property
-    def additive(self) -> bool:
-        """Whether only the noise is blurred, not the picture."""
-        return isinstance(self.base, Gaussian)
-
-    @property
-    def lowest(self) -> float:
-        """Smallest x the model is defined for, in grey levels."""
-        return self.base.lowest
+    def components(self) -> Components:
+        """The base and the correlation, without read noise."""
+        return Components(self.base, self.kernel)
 
     @property
     def offset(self) -> float:
-        """Grey level without light."""
+        """The grey level without signal."""
         return self.base.offset * self._brightness
 
     @property
-    def unsure(self) -> float:
-        """How far x is taken to be open where s = f(x, y) is solved."""
-        return self.base.unsure
-
-    @property
     def _brightness(self) -> float:
+        """The factor by which the kernel multiplies a flat image."""
         return 1.0 if self.additive else self.kernel.total
 
-    def sample(self, x, rng):
+    def sample(self, x: Array, rng: np.random.Generator) -> Array:
         """Draw a noisy image y from a clean image x."""
         y = self.base.sample(x, rng)
         if self.additive:
             return x + self.kernel.apply_to_image(y - x, transposed=True)
         return self.kernel.apply_to_image(y)
 
-    def mean(self, x):
-        """Give E[y | x] where x is flat."""
+    def mean(self, x: Tensor) -> Tensor:
+        """Return E[y | x] where x is flat."""
         return self._brightness * self.base.mean(x)
 
-    def variance(self, x):
-        """Give Var[y | x] where x is flat."""
+    def variance(self, x: Tensor) -> Tensor:
+        """Return Var[y | x] where x is flat."""
         return self.kernel.power * self.base.variance(x)
 
-    def clean(self, mean):
-        """Give the flat x that has this E[y | x]."""
-        return self.base.clean(mean / self._brightness)
+    def clean_from_mean(self, mean: Tensor) -> Tensor:
+        """Return the flat x that has this E[y | x]."""
+        return self.base.clean_from_mean(mean / self._brightness)
 
-    def score(self, x, y):
-        """Give f(x, y); planes wrap around."""
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return f(x, y); planes wrap around."""
         if self.additive:
-            whitened = self.kernel.transposed_undo(x - y) / self.base.variance(x)
+            whitened = self.kernel.undo_transposed(x - y) / self.base.variance(x)
             return self.kernel.undo(whitened)
-        return self.kernel.transposed_undo(self.base.score(x, self.kernel.undo(y)))
+        return self.kernel.undo_transposed(self.base.score(x, self.kernel.undo(y)))
 
-    def solve(self, y, s):
-        """Give the x for which f(x, y) = s; planes wrap around."""
+    def solve(self, y: Tensor, s: Tensor) -> Tensor:
+        """Return the x for which f(x, y) = s; planes wrap around."""
         if not self.additive:
-            return self.base.solve(self.kernel.undo(y), self.kernel.transposed(s))
-        drift = self.kernel.apply(s)
+            return self.base.solve(self.kernel.undo(y), self.kernel.apply_transposed(s))
+        blurred = self.kernel.apply(s)
         limits = float(y.min()), float(y.max())
-        return settle(
-            self.base, y, lambda variance: y + self.kernel.transposed(variance * drift), limits
+        return fixed_point(
+            self.base,
+            y,
+            lambda variance: y + self.kernel.apply_transposed(variance * blurred),
+            limits,
         )
 
+    def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Raise a TypeError: the pixels of correlated noise have no probabilities of their own."""
+        raise TypeError(f"{self}: pixels are correlated: use those of the base")
 
-def settle(
-    base: NoiseModel,
+    def bin_centers(self, edges: Tensor) -> Tensor:
+        """Raise a TypeError, as `bin_probabilities` does."""
+        raise TypeError(f"{self}: pixels are correlated: use those of the base")
+
+    def scaled(self, factor: float) -> NoiseModel:
+        """Return the model with the variance of the base multiplied by a factor."""
+        return self.base.scaled(factor) @ self.kernel
+
+    def in_unit(self, unit: float) -> NoiseModel:
+        """Return the model of images whose grey levels were multiplied by a number."""
+        return self.base.in_unit(unit) @ self.kernel
+
+
+def fixed_point(
+    base: NoiseFamily,
     start: Tensor,
     step: Callable[[Tensor], Tensor],
     limits: tuple[float, float],
 ) -> Tensor:
-    """Give the fixed point of x = step(Var[y | x]), ten steps from the start.
+    """Return the fixed point of x = step(Var[y | x]) for additive noise.
 
-    Where noise grows too fast with x for a score, it would run away: the x that the variance is
-    taken of is kept within the limits, and as much again to both sides.
+    The variance is taken at an x within the limits, extended by their distance to both sides:
+    where noise grows too fast with x, the iteration would diverge.
+
+    Parameters
+    ----------
+    base : NoiseFamily
+        Additive noise.
+    start : Tensor
+        The first x.
+    step : callable
+        From Var[y | x] to the next x.
+    limits : tuple of float
+        The lowest and the highest y, in grey levels.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of start.
     """
     low, high = limits
-    room = high - low
+    margin = high - low
     x = start
-    for _ in range(10 if getattr(base, "growth", 0) else 1):
-        x = step(base.variance(x.clamp(max(low - room, base.lowest), high + room)))
+    for _ in range(1 if base.constant_variance else FIXED_POINT_STEPS):
+        x = step(base.variance(x.clamp(max(low - margin, base.lowest), high + margin)))
     return x
-
-
-def parts(noise: NoiseModel) -> tuple[NoiseModel, Kernel | None, float]:
-    """Give the pixelwise base of a model, its correlation, and its read noise (0 if none)."""
-    read = noise.read.level if isinstance(noise, Sum) else 0.0
-    base = noise.base if isinstance(noise, Sum) else noise
-    if isinstance(base, Correlated):
-        return base.base, base.kernel, read
-    return base, None, read

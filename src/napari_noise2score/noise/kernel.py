@@ -1,10 +1,10 @@
 """A correlation A of the noise between neighbouring pixels, as a convolution of each plane.
 
-Blocks are convolved through the FFT, and so wrap around: what lies within `Kernel.reach` of the
-border of a block must be given away, or be the true surroundings. Images go on by reflection
+Blocks are convolved by the FFT and so wrap around: pixels within `Kernel.reach` of the border of a
+block are valid only if the block wraps around itself. Whole images are continued by reflection
 beyond their edges (without repeating the edge pixel). For kernels that are the same left and
-right, top and bottom, that makes A and its inverse exact up to the edge; others are
-inexact within `Kernel.reach` of it.
+right, top and bottom, A and its inverse are then exact up to the edge; for others they are inexact
+within `Kernel.reach` of it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import UserError, quoted
-from .base import spell_number
+from ._torch import torch
+from .base import Array
+from .parameter import format_number
 
-SMALLEST = 0.02
-# rows and columns: a wider one would reach around the grid its spectrum is computed on
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# the smallest value of the spectrum, as a fraction of the largest, that can be divided by
+MIN_SPECTRUM = 0.02
+# rows and columns: a larger kernel would reach around the grid its spectrum is computed on
 MAX_TAPS = 63
 MIN_TAP, MAX_TAP = 1e-6, 1e6
-# characters: more than the largest kernel takes
-MAX_TEXT = 200_000
-# beyond the reach of the inverse its taps are below this share of the largest
-NOTHING = 1e-5
+# characters: more than the largest kernel needs
+MAX_TEXT_LENGTH = 200_000
+# taps of the inverse below this fraction of the largest are neglected
+NEGLECTED_TAP = 1e-5
+# rows and columns of the grid on which the spectrum is examined, and on which the inverse is
+SPECTRUM_SIZE, INVERSE_SIZE = 128, 256
+# rows and columns of the grid on which a kernel is computed from an autocorrelation
+ROOT_SIZE = 64
+DECIMALS = 4
+A_TAPS = ((0.05, 0.1, 0.05), (0.1, 0.4, 0.1), (0.05, 0.1, 0.05))
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,12 @@ class Kernel:
     Raises
     ------
     UserError
-        If the taps are no such matrix, or the convolution cannot be undone: its spectrum comes
-        nearer to zero than 2 % of its largest value.
+        If the taps are no such matrix, or the convolution cannot be inverted: its spectrum falls
+        below 2 % of its largest value.
 
     Examples
     --------
+    >>> import torch
     >>> print(A)
     A
     >>> print(Kernel([[0.2, 0.6, 0.2]]))
@@ -63,7 +74,7 @@ class Kernel:
 
     taps: Sequence[Sequence[float]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             rows = tuple(tuple(_tap(v) for v in row) for row in self.taps)
         except (TypeError, ValueError, OverflowError):
@@ -84,69 +95,66 @@ class Kernel:
                 "what counts is their ratio, and their sum is usually 1"
             )
         object.__setattr__(self, "taps", rows)
-        smallest = float(self._spectrum((128, 128)).abs().min())
-        if smallest <= SMALLEST * self.largest:
+        spectrum = np.abs(np.fft.fft2(np.array(rows), (SPECTRUM_SIZE, SPECTRUM_SIZE)))
+        smallest, largest = float(spectrum.min()), float(spectrum.max())
+        if smallest <= MIN_SPECTRUM * largest:
             raise UserError(
                 f"kernel: this convolution cannot be undone: its spectrum falls to {smallest:.2g} "
-                f"(of {self.largest:.2g} at most); a stronger middle tap would help"
+                f"(of {largest:.2g} at most); a larger middle tap would help"
             )
 
     def __str__(self) -> str:
-        if self.taps == A.taps:
+        if self.taps == A_TAPS:
             return "A"
-        rows = ", ".join(f"[{', '.join(spell_number(v) for v in row)}]" for row in self.taps)
+        rows = ", ".join(f"[{', '.join(format_number(v) for v in row)}]" for row in self.taps)
         return f"kernel([{rows}])"
 
     @property
     def power(self) -> float:
-        """Sum of the squared taps: what A makes of the variance of white noise."""
+        """Sum of the squared taps: the factor of the variance of white noise."""
         return sum(v * v for row in self.taps for v in row)
 
     @property
     def total(self) -> float:
-        """Sum of the taps: what A makes of a mean."""
+        """Sum of the taps: the factor of a mean."""
         return sum(v for row in self.taps for v in row)
 
     @cached_property
-    def largest(self) -> float:
-        """Largest value of the spectrum of A, without unit."""
-        return float(self._spectrum((128, 128)).abs().max())
-
-    @cached_property
     def reach(self) -> int:
-        """How far, in pixels, the inverse takes from a pixel's surroundings."""
-        size = 256
+        """Distance in pixels up to which the inverse depends on the surroundings of a pixel."""
+        size = INVERSE_SIZE
         taps = torch.fft.ifft2(1 / self._spectrum((size, size))).real.abs()
-        rows, columns = torch.nonzero(taps > NOTHING * taps.max(), as_tuple=True)
-        away = torch.cat([rows, columns])
-        return int(torch.minimum(away, size - away).max())
+        rows, columns = torch.nonzero(taps > NEGLECTED_TAP * taps.max(), as_tuple=True)
+        distance = torch.cat([rows, columns])
+        return int(torch.minimum(distance, size - distance).max())
 
     def apply(self, block: Tensor) -> Tensor:
-        """Give A of every plane of a block, shape ``(..., Y, X)``."""
+        """Return A of every plane of a block, shape ``(..., Y, X)``."""
         return self._filter(block, self._spectrum(block.shape[-2:]))
 
-    def transposed(self, block: Tensor) -> Tensor:
-        """Give Aᵀ of every plane of a block."""
+    def apply_transposed(self, block: Tensor) -> Tensor:
+        """Return Aᵀ of every plane of a block."""
         return self._filter(block, self._spectrum(block.shape[-2:]).conj())
 
     def undo(self, block: Tensor) -> Tensor:
-        """Give A⁻¹ of every plane of a block."""
+        """Return A⁻¹ of every plane of a block."""
         return self._filter(block, 1 / self._spectrum(block.shape[-2:]))
 
-    def transposed_undo(self, block: Tensor) -> Tensor:
-        """Give A⁻ᵀ of every plane of a block."""
+    def undo_transposed(self, block: Tensor) -> Tensor:
+        """Return A⁻ᵀ of every plane of a block."""
         return self._filter(block, 1 / self._spectrum(block.shape[-2:]).conj())
 
-    def apply_to_image(self, image: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """Give A (or Aᵀ) of whole planes, shape ``(..., Y, X)``, reflected at their edges."""
+    def apply_to_image(self, image: Array, transposed: bool = False) -> Array:
+        """Return A (or Aᵀ) of whole planes, shape ``(..., Y, X)``, reflected at their edges."""
         reach = max(len(self.taps), len(self.taps[0])) // 2
-        return _reflected(image, reach, self.transposed if transposed else self.apply)
+        return _reflected(image, reach, self.apply_transposed if transposed else self.apply)
 
-    def undo_image(self, image: np.ndarray) -> np.ndarray:
-        """Give A⁻¹ of whole planes, reflected at their edges, inexact within `reach` of them."""
+    def undo_image(self, image: Array) -> Array:
+        """Return A⁻¹ of whole planes, reflected at their edges, inexact within `reach` of them."""
         return _reflected(image, self.reach, self.undo)
 
     def _filter(self, block: Tensor, spectrum: Tensor) -> Tensor:
+        """Multiply the spectrum of every plane."""
         half = spectrum[:, : block.shape[-1] // 2 + 1].to(block.device)
         if block.dtype == torch.float32:
             half = half.to(torch.complex64 if half.is_complex() else torch.float32)
@@ -154,52 +162,55 @@ class Kernel:
         return out.to(block.dtype)
 
     def _spectrum(self, shape: Sequence[int]) -> Tensor:
+        """Return the discrete Fourier transform of the kernel, its middle at the origin."""
         taps = torch.tensor(self.taps, dtype=torch.float64)
         y = torch.arange(taps.shape[0]) - taps.shape[0] // 2
         x = torch.arange(taps.shape[1]) - taps.shape[1] // 2
-        waves = [
+        along_y, along_x = (
             torch.exp(-2j * math.pi * torch.fft.fftfreq(n, dtype=torch.float64)[:, None] * at)
             for n, at in zip(shape, (y, x), strict=True)
-        ]
-        return waves[0] @ taps.to(waves[0].dtype) @ waves[1].T
+        )
+        spectrum: Tensor = along_y @ taps.to(along_y.dtype) @ along_x.T
+        return spectrum
 
 
 def _tap(value: Any) -> float:
-    """Return a number; texts that read as numbers are none."""
+    """Return a number; raise a TypeError for a text, even of a number."""
     if isinstance(value, str | bytes | bool):
         raise TypeError("no number")
     return float(value)
 
 
-def _reflected(image: np.ndarray, reach: int, act: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """Act on whole planes, continued so far by reflection."""
-    around = [(0, 0)] * (image.ndim - 2) + [(reach, reach)] * 2
-    block = torch.from_numpy(np.pad(image, around, mode="reflect"))
-    inner = slice(reach, -reach or None)
-    return act(block)[..., inner, inner].numpy()
+def _reflected(image: Array, margin: int, function: Callable[[Tensor], Tensor]) -> Array:
+    """Apply a function to whole planes, extended by a margin of reflected pixels."""
+    padding = [(0, 0)] * (image.ndim - 2) + [(margin, margin)] * 2
+    block = torch.from_numpy(np.pad(image, padding, mode="reflect"))
+    inner = slice(margin, -margin or None)
+    result: Array = function(block)[..., inner, inner].numpy()
+    return result
 
 
-def measure_kernel(noise: np.ndarray, size: int = 3) -> Kernel:
+def measure_kernel(noise: Array, size: int = 3) -> Kernel:
     """Measure the correlation of a sample of noise.
 
     Parameters
     ----------
     noise : ndarray
-        Noise alone, of one level, shape ``(..., Y, X)``: such as the differences of shots of one
-        scene, divided by their standard deviation where the noise grows with the signal.
+        Noise alone, of one standard deviation, shape ``(..., Y, X)``: such as differences of
+        frames of one scene, divided by the standard deviation where it grows with the signal.
     size : int
         Rows and columns of the kernel, odd.
 
     Returns
     -------
     Kernel
-        The kernel of taps that sum to 1 and are the same on opposite sides, which has the
-        autocorrelation of the sample: of A, noise tells A Aᵀ and no more.
+        The kernel that has the autocorrelation of the sample, with taps that sum to 1 and are the
+        same on opposite sides: the autocorrelation determines A Aᵀ only.
 
     Raises
     ------
     UserError
-        If that kernel cannot be undone.
+        If that kernel cannot be inverted.
 
     Examples
     --------
@@ -208,27 +219,35 @@ def measure_kernel(noise: np.ndarray, size: int = 3) -> Kernel:
     >>> bool(np.abs(np.array(found.taps) - A.taps).max() < 0.02)
     True
     """
-    return kernel_of(correlations([noise - noise.mean()], reach=size - 1), size)
+    return kernel_from_autocorrelation(
+        autocorrelation([noise - noise.mean()], reach=size - 1), size
+    )
 
 
-def correlations(
-    noises: Sequence[np.ndarray], where: Sequence[np.ndarray] | None = None, reach: int = 2
-) -> np.ndarray:
-    """Give the mean product of pixels at each distance, divided by their mean square.
+def autocorrelation(
+    noises: Sequence[Array], where: Sequence[Array] | None = None, reach: int = 2
+) -> Array:
+    """Return the mean product of pixels at each lag, divided by their mean square.
 
     Parameters
     ----------
     noises : sequence of ndarray
         Noise of mean 0, shape ``(..., Y, X)``.
     where : sequence of ndarray, optional
-        Which pixels count, bool, of the shapes of the noises: both of a pair must.
+        Which pixels to use, bool, of the shapes of the noises: both of a pair must be used.
     reach : int
-        Largest distance in pixels.
+        Largest lag in pixels along Y and X.
 
     Returns
     -------
     ndarray
         Shape ``(2 reach + 1, 2 reach + 1)``, 1 in the middle, the same on opposite sides.
+
+    Examples
+    --------
+    >>> stripes = np.array([[1.0, -1, 1, -1]])
+    >>> autocorrelation([stripes], reach=1)[1].tolist()
+    [-1.0, 1.0, -1.0]
     """
     sums = np.zeros((2, 2 * reach + 1, 2 * reach + 1))
     for i, noise in enumerate(noises):
@@ -244,42 +263,49 @@ def correlations(
                 if dy:
                     sums[:, reach - dy, reach - dx] += pair
     means = sums[0] / np.maximum(sums[1], 1)
-    return means / means[reach, reach]
+    correlation: Array = means / means[reach, reach]
+    return correlation
 
 
-def kernel_of(shared: np.ndarray, size: int) -> Kernel:
-    """Give the kernel with the correlations that `correlations` gave.
+def kernel_from_autocorrelation(correlation: Array, size: int) -> Kernel:
+    """Return the kernel whose noise has an autocorrelation.
 
     Parameters
     ----------
-    shared : ndarray
-        Correlation of pixels by their distance, odd sizes, the middle one 1.
+    correlation : ndarray
+        As of `autocorrelation`: odd sizes, 1 in the middle.
     size : int
         Rows and columns of the kernel, odd.
 
     Returns
     -------
     Kernel
-        Its taps have four decimals, sum to 1 and are the same on opposite sides.
+        The zero-phase root: its taps have four decimals, sum to 1 and are the same on opposite
+        sides.
 
     Raises
     ------
     UserError
-        If that kernel cannot be undone.
+        If that kernel cannot be inverted.
+
+    Examples
+    --------
+    >>> print(kernel_from_autocorrelation(np.array([[0.0, 1.0, 0.0]]), 3))
+    kernel([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     """
-    padded = np.zeros((64, 64))
-    padded[: shared.shape[0], : shared.shape[1]] = shared
-    padded = np.roll(padded, [-(n // 2) for n in shared.shape], axis=(0, 1))
+    padded = np.zeros((ROOT_SIZE, ROOT_SIZE))
+    padded[: correlation.shape[0], : correlation.shape[1]] = correlation
+    padded = np.roll(padded, [-(n // 2) for n in correlation.shape], axis=(0, 1))
     root = np.sqrt(np.maximum(np.fft.fft2(padded).real, 0))
     reach = np.arange(size) - size // 2
     taps = np.fft.ifft2(root).real[np.ix_(reach, reach)]
-    taps = (taps / taps.sum()).round(4)
+    taps = (taps / taps.sum()).round(DECIMALS)
     taps[size // 2, size // 2] += 1 - taps.sum()
-    return Kernel(taps.round(4).tolist())
+    return Kernel(taps.round(DECIMALS).tolist())
 
 
 def parse_kernel(text: str) -> Kernel:
-    """Read a kernel from its text.
+    """Read a kernel from its text form.
 
     Parameters
     ----------
@@ -303,9 +329,9 @@ def parse_kernel(text: str) -> Kernel:
     text = text.strip()
     if text == "A":
         return A
-    match = re.fullmatch(r"kernel\s*\((.*)\)", text[:MAX_TEXT], flags=re.DOTALL)
+    match = re.fullmatch(r"kernel\s*\((.*)\)", text[:MAX_TEXT_LENGTH], flags=re.DOTALL)
     try:
-        # json refuses deep nesting and absurd digits by errors of its own
+        # json raises errors of its own for deep nesting and too many digits
         taps = json.loads(match[1] if match else "")
     except (ValueError, RecursionError):
         raise UserError(
@@ -314,5 +340,5 @@ def parse_kernel(text: str) -> Kernel:
     return Kernel(taps)
 
 
-A = Kernel(((0.05, 0.1, 0.05), (0.1, 0.4, 0.1), (0.05, 0.1, 0.05)))
-"""The kernel of Xie et al., NeurIPS 2023; its spectrum lies within 0.2 and 1."""
+A = Kernel(A_TAPS)
+"""The kernel of Xie et al., NeurIPS 2023; its spectrum is between 0.2 and 1."""

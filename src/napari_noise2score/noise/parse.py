@@ -1,41 +1,24 @@
-"""The one spelling of a noise model, the same in Python, the window, the terminal and files."""
+"""The text form of a noise model, the same in Python, the window, the terminal and files."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
-from collections.abc import Callable
+from typing import Any
 
 from ..errors import UserError, quoted
 from .base import NoiseModel
-from .emccd import Emccd
-from .empirical import Empirical
+from .family import Form, NoiseFamily
 from .gaussian import Gaussian
 from .kernel import parse_kernel
-from .poisson import Poisson
-from .rician import Rician
-from .speckle import Gamma, Nakagami, Rayleigh
-from .tweedie import Tweedie
-
-FAMILIES: dict[str, Callable[..., NoiseModel]] = {
-    "gaussian": Gaussian,
-    "poisson": Poisson,
-    "gamma": Gamma,
-    "rayleigh": Rayleigh,
-    "nakagami": Nakagami,
-    "rician": Rician,
-    "tweedie": Tweedie,
-    "emccd": Emccd,
-    "empirical": Empirical.load,
-}
+from .registry import families, family_of_alias, find_family
 
 # plain decimal numbers; float() would also take 1_000 and digits of other scripts
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE
 )
-# characters of a whole noise model; a kernel may be long
-MAX_TEXT = 200_000
+# characters of a whole noise model; a kernel can be long
+MAX_TEXT_LENGTH = 200_000
 MAX_NAME_LENGTH = 100
 
 _QUOTED = r"""\"[^"]*"|'[^']*'"""
@@ -46,25 +29,25 @@ _KERNEL = re.compile(r"@\s*(A\b|kernel\s*\([^()]*\))")
 
 
 def parse_noise(text: str) -> NoiseModel:
-    """Read a noise model from its text.
+    """Read a noise model from its text form.
 
     Parameters
     ----------
     text : str
         ``family(name=value, ...)``, optionally followed by ``@ A`` (or ``@ kernel([[...]])``)
         and ``+ gaussian(sigma=value)``.
-        Space is free, the order is fixed. The name of a file may stand in quotes, and must where
-        there are brackets, commas or quotes in it.
+        Spaces are ignored, the order is fixed. The name of a file can be in quotes, and must be
+        if there are brackets, commas or quotes in it.
 
     Returns
     -------
     NoiseModel
-        Its ``str()`` is the text again.
+        Its ``str()`` is the same text.
 
     Raises
     ------
     UserError
-        If a name is not known (the nearest that is will be named), a parameter is missing or
+        If a name is unknown (the closest known name is suggested), a parameter is missing or
         out of range, or the text is no noise model.
 
     Examples
@@ -78,79 +61,89 @@ def parse_noise(text: str) -> NoiseModel:
     """  # noqa: E501
     if not isinstance(text, str):
         raise UserError(f"a noise model is written as text, not as {type(text).__name__}")
-    if len(text) > MAX_TEXT:
+    if len(text) > MAX_TEXT_LENGTH:
         raise UserError(f"noise {quoted(text)}: longer than any noise model is")
-    first, rest = _call(text, text)
+    model: NoiseModel
+    model, rest = _parse_call(text, text)
     if rest.startswith("@"):
         kernel = _KERNEL.match(rest)
         if kernel is None:
             raise UserError(f"noise {quoted(text)}: after '@' write A or kernel([[0.1, 0.8, 0.1]])")
-        first = first @ parse_kernel(kernel[1])  # type: ignore[operator]
+        model = model @ parse_kernel(kernel[1])
         rest = rest[kernel.end() :].strip()
     if not rest:
-        return first
+        return model
     if not rest.startswith("+"):
         raise UserError(
             f"noise {quoted(text)}: {quoted(rest)} was not understood; after the model only '@ A' "
             "and then '+ gaussian(sigma=...)' may follow"
         )
-    read, rest = _call(rest[1:], text)
-    if rest or not isinstance(read, Gaussian) or read.growth:
+    read, rest = _parse_call(rest[1:], text)
+    if rest or not isinstance(read, Gaussian) or not read.constant_variance:
         raise UserError(f"noise {quoted(text)}: only one '+ gaussian(sigma=...)' may be added")
-    return first + read  # type: ignore[operator]
+    return model + read
 
 
-def _call(part: str, text: str) -> tuple[NoiseModel, str]:
-    """Read one ``family(...)`` and give it with what is left of the text."""
+def _parse_call(part: str, text: str) -> tuple[NoiseFamily, str]:
+    """Read one ``family(...)`` and return it with the rest of the text."""
     match = _CALL.match(part)
     if match is None:
         raise UserError(
             f"noise {quoted(text)} was not understood; write it like gaussian(sigma=25) or "
             "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)"
         )
-    unknown = f"noise {quoted(text)}: no noise model is called"
-    family = _nearest(match[1].lower(), list(FAMILIES), unknown)
-    model = FAMILIES[family]
-    known = inspect.signature(model).parameters
-    values: dict[str, float | str] = {}
+    family = _family(match[1], text)
+    parameters = {p.name: p for p in family.parameters()}
+    values: dict[str, Any] = {}
     for argument in filter(None, (a.strip() for a in _ARGUMENT.findall(match[2]))):
         name, equals, value = (a.strip() for a in argument.partition("="))
         if not equals:
             raise UserError(
-                f"noise {quoted(text)}: write each parameter as name=value, as in {_like(family)}"
+                f"noise {quoted(text)}: write each parameter as name=value, as in "
+                f"{family.forms[0].example}"
             )
-        name = _nearest(name, list(known), f"noise {quoted(text)}: {family} has no parameter")
+        complaint = f"noise {quoted(text)}: {family.name} has no parameter"
+        name = _closest(name, list(parameters), complaint)
         if name in values:
             raise UserError(f"noise {quoted(text)}: {name} is given twice")
-        if known[name].annotation == "str":
+        if parameters[name].is_file:
             values[name] = value[1:-1] if re.fullmatch(_QUOTED, value) else value
             continue
         if not _NUMBER.fullmatch(value):
             raise UserError(f"noise {quoted(text)}: {name}={quoted(value)} is not a number")
         values[name] = float(value)
-    required = {n for n, p in known.items() if p.default is inspect.Parameter.empty}
+    _check_complete(family, values, text)
+    return family.from_values(values), part[match.end() :].strip()
+
+
+def _family(name: str, text: str) -> type[NoiseFamily]:
+    """Return the class of a family by its name."""
+    family = find_family(name.lower())
+    if family is not None:
+        return family
+    complaint = f"noise {quoted(text)}: no noise model is called"
+    if (meant := family_of_alias(name[:MAX_NAME_LENGTH])) is not None:
+        raise UserError(f"{complaint} {quoted(name.lower())}; did you mean '{meant.name}'?")
+    closest = _closest(name.lower(), [known.name for known in families()], complaint)
+    raise AssertionError(closest)  # find_family knows all names
+
+
+def _check_complete(family: type[NoiseFamily], values: dict[str, Any], text: str) -> None:
+    """Raise a `UserError` if a parameter is missing from a family that has only one form."""
+    if len(family.forms) > 1:
+        return  # the class itself says which parameters belong together
+    form: Form = family.forms[0]
+    required = {p.name for p in form.parameters if p.default is None}
     if missing := sorted(required - set(values)):
-        raise UserError(f"noise {quoted(text)}: {family} needs {missing[0]}, as in {_like(family)}")
-    return model(**values), part[match.end() :].strip()
+        raise UserError(
+            f"noise {quoted(text)}: {family.name} needs {missing[0]}, as in {form.example}"
+        )
 
 
-def _nearest(name: str, known: list[str], complaint: str) -> str:
+def _closest(name: str, known: list[str], complaint: str) -> str:
+    """Return a name that is known, or raise a `UserError` that suggests the closest one."""
     if name in known:
         return name
     near = difflib.get_close_matches(name[:MAX_NAME_LENGTH], known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
     raise UserError(f"{complaint} {quoted(name)}; {hint}")
-
-
-def _like(family: str) -> str:
-    return {
-        "gaussian": "gaussian(sigma=25)",
-        "poisson": "poisson(gain=2.1, offset=100)",
-        "gamma": "gamma(alpha=26)",
-        "rayleigh": "rayleigh(sigma=0.3)",
-        "nakagami": "nakagami(m=1)",
-        "rician": "rician(sigma=10)",
-        "tweedie": "tweedie(power=1.5, dispersion=3)",
-        "emccd": "emccd(gain=20, offset=100)",
-        "empirical": "empirical(file=noise.npz)",
-    }[family]

@@ -1,36 +1,39 @@
-"""Photon counting."""
+"""Poisson noise: counted photons."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
-from ..errors import UserError
-from .base import Pixelwise, checked_offset, positive, spell
+from ._counting import Counting, draw_counts, fitted_as_counts
+from ._torch import broadcast, torch
+from .base import Array
+from .family import Form
+from .fitting import FittedParameters
+from .parameter import OFFSET, grey_level
 
-# numpy counts in 64 bits
-MAX_COUNTS = 1e18
+if TYPE_CHECKING:
+    from torch import Tensor
 
+# above this count the cube root of a count is taken for normal
+MAX_EXACT_COUNT = 300
+# a grey level that rounding moved by less than this fraction of a count belongs to the count
+ROUNDING = 1e-9
 
-def draw_counts(x: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw Poisson counts of mean x / gain; below 0 there is no light.
-
-    Raises
-    ------
-    UserError
-        If there would be more than can be counted.
-    """
-    mean = np.maximum(np.asarray(x, dtype=np.float64), 0) / gain
-    if not mean.max(initial=0) <= MAX_COUNTS:
-        raise UserError(f"gain={gain:g} is too small for grey levels of up to {np.max(x):g}")
-    return rng.poisson(mean)
+GAIN = grey_level(
+    "gain",
+    "Gain",
+    "Grey levels that one counted photon or electron adds, as the camera's data sheet says.",
+    unit="grey levels per count",
+    variance_power=1.0,
+)
 
 
 @dataclass(frozen=True)
-class Poisson(Pixelwise):
-    """Photon counting: Poisson counts times a gain, on an offset.
+class Poisson(Counting):
+    """Photon counting: Poisson counts times a gain, plus an offset.
 
     ``y = g η + offset``, ``η ~ Poisson(x / g)``, so that ``E[y] = x + offset`` and
     ``Var[y] = g x``. The solution x is the signal without the offset.
@@ -44,7 +47,12 @@ class Poisson(Pixelwise):
         Grey levels per count, above 0; the papers' λ is 1 / gain and Noise2Score's ζ is gain
         on images in [0, 1].
     offset : float
-        Grey level without light.
+        Grey level without signal.
+
+    Raises
+    ------
+    UserError
+        If a parameter is out of range.
 
     Notes
     -----
@@ -54,6 +62,7 @@ class Poisson(Pixelwise):
 
     Examples
     --------
+    >>> import torch
     >>> model = Poisson(gain=2.1, offset=100)
     >>> print(model)
     poisson(gain=2.1, offset=100)
@@ -64,74 +73,86 @@ class Poisson(Pixelwise):
     gain: float
     offset: float = 0.0
 
-    def __post_init__(self):
-        positive("poisson", gain=self.gain)
-        checked_offset("poisson", self.offset)
+    name: ClassVar[str] = "poisson"
+    aliases: ClassVar[tuple[str, ...]] = (
+        "shot noise", "photon noise", "photon counting", "sCMOS camera", "CCD camera",
+        "fluorescence microscopy",
+    )  # fmt: skip
+    source: ClassVar[str] = (
+        "Kim & Ye, NeurIPS 2021, doi:10.48550/arXiv.2106.07009; "
+        "Xie et al., NeurIPS 2023, model 7, doi:10.48550/arXiv.2304.08384"
+    )
+    position: ClassVar[float] = 1
+    is_discrete: ClassVar[bool] = True
+    forms: ClassVar[tuple[Form, ...]] = (
+        Form(
+            "Poisson: photon counting",
+            (GAIN, OFFSET),
+            "poisson(gain=2.1, offset=100)",
+            "counted photons: cameras, with read noise on top; gain in grey levels per photon",
+            "e^(−x/g) (x/g)ᵏ/k!, k = t/g",
+            "(log(x/g) − ψ(k + 1))/g",
+        ),
+    )
+    fitted: ClassVar[tuple[FittedParameters, ...]] = fitted_as_counts()
 
-    def __str__(self) -> str:
-        return spell("poisson", gain=self.gain, offset=self.offset or None)
-
-    def sample(self, x, rng):
-        """Draw a noisy image y from a clean image x; below 0 there is no light."""
+    def sample(self, x: Array, rng: np.random.Generator) -> Array:
+        """Draw a noisy image y from a clean image x; an x below 0 counts as 0."""
         x = np.asarray(x, dtype=np.float64)
         return self.gain * draw_counts(x, self.gain, rng) + self.offset
 
-    def mean(self, x):
-        """Give E[y | x] = x + offset."""
-        return x + self.offset
-
-    def variance(self, x):
-        """Give Var[y | x] = gain × x."""
+    def variance(self, x: Tensor) -> Tensor:
+        """Return Var[y | x] = g x."""
         return self.gain * x
 
-    def clean(self, mean):
-        """Give the x that has this E[y | x]."""
-        return mean - self.offset
+    def third_cumulant(self, x: Tensor) -> Tensor:
+        """Return g² x."""
+        return self.gain**2 * x
 
-    def score(self, x, y):
-        """Give f(x, y), y taken as continuous."""
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return f(x, y), y taken as continuous."""
         count = ((y - self.offset) / self.gain).clamp(min=-0.5)
         return (torch.log(x / self.gain) - torch.log(count + 0.5)) / self.gain
 
-    def solve(self, y, s):
-        """Give the x for which f(x, y) = s."""
+    def solve(self, y: Tensor, s: Tensor) -> Tensor:
+        """Return the x for which f(x, y) = s."""
         return (y - self.offset + self.gain / 2).clamp(min=0) * torch.exp(self.gain * s)
 
-    def cdf(self, y, x):
-        """Give P(Y < y | x)."""
-        return self._fewer(self._counts(y), x)
+    def cdf(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return P(Y < y | x)."""
+        return self._probability_below(self._first_count_from(y), x)
 
-    def masses(self, edges, x):
-        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
-        # a bin is often narrower than a count: look at each count once
-        counts, which = torch.unique_consecutive(self._counts(edges), return_inverse=True)
-        fewer = self._fewer(counts[None, :], x[:, None]).index_select(1, which)
-        return fewer.diff(dim=1).clamp(min=0)
+    def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Return the probability of each bin of y for each x, of shape ``(x, bins)``."""
+        # a bin is often narrower than a count: compute each count once
+        counts, which = torch.unique_consecutive(self._first_count_from(edges), return_inverse=True)
+        below = self._probability_below(counts[None, :], x[:, None]).index_select(1, which)
+        return below.diff(dim=1).clamp(min=0)
 
-    def middles(self, edges):
-        """Give the y at which the probability of each bin is taken to lie: among its counts."""
-        counts = self._counts(edges)
+    def bin_centers(self, edges: Tensor) -> Tensor:
+        """Return the y that stands for each bin: the middle of its counts if it holds any."""
+        counts = self._first_count_from(edges)
         first, last = counts[:-1], counts[1:] - 1
         among = self.offset + self.gain * (first + last) / 2
-        # read noise may move what is counted into the bin beside it, but hardly further
-        nearest = torch.round((super().middles(edges) - self.offset) / self.gain).clamp(min=0)
+        # read noise can move a count into the next bin, but hardly farther
+        nearest = torch.round((super().bin_centers(edges) - self.offset) / self.gain).clamp(min=0)
         beside = (self.offset + self.gain * nearest).clamp(edges[:-1], edges[1:])
         return torch.where(last >= first, among, beside)
 
-    def _counts(self, y):
-        """Give the smallest count that is not below y; rounding must not lose the one at y."""
-        return torch.ceil((y - self.offset) / self.gain - 1e-9).clamp(min=0)
+    def _first_count_from(self, y: Tensor) -> Tensor:
+        """Return the smallest count whose grey level is not below y."""
+        return torch.ceil((y - self.offset) / self.gain - ROUNDING).clamp(min=0)
 
-    def _fewer(self, count, x):
-        """Give the probability of fewer counts than these."""
-        count, mu = torch.broadcast_tensors(count, x / self.gain)
-        # P(K ≤ count − 1) = Q(count, mu); torch's series for it is slow where counts are many,
-        # and there the cube root of a Poisson count is normal (Wilson & Hilferty 1931)
+    def _probability_below(self, count: Tensor, x: Tensor) -> Tensor:
+        """Return P(K < count) for a Poisson variable K of mean x / g."""
+        count, mu = broadcast(count, x / self.gain)
+        # P(K ≤ count − 1) = Q(count, mu); torch's series for it is slow for large counts, whose
+        # cube root is normal (Wilson & Hilferty 1931, doi:10.1073/pnas.17.12.684)
         out = torch.zeros_like(count)
-        many = count > 300
-        few = (count > 0) & ~many
-        out[few] = torch.special.gammaincc(count[few], mu[few].clamp(min=1e-300))
-        n = count[many]
-        cube = (mu[many] / n) ** (1 / 3)
-        out[many] = torch.special.ndtr((1 - 1 / (9 * n) - cube) * 3 * torch.sqrt(n))
+        large = count > MAX_EXACT_COUNT
+        small = (count > 0) & ~large
+        out[small] = torch.special.gammaincc(count[small], mu[small].clamp(min=1e-300))
+        n = count[large]
+        cube = (mu[large] / n) ** (1 / 3)
+        out[large] = torch.special.ndtr((1 - 1 / (9 * n) - cube) * 3 * torch.sqrt(n))
         return out

@@ -1,21 +1,28 @@
-"""Read noise on top of another noise."""
+"""Gaussian read noise on top of another noise model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from .base import NoiseModel
+from ._torch import broadcast, torch
+from .base import Array, Components, NoiseModel
 from .gaussian import Gaussian
 
-BLOCK = 128  # bins that are spread at once
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BINS_AT_ONCE = 128
+# the read noise beyond this distance, in its standard deviations, is taken for 0
+MAX_DEVIATION = 8
+GRID = 641  # values of the read noise over which the score is integrated
 
 
 @dataclass(frozen=True)
-class Sum:
-    """A pixelwise model with Gaussian read noise on top: ``y = z + ε``, ``z ~ base(x)``.
+class Sum(NoiseModel):
+    """A model with Gaussian read noise on top: ``y = z + ε``, ``z ~ base(x)``.
 
     Written ``base + Gaussian(sigma)``.
 
@@ -24,7 +31,7 @@ class Sum:
 
     Parameters
     ----------
-    base : Poisson, Gamma, Rayleigh or Gaussian
+    base : NoiseModel
         The model under the read noise.
     read : Gaussian
         The read noise, of one sigma.
@@ -48,90 +55,91 @@ class Sum:
         return f"{self.base} + {self.read}"
 
     @property
-    def lowest(self) -> float:
-        """Smallest x the model is defined for, in grey levels."""
-        return self.base.lowest
+    def components(self) -> Components:
+        """The components of the base, with the read noise."""
+        return self.base.components._replace(read_noise=self.read.std_at_zero)
 
     @property
     def offset(self) -> float:
-        """Grey level without light."""
+        """The grey level without signal."""
         return self.base.offset
 
-    @property
-    def unsure(self) -> float:
-        """How far x is taken to be open where s = f(x, y) is solved."""
-        return self.base.unsure
-
-    def sample(self, x, rng):
+    def sample(self, x: Array, rng: np.random.Generator) -> Array:
         """Draw a noisy image y from a clean image x."""
         return self.read.sample(self.base.sample(x, rng), rng)
 
-    def mean(self, x):
-        """Give E[y | x]."""
+    def mean(self, x: Tensor) -> Tensor:
+        """Return E[y | x]."""
         return self.base.mean(x)
 
-    def variance(self, x):
-        """Give Var[y | x]."""
-        return self.base.variance(x) + self.read.level**2
+    def variance(self, x: Tensor) -> Tensor:
+        """Return Var[y | x]."""
+        return self.base.variance(x) + self.read.std_at_zero**2
 
-    def clean(self, mean):
-        """Give the x that has this E[y | x]."""
-        return self.base.clean(mean)
+    def clean_from_mean(self, mean: Tensor) -> Tensor:
+        """Return the x that has this E[y | x]."""
+        return self.base.clean_from_mean(mean)
 
-    def score(self, x, y):
-        """Give f(x, y) by integrating over z, on a grid of z as fine as the read noise."""
-        sigma = self.read.level
-        x, y = torch.broadcast_tensors(x, y)
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return f(x, y), integrated over z on a grid finer than the read noise."""
+        sigma = self.read.std_at_zero
+        x, y = broadcast(x, y)
         flat_x, flat_y = x.reshape(-1, 1).double(), y.reshape(-1, 1).double()
-        offsets = torch.linspace(-8, 8, 641, dtype=torch.float64) * sigma
-        mass = torch.stack(
+        offsets = torch.linspace(-MAX_DEVIATION, MAX_DEVIATION, GRID, dtype=torch.float64) * sigma
+        probability = torch.stack(
             [
-                self.base.masses(at + offsets, value)[0]
+                self.base.bin_probabilities(at + offsets, value)[0]
                 for at, value in zip(flat_y, flat_x, strict=True)
             ]
         )
         middle = (offsets[1:] + offsets[:-1]) / 2
-        weight = mass * torch.exp(-((middle / sigma) ** 2) / 2)
+        weight = probability * torch.exp(-((middle / sigma) ** 2) / 2)
         f = (weight * middle).sum(1) / weight.sum(1).clamp(min=1e-300) / sigma**2
         return f.reshape(x.shape).to(y.dtype)
 
-    def solve(self, y, s):
-        """Give the x for which f_base(x, y + σ² s) = s."""
-        return self.base.solve(y + self.read.level**2 * s, s)
+    def solve(self, y: Tensor, s: Tensor) -> Tensor:
+        """Return the x for which f_base(x, y + σ² s) = s."""
+        return self.base.solve(y + self.read.std_at_zero**2 * s, s)
 
-    def masses(self, edges, x):
-        """Give the probability of each bin of y, for each x, of shape ``(x, bins)``."""
-        base = self.base.masses(edges, x).float()
-        middle = self.base.middles(edges)
+    def scaled(self, factor: float) -> NoiseModel:
+        """Return the model with the variances of base and read noise multiplied by a factor."""
+        return self.base.scaled(factor) + self.read.scaled(factor)
+
+    def in_unit(self, unit: float) -> NoiseModel:
+        """Return the model of images whose grey levels were multiplied by a number."""
+        return self.base.in_unit(unit) + self.read.in_unit(unit)
+
+    def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
+        """Return the probability of each bin of y for each x, of shape ``(x, bins)``."""
+        base = self.base.bin_probabilities(edges, x).float()
+        center = self.base.bin_centers(edges)
+        reach = MAX_DEVIATION * self.read.std_at_zero
         total = torch.zeros_like(base)
-        # some bins at a time, as they reach but to their neighbours
-        for start in range(0, len(middle), BLOCK):
-            some = slice(start, min(start + BLOCK, len(middle)))
+        # some bins at a time, as read noise moves them only into their neighbours
+        for start in range(0, len(center), BINS_AT_ONCE):
+            some = slice(start, min(start + BINS_AT_ONCE, len(center)))
             if not base[:, some].any():
                 continue
-            reached = torch.tensor([middle[some][0] - self._far, middle[some][-1] + self._far])
-            low, high = torch.searchsorted(edges, reached.to(edges)).tolist()
-            near = slice(max(low - 1, 0), min(high, len(middle)))
-            away = edges[near.start : near.stop + 1] - middle[some, None]
-            total[:, near] += base[:, some] @ _masses_of_normal((away / self.read.level).float())
+            ends = torch.tensor([center[some][0] - reach, center[some][-1] + reach])
+            low, high = torch.searchsorted(edges, ends.to(edges)).tolist()
+            near = slice(max(low - 1, 0), min(high, len(center)))
+            away = edges[near.start : near.stop + 1] - center[some, None]
+            normal = _normal_bin_probabilities((away / self.read.std_at_zero).float())
+            total[:, near] += base[:, some] @ normal
         return total.double()
 
-    def middles(self, edges):
-        """Give the y at which the probability of each bin is taken to lie."""
-        # where read noise is far narrower than a bin, what is below it still shows
-        spread = self.read.level > edges.diff() / 4
-        return torch.where(spread, (edges[1:] + edges[:-1]) / 2, self.base.middles(edges))
-
-    @property
-    def _far(self) -> float:
-        return 8 * self.read.level
+    def bin_centers(self, edges: Tensor) -> Tensor:
+        """Return the y that stands for each bin, shape ``(bins,)``."""
+        # the values of the base still show where read noise is far narrower than a bin
+        spread = self.read.std_at_zero > edges.diff() / 4
+        return torch.where(spread, (edges[1:] + edges[:-1]) / 2, self.base.bin_centers(edges))
 
 
-def _masses_of_normal(edges: Tensor) -> Tensor:
-    """Give the mass of a standard normal between neighbouring edges, rising along the last axis.
+def _normal_bin_probabilities(edges: Tensor) -> Tensor:
+    """Return the probability of a standard normal variable between edges along the last axis.
 
-    The tail beyond each edge rather than the sum up to it, as differences near one are lost in
-    single precision.
+    Computed from the tail beyond each edge: differences of probabilities close to 1 would be lost
+    in single precision.
     """
     tail = torch.special.ndtr(-edges.abs())
     left, right = tail[..., :-1], tail[..., 1:]

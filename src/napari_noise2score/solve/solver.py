@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..noise.base import MAX_GREY_LEVEL, NoiseModel
-from ..noise.correlated import Correlated, parts, settle
-from ..noise.gaussian import Gaussian
+from ..noise.base import NoiseModel
+from ..noise.correlated import fixed_point
+from ..noise.family import NoiseFamily
 from ..noise.kernel import Kernel
+from ..noise.parameter import MAX_GREY_LEVEL
 from .quantization import UNQUANTIZED, Quantization
 from .table import make_table
 from .transform import Transform
@@ -86,7 +87,7 @@ def make_solver(
     tensor(89.1000)
     """
     check_levels(noise, low, high)
-    base, own, read = parts(noise)
+    base, own, read = noise.components
     if own is None and kernel is None:
         if exact:
             return make_table(noise, transform, sigma_a, low, high, quantization)
@@ -97,10 +98,10 @@ def make_solver(
             f"the noise must say so, as in '... @ {kernel}', not '{noise}'"
         )
     # undoing another correlation leaves the noise too rough for the table, but for read noise
-    if not exact or (own != kernel and not read and not isinstance(base, Gaussian)):
+    if not exact or (own != kernel and not read and not base.additive):
         return make_closed_form(noise, transform, sigma_a, kernel)
     split = _split(kernel or NONE, read, transform, sigma_a)
-    if isinstance(base, Gaussian):
+    if base.additive:
         return _additive(base, own, split, (low, high))
     return _blurred(base, own, read, split, transform, sigma_a, low, high)
 
@@ -130,7 +131,7 @@ def check_levels(noise: NoiseModel, low: float, high: float) -> None:
     napari_noise2score.errors.UserError: offset=5000 lies above all grey levels, 92 to 225: no pixel
     would hold any light
     """
-    base, _, read = parts(noise)
+    base, _, read = noise.components
     levels = f"grey levels, {low:.4g} to {high:.4g}"
     if noise.offset >= high:
         raise UserError(
@@ -140,7 +141,7 @@ def check_levels(noise: NoiseModel, low: float, high: float) -> None:
     if read > room:
         raise UserError(f"sigma={read:g} is more than all {levels}, are apart: use their unit")
     middle = torch.tensor((max(low, noise.offset) + high) / 2, dtype=torch.float64)
-    x = noise.clean(middle).clamp(min=noise.lowest)
+    x = noise.clean_from_mean(middle).clamp(min=noise.lowest)
     spread = float(noise.variance(x).sqrt())
     darkest = max(noise.lowest, -MAX_GREY_LEVEL)
     nothing = float(noise.mean(torch.tensor(darkest, dtype=torch.float64)))
@@ -153,7 +154,7 @@ def check_levels(noise: NoiseModel, low: float, high: float) -> None:
 
 def reach_of(noise: NoiseModel, learned: Kernel | None) -> int:
     """How far, in pixels, the solver takes from a pixel's surroundings."""
-    own = parts(noise)[1]
+    own = noise.components.kernel
     if own is None:
         return 0
     return own.reach + (learned.reach if learned and learned != own else 0)
@@ -186,15 +187,15 @@ def make_closed_form(
     >>> solve(torch.tensor([100.0]), torch.tensor([-1.0]))
     tensor([89.1000])
     """
-    base, own, read = parts(noise)
-    model = base if own is None else Correlated(base, own)
+    base, own, read = noise.components
+    model = base if own is None else base @ own
 
     def solve(y: Tensor, s: Tensor) -> Tensor:
         score = transform.raw_score(y, s, sigma_a)
         added = sigma_a**2 * transform.variance(y) * score
         if kernel is not None:
             y, added = kernel.apply(y), kernel.apply(added)
-            score = kernel.transposed_undo(score)
+            score = kernel.undo_transposed(score)
         return model.solve(y + read**2 * score + added, score)
 
     return solve
@@ -230,19 +231,21 @@ def make_shift(
     >>> shift(flat, flat, flat)[0, 0]  # of σ² Aᵀ v + σ_a² T'⁻² Aᵀ v
     tensor(109.)
     """
-    base, own, read = parts(noise)
+    base, own, read = noise.components
     own, learned = own or NONE, kernel or NONE
 
     def shift(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         variance = base.variance(x.clamp(min=base.lowest))
-        if isinstance(base, Gaussian):
-            spread = own.transposed(variance * own.apply(v)) + read**2 * v
+        if base.additive:
+            spread = own.apply_transposed(variance * own.apply(v)) + read**2 * v
         else:
             # the picture is blurred with its noise
             blurred = own.apply(variance * v)
-            v = own.transposed_undo(v)
+            v = own.undo_transposed(v)
             spread = blurred + read**2 * v
-        return learned.undo(spread) + sigma_a**2 * transform.variance(y) * learned.transposed(v)
+        return learned.undo(spread) + sigma_a**2 * transform.variance(y) * learned.apply_transposed(
+            v
+        )
 
     return shift
 
@@ -253,18 +256,20 @@ def _split(learned: Kernel, read: float, transform: Transform, sigma_a: float) -
     def split(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         score = transform.raw_score(w, s, sigma_a)
         added = sigma_a**2 * transform.variance(w)
-        own = learned.transposed_undo(score)
+        own = learned.undo_transposed(score)
         return learned.apply(w + added * score) + read**2 * own, own, added
 
     return split
 
 
-def _additive(base: Gaussian, kernel: Kernel, split: Split, limits: tuple[float, float]) -> Solver:
+def _additive(
+    base: NoiseFamily, kernel: Kernel, split: Split, limits: tuple[float, float]
+) -> Solver:
     def solve(w: Tensor, s: Tensor) -> Tensor:
         known, score, _ = split(w, s)
         drift = kernel.apply(score)
-        return settle(
-            base, known, lambda variance: known + kernel.transposed(variance * drift), limits
+        return fixed_point(
+            base, known, lambda variance: known + kernel.apply_transposed(variance * drift), limits
         )
 
     return solve
@@ -283,12 +288,12 @@ def _blurred(
     # The read noise of a pixel of A⁻¹ y given that of all others. Less, as the least that it has at
     # any frequency, would leave so much to Tweedie's formula that the curvature of f is felt.
     white = read**2 / kernel.power
-    noise = base + Gaussian(white**0.5) if read else base  # type: ignore[operator]
+    noise = base.with_read_noise(white**0.5)
     table = make_table(noise, transform, sigma_a, low, high)
 
     def solve(w: Tensor, s: Tensor) -> Tensor:
         known, score, added = split(w, s)
-        score = kernel.transposed(score)
+        score = kernel.apply_transposed(score)
         # what is white of read noise and perturbation the table solves for exactly
         q = kernel.undo(known) - (white + added) * score
         return table(q, transform.own_score(q, score, sigma_a))

@@ -270,8 +270,8 @@ def make_table(
     bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
     edges = transform.inverse(bins)
     x = _candidates(noise, transform, first - margin, last)
-    y = noise.middles(edges)
-    masses = noise.masses(edges, x)
+    y = noise.bin_centers(edges)
+    masses = noise.bin_probabilities(edges, x)
     # σ_a hides the grid itself; what is left of rounding is the variance it adds. Counts that lie
     # on the grid anyhow get none, and counts that lie beside it are not all moved one way, for
     # which no detector is exact enough.
@@ -293,7 +293,7 @@ def make_table(
     columns = torch.linspace(-1, 1, 2 * SCORES - 1) * math.asinh(REACH / NEAR)
     targets = NEAR * torch.sinh(columns)
     values = _invert(f, targets[::2], levels)
-    open_to = noise.unsure / (1 + sigma_a**2) ** 2
+    open_to = noise.posterior_score_variance / (1 + sigma_a**2) ** 2
     bend = _bend(f, targets[::2], levels, values, open_to) if open_to else None
     # what reading off gives in the middle of each cell, and what searching would give
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
@@ -314,7 +314,7 @@ def _read(grid: Tensor, at: Tensor) -> Tensor:
 def _candidates(noise: NoiseModel, transform: Transform, low: float, high: float) -> Tensor:
     """Clean values x whose noisy means are evenly spread in z, and the lowest x there is."""
     z = torch.linspace(low, high, max(256, int(4 * (high - low))), dtype=torch.float64)
-    x = noise.clean(transform.inverse(z))
+    x = noise.clean_from_mean(transform.inverse(z))
     floor = noise.lowest + 1e-6 * float(x[-1] - x[0])
     x = x[x > floor]
     if noise.lowest > float(x[0]) - FAR * float(x[-1] - x[0]):

@@ -1,0 +1,129 @@
+"""Least squares in which outliers have a limited influence, by the Levenberg–Marquardt method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..noise.base import Array
+
+# a residual of more than this many standard errors is an outlier: a larger one counts no more
+MAX_RESIDUAL = 3.0
+MAX_STEPS = 60
+# the fit has converged when a step reduces the misfit by less than this, or when no step does at
+# this damping
+TOLERANCE = 1e-5
+MAX_DAMPING, MIN_DAMPING = 1e6, 1e-9
+# the relative change of a parameter in a derivative, and the smallest value that it is relative to
+RELATIVE_CHANGE, MIN_VALUE = 1e-4, 1e-3
+
+
+class Problem(NamedTuple):
+    """What is minimized: the robust sum of squares of residuals.
+
+    Attributes
+    ----------
+    residuals : callable
+        From parameters to residuals in units of their standard errors.
+    low, high : ndarray
+        Bounds of the parameters.
+    positive_scale, negative_scale : ndarray
+        Size of a positive and of a negative residual beyond which it is an outlier.
+    """
+
+    residuals: Callable[[Array], Array]
+    low: Array
+    high: Array
+    positive_scale: Array
+    negative_scale: Array
+
+    def weights(self, residual: Array) -> Array:
+        """Return the weights of residuals by Geman and McClure: 1 for small ones, then falling."""
+        scale = np.where(residual > 0, self.positive_scale, self.negative_scale)
+        weight: Array = 1 / (1 + (residual / scale) ** 2) ** 2
+        return weight
+
+
+def minimize(problem: Problem, start: Array) -> tuple[Array, Array, Array]:
+    """Find the parameters of the smallest misfit.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : ndarray
+        First parameters, within the bounds.
+
+    Returns
+    -------
+    parameters, residuals, weights : ndarray
+
+    Examples
+    --------
+    >>> y = np.array([1.0, 1.1, 0.9, 50])
+    >>> one, three = np.ones(1), np.full(4, 3.0)
+    >>> problem = Problem(lambda at: y - at, -9 * one, 9 * one, three, three)
+    >>> minimize(problem, np.zeros(1))[0].round(2)
+    array([1.])
+    """
+    at, residual = start, problem.residuals(start)
+    damping = 1e-3
+    for _ in range(MAX_STEPS):
+        weight = problem.weights(residual)
+        jacobian = derivatives(problem.residuals, at, residual)
+        matrix = (jacobian.T * weight) @ jacobian
+        diagonal = np.diag(matrix) + 1e-12
+        step = np.linalg.solve(
+            matrix + damping * np.diag(diagonal), jacobian.T @ (weight * residual)
+        )
+        new = np.clip(at - step, problem.low, problem.high)
+        moved = problem.residuals(new)
+        gain = misfit(residual, weight) - misfit(moved, problem.weights(moved))
+        if gain >= 0:
+            at, residual, damping = new, moved, max(damping / 5, MIN_DAMPING)
+            if gain < TOLERANCE:
+                break
+        elif damping > MAX_DAMPING:
+            break
+        else:
+            damping *= 5
+    return at, residual, problem.weights(residual)
+
+
+def misfit(residual: Array, weight: Array) -> float:
+    """Return the sum of the squared residuals, limited by about their squared scale.
+
+    Parameters
+    ----------
+    residual, weight : ndarray
+        As of `minimize`.
+    """
+    return float((residual**2 * np.sqrt(weight)).sum())
+
+
+def derivatives(
+    residuals: Callable[[Array], Array], at: Array, residual: Array, min_value: float = MIN_VALUE
+) -> Array:
+    """Return the derivatives of residuals by forward differences.
+
+    Parameters
+    ----------
+    residuals : callable
+        From parameters to residuals.
+    at, residual : ndarray
+        Parameters, and the residuals there.
+    min_value : float
+        The smallest value that the change of a parameter is relative to.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(residuals, parameters)``.
+    """
+    columns = []
+    for i, value in enumerate(at):
+        moved = at.copy()
+        moved[i] += RELATIVE_CHANGE * max(abs(value), min_value)
+        columns.append((residuals(moved) - residual) / (moved[i] - value))
+    return np.stack(columns, axis=1)

@@ -1,0 +1,111 @@
+"""What the estimator needs to know of a family: parameters fitted together, where they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .base import Array
+from .parameter import MIN_GREY_LEVEL
+
+if TYPE_CHECKING:
+    from .family import NoiseFamily
+
+READ_NOISE = "read noise"
+"""The name of the standard deviation of the read noise among fitted parameters."""
+# the smallest value that a parameter above 0 is fitted with
+MIN_FITTED = 1e-9
+
+Start = Callable[[Array, Array], Sequence[float]]
+"""From means and variances to the values with which a fit begins."""
+
+
+@dataclass(frozen=True)
+class FittedParameters:
+    """A set of parameters of a family that are fitted together to measured moments.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters of the family, and `READ_NOISE` for read noise on top.
+    start : callable
+        From means and variances, both of shape ``(bins,)``, to first values of these.
+    bounds : mapping
+        Range of a parameter where that of the family is too wide for a fit.
+    fixed : mapping
+        Values of further parameters, which are not fitted. Each counts against the fit as a
+        fitted one would, as it was chosen among others.
+    general : tuple of str
+        Names of the largest set of which this is a special case: confidence intervals are those
+        that its parameters would have. Empty if this is the largest.
+    """
+
+    names: tuple[str, ...]
+    start: Start
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    general: tuple[str, ...] = ()
+
+    def ranges(self, family: type[NoiseFamily]) -> tuple[Array, Array]:
+        """Return the lower and the upper bounds, each of shape ``(parameters,)``."""
+        known = {p.name: (p.low, p.high) for p in family.parameters()}
+        known[READ_NOISE] = 0.0, np.inf
+        pairs = []
+        for name in self.names:
+            low, high = self.bounds.get(name, known[name])
+            pairs.append((MIN_FITTED if low == MIN_GREY_LEVEL else low, high))
+        low_ends, high_ends = np.array(pairs, dtype=float).T
+        return low_ends, high_ends
+
+
+def line_through(mean: Array, variance: Array) -> tuple[float, float]:
+    """Return slope and intercept of the line of variance against mean, by relative errors.
+
+    Parameters
+    ----------
+    mean, variance : ndarray
+        Shape ``(bins,)``.
+
+    Returns
+    -------
+    slope, intercept : float
+
+    Examples
+    --------
+    >>> slope, intercept = line_through(np.array([1.0, 2, 3]), np.array([3.0, 5, 7]))
+    >>> round(slope, 6), round(intercept, 6)
+    (2.0, 1.0)
+    """
+    rows = np.stack([mean, np.ones_like(mean)], axis=1) / variance[:, None]
+    slope, intercept = np.linalg.lstsq(rows, np.ones_like(variance), rcond=None)[0]
+    return float(slope), float(intercept)
+
+
+def coefficient_of_variation(mean: Array, variance: Array) -> float:
+    """Return the median standard deviation as a fraction of the mean.
+
+    Parameters
+    ----------
+    mean, variance : ndarray
+        Shape ``(bins,)``.
+
+    Examples
+    --------
+    >>> coefficient_of_variation(np.array([10.0, 20, 40]), np.array([1.0, 4, 16]))
+    0.1
+    """
+    return float(np.sqrt(np.median(variance / np.maximum(mean, 1e-9) ** 2)))
+
+
+def read_noise_beside(variance: Array) -> float:
+    """Return a first value of the read noise on top of noise that vanishes in the dark.
+
+    Examples
+    --------
+    >>> read_noise_beside(np.array([16.0, 25]))
+    2.0
+    """
+    return float(np.sqrt(variance.min()) / 2)
