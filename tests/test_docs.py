@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_noise2score.noise.tables import equation_table, parameter_table, summary_table
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
@@ -49,3 +51,17 @@ def test_a_decision_is_short_dated_and_listed(page):
     ]
     assert re.search(r"^20\d\d-\d\d-\d\d$", text, re.M)
     assert page.name in (page.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        ("README.md", summary_table),
+        ("docs/noise-models.md", summary_table),
+        ("docs/noise-models.md", parameter_table),
+        ("docs/method.md", equation_table),
+    ],
+)
+def test_tables_of_noise_families_are_those_of_the_registry(page, table):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert table() in text, f"put the output of {table.__name__}() into {page}"
