@@ -17,7 +17,7 @@ import numpy as np
 from keep import kept
 from sixteen import add_noise, load
 
-from napari_noise2score import Image, UserError, calibrate, parse_noise, train
+from napari_noise2score import Image, UserError, estimate_noise, parse_noise, train
 from napari_noise2score.denoising.live import LivePlanes
 
 # Gaussian σ in [5, 55], Poisson ζ in [0.005, 0.1] of 255, Gamma k in [40, 120]
@@ -66,7 +66,7 @@ def main() -> None:
             for method in ("auto", "curve", "perturbation", own):
                 images = [Image(y, "YX") for y in noisy]
                 try:
-                    found = calibrate(images, model, method=method).noise
+                    found = estimate_noise(images, model=model, method=method).noise
                     blind = psnr(found)
                 except UserError as error:
                     print(f"{text} | {name} | {method} | {error}", flush=True)

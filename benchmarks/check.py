@@ -31,7 +31,7 @@ def main() -> None:
         other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
         rows = []
         for y in add_noise(parse_noise(text), clean, 1):
-            right, wrong = (check_noise(y, "YX", noise) for noise in (text, other))
+            right, wrong = (check_noise(y, noise) for noise in (text, other))
             seen = ["Neighbouring" in check.verdict for check in (right, wrong)]
             rows.append([seen[0], abs(right.residual.correlation), seen[1]])
         every += rows

@@ -5,7 +5,7 @@
 
 The first gray images of DATA/natural/SET, the micrographs of DATA/w2s/avg400 and the embedded stack
 (its truth, made noisy anew; one stack for every four images) get noise of every family at three
-levels, in float, neither clipped nor rounded. Each is given to `examine_noise` as four shots and as
+levels, in float, neither clipped nor rounded. The noise is estimated from four shots and from
 a single one (the stack: four time points or one, eight planes); the images of SET also together, as
 one data set. The micrographs, averages of 400 frames, are blurred by a pixel: what noise is left in
 them would count as noise that was added.
@@ -37,8 +37,8 @@ import numpy as np
 import torch
 from sixteen import load
 
-from napari_noise2score import Image, UserError, examine_noise, parse_noise
-from napari_noise2score.estimation._moments import blurred
+from napari_noise2score import Image, UserError, estimate_noise, parse_noise
+from napari_noise2score.estimation._flatness import smooth
 from napari_noise2score.noise import Gaussian, NoiseModel, Poisson
 from napari_noise2score.sample import simulate_cells
 
@@ -92,7 +92,7 @@ def pictures(source: str, data: Path, name: str, count: int) -> Iterator[np.ndar
     """Give the clean pictures."""
     if source.startswith("micrographs"):
         for path in sorted((data / "w2s" / "avg400").glob("*.*")):
-            yield blurred(iio.imread(path).astype(float), 1.0)
+            yield smooth(iio.imread(path).astype(float), 1.0)
         return
     yield from load(data / "natural" / name, False, count)
 
@@ -154,7 +154,7 @@ def three_moments(noise: NoiseModel, mean: torch.Tensor) -> np.ndarray:
 def examine(noise: NoiseModel, clean: np.ndarray, noisy: Any, axes: str | None) -> dict:
     """Estimate one case and compare."""
     try:
-        estimate = examine_noise(noisy, axes)
+        estimate = estimate_noise(noisy, axes=axes)
     except UserError as error:
         return {"found": str(error), "right": False, "same": False, "failed": True}
     found = estimate.noise
@@ -167,7 +167,7 @@ def examine(noise: NoiseModel, clean: np.ndarray, noisy: Any, axes: str | None) 
     same &= bool(off.max() <= SAME_STD and np.abs(other - own)[:, 1].max() <= SAME_SKEW)
     row = {"found": str(found), "right": right, "same": right or same, "failed": False}
     given, got = parameters(noise), parameters(found)
-    intervals = estimate.fits[0].intervals
+    intervals = estimate.intervals
     for name, value in given.items():
         row[f"error of {name}"] = abs(got[name] / value - 1) if right and name in got else 1.0
         if name in intervals:  # the excess of multiplied counts is chosen, and has none

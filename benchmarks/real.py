@@ -19,9 +19,8 @@ import numpy as np
 from fmd import FIELDS
 from keep import kept
 
-from napari_noise2score import UserError, examine_noise, train
+from napari_noise2score import UserError, estimate_noise, train
 from napari_noise2score.denoising.live import LivePlanes
-from napari_noise2score.estimation._with_model import calibrate
 from napari_noise2score.noise import NoiseModel
 
 FMD = [*FIELDS, "WideField_BPAE_R"]
@@ -70,8 +69,8 @@ def main() -> None:
             field,
             lambda shots=shots: train(shots, "TYX", steps=given.steps, minutes=given.minutes),
         )
-        images = examine_noise(shots, "TYX", model)
-        found = calibrate(shots, model, "TYX")
+        images = estimate_noise(shots, axes="TYX", model=model, method="images")
+        found = estimate_noise(shots, axes="TYX", model=model)
 
         planes = LivePlanes(shots, model, "TYX")
         places = [planes.place((shot, 0, 0)) for shot in range(len(shots))]

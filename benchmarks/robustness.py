@@ -4,7 +4,7 @@
 
 Each parameter of the noise model is multiplied by 1 + N(0, r²), drawn anew for each image, and the
 same score, computed once, is solved again: PSNR on Set12 against r, mean over 5 draws; with the
-wrong parameters taken at their word, and after `refine_noise` has looked at the one noisy image.
+wrong parameters taken at their word, and after they were estimated anew in the noisy image.
 Models are kept in FOLDER and taken from there. Needs matplotlib.
 """
 
@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from sixteen import MODELS, add_noise, learn, load, mean_psnr
 
-from napari_noise2score import parse_noise, refine_noise
+from napari_noise2score import estimate_noise, parse_noise
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.noise import Gaussian
 
@@ -70,7 +70,9 @@ def main() -> None:
             draws = []
             for _ in range(5 if r else 1):
                 said = [disturbed(noise, r, chance) for _ in tests]
-                found = [refine_noise(y, one) for y, one in zip(tests, said, strict=True)]
+                found = [
+                    estimate_noise(y, noise=one).noise for y, one in zip(tests, said, strict=True)
+                ]
                 draws.append([solved(planes, noises, truth) for noises in (said, found)])
             for kind, values in zip(kinds.values(), zip(*draws, strict=True), strict=True):
                 kind.append((np.mean(values), np.std(values)))

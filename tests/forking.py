@@ -27,7 +27,7 @@ IMPORTED = [
             "score.training",
             "denoising.jobs",
             "denoising.cluster",
-            "estimation._with_model",
+            "estimation.estimate",
         )
     ),
 ]

@@ -108,9 +108,11 @@ def test_every_way_in_takes_them(kind, tmp_path):
     data = KINDS[kind](stack, tmp_path)
     model = train(data, "TYX", steps=1)
     assert np.asarray(uncertainty(data, model, NOISE, axes="TYX")[0]).shape == (128, 128)
-    assert str(estimate_noise(data, "TYX")) == str(estimate_noise(stack, "TYX"))
-    check = check_noise(data, "TYX", NOISE)
-    assert check.summary == check_noise(stack, "TYX", NOISE).summary
+    assert str(estimate_noise(data, axes="TYX").noise) == str(
+        estimate_noise(stack, axes="TYX").noise
+    )
+    check = check_noise(data, NOISE, axes="TYX")
+    assert check.summary == check_noise(stack, NOISE, axes="TYX").summary
     write_image(tmp_path / "out.npy", Image(data, "TYX"))
     assert np.array_equal(read_image(tmp_path / "out.npy", "TYX").data, stack)
 
@@ -168,7 +170,7 @@ def test_what_is_no_image_is_refused_in_one_line_everywhere(kind):
         lambda: uncertainty(BAD[kind], small_model(), NOISE),
         lambda: train(BAD[kind], steps=1),
         lambda: estimate_noise(BAD[kind]),
-        lambda: check_noise(BAD[kind], None, NOISE),
+        lambda: check_noise(BAD[kind], NOISE),
     ]
     if kind != "a line":
         calls.append(lambda: Image(BAD[kind], "YX"))
@@ -201,8 +203,8 @@ def test_dask_is_computed_out_of_sight_of_global_callbacks(tmp_path):
     with Callback(start=lambda graph: seen.append(graph)), dask.config.set(scheduler="threads"):
         read_piece(lazy, (0, slice(0, 3)))
         model = train(lazy, "TYX", steps=1)
-        estimate_noise(lazy, "TYX")
-        check_noise(lazy, "TYX", NOISE, model)
+        estimate_noise(lazy, axes="TYX")
+        check_noise(lazy, NOISE, axes="TYX", model=model)
         write_image(tmp_path / "out.tif", Image(lazy, "TYX"))
     assert seen == []
 

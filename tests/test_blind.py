@@ -15,9 +15,8 @@ from napari_noise2score import (
     Image,
     ScoreModel,
     UserError,
-    calibrate,
-    calibrate_steps,
     estimate_noise,
+    estimate_steps,
     parse_noise,
     read_image,
     train,
@@ -64,21 +63,22 @@ def errors(noises, model, noisy):
 
 
 def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
-    found = calibrate(noisy, model, "TYX")
+    found = estimate_noise(noisy, axes="TYX", model=model)
     assert found.method == "other shots"
     levels = [TRUE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
     chosen, *swept = errors([found.noise, *levels], model, noisy)
     assert chosen < 1.02 * min(swept)  # 0.09 dB
     differences = found.notes["squared difference from other shots"]
     assert differences["denoised"] < 0.7 * differences["noisy"]
-    assert estimate_noise(noisy, "TYX", model) == found.noise
+    assert found.check.noise == found.noise
+    assert found.check.source == "denoised"
 
 
 def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
     moving = np.stack([np.roll(y, 9 * t, axis=1) for t, y in enumerate(noisy)])
-    found = calibrate(moving, model, "TYX")
+    found = estimate_noise(moving, axes="TYX", model=model)
     assert (found.method, found.notes["other shots"]) == ("images", "not used: the sample moves")
-    single = calibrate(noisy[0], model)
+    single = estimate_noise(noisy[0], model=model)
     assert single.method == "images"
     assert single.noise.sigma == pytest.approx(20, rel=0.1)
 
@@ -86,7 +86,7 @@ def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
 def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
     # few photons through a multiplier: the variance alone would do for counts of twice the gain
     frame = Emccd(20, offset=20).sample(scene(256) / 2, np.random.default_rng(0)).round()
-    found = calibrate(frame, train(pieces(frame), steps=20))
+    found = estimate_noise(frame, model=train(pieces(frame), steps=20))
     assert found.method == "likelihood"
     counts, _, _ = found.noise.components
     assert isinstance(counts, Emccd)
@@ -96,8 +96,8 @@ def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
 
 
 def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
-    found = calibrate(noisy, train(noisy, "TYX", steps=1), "TYX")
-    assert found.noise == estimate_noise(noisy, "TYX")
+    found = estimate_noise(noisy, axes="TYX", model=train(noisy, "TYX", steps=1))
+    assert found.noise == estimate_noise(noisy, axes="TYX").noise
     assert "hardly trained" in found.notes["other shots"]
 
 
@@ -123,7 +123,7 @@ def test_methods_by_name_read_the_level_off_the_score(model, method):
     exact = replace(
         model, network=FlatScore(400 / 500), transform=transform, mean=middle, scale=1.0
     )  # fmt: skip
-    found = calibrate(flat, exact, "TYX", method=method, device="cpu")
+    found = estimate_noise(flat, axes="TYX", model=exact, method=method, device="cpu")
     # of one brightness: any family may have this variance
     x = found.noise.clean_from_mean(torch.tensor(120.0, dtype=torch.float64))
     assert float(found.noise.variance(x)) ** 0.5 == pytest.approx(20, rel=0.05)
@@ -131,12 +131,18 @@ def test_methods_by_name_read_the_level_off_the_score(model, method):
 
 
 def test_it_can_be_followed_and_stopped(model, noisy):
-    steps = list(calibrate_steps(noisy, model, "TYX"))
-    assert [s.done for s in steps] == list(range(1, steps[-1].total + 1))
-    assert [s.found is None for s in steps] == [True] * (len(steps) - 1) + [False]
-    calibrate_steps(noisy, model, "TYX").close()
+    steps = list(estimate_steps(noisy, axes="TYX", model=model))
+    done = [s.done for s in steps]
+    assert done == sorted(done)
+    assert set(range(1, int(steps[-1].total) + 1)) <= set(done)
+    assert [s.result is None for s in steps] == [True] * (len(steps) - 1) + [False]
+    estimate_steps(noisy, axes="TYX", model=model).close()
     with pytest.raises(UserError, match="there are auto, images"):
-        calibrate(noisy, model, "TYX", method="guess")
+        estimate_noise(noisy, axes="TYX", model=model, method="guess")
+    with pytest.raises(UserError, match="give one of the two"):
+        estimate_noise(noisy, axes="TYX", model=model, noise=TRUE, method="curve")
+    with pytest.raises(UserError, match="uses a trained model"):
+        estimate_noise(noisy, axes="TYX", method="curve")
 
 
 def test_the_command_line_calibrates_and_says_so_in_the_result(tmp_path, model, noisy):

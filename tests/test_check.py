@@ -27,7 +27,7 @@ from napari_noise2score import (
     UserError,
     check_noise,
     denoise,
-    examine_noise,
+    estimate_noise,
     parse_noise,
     train,
 )
@@ -57,18 +57,13 @@ def repeats():
     return shots()
 
 
-@pytest.fixture(scope="module")
-def found(repeats):
-    return examine_noise(repeats, "TYX")
-
-
 def test_the_right_model_explains_the_noise(repeats):
-    check = check_noise(repeats, "TYX")
-    assert check.noise == check.estimate.noise
+    check = estimate_noise(repeats, axes="TYX").check
+    assert check.noise == check.found
     assert check.explains
     assert check.curve.explained > 0.95
     assert abs(check.residual.correlation) < 0.03
-    assert check.residual.spread == pytest.approx(1, abs=0.05)
+    assert check.residual.variance == pytest.approx(1, abs=0.05)
     assert check.source == "repeats"
     assert check.summary == (
         f"explains the noise: {check.curve.explained:.2f}; "
@@ -84,8 +79,8 @@ def test_the_right_model_explains_the_noise(repeats):
         ("gaussian(sigma=19)", 0.7, "weaker than the model says where the image is dark, and .* s"),
     ],
 )
-def test_a_wrong_level_is_told_and_which_way(repeats, found, noise, share, says):
-    check = check_noise(repeats, "TYX", noise, found=found)
+def test_a_wrong_level_is_told_and_which_way(repeats, noise, share, says):
+    check = check_noise(repeats, noise, axes="TYX")
     assert not check.explains
     assert check.curve.explained == pytest.approx(share, abs=0.1)
     with pytest.raises(UserError, match=says):
@@ -93,23 +88,23 @@ def test_a_wrong_level_is_told_and_which_way(repeats, found, noise, share, says)
 
 
 def test_of_one_shot_flat_parts_are_looked_at(repeats):
-    check = check_noise(repeats[0], noise=RIGHT)
+    check = check_noise(repeats[0], RIGHT)
     assert check.source == "single frames"
     assert check.curve.explained > 0.9
     assert check.explains, check.verdict
-    assert not check_noise(repeats[0], noise="poisson(gain=6, offset=20)").explains
+    assert not check_noise(repeats[0], "poisson(gain=6, offset=20)").explains
 
 
 @pytest.mark.parametrize("text", ["gaussian(sigma=10)", "poisson(gain=5)", "poisson(gain=5) @ A"])
 def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
     noisy = parse_noise(text).sample(data.grass().astype(float), np.random.default_rng(0))
-    right = check_noise(noisy, noise=text)
+    right = check_noise(noisy, text)
     assert abs(right.residual.correlation) < 0.1
     assert "share" not in right.verdict
-    assert right.residual.spread < (3 if text.startswith("gaussian") else 1.5)
+    assert right.residual.variance < (3 if text.startswith("gaussian") else 1.5)
     assert right.residual.expected.max() < 0.15  # as wide as a normal one, whatever was filtered
     other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
-    wrong = check_noise(noisy, noise=other)
+    wrong = check_noise(noisy, other)
     assert abs(wrong.residual.correlation) > 0.3
     assert f"share {'more' if '@' in text else 'less'} than the model says" in wrong.verdict
 
@@ -117,36 +112,35 @@ def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
 def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():
     text = "gaussian(sigma=20) @ A"
     y = shots(text)
-    found = examine_noise(y, "TYX")
-    right = check_noise(y, "TYX", text, found=found)
+    right = check_noise(y, text, axes="TYX")
     assert right.explains, right.verdict
-    white = check_noise(y, "TYX", "gaussian(sigma=9.2)", found=found)  # the same level
+    white = check_noise(y, "gaussian(sigma=9.2)", axes="TYX")  # the same level
     assert white.curve.explained > 0.9
     assert white.residual.correlation == pytest.approx(0.476, abs=0.03)  # of A, by hand
     assert "set the correlation" in white.verdict
 
 
-def test_what_a_denoised_image_leaves_is_checked_too(repeats, found):
+def test_what_a_denoised_image_leaves_is_checked_too(repeats):
     truth = np.broadcast_to(picture() + 20, repeats.shape)  # the offset stays in the result
-    check = check_noise(repeats, "TYX", RIGHT, denoised=truth, found=found)
+    check = check_noise(repeats, RIGHT, axes="TYX", denoised=truth)
     assert check.source == "denoised"
-    assert check.residual.spread == pytest.approx(1, abs=0.05)
+    assert check.residual.variance == pytest.approx(1, abs=0.05)
     assert check.explains
     # a brutal denoiser takes the picture away with the noise: it is not the noise model's fault
     brutal = np.broadcast_to(picture() + 20 + 40 * np.sin(np.arange(256) / 3), repeats.shape)
-    lost = check_noise(repeats, "TYX", RIGHT, denoised=brutal, found=found)
+    lost = check_noise(repeats, RIGHT, axes="TYX", denoised=brutal)
     assert "some of the picture goes with it" in lost.verdict
     with pytest.raises(UserError, match="shape of the one image"):
-        check_noise(repeats, "TYX", RIGHT, denoised=truth[0], found=found)
+        check_noise(repeats, RIGHT, axes="TYX", denoised=truth[0])
 
 
-def test_what_a_model_takes_away_is_the_same_as_of_its_denoised_image(cells, model):
-    found = examine_noise(simulate_cells((2, 4, 64, 64))[0], "TZYX")
-    check = check_noise(cells[0], "TZYX", NOISE, model, found=found)
-    clean = denoise(cells[0], model, NOISE, axes="TZYX")
-    other = check_noise(cells[0], "TZYX", NOISE, denoised=clean, found=found)
+def test_what_a_model_takes_away_is_the_same_as_of_its_denoised_image(model):
+    noisy = simulate_cells((2, 4, 64, 64))[0]
+    check = check_noise(noisy, NOISE, axes="TZYX", model=model)
+    clean = denoise(noisy, model, NOISE, axes="TZYX")
+    other = check_noise(noisy, NOISE, axes="TZYX", denoised=clean)
     assert check.source == other.source == "denoised"
-    np.testing.assert_allclose(check.residual.shared, other.residual.shared, atol=1e-3)
+    np.testing.assert_allclose(check.residual.correlations, other.residual.correlations, atol=1e-3)
 
 
 def test_the_command_line_says_it_too(tmp_path):
@@ -256,9 +250,9 @@ def test_white_read_noise_on_correlated_noise_is_told_from_it(count):
     text = "poisson(gain=5) @ A + gaussian(sigma={})"
     clean, chance = data.camera()[::2, ::2].astype(float), np.random.default_rng(0)
     noisy = np.stack([parse_noise(text.format(10)).sample(clean, chance) for _ in range(count)])
-    right = check_noise(noisy, "TYX", text.format(10))
+    right = check_noise(noisy, text.format(10), axes="TYX")
     assert right.explains, right.verdict
     assert right.curve.explained > (0.9 if count == 1 else 0.97)
-    wrong = check_noise(noisy, "TYX", text.format(20))
+    wrong = check_noise(noisy, text.format(20), axes="TYX")
     assert not wrong.explains
     assert "weaker than the model says" in wrong.verdict

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage import data
 
-from napari_noise2score import UserError, check_noise, estimate_noise, examine_noise
+from napari_noise2score import UserError, estimate_noise
 from napari_noise2score.errors import DataWarning
-from napari_noise2score.estimation.noise_check import sentence_on_noise
+from napari_noise2score.estimation import estimate
+from napari_noise2score.estimation.estimate import estimate_for_denoising
 from napari_noise2score.noise import parse_noise
+from napari_noise2score.progress import run_to_end
 
 NOISE = "poisson(gain=3, offset=20)"
 
@@ -53,7 +57,7 @@ def spoilt(kind):
 )
 def test_one_bad_frame_is_left_out_and_named(kind, says):
     with pytest.warns(DataWarning, match=f"frame 3 of 6 ({says}) and is left out"):
-        found = examine_noise(spoilt(kind), "TYX")
+        found = estimate_noise(spoilt(kind), axes="TYX")
     assert found.source == "repeats"
     assert found.noise.gain == pytest.approx(3, rel=0.03)
     assert "frame 3 of 6" in found.describe()["left out"][0]
@@ -63,7 +67,7 @@ def test_black_planes_of_a_stack_are_left_out():
     stack = frames(4)
     stack[1] = 0
     with pytest.warns(DataWarning, match="1 of 4 planes"):
-        found = estimate_noise(stack, "ZYX")
+        found = estimate_noise(stack, axes="ZYX").noise
     assert found.gain == pytest.approx(3, rel=0.1)
 
 
@@ -77,18 +81,18 @@ def test_black_planes_of_a_stack_are_left_out():
 )
 def test_only_if_no_frame_is_left_it_is_an_error(stack, says):
     with pytest.raises(UserError, match=says):
-        examine_noise(stack, "TYX")
+        estimate_noise(stack, axes="TYX")
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e9])
 def test_the_noise_scales_with_the_unit_of_the_image(unit):
     stack = frames(4)
-    plain, other = (examine_noise(stack * factor, "TYX") for factor in (1, unit))
+    plain, other = (estimate_noise(stack * factor, axes="TYX") for factor in (1, unit))
     assert other.noise.gain == pytest.approx(plain.noise.gain * unit, rel=0.01)
     assert other.noise.offset == pytest.approx(plain.noise.offset * unit, rel=0.01)
-    ends = tuple(end / unit for end in other.fits[0].intervals["gain"])
-    assert ends == pytest.approx(plain.fits[0].intervals["gain"], rel=0.01)
-    assert check_noise(stack * unit, "TYX", found=other).curve.explained > 0.95
+    ends = tuple(end / unit for end in other.intervals["gain"])
+    assert ends == pytest.approx(plain.intervals["gain"], rel=0.01)
+    assert other.check.curve.explained > 0.95
 
 
 RNG = np.random.default_rng(0)
@@ -118,18 +122,18 @@ ODD = {
 @pytest.mark.filterwarnings("error::RuntimeWarning", "ignore::UserWarning")
 def test_odd_images_are_answered_or_refused_in_one_line(name, capfd):
     try:
-        found = examine_noise(ODD[name])
+        found = estimate_noise(ODD[name])
     except UserError as error:
         assert "\n" not in str(error)
     else:
-        assert np.isfinite(found.moments.variance).all()
-    sentence_on_noise(ODD[name], noise="gaussian(sigma=5)")
+        assert np.isfinite(found.curve.variance).all()
+        assert "\n" not in found.check_sentence
     assert "On entry to" not in "".join(capfd.readouterr())  # nor does LAPACK print what it thinks
 
 
 def test_good_images_are_not_accused():
     for stack, axes in ((frames(4), "TYX"), (frames(1)[0], "YX")):
-        check = check_noise(stack, axes)
+        check = estimate_noise(stack, axes=axes).check
         assert check.findings == ()
         assert check.explains, check.verdict
 
@@ -144,14 +148,14 @@ def test_averaging_in_time_is_seen(how):
         for i in range(1, len(raw)):
             stack[i] = 0.7 * stack[i - 1] + 0.3 * raw[i]
         stack = stack[-6:]
-    check = check_noise(stack, "TYX")
+    check = estimate_noise(stack, axes="TYX").check
     assert "Successive frames share noise" in check.verdict
     assert not check.explains
 
 
 def test_a_fixed_pattern_is_seen():
     pattern = np.random.default_rng(9).normal(0, 20, picture().shape)
-    check = check_noise(frames(6) + pattern, "TYX")
+    check = estimate_noise(frames(6) + pattern, axes="TYX").check
     assert "a fixed pattern of the camera" in check.verdict
     assert not check.explains
 
@@ -162,7 +166,7 @@ def test_noise_of_rows_and_columns_is_seen(axis, count):
     stack = frames(count)
     rng = np.random.default_rng(2)
     shape = (count, 192, 1) if axis == 0 else (count, 1, 192)
-    check = check_noise(stack + rng.normal(0, 8, shape), "TYX")
+    check = estimate_noise(stack + rng.normal(0, 8, shape), axes="TYX").check
     named, other = ("rows", "columns") if axis == 0 else ("columns", "rows")
     assert f"one of the {named} share noise" in check.verdict
     assert f"one of the {other} share noise" not in check.verdict
@@ -170,21 +174,35 @@ def test_noise_of_rows_and_columns_is_seen(axis, count):
 
 def test_channels_of_different_noise_are_seen():
     stack = np.stack([frames(3, f"poisson(gain={gain}, offset=20)") for gain in (2, 6)])
-    check = check_noise(stack, "CTYX")
+    check = estimate_noise(stack, axes="CTYX").check
     assert "The noise of the channels differs" in check.verdict
     alike = np.stack([frames(3, NOISE, seed) for seed in (1, 2)])
-    assert check_noise(alike, "CTYX").findings == ()
+    assert estimate_noise(alike, axes="CTYX").check.findings == ()
 
 
 def test_texture_may_be_taken_for_noise_and_this_is_said():
     noisy = data.grass().astype(float) + np.random.default_rng(0).normal(0, 20, (512, 512))
-    check = check_noise(noisy)
+    check = estimate_noise(noisy).check
     assert "texture may be taken for noise" in check.verdict
     assert not check.explains
 
 
-def test_a_sentence_on_the_noise_never_ends_a_job():
-    with pytest.warns(DataWarning, match="weaker than the model"):
-        text = sentence_on_noise(frames(3), "TYX", "poisson(gain=9, offset=20)")
-    assert "explains the noise: 0.3" in text
-    assert "could not be checked" in sentence_on_noise(np.zeros((64, 64)), noise=NOISE)
+def test_a_check_before_denoising_warns_and_never_ends_a_job():
+    pattern = np.random.default_rng(9).normal(0, 20, picture().shape)
+    with pytest.warns(DataWarning, match="a fixed pattern of the camera"):
+        report = run_to_end(estimate_for_denoising(frames(6) + pattern, axes="TYX"))
+    assert "explains the noise: 0.9" in report.provenance()["noise check"]
+    unchecked = replace(report, check=None, check_error="too small")
+    assert unchecked.provenance()["noise check"] == "the noise could not be checked: too small"
+
+
+def test_the_noise_is_estimated_once_for_estimate_and_check(monkeypatch):
+    calls = []
+    own = estimate.estimate_from_frames
+    monkeypatch.setattr(
+        estimate, "estimate_from_frames", lambda *args: calls.append(1) or own(*args)
+    )
+    for steps in (estimate.estimate_steps, estimate_for_denoising):
+        calls.clear()
+        assert run_to_end(steps(frames(2), axes="TYX")).check is not None
+        assert len(calls) == 1

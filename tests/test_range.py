@@ -23,9 +23,9 @@ from napari_noise2score import (
     Rician,
     Tweedie,
     UserError,
-    calibrate,
     denoise,
     denoise_into,
+    estimate_noise,
     parse_noise,
     train,
 )
@@ -211,7 +211,7 @@ def test_the_preview_and_the_calibration_compare_too():
     list(LivePlanes(image, model, "YX").prepare((0, 0)))
     stack = np.stack([noisy("camera", seed=1), noisy("camera", seed=1)]) / 255
     with pytest.raises(UserError, match="times those the model was trained on"):
-        calibrate(stack, model, "TYX", method="curve")
+        estimate_noise(stack, axes="TYX", model=model, method="curve")
 
 
 # the noise model and the grey levels

@@ -9,7 +9,7 @@ import pytest
 from test_estimate import scene, shots
 from typer.testing import CliRunner
 
-from napari_noise2score import Image, UserError, refine_noise
+from napari_noise2score import Image, UserError, estimate_noise
 from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Empirical, parse_noise
@@ -31,7 +31,7 @@ NOISES = [
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_level_and_read_noise_are_found_whatever_was_said(text, true, said, off, read_off, count):
     noise = parse_noise(text.format(*true))
-    found = refine_noise(shots(noise, count), text.format(*said), "TYX")
+    found = estimate_noise(shots(noise, count), noise=text.format(*said), axes="TYX").noise
     own, kernel, read = noise.components
     got, got_kernel, got_read = found.components
     assert type(got) is type(own)
@@ -45,7 +45,7 @@ def test_level_and_read_noise_are_found_whatever_was_said(text, true, said, off,
 def test_what_was_said_makes_no_difference():
     noisy = shots(parse_noise("rayleigh(sigma=0.3) + gaussian(sigma=10)"), 1)[0]
     said = ("rayleigh(sigma=0.05) + gaussian(sigma=90)", "rayleigh(sigma=0.9) + gaussian(sigma=1)")
-    first, second = (refine_noise(noisy, text).components for text in said)
+    first, second = (estimate_noise(noisy, noise=text).noise.components for text in said)
     assert first[0].sigma == pytest.approx(second[0].sigma, rel=1e-3)
     assert first[2] == pytest.approx(second[2], rel=1e-3)
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_refined_says_so():
         (Empirical.from_pairs(scene(), noisy), "was measured"),
     ]:
         with pytest.raises(UserError, match=says):
-            refine_noise(noisy, noise)
+            estimate_noise(noisy, noise=noise)
 
 
 def test_the_command_line_refines(tmp_path):

@@ -9,11 +9,10 @@ from scipy import ndimage
 from napari_noise2score import (
     Image,
     UserError,
-    calibrate,
     check_noise,
     denoise,
     denoise_into,
-    examine_noise,
+    estimate_noise,
     train,
     uncertainty,
 )
@@ -218,32 +217,32 @@ def test_integer_results_keep_their_padding(stack, padded_model):
 @pytest.mark.parametrize("count", [1, 6])
 def test_the_noise_is_read_off_what_is_not_padded(pad, count):
     frames = camera(count, 320)
-    whole, found = (examine_noise(stack, "TYX") for stack in (frames, pad(frames)))
+    whole, found = (estimate_noise(stack, axes="TYX") for stack in (frames, pad(frames)))
     mean = np.array([160.0, 250.0])
     expected, variance = (
-        np.interp(mean, one.moments.mean, one.moments.variance) for one in (whole, found)
+        np.interp(mean, one.curve.mean, one.curve.variance) for one in (whole, found)
     )
     assert variance == pytest.approx(expected, rel=0.05)
     if count > 1:
         assert variance == pytest.approx(2 * (mean - 100) + 9, rel=0.05)
     frames = pad(frames)
-    check = check_noise(frames, "TYX", NOISE, found=found)
+    check = check_noise(frames, NOISE, axes="TYX")
     assert check.curve.explained > 0.8, check.verdict
 
 
 def test_one_nan_does_not_stop_anything(padded_model):
     frame = camera(1)[0].astype(np.float32)
-    whole = examine_noise(frame).noise
+    whole = estimate_noise(frame).noise
     frame[33, 77] = np.nan
-    assert examine_noise(frame).noise.gain == pytest.approx(whole.gain, rel=0.02)
-    assert calibrate(frame, padded_model).estimate is not None
+    assert estimate_noise(frame).noise.gain == pytest.approx(whole.gain, rel=0.02)
+    assert estimate_noise(frame, model=padded_model).curve is not None
 
 
 @pytest.mark.parametrize("image", [np.full((64, 64), np.nan), np.ma.masked_all((64, 64))])
 def test_an_image_without_a_valid_pixel_is_refused_in_one_line(image, padded_model):
     for call in (
         lambda: train(image, "YX", steps=1),
-        lambda: examine_noise(image),
+        lambda: estimate_noise(image),
         lambda: denoise(image, padded_model, NOISE).compute(),
     ):
         with pytest.raises(UserError, match="no valid pixel") as caught:

@@ -28,15 +28,15 @@ _WHERE = {
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "image.image",
-    "calibrate": "estimation._with_model",
-    "calibrate_steps": "estimation._with_model",
+    "NoiseCheck": "estimation.goodness_of_fit",
+    "NoiseReport": "estimation.noise_report",
     "check_noise": "estimation.noise_check",
+    "check_steps": "estimation.noise_check",
     "denoise": "denoising.denoise",
     "denoise_into": "denoising.denoise",
     "denoise_to_file": "denoising.jobs",
     "estimate_noise": "estimation.estimate",
-    "examine_noise": "estimation.estimate",
-    "refine_noise": "estimation.estimate",
+    "estimate_steps": "estimation.estimate",
     "uncertainty": "denoising.denoise",
     "uncertainty_into": "denoising.denoise",
     "read_image": "image.files",
@@ -51,6 +51,8 @@ __all__ = [
     "Gaussian",
     "Image",
     "Nakagami",
+    "NoiseCheck",
+    "NoiseReport",
     "Poisson",
     "Rayleigh",
     "Rician",
@@ -58,17 +60,15 @@ __all__ = [
     "Tweedie",
     "UserError",
     "__version__",
-    "calibrate",
-    "calibrate_steps",
     "check_noise",
+    "check_steps",
     "denoise",
     "denoise_into",
     "denoise_to_file",
     "estimate_noise",
-    "examine_noise",
+    "estimate_steps",
     "parse_noise",
     "read_image",
-    "refine_noise",
     "train",
     "train_steps",
     "uncertainty",
@@ -80,9 +80,10 @@ if TYPE_CHECKING:
     from .denoising.denoise import denoise, denoise_into, uncertainty, uncertainty_into
     from .denoising.jobs import denoise_to_file
     from .errors import UserError
-    from .estimation._with_model import calibrate, calibrate_steps
-    from .estimation.estimate import estimate_noise, examine_noise, refine_noise
-    from .estimation.noise_check import check_noise
+    from .estimation.estimate import estimate_noise, estimate_steps
+    from .estimation.goodness_of_fit import NoiseCheck
+    from .estimation.noise_check import check_noise, check_steps
+    from .estimation.noise_report import NoiseReport
     from .image.files import read_image
     from .image.image import Image
     from .image.write import write_image

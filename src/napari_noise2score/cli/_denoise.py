@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from ._estimate import calibrated
 from ._options import Axes, Device, Input, Model, Noise, Overwrite, Series, on_disk
 from ._plan import plan
-from ._progress import follow
+from ._progress import finish, follow
 from ._terminal import say
 
 
@@ -63,7 +62,7 @@ def denoise(
     from ..denoising.cluster import connect, on_cluster
     from ..denoising.jobs import denoise_to_file
     from ..denoising.tiles import parse_tile, prepare
-    from ..estimation.noise_check import sentence_on_noise
+    from ..estimation.estimate import estimate_for_denoising
     from ..image.files import read_image, read_images
     from ..image.ome_zarr import VERSIONS
     from ..noise import parse_noise
@@ -75,12 +74,12 @@ def denoise(
         raise UserError(f"--dtype {dtype}: give float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
     if noise.strip() == "auto":
-        best = calibrated(source, axes, score, "auto", device, series)
-        spec, found = best.noise, dict(best.notes)
-        say(f"noise, estimated: {spec} (by {best.method})")
-        said = sentence_on_noise(read_images(source, axes, series), noise=spec)
-        say(f"noise check: {said}")
-        found["noise check"] = said
+        images = read_images(source, axes, series)
+        run = estimate_for_denoising(images, model=score, device=device)
+        report = finish(run, "estimating the noise")
+        spec, found = report.noise, report.provenance()
+        say(f"noise, estimated: {spec} (by {report.method})")
+        say(f"noise check: {report.check_sentence}")
     else:
         spec = parse_noise(noise)
 

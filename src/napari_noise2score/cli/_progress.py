@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from ..progress import Progress, run_to_end
 from ._terminal import say
+
+T = TypeVar("T")
 
 
 def track(
@@ -13,16 +16,22 @@ def track(
 ) -> Iterator[Any]:
     """Pass a job's progress on, with a bar on the terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=1.0, note="starting")
         for progress in run:
             done, note = describe(progress)
             bar.update(task, completed=done, note=note)
             yield progress
+
+
+def finish(run: Iterator[Progress[T]], name: str) -> T:
+    """Run a job to its result, with a bar on the terminal."""
+    return run_to_end(track(run, name, lambda p: (p.fraction, "")))
 
 
 def follow(run: Iterator[Any], name: str) -> None:

@@ -111,7 +111,8 @@ def denoise_to_file(
         What works through the blocks of a store; by default this process, else as from
         `cluster.on_cluster`.
     found : mapping, optional
-        How the noise was found, as from `calibrate`; written with the result. Values are JSON.
+        How the noise was found, as `NoiseReport.provenance` returns it: written with the result.
+        Values are JSON.
     inputs : iterable of path-like
         What else the job reads, as the file of the model; none of it may be replaced.
 

@@ -1,53 +1,199 @@
-"""How much of their noise neighbouring pixels share, read off single frames."""
+"""The autocorrelation of noise: how much of it neighbouring pixels share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._dct import ORDER, SIDE, SORTS, power_of
-from ._dct_power import MOST, ROUNDS, USED, patch_powers, without_pictures
-from ._moments import BINS, LEAST
+from ..errors import UserError
+from ..noise.kernel import Kernel, autocorrelation, kernel_from_autocorrelation
+from ._binning import bin_numbers
+from ._dct import FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
+from ._dct_power import ITERATIONS, MAX_PATCHES, USED_BAND, patch_dct_power, separate_pictures
+from ._flatness import FLAT_SHARE, flattest, slope_of, smooth
+from ._frames import MAX_DEVIATION, TOO_LITTLE_DATA, deviation_by_intensity
+from ._moments import BINS, MIN_PER_BIN
 
-# noise is taken to be shared no farther than this, in pixels
-REACH = 2
-# a correlation that single frames tell from that of a picture
-TOLD = 0.2
-# groups of patches by structure, as shares of all. The calmest two are taken for the noise, or the
-# calmest alone where more than this of them is a picture. The next four, less these, show what
-# pictures there are: the steepest are unlike what is left in the calmest
-SORTED = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
-SHOWN, PICTURE = 4, 0.1
-# how far the power of the calmest is known at best
-KNOWN = 0.01
-# waves that are neither coarse nor fine: what they hold is taken for the level of the noise
-MIDDLE = (ORDER > 4) & (ORDER < 9)
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
+# The smallest correlation that single frames distinguish from that of a picture.
+MIN_OF_FRAMES = 0.2
+#: Noise is correlated if neighbouring pixels share more than this of it, by whether repeats were
+#: compared; single frames share some of their picture.
+MIN_CORRELATION = {True: 0.1, False: MIN_OF_FRAMES}
+#: Largest distance, in pixels, of pixels of repeats and of single frames that are compared.
+REACH, REACH_OF_FRAMES = 4, 2
+#: Standard deviation, in pixels, of the Gaussian by which a local mean is computed and subtracted,
+#: so that slow drift and what is left of the picture do not count.
+LOCAL_MEAN_SIGMA = 3.0
+# Ends of the groups of patches by structure, as shares of all. The first two hold the noise, or the
+# first alone where more than this share of the two is a picture. The next four, less these, show
+# the power of pictures; the steepest patches are unlike what is left in the calm ones.
+GROUP_ENDS = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
+PICTURE_GROUPS, MAX_PICTURE_SHARE = 4, 0.1
+# Relative error of the power of the calm patches.
+POWER_ERROR = 0.01
+# The frequencies by which the power of patches is normalized: neither coarse nor fine.
+MIDDLE_BAND = (FREQUENCY > 4) & (FREQUENCY < 9)
 
 
-def correlations_of_frames(
-    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray] = ()
-) -> np.ndarray:
-    """Give the correlation of the noise of pixels by their distance.
+def measure_correlation(
+    frames: Sequence[Floats],
+    noises: Sequence[Floats],
+    invalid: Sequence[NDArray[Any]] = (),
+    *,
+    with_kernel: bool = True,
+    flat_share: float = FLAT_SHARE,
+) -> tuple[float, Kernel | None]:
+    """Measure the correlation of the noise of neighbouring pixels, and its kernel.
 
     Parameters
     ----------
-    frames : sequence of 2-D ndarray
-        Single noisy planes.
-    cut : sequence of 2-D ndarray
+    frames : sequence of ndarray
+        Noisy planes in grey levels, each ``(Y, X)``.
+    noises : sequence of ndarray
+        Differences of the repeats that make each frame; none for single frames.
+    invalid : sequence of ndarray
+        Infinite where a pixel is not valid, else 0.
+    with_kernel : bool
+        Whether to compute the kernel.
+    flat_share : float
+        Share of the pixels of the noises that is used, where the frames are flattest.
+
+    Returns
+    -------
+    correlation : float
+        The largest one, with its sign.
+    kernel : Kernel or None
+        Of the noise, if it is correlated.
+
+    Raises
+    ------
+    UserError
+        If there is too little noise, or no kernel has such a correlation.
+    """
+    repeated = bool(noises)
+    if repeated:
+        shared = _correlations_of_repeats(frames, noises, invalid, flat_share)
+    else:
+        try:
+            shared = correlations_of_frames(frames, invalid)
+        except ValueError:
+            raise UserError(TOO_LITTLE_DATA) from None
+    reach = len(shared) // 2
+    others = shared.copy()
+    others[reach, reach] = 0
+    largest = float(others.flat[np.abs(others).argmax()])
+    if not with_kernel or abs(largest) <= MIN_CORRELATION[repeated]:
+        return largest, None
+    try:
+        return largest, kernel_from_autocorrelation(shared, kernel_size(shared, repeated))
+    except UserError:
+        raise UserError(
+            f"the noise of neighbouring pixels is nearly the same (correlation {largest:.2f}): the "
+            "images were filtered, compressed or resampled, and the noise of their pixels cannot "
+            "be measured; use the raw data"
+        ) from None
+
+
+def kernel_size(shared: Floats, repeated: bool) -> int:
+    """Return the number of rows and columns of the kernel of noise of these correlations.
+
+    The autocorrelation A Aᵀ of a kernel A reaches twice as far as the kernel.
+    """
+    reach = len(shared) // 2
+    correlated = np.argwhere(np.abs(shared) > MIN_CORRELATION[repeated] / 2) - reach
+    return 2 * max(1, -(-int(np.abs(correlated).max()) // 2)) + 1
+
+
+def _correlations_of_repeats(
+    frames: Sequence[Floats],
+    noises: Sequence[Floats],
+    invalid: Sequence[NDArray[Any]],
+    flat_share: float,
+) -> NDArray[np.float64]:
+    """Return the correlation of the differences of repeats by distance, where frames are flat."""
+    residuals, masks = [], []
+    for frame, noise, out in zip(frames, noises, invalid, strict=True):
+        intensity = smooth(frame, LOCAL_MEAN_SIGMA)
+        valid = ~np.isposinf(out)
+        if not valid.any():
+            continue
+        deviation = np.ones(intensity.shape)
+        deviation[valid] = deviation_by_intensity(intensity[valid], noise[valid])
+        if not deviation.max() > 0:
+            continue
+        whole = (np.abs(noise) <= MAX_DEVIATION * deviation) & valid
+        residual = np.where(whole, noise / deviation, 0)
+        residuals.append(residual - smooth(residual, LOCAL_MEAN_SIGMA))
+        masks.append(flattest(slope_of(frame) / deviation, valid, flat_share) & whole)
+    if not residuals:
+        raise UserError("the repeats differ by no noise: there is nothing to estimate")
+    return restore_local_mean(autocorrelation(residuals, masks, REACH))
+
+
+def restore_local_mean(shared: Floats) -> NDArray[np.float64]:
+    """Correct correlations of noise for the subtraction of its local mean.
+
+    Parameters
+    ----------
+    shared : ndarray
+        Correlations of n − G n by distance, where G is the Gaussian filter of the local mean.
+
+    Returns
+    -------
+    ndarray
+        Those of n, of the same shape, 1 in the middle.
+
+    Notes
+    -----
+    Of correlations R the subtraction leaves (1 − G)² R = R − 2 G R + G² R, a linear system.
+    """
+    reach = len(shared) // 2
+    grid = np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij")
+    at = np.stack(grid, -1).reshape(-1, 2)
+    squared = ((at[:, None] - at) ** 2).sum(-1)
+    once, twice = (
+        np.exp(-squared / (2 * variance)) / (2 * np.pi * variance)
+        for variance in (LOCAL_MEAN_SIGMA**2, 2 * LOCAL_MEAN_SIGMA**2)
+    )
+    found = np.linalg.solve(np.eye(len(at)) + twice - 2 * once, shared.ravel())
+    restored: NDArray[np.float64] = found.reshape(shared.shape) / found[len(found) // 2]
+    return restored
+
+
+def correlations_of_frames(
+    frames: Sequence[Floats], invalid: Sequence[NDArray[Any]] = ()
+) -> NDArray[np.float64]:
+    """Estimate the correlation of the noise of single frames by distance.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray
+        Single noisy planes in grey levels, each ``(Y, X)``.
+    invalid : sequence of ndarray
         Infinite where a pixel is not valid, else 0.
 
     Returns
     -------
     ndarray
         Shape ``(5, 5)``, 1 in the middle, the same on opposite sides. It is 0 elsewhere if
-        neighbours seem opposed, as they do where too much was taken off for the picture.
+        neighbours seem to be anticorrelated, as where too much was subtracted for the picture.
+
+    Raises
+    ------
+    ValueError
+        If there are too few patches, or no noise.
 
     Notes
     -----
-    The power of cosine waves in the calmest patches is that of the noise, which follows from its
-    correlations, and that of some picture left. What pictures are like is seen from the power that
-    less calm patches have more. Least squares over the waves tell both apart.
+    The DCT power of the calmest patches is that of the noise, which is linear in its correlations,
+    and of what is left of the picture. What pictures are like is seen from the power that patches
+    with more structure have above it. Least squares over the frequencies separate the two.
 
     Examples
     --------
@@ -58,73 +204,95 @@ def correlations_of_frames(
     >>> bool(abs(correlations_of_frames([noisy])[2, 3] - 0.48) < 0.03)
     True
     """
-    first, second, *others = power_of_calm(frames, cut)
-    lags = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if y > 0 or x >= 0]
-    sizes = np.diff(SORTED, prepend=0)[:2] / SORTED[1]
-    both = sizes[0] * first + sizes[1] * second
-    shared, _ = _told(both, others, lags, 1)
+    reach = REACH_OF_FRAMES
+    first, second, *others = power_by_structure(frames, invalid)
+    lags = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if y > 0 or x >= 0]
+    sizes = np.diff(GROUP_ENDS, prepend=0)[:2] / GROUP_ENDS[1]
+    calm = sizes[0] * first + sizes[1] * second
+    shared, _ = _fit_correlations(calm, others, lags, 1)
     white = np.zeros_like(shared)
-    white[REACH, REACH] = 1
-    apart = shared - white
-    largest = apart.flat[np.abs(apart).argmax()]
-    if largest <= TOLD:
-        return white if largest < -TOLD else shared
-    # now for how it is correlated, more exactly
-    closer, picture = _told(both, others, lags, ROUNDS)
-    if picture > PICTURE:
-        closer, _ = _told(first, [second, *others], lags, ROUNDS)
-    # correlations above 1 there are none: so little is left of the noise that it says nothing
+    white[reach, reach] = 1
+    difference = shared - white
+    largest = difference.flat[np.abs(difference).argmax()]
+    if largest <= MIN_OF_FRAMES:
+        return white if largest < -MIN_OF_FRAMES else shared
+    # with weights now, which say more exactly how it is correlated
+    closer, picture = _fit_correlations(calm, others, lags, ITERATIONS)
+    if picture > MAX_PICTURE_SHARE:
+        closer, _ = _fit_correlations(first, [second, *others], lags, ITERATIONS)
+    # correlations are at most 1: otherwise too little of the noise is left to tell
     return closer if np.abs(closer).max() <= 1 else shared
 
 
-def _told(
-    calm: np.ndarray,
-    others: Sequence[np.ndarray],
+def _fit_correlations(
+    calm: Floats,
+    others: Sequence[Floats],
     lags: Sequence[tuple[int, int]],
-    rounds: int,
-) -> tuple[np.ndarray, float]:
-    """Correlation of the noise by distance, and how much of the calm patches is picture."""
-    pictures = np.stack([other - calm for other in others[:SHOWN]], axis=1)
-    noise = np.stack([_power_of_lag(y, x)[USED] for y, x in lags], axis=1)
-    found, left, _ = without_pictures(calm[USED], noise, pictures[USED], KNOWN, rounds)
-    shared = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    iterations: int,
+) -> tuple[NDArray[np.float64], float]:
+    """Return the correlation of the noise by distance, and the picture's share of the power."""
+    reach = REACH_OF_FRAMES
+    pictures = np.stack([other - calm for other in others[:PICTURE_GROUPS]], axis=1)
+    noise = np.stack([_power_of_lag(y, x)[USED_BAND] for y, x in lags], axis=1)
+    found, left, _ = separate_pictures(
+        calm[USED_BAND], noise, pictures[USED_BAND], POWER_ERROR, iterations
+    )
+    shared = np.zeros((2 * reach + 1, 2 * reach + 1))
     for (y, x), value in zip(lags, found, strict=False):
-        shared[REACH + y, REACH + x] = shared[REACH - y, REACH - x] = value / found[0]
-    return shared, float(left.sum() / calm[USED].sum())
+        shared[reach + y, reach + x] = shared[reach - y, reach - x] = value / found[0]
+    return shared, float(left.sum() / calm[USED_BAND].sum())
 
 
-def power_of_calm(
-    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray], most: int = MOST
-) -> np.ndarray:
-    """Power of each wave in groups of patches, the calmest first, in units of the noise's level.
+def power_by_structure(
+    frames: Sequence[Floats], invalid: Sequence[NDArray[Any]], max_patches: int = MAX_PATCHES
+) -> NDArray[np.float64]:
+    """Return the DCT power of groups of patches of single frames, the least structure first.
 
-    What frames share is their noise: the calm patches of all of them are those of the calmest. No
-    more than so many patches are looked at.
+    Parameters
+    ----------
+    frames : sequence of ndarray
+        Single noisy planes in grey levels, each ``(Y, X)``. Their noise is taken to be the same.
+    invalid : sequence of ndarray
+        Infinite where a pixel is not valid, else 0.
+    max_patches : int
+        Number of patches of all frames together.
+
+    Returns
+    -------
+    ndarray
+        In units of the variance of the noise at the intensity of each patch, shape
+        ``(groups, frequencies)``.
+
+    Raises
+    ------
+    ValueError
+        If there are too few patches, or no noise.
     """
-    most = most // len(frames)
-    parts = [
-        patch_powers(frame, frame, most, np.random.default_rng(0), cut[i] if cut else None)
+    count = max_patches // len(frames)
+    patches = [
+        patch_dct_power(
+            frame, frame, count, np.random.default_rng(0), invalid[i] if invalid else None
+        )
         for i, frame in enumerate(frames)
     ]
-    light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
-    if len(light) < LEAST:
-        raise ValueError("too few patches to tell how their noise is correlated")
-    edges = np.unique(np.quantile(light, np.linspace(0, 1, BINS + 1)))
-    which = np.searchsorted(edges[1:-1], light)
-    middle = power[:, MIDDLE].mean(1)
-    level = np.array([np.quantile(middle[which == i], 0.3) for i in range(max(len(edges) - 1, 1))])
-    if not np.any(level > 0):
+    intensity, power = (np.concatenate(values) for values in zip(*patches, strict=True))
+    if len(intensity) < MIN_PER_BIN:
+        raise ValueError("too few patches to measure how their noise is correlated")
+    numbers = bin_numbers(intensity, np.linspace(0, 1, BINS + 1), distinct=True)
+    middle = power[:, MIDDLE_BAND].mean(1)
+    unit = np.array([np.quantile(middle[numbers == i], 0.3) for i in range(numbers.max() + 1)])
+    if not np.any(unit > 0):
         raise ValueError("the calm patches show no noise")
     # where nothing varies at all there is no noise to compare with
-    level = np.where(level > 0, level, level[level > 0].min())
-    power /= level[which, None]
-    order = np.argsort(power[:, SORTS].mean(1))
-    groups = np.split(order, [int(share * len(order)) for share in SORTED])
+    unit = np.where(unit > 0, unit, unit[unit > 0].min())
+    power /= unit[numbers, None]
+    order = np.argsort(power[:, SORTING_BAND].mean(1))
+    groups = np.split(order, [int(share * len(order)) for share in GROUP_ENDS])
     return np.stack([power[group].mean(0) for group in groups]).astype(np.float64)
 
 
-def _power_of_lag(y: int, x: int) -> np.ndarray:
-    """Power that each wave has of noise of which pixels at this distance alone have product 1."""
-    row, column = np.divmod(np.arange(SIDE**2), SIDE)
-    apart = (row[:, None] - row == y) & (column[:, None] - column == x)
-    return power_of((apart | apart.T).astype(float))
+def _power_of_lag(y: int, x: int) -> NDArray[np.float64]:
+    """Return the DCT power of noise whose pixels have product 1 at this distance alone."""
+    row, column = np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE)
+    pairs = (row[:, None] - row == y) & (column[:, None] - column == x)
+    return dct_power((pairs | pairs.T).astype(float))

@@ -1,29 +1,49 @@
-"""Cosine waves of small patches, in which white noise has the same power and pictures have not."""
+"""The two-dimensional cosine basis (DCT-II) of small patches, and its frequency bands."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
 
-SIDE = 7
+PATCH_SIZE = 7
+
+_BASIS = fft.dct(np.eye(PATCH_SIZE), axis=0, norm="ortho")
+#: Basis functions in columns, shape ``(pixels, frequencies)``: ``patches @ DCT_BASIS`` are the
+#: coefficients of patches of shape ``(patches, pixels)``.
+DCT_BASIS: NDArray[np.float32] = np.kron(_BASIS, _BASIS).T.astype(np.float32)
+
+_INDICES = np.stack(np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE))
+#: Sum of the vertical and the horizontal frequency index, 0 to 12, shape ``(frequencies,)``.
+FREQUENCY: NDArray[np.intp] = _INDICES.sum(0)
+
+# Half of the low frequencies sort patches by structure, so that the other half measures how much
+# structure they have without the bias of the selection. Both halves are alike in direction and
+# scale.
+_SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
+#: The frequencies by which patches are sorted, bool, shape ``(frequencies,)``.
+SORTING_BAND: NDArray[np.bool_] = np.array([tuple(pair) in _SORTING for pair in _INDICES.T])
 
 
-def _waves() -> tuple[np.ndarray, np.ndarray]:
-    """Cosine waves of a patch, shape (pixels, waves), and their two wave numbers."""
-    at = np.arange(SIDE)
-    waves = np.cos(np.pi * at[:, None] * (at + 0.5) / SIDE) * np.sqrt(2 / SIDE)
-    waves[0] /= np.sqrt(2)
-    return np.kron(waves, waves).T.astype(np.float32), np.stack(np.divmod(np.arange(SIDE**2), SIDE))
+def dct_power(covariance: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the power at each frequency, from the covariance of the pixels of a patch.
 
+    Parameters
+    ----------
+    covariance : ndarray
+        Shape ``(pixels, pixels)``.
 
-WAVES, NUMBERS = _waves()
-# waves by the sum of their wave numbers, from 0 to 12
-ORDER = NUMBERS.sum(0)
-# half of the coarse waves sort patches by structure, the other half says how much picture there
-# is; both are alike in direction and in scale
-SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
-SORTS = np.array([tuple(pair) in SORTING for pair in NUMBERS.T])
+    Returns
+    -------
+    ndarray
+        ``diag(Bᵀ C B)`` with the basis B, shape ``(frequencies,)``.
 
-
-def power_of(shared: np.ndarray) -> np.ndarray:
-    """Give the power of each wave, from the mean product of each pair of pixels of a patch."""
-    return np.einsum("iw,ij,jw->w", WAVES, shared, WAVES)
+    Examples
+    --------
+    >>> bool(np.allclose(dct_power(np.eye(49)), 1))  # white noise has the same power at all
+    True
+    """
+    power: NDArray[np.float64] = np.einsum("iw,ij,jw->w", DCT_BASIS, covariance, DCT_BASIS)
+    return power

@@ -1,221 +1,269 @@
-"""The level of noise of a known correlation, read off the power of the waves of patches.
+"""The variance of noise of a known correlation, from the DCT power of patches.
 
-Of noise of a known correlation the power in each cosine wave of a patch is known but for its level.
-What pictures have in each is seen where patches hold more of them. Least squares tell both apart.
+The power at each frequency of noise of a known correlation is known up to a factor. The power of
+pictures at each frequency is seen where patches have more of it. Least squares separate the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
 
 from ..noise.kernel import Kernel
-from ._dct import ORDER, SIDE, SORTS, WAVES, power_of
-from ._moments import BINS, LEAST, random_patches
+from ._binning import rank_bins
+from ._dct import DCT_BASIS, FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
+from ._moments import BINS, MIN_PER_BIN
+from ._patches import random_patches
 
-# patches looked at in all
-MOST = 400_000
-# groups of patches of a brightness by structure, as shares of all; the first is taken for the
-# noise and some picture, the others, less this one, for what pictures there are
-SORTED = 0.1, 0.2, 0.35, 0.55, 0.8
-# how far what they show is from what is left in the calmest, as a share of it, and how far the
-# power of the calmest is known at best
-UNLIKE, KNOWN, ROUNDS = 0.1, 0.02, 10
-# patches were sorted by some of the waves, and the mean says nothing
-USED = (ORDER > 0) & ~SORTS
+Floats = NDArray[np.floating[Any]]
+
+#: Patches of all frames together.
+MAX_PATCHES = 400_000
+# Ends of the groups of patches of a bin, by structure, as shares of its patches. The first group
+# holds noise and little of a picture; the others, less the first, show the power of pictures.
+GROUP_ENDS = 0.1, 0.2, 0.35, 0.55, 0.8
+# Relative errors of the power of pictures, and of the power that is measured.
+PICTURE_ERROR, POWER_ERROR = 0.1, 0.02
+#: How often the weights are computed anew.
+ITERATIONS = 10
+#: The frequencies that are used: patches were sorted by some of the others, and the mean has no
+#: information on the noise.
+USED_BAND = (FREQUENCY > 0) & ~SORTING_BAND
 
 
-class Powers(NamedTuple):
-    """Power of the waves of patches, by brightness.
+class DctPower(NamedTuple):
+    """DCT power of patches, by intensity.
 
     Attributes
     ----------
     mean : ndarray
-        Brightness in grey levels, shape ``(ranges,)``.
+        Intensity in grey levels, shape ``(bins,)``.
     noise : ndarray
-        Mean power in the calmest patches, shape ``(ranges, waves)``.
+        Mean power in the patches with the least structure, in squared grey levels, shape
+        ``(bins, frequencies)``.
     pictures : ndarray
-        How much more less calm patches have, shape ``(ranges, waves, groups)``; of subtracted
-        shots there are no groups.
+        Power that patches with more structure have above this, shape
+        ``(bins, frequencies, groups)``; for differences of repeats there are no groups.
     """
 
-    mean: np.ndarray
-    noise: np.ndarray
-    pictures: np.ndarray
+    mean: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    pictures: NDArray[np.float64]
 
 
-def wave_powers(
-    frames: Sequence[np.ndarray],
-    noises: Sequence[np.ndarray] = (),
-    cut: Sequence[np.ndarray] = (),
-) -> Powers:
-    """Measure the power of waves by brightness.
+def measure_dct_power(
+    frames: Sequence[Floats],
+    noises: Sequence[Floats] = (),
+    invalid: Sequence[NDArray[Any]] = (),
+) -> DctPower:
+    """Measure the DCT power of patches by intensity.
 
     Parameters
     ----------
-    frames : sequence of 2-D ndarray
-        Noisy planes, in grey levels: single shots or means of some.
-    noises : sequence of 2-D ndarray
-        What is left of each frame's shots when they are subtracted from each other.
-    cut : sequence of 2-D ndarray
+    frames : sequence of ndarray
+        Noisy planes in grey levels, each ``(Y, X)``: single frames or means of some.
+    noises : sequence of ndarray
+        Differences of the repeats that make each frame.
+    invalid : sequence of ndarray
         Infinite where a pixel is not valid, else 0.
 
     Returns
     -------
-    Powers
+    DctPower
 
     Raises
     ------
     ValueError
         If there are too few patches.
     """
-    chance, most = np.random.default_rng(0), MOST // len(frames)
-    parts = [
-        patch_powers(frame, (noises or frames)[i], most, chance, cut[i] if cut else None)
+    rng, count = np.random.default_rng(0), MAX_PATCHES // len(frames)
+    patches = [
+        patch_dct_power(frame, (noises or frames)[i], count, rng, invalid[i] if invalid else None)
         for i, frame in enumerate(frames)
     ]
-    light, power = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.argsort(light)
-    ranges = np.split(order, [len(order) * i // BINS for i in range(1, BINS)])
-    if len(order) < LEAST * BINS:
-        raise ValueError("too few patches to tell their noise")
-    mean = np.array([light[inside].mean() for inside in ranges])
+    intensity, power = (np.concatenate(values) for values in zip(*patches, strict=True))
+    if len(intensity) < MIN_PER_BIN * BINS:
+        raise ValueError("too few patches to measure their noise")
+    bins = rank_bins(intensity, [len(intensity) * i // BINS for i in range(BINS + 1)])
+    mean = np.array([intensity[inside].mean() for inside in bins])
     if noises:
-        calm = np.stack([power[inside].mean(0)[USED] for inside in ranges])
-        return Powers(mean, calm.astype(np.float64), np.zeros((*calm.shape, 0)))
-    groups = []
-    for inside in ranges:
-        by = inside[np.argsort(power[inside][:, SORTS].mean(1))]
-        ends = [0, *(int(share * len(by)) for share in SORTED)]
-        groups.append([power[by[a:b]].mean(0)[USED] for a, b in pairwise(ends)])
-    calm, *others = np.moveaxis(np.array(groups, dtype=np.float64), 1, 0)
-    return Powers(mean, calm, np.stack([other - calm for other in others], axis=-1))
+        calm = np.stack([power[inside].mean(0)[USED_BAND] for inside in bins])
+        return DctPower(mean, calm.astype(np.float64), np.zeros((*calm.shape, 0)))
+    rows = []
+    for inside in bins:
+        order = inside[np.argsort(power[inside][:, SORTING_BAND].mean(1))]
+        ends = [0, *(int(share * len(order)) for share in GROUP_ENDS)]
+        rows.append([power[order[a:b]].mean(0)[USED_BAND] for a, b in pairwise(ends)])
+    calm, *others = np.moveaxis(np.array(rows, dtype=np.float64), 1, 0)
+    return DctPower(mean, calm, np.stack([other - calm for other in others], axis=-1))
 
 
-def patch_powers(
-    frame: np.ndarray,
-    noise: np.ndarray,
-    most: int,
-    chance: np.random.Generator,
-    cut: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give brightness and the power of each wave of noise in random patches of a frame.
+def patch_dct_power(
+    frame: Floats,
+    noise: Floats,
+    count: int,
+    rng: np.random.Generator,
+    invalid: NDArray[Any] | None = None,
+) -> tuple[Floats, NDArray[np.float32]]:
+    """Return the intensity and the DCT power of the noise in random patches of a frame.
 
     Parameters
     ----------
     frame, noise : ndarray
-        A plane, and that of which the power is asked, which may be the same.
-    most : int
-        How many patches.
-    chance : numpy.random.Generator
-        Chooses them.
-    cut : ndarray, optional
+        A plane in grey levels, and that whose power is measured, which may be the same one.
+    count : int
+        The largest number of patches.
+    rng : numpy.random.Generator
+        Chooses the patches.
+    invalid : ndarray, optional
         Infinite where a pixel is not valid: patches that hold one are left out.
 
     Returns
     -------
-    light, power : ndarray
-        Shapes ``(patches,)`` and ``(patches, waves)``.
+    intensity, power : ndarray
+        Shapes ``(patches,)`` and ``(patches, frequencies)``.
     """
-    cut = np.zeros(frame.shape, bool) if cut is None else cut
-    light, *_, values = random_patches(frame, noise, noise, cut, most, chance)
-    return light, (values @ WAVES) ** 2
+    invalid = np.zeros(frame.shape, bool) if invalid is None else invalid
+    patches = random_patches(frame, noise, noise, invalid, count, rng)
+    return patches.intensity, (patches.skewed @ DCT_BASIS) ** 2
 
 
-def fit_waves(powers: Powers, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell noise from pictures by least squares.
+def fit_dct_power(
+    power: DctPower, noise: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate the factors of noises of known power by least squares.
 
     Parameters
     ----------
-    powers : Powers
-        What was measured.
+    power : DctPower
+        The measured power.
     noise : ndarray
-        Power of each noise that is looked for where its level is 1, shape
-        ``(ranges, waves, noises)``.
+        Power of each noise where its factor is 1, shape ``(bins, frequencies, noises)``.
 
     Returns
     -------
-    level, error : ndarray
-        Of each noise, shape ``(noises,)``.
+    factor, error : ndarray
+        Of each noise, with its standard error, shape ``(noises,)``.
     """
-    count, waves, groups = powers.pictures.shape
-    pictures = np.zeros((count, waves, count * groups))
-    for i in range(count):  # they are like each other at one brightness
-        pictures[i, :, i * groups : (i + 1) * groups] = powers.pictures[i]
+    count, frequencies, groups = power.pictures.shape
+    # the pictures of one bin are alike, those of others need not be
+    pictures = np.zeros((count, frequencies, count * groups))
+    for i in range(count):
+        pictures[i, :, i * groups : (i + 1) * groups] = power.pictures[i]
     seen, noise, pictures = (
-        part.reshape(count * waves, *part.shape[2:]) for part in (powers.noise, noise, pictures)
+        values.reshape(count * frequencies, *values.shape[2:])
+        for values in (power.noise, noise, pictures)
     )
-    level, _, error = without_pictures(seen, noise, pictures, KNOWN, ROUNDS)
-    parts = np.concatenate([noise, pictures], axis=1)
-    inverse = np.linalg.pinv((parts.T / error**2) @ parts)
-    return level, np.sqrt(np.diag(inverse)[: len(level)])
+    factor, _, error = separate_pictures(seen, noise, pictures, POWER_ERROR, ITERATIONS)
+    columns = np.concatenate([noise, pictures], axis=1)
+    covariance = np.linalg.pinv((columns.T / error**2) @ columns)
+    return factor, np.sqrt(np.diag(covariance)[: len(factor)])
 
 
-def without_pictures(
-    seen: np.ndarray, noise: np.ndarray, pictures: np.ndarray, known: float, rounds: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell the power of noise in waves from that of pictures.
+def separate_pictures(
+    seen: Floats, noise: Floats, pictures: Floats, relative_error: float, iterations: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Floats]:
+    """Separate the power of noise from that of pictures by weighted least squares.
 
     Parameters
     ----------
     seen : ndarray
-        Power of each wave, shape ``(waves,)``.
+        Measured power at each frequency, shape ``(frequencies,)``.
     noise, pictures : ndarray
-        What each noise of level 1, and each picture, has in the waves, ``(waves, any)``.
-    known : float
-        How far it is known at best, as a share.
-    rounds : int
-        How often it is asked; after the first time, waves that hold much of a picture say less.
+        Power of each noise of factor 1, and of each picture, shape ``(frequencies, any)``.
+    relative_error : float
+        Of the measured power.
+    iterations : int
+        How often the weights are computed: after the first time, frequencies with much power of a
+        picture have less weight.
 
     Returns
     -------
-    level, left, error : ndarray
-        Of each noise; what is picture in each wave, and how far the power of each is known.
+    factor, left, error : ndarray
+        Factor of each noise, shape ``(noises,)``; power of the pictures and error of the power at
+        each frequency, shape ``(frequencies,)``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the power is not positive, or not finite.
     """
-    parts, count = np.concatenate([noise, pictures], axis=1), noise.shape[1]
-    if not np.isfinite(parts).all() or not np.all(seen > 0):
-        # LAPACK would print what it thinks of it
+    columns, count = np.concatenate([noise, pictures], axis=1), noise.shape[1]
+    if not np.isfinite(columns).all() or not np.all(seen > 0):
+        # LAPACK would print a message of its own
         raise np.linalg.LinAlgError("the power of patches is not a positive number")
-    error = known * seen
-    for _ in range(rounds):
-        found = np.linalg.lstsq(parts / error[:, None], seen / error, rcond=None)[0]
+    error = relative_error * seen
+    for _ in range(iterations):
+        found = np.linalg.lstsq(columns / error[:, None], seen / error, rcond=None)[0]
         left = pictures @ found[count:]
-        error = np.hypot(known * seen, UNLIKE * left)
+        error = np.hypot(relative_error * seen, PICTURE_ERROR * left)
     return found[:count], left, error
 
 
-def spectrum(kernel: Kernel) -> np.ndarray:
-    """Give the power of noise of variance 1, correlated by a kernel, in each wave that is used."""
-    taps = np.array(kernel.taps)
-    wide = 2 * max(SIDE, *taps.shape)
-    product = np.fft.ifft2(np.abs(np.fft.fft2(taps, (wide, wide))) ** 2).real
-    row, column = np.divmod(np.arange(SIDE**2), SIDE)
-    apart = product[row[:, None] - row, column[:, None] - column]
-    return power_of(apart)[USED]
-
-
-def variances_with_read(powers: Powers, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
-    """Give the variance of pixels whose noise is correlated but for read noise on top.
+def kernel_autocorrelation(kernel: Kernel | None, reach: int) -> NDArray[np.float64]:
+    """Return the mean product of pixels of white noise of variance 1 convolved with a kernel.
 
     Parameters
     ----------
-    powers : Powers
-        What was measured.
+    kernel : Kernel or None
+        None leaves the noise white.
+    reach : int
+        Largest distance in pixels.
+
+    Returns
+    -------
+    ndarray
+        By distance, shape ``(2 reach + 1, 2 reach + 1)``, that of the pixel itself in the middle.
+
+    Examples
+    --------
+    >>> kernel_autocorrelation(Kernel([[0.2, 0.6, 0.2]]), 1).round(2).tolist()[1]
+    [0.24, 0.44, 0.24]
+    """
+    taps = np.array(kernel.taps if kernel else [[1.0]])
+    products = np.pad(signal.correlate2d(taps, taps), reach)
+    row, column = (n // 2 for n in products.shape)
+    near: NDArray[np.float64] = products[
+        row - reach : row + reach + 1, column - reach : column + reach + 1
+    ]
+    return near
+
+
+def kernel_dct_power(kernel: Kernel) -> NDArray[np.float64]:
+    """Return the power of noise of variance 1, correlated by a kernel, at the used frequencies."""
+    row, column = np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE)
+    reach = PATCH_SIZE - 1
+    products = kernel_autocorrelation(kernel, reach)
+    covariance = products[row[:, None] - row + reach, column[:, None] - column + reach]
+    return dct_power(covariance)[USED_BAND]
+
+
+def variance_with_read_noise(
+    power: DctPower, kernel: Kernel
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variance of correlated noise with white read noise on top, by intensity.
+
+    Parameters
+    ----------
+    power : DctPower
+        The measured power.
     kernel : Kernel
-        The correlation.
+        The correlation of all but the read noise.
 
     Returns
     -------
     variance, error : ndarray
-        In each range of brightness, shape ``(ranges,)``.
+        In squared grey levels, shape ``(bins,)``.
     """
-    ranges = np.arange(len(powers.mean))
-    noise = np.zeros((*powers.noise.shape, len(ranges) + 1))
-    noise[ranges, :, ranges] = spectrum(kernel)
+    bins = np.arange(len(power.mean))
+    noise = np.zeros((*power.noise.shape, len(bins) + 1))
+    noise[bins, :, bins] = kernel_dct_power(kernel)
     noise[..., -1] = 1
-    level, error = fit_waves(powers, noise)
-    variance = np.maximum(level[:-1], 0) * kernel.power + max(level[-1], 0.0)
+    factor, error = fit_dct_power(power, noise)
+    variance = np.maximum(factor[:-1], 0) * kernel.power + max(factor[-1], 0.0)
     return variance, np.hypot(error[:-1] * kernel.power, error[-1])

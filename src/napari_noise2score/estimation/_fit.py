@@ -16,7 +16,7 @@ from ..noise.fitting import READ_NOISE, FittedParameters
 from ..noise.parameter import round_to_four_digits
 from ..noise.registry import families
 from ._moments import Moments
-from ._noise_variance import NEXT_TO_NONE, at_least_some
+from ._noise_variance import MIN_VARIANCE_SHARE, with_floor
 from ._robust_fit import MAX_RESIDUAL, Problem, derivatives, minimize, misfit
 
 # systematic errors, besides the statistical ones: of a variance, as a fraction of it
@@ -144,7 +144,7 @@ def errors_of(moments: Moments, single_frames: bool, static: bool) -> Errors:
     """
     third = SYSTEMATIC_THIRD_STATIC if static else SYSTEMATIC_THIRD[single_frames]
     # where there is next to no noise, rounding and clipping are not proportional to it
-    variance = at_least_some(moments.variance)
+    variance = with_floor(moments.variance)
     return Errors(
         np.hypot(moments.variance_error, SYSTEMATIC_VARIANCE * variance),
         np.hypot(moments.third_error, third * variance**1.5),
@@ -159,7 +159,7 @@ def _is_structure(noise: NoiseModel, variance: Array) -> bool:
     base, _, read_noise = noise.components
     if not read_noise or not base.multiplicative:
         return False
-    return read_noise**2 < NEXT_TO_NONE * float(np.median(variance))
+    return read_noise**2 < MIN_VARIANCE_SHARE * float(np.median(variance))
 
 
 def _magnitude_penalty(noise: NoiseModel, negative_fraction: float | None, penalty: float) -> float:

@@ -1,13 +1,14 @@
-"""The shots that noise is read off, and the moments of their noise by brightness."""
+"""Frames of a few scenes, prepared for the measurement of their noise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import UserError
@@ -16,120 +17,130 @@ from ..noise.kernel import Kernel
 from ..solve.quantization import Quantization, estimate_quantization
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
-from ._dct_power import Powers, wave_powers
+from ._binning import bin_numbers
+from ._dct_power import DctPower, measure_dct_power
 from ._moments import Moments, measure_moments
 from ._repeats import is_still, measure_repeats, usable_pixels
 
-SMALLEST = 64
-TOO_LITTLE = (
-    "too little to tell the noise from: give larger images, or more of them "
-    f"(at least {SMALLEST}×{SMALLEST} pixels that are valid and neither black nor saturated)"
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
+MIN_SIZE = 64
+TOO_LITTLE_DATA = (
+    "too little data to measure the noise: give larger images, or more of them "
+    f"(at least {MIN_SIZE}×{MIN_SIZE} pixels that are valid and neither black nor saturated)"
 )
-# a pixel so many standard deviations off its neighbours is a defect
-DEFECT = 12.0
-SATURATED = 0.2
-# ranges of brightness that noise is compared in, and the least it is, as a share of the most
-LEVELS, DARKEST = 16, 0.1
-# a shot less the mean of both beside it has 1.5 times the variance of a shot and 0.75 of its third
-# moment
-SKEW = 0.75 / 1.5**1.5
+#: A pixel further from its neighbours, or from its mean, than this number of standard deviations of
+#: the noise is a defect.
+MAX_DEVIATION = 12.0
+MAX_SATURATED_SHARE = 0.2
+# Bins of intensity in which the standard deviation of noise is measured, and its lower bound as a
+# share of the largest.
+DEVIATION_BINS, MIN_DEVIATION_SHARE = 16, 0.1
+# A frame less the mean of the two beside it has 1.5 times the variance of a frame and 0.75 times
+# its third moment.
+SKEW_OF_DIFFERENCE = 0.75 / 1.5**1.5
+# Values of a scene that stand for all.
+MAX_SAMPLE = 200_000
 
 
-class Shots(NamedTuple):
-    """Shots of a few scenes, looked over.
+class PreparedFrames(NamedTuple):
+    """Frames of a few scenes, with invalid pixels filled, and the differences of repeats.
 
     Attributes
     ----------
     scenes : list of ndarray
-        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``.
-    values : ndarray
-        Some of their grey levels.
-    recording : Quantization
-        What digitisation did to them.
+        Repeats of each scene in grey levels, shape ``(repeats, Y, X)``.
+    sample : ndarray
+        Some of their valid grey levels, in one dimension.
+    quantization : Quantization
+        Step and limits of the grey levels.
     repeated, several : bool
-        Whether there is more than one shot of every scene, and more than two.
-    frames, noises : list of ndarray
-        Means of each run of up to three shots, without defects, and what is left of these shots
-        when they are subtracted, with the variance of one shot; of single shots there is none.
-    cut : list of ndarray
-        1 where recording ended in any shot of a run, infinite where a pixel is not valid, else 0.
+        Whether every scene has more than one repeat, and more than two.
+    means, noises : list of ndarray
+        Means of each run of up to three successive repeats, without defects, and the difference of
+        these repeats, scaled to the variance of a single one; single frames have no difference.
+    clipped : list of ndarray
+        1 where any repeat of a run is clipped, infinite where a pixel is not valid, else 0.
     invalid : list of ndarray
-        Of each scene, where a pixel is not valid in any shot, bool, shape ``(Y, X)``; the shots
-        are filled there.
+        Of each scene, where a pixel is not valid in any repeat, bool, shape ``(Y, X)``.
     transform : Transform
-        How the noise of the frames grows with the signal, roughly.
+        A first fit of how the noise of the means grows with the intensity.
     """
 
-    scenes: list[np.ndarray]
-    values: np.ndarray
-    recording: Quantization
+    scenes: list[Floats]
+    sample: NDArray[Any]
+    quantization: Quantization
     repeated: bool
     several: bool
-    frames: list[np.ndarray]
-    noises: list[np.ndarray]
-    cut: list[np.ndarray]
-    invalid: list[np.ndarray]
+    means: list[Floats]
+    noises: list[Floats]
+    clipped: list[NDArray[Any]]
+    invalid: list[Mask]
     transform: Transform
 
 
-def look_over(scenes: Sequence[np.ndarray]) -> Shots:
-    """Look shots over.
+def prepare_frames(scenes: Sequence[NDArray[Any]]) -> PreparedFrames:
+    """Prepare frames for the measurement of their noise.
 
     Parameters
     ----------
     scenes : sequence of ndarray
-        Shots of each scene one after the other, in grey levels, shape ``(shots, Y, X)``. Pixels
-        that are masked, NaN or infinite are not valid.
+        Repeats of each scene in grey levels, shape ``(repeats, Y, X)``. Pixels that are masked,
+        NaN or infinite are not valid.
 
     Returns
     -------
-    Shots
+    PreparedFrames
 
     Raises
     ------
     UserError
-        If they cannot tell their noise: too small, constant, saturated, or copies of each other.
+        If their noise cannot be measured: too small, constant, saturated, or identical repeats.
     """
-    values = valid_sample(scenes)
-    recording = estimate_quantization(values)
-    check_scenes(scenes, values, recording)
-    hidden = [_invalid(shots) for shots in scenes]
-    invalid = [np.asarray(mask.any(axis=0)) for mask in hidden]
-    scenes = [_filled(shots, mask) for shots, mask in zip(scenes, hidden, strict=True)]
-    repeated, several = (all(len(shots) > n for shots in scenes) for n in (1, 2))
-    runs, out = [], []
-    for shots, mask in zip(scenes, invalid, strict=True):
-        found = list(_runs(shots, 3 if several else 2))
+    sample = valid_sample(scenes)
+    quantization = estimate_quantization(sample)
+    check_scenes(scenes, sample, quantization)
+    masks = [_invalid(frames) for frames in scenes]
+    invalid = [np.asarray(mask.any(axis=0)) for mask in masks]
+    filled = [_filled(frames, mask) for frames, mask in zip(scenes, masks, strict=True)]
+    repeated, several = (all(len(frames) > n for frames in filled) for n in (1, 2))
+    runs: list[Floats] = []
+    out: list[Mask] = []
+    for frames, mask in zip(filled, invalid, strict=True):
+        found = list(_runs(frames, 3 if several else 2))
         runs += found
         out += [mask] * len(found)
-    noises = []
+    noises: list[Floats] = []
     if several:
-        # what drifts and bleaches evenly is the same in a shot and the mean of both beside it
+        # even drift and bleaching are the same in a frame and in the mean of the two beside it
         noises = [(run[1] - (run[0] + run[2]) / 2) / np.sqrt(1.5) for run in runs]
     elif repeated:
         noises = [(run[1] - run[0]) / np.sqrt(2) for run in runs]
-    frames = [run.mean(0) for run in runs]
+    means: list[Floats] = [run.mean(0) for run in runs]
     shown = [
-        np.where(mask, np.nan, frame) if mask.any() else frame
-        for frame, mask in zip(frames, out, strict=True)
+        np.where(mask, np.nan, mean) if mask.any() else mean
+        for mean, mask in zip(means, out, strict=True)
     ]
     try:
-        transform = fit_transform(shown, recording.step)
+        transform = fit_transform(shown, quantization.step)
     except ValueError:
         if any(mask.any() for mask in out):
-            raise UserError(TOO_LITTLE) from None
+            raise UserError(TOO_LITTLE_DATA) from None
         raise UserError("the images show no noise: there is nothing to estimate") from None
-    frames = [_mended(frame, transform) for frame in frames]
-    cut = [
-        np.where(mask, np.inf, _cut(run, recording)) if mask.any() else _cut(run, recording)
+    means = [_without_defects(mean, transform) for mean in means]
+    clipped: list[NDArray[Any]] = [
+        np.where(mask, np.inf, _clipped(run, quantization))
+        if mask.any()
+        else _clipped(run, quantization)
         for run, mask in zip(runs, out, strict=True)
     ]
-    return Shots(
-        scenes, values, recording, repeated, several, frames, noises, cut, invalid, transform
+    return PreparedFrames(
+        filled, sample, quantization, repeated, several, means, noises, clipped, invalid, transform
     )
 
 
-def valid_sample(scenes: Sequence[np.ndarray]) -> np.ndarray:
+def valid_sample(scenes: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return some of the valid grey levels of scenes, in one dimension.
 
     Raises
@@ -138,86 +149,85 @@ def valid_sample(scenes: Sequence[np.ndarray]) -> np.ndarray:
         If there is none.
     """
     found = []
-    for shots in scenes:
-        some: np.ndarray = shots
-        if isinstance(shots, np.ma.MaskedArray):
-            some = shots.compressed()
-        some = some.ravel()[:: some.size // 200_000 + 1]
-        if some.dtype.kind == "f":
+    for frames in scenes:
+        values: NDArray[Any] = frames
+        if isinstance(frames, np.ma.MaskedArray):
+            values = frames.compressed()
+        values = values.ravel()[:: values.size // MAX_SAMPLE + 1]
+        if values.dtype.kind == "f":
             with np.errstate(invalid="ignore"):
-                some = some[np.abs(some) <= _limit(some.dtype)]
-        found.append(some)
-    values = np.concatenate(found)
-    if not values.size:
+                values = values[np.abs(values) <= _largest(values.dtype)]
+        found.append(values)
+    sample: NDArray[Any] = np.concatenate(found)
+    if not sample.size:
         raise UserError("the images hold no valid pixel: all are NaN, infinite, masked or padding")
-    return values
+    return sample
 
 
-def _limit(dtype: np.dtype) -> float:
+def _largest(dtype: np.dtype[Any]) -> float:
     return min(LARGEST_VALUE, float(np.finfo(dtype).max))
 
 
-def _invalid(shots: np.ndarray) -> np.ndarray:
-    """Say where shots are masked, NaN or infinite."""
-    invalid = np.array(np.ma.getmaskarray(shots))
-    if shots.dtype.kind == "f":
+def _invalid(frames: NDArray[Any]) -> Mask:
+    """Return where frames are masked, NaN or infinite."""
+    invalid: Mask = np.array(np.ma.getmaskarray(frames))
+    if frames.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            invalid |= ~(np.abs(np.ma.getdata(shots)) <= _limit(shots.dtype))
+            invalid |= ~(np.abs(np.ma.getdata(frames)) <= _largest(frames.dtype))
     return invalid
 
 
-def _filled(shots: np.ndarray, invalid: np.ndarray) -> np.ndarray:
-    """Return shots in double precision, what is not valid filled smoothly."""
-    data = np.ma.getdata(shots).astype(np.float64)
+def _filled(frames: NDArray[Any], invalid: Mask) -> Floats:
+    """Return frames in double precision, with invalid pixels filled smoothly."""
+    data = np.ma.getdata(frames).astype(np.float64)
     if not invalid.any():
         return data
     usual = float(np.median(data[~invalid])) if not invalid.all() else 0.0
     return fill(data, invalid, max(data.shape), usual)
 
 
-def _wider(masks: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
-    """Return masks grown by what A⁻¹ takes most from around a pixel."""
+def _widened(masks: Sequence[Mask], kernel: Kernel | None) -> list[Mask]:
+    """Return masks grown by the pixels from which A⁻¹ takes most of a pixel."""
     if kernel is None:
         return list(masks)
     side = 2 * (max(len(kernel.taps), len(kernel.taps[0])) // 2) * 2 + 1
     return [ndimage.maximum_filter(mask, side) if mask.any() else mask for mask in masks]
 
 
-def still_pixels(shots: Shots, kernel: Kernel | None) -> list[np.ndarray] | None:
-    """Give the pixels that shots differ in by nothing but noise of this correlation.
+def still_pixels(prepared: PreparedFrames, kernel: Kernel | None) -> list[Mask] | None:
+    """Return the pixels in which repeats differ by noise of this correlation alone.
 
     Parameters
     ----------
-    shots : Shots
-        As `look_over` gave them.
+    prepared : PreparedFrames
     kernel : Kernel or None
         The correlation of the noise.
 
     Returns
     -------
     list of ndarray or None
-        Of each scene all but defects, bool, shape ``(Y, X)``; None if anything moves, or if there
-        are less than three shots.
+        All but the defects of each scene, bool, shape ``(Y, X)``; None if anything moves, or if
+        there are less than three repeats.
     """
-    if not shots.several:
+    if not prepared.several:
         return None
-    usable = [
-        use & ~out for use, out in zip(_usable(shots), _wider(shots.invalid, kernel), strict=True)
-    ]
-    return usable if is_still(undone(shots.scenes, kernel), usable) else None
+    invalid = _widened(prepared.invalid, kernel)
+    usable = [use & ~out for use, out in zip(_usable(prepared), invalid, strict=True)]
+    return usable if is_still(decorrelated(prepared.scenes, kernel), usable) else None
 
 
-def moments_of(shots: Shots, kernel: Kernel | None, still: list[np.ndarray] | None) -> Moments:
-    """Measure the noise of shots by brightness, before it was correlated.
+def moments_of(
+    prepared: PreparedFrames, kernel: Kernel | None, still: list[Mask] | None
+) -> Moments:
+    """Measure the moments of the noise by intensity, before it was correlated.
 
     Parameters
     ----------
-    shots : Shots
-        As `look_over` gave them.
+    prepared : PreparedFrames
     kernel : Kernel or None
         The correlation of the noise.
     still : list of ndarray or None
-        As `still_pixels` gave them.
+        As `still_pixels` returns them.
 
     Returns
     -------
@@ -226,109 +236,134 @@ def moments_of(shots: Shots, kernel: Kernel | None, still: list[np.ndarray] | No
     Raises
     ------
     UserError
-        If there is too little to tell it from.
+        If there is too little data.
     """
     try:
         if still is not None:
-            return measure_repeats(undone(shots.scenes, kernel), still)
-        skew = SKEW if shots.several else 0.0
+            return measure_repeats(decorrelated(prepared.scenes, kernel), still)
+        skew = SKEW_OF_DIFFERENCE if prepared.several else 0.0
         if kernel is None:
-            return measure_moments(shots.frames, shots.noises, skew, shots.cut)
-        frames, noises = undone(shots.frames, kernel), undone(shots.noises, kernel)
-        return measure_moments(frames, noises, skew, _out(shots, kernel))
+            return measure_moments(prepared.means, prepared.noises, skew, prepared.clipped)
+        means, noises = (decorrelated(p, kernel) for p in (prepared.means, prepared.noises))
+        return measure_moments(means, noises, skew, _infinite_where_invalid(prepared, kernel))
     except ValueError:
-        raise UserError(TOO_LITTLE) from None
+        raise UserError(TOO_LITTLE_DATA) from None
 
 
-def powers_of(shots: Shots) -> Powers:
-    """Measure the power of the waves of patches, for noise of a known correlation.
+def dct_power_of(prepared: PreparedFrames) -> DctPower:
+    """Measure the DCT power of patches, for noise of a known correlation.
 
     Raises
     ------
     UserError
-        If there is too little to tell it from.
+        If there is too little data.
     """
     try:
-        return wave_powers(shots.frames, shots.noises, _out(shots, None))
+        return measure_dct_power(
+            prepared.means, prepared.noises, _infinite_where_invalid(prepared, None)
+        )
     except ValueError:
-        raise UserError(TOO_LITTLE) from None
+        raise UserError(TOO_LITTLE_DATA) from None
 
 
-def _out(shots: Shots, kernel: Kernel | None) -> list[np.ndarray]:
-    """Return what is not valid of each run, infinite there and else 0; nothing if all is."""
-    if not any(mask.any() for mask in shots.invalid):
+def infinite_where_invalid(clipped: Sequence[NDArray[Any]]) -> list[Floats]:
+    """Return planes that are infinite where pixels are not valid, else 0: without the clipped."""
+    return [np.where(np.isposinf(plane.astype(float)), np.inf, 0.0) for plane in clipped]
+
+
+def _infinite_where_invalid(prepared: PreparedFrames, kernel: Kernel | None) -> list[Floats]:
+    """Return the same after A⁻¹; an empty list if all pixels are valid."""
+    if not any(mask.any() for mask in prepared.invalid):
         return []
-    masks = [np.isposinf(cut.astype(float)) for cut in shots.cut]
-    return [np.where(mask, np.inf, 0.0) for mask in _wider(masks, kernel)]
+    masks = [np.isposinf(plane.astype(float)) for plane in prepared.clipped]
+    return [np.where(mask, np.inf, 0.0) for mask in _widened(masks, kernel)]
 
 
-def noise_level(light: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Give the standard deviation of noise by brightness, whatever a few pixels of it are."""
-    edges = np.quantile(light, np.linspace(0, 1, LEVELS + 1))
-    which = np.searchsorted(edges[1:-1], light)
+def deviation_by_intensity(intensity: Floats, noise: Floats) -> NDArray[np.float64]:
+    """Return the standard deviation of noise at the intensity of each pixel, without outliers.
+
+    Parameters
+    ----------
+    intensity, noise : ndarray
+        Of each pixel in grey levels, shape ``(pixels,)``.
+
+    Returns
+    -------
+    ndarray
+        In grey levels, shape ``(pixels,)``.
+    """
+    numbers = bin_numbers(intensity, np.linspace(0, 1, DEVIATION_BINS + 1))
     # of normal noise one pixel in 20 is beyond two standard deviations
-    widths = np.array(
-        [np.quantile(np.abs(noise[which == i]), 0.95) / 2 if np.any(which == i) else 0.0
-         for i in range(LEVELS)]
+    deviations = np.array(
+        [np.quantile(np.abs(noise[numbers == i]), 0.95) / 2 if np.any(numbers == i) else 0.0
+         for i in range(DEVIATION_BINS)]
     )  # fmt: skip
-    return np.maximum(widths, DARKEST * widths.max())[which]
+    bounded: NDArray[np.float64] = np.maximum(deviations, MIN_DEVIATION_SHARE * deviations.max())
+    return bounded[numbers]
 
 
-def undone(images: Sequence[np.ndarray], kernel: Kernel | None) -> list[np.ndarray]:
-    """Give images, shape ``(..., Y, X)``, as they were before their noise was correlated."""
+def decorrelated(images: Sequence[Floats], kernel: Kernel | None) -> list[Floats]:
+    """Return A⁻¹ of images, shape ``(..., Y, X)``; the images themselves without a kernel."""
     return [image if kernel is None else kernel.undo_image(image) for image in images]
 
 
-def check_scenes(scenes: Sequence[np.ndarray], values: np.ndarray, recording: Quantization) -> None:
-    """Raise a `UserError` if scenes cannot tell their noise whatever it is."""
-    height, width = np.max([shots.shape[-2:] for shots in scenes], axis=0)
-    if min(height, width) < SMALLEST:
+def check_scenes(
+    scenes: Sequence[NDArray[Any]], sample: NDArray[Any], quantization: Quantization
+) -> None:
+    """Raise a `UserError` if the noise of scenes cannot be measured, of whatever kind it is."""
+    height, width = np.max([frames.shape[-2:] for frames in scenes], axis=0)
+    if min(height, width) < MIN_SIZE:
         raise UserError(
-            f"images of {height}×{width} pixels are too small to tell their noise: "
-            f"give at least {SMALLEST}×{SMALLEST}"
+            f"images of {height}×{width} pixels are too small to measure their noise: "
+            f"give at least {MIN_SIZE}×{MIN_SIZE}"
         )
-    if values.min() == values.max():
-        raise UserError(f"the images are constant (every pixel is {values.min():g}): no noise")
-    if (share := float(np.mean(values >= recording.saturation))) > SATURATED:
+    if sample.min() == sample.max():
+        raise UserError(f"the images are constant (every pixel is {sample.min():g}): no noise")
+    share = float(np.mean(sample >= quantization.saturation))
+    if share > MAX_SATURATED_SHARE:
         raise UserError(
-            f"{share:.0%} of the pixels are saturated at {recording.saturation:g}: "
-            "their noise cannot be told; record with less light"
+            f"{share:.0%} of the pixels are saturated at {quantization.saturation:g}: "
+            "their noise cannot be measured; record with less light"
         )
-    for shots in scenes:
-        for first, second in pairwise(shots):
+    for frames in scenes:
+        for first, second in pairwise(frames):
             if bool(np.ma.allequal(first, second)):
                 raise UserError(
-                    "two of the repeats are identical: copies of one shot, which say nothing "
-                    "of its noise; name the axes so that no axis of copies is taken for time"
+                    "two of the repeats are identical: copies of one frame hold no information on "
+                    "its noise; name the axes so that no axis of copies is taken for time"
                 )
 
 
-def _runs(shots: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """Give each run of so many shots one after the other, or the only shot."""
-    count = min(count, len(shots))
-    return (shots[i : i + count] for i in range(len(shots) - count + 1))
+def _runs(frames: Floats, count: int) -> Iterator[Floats]:
+    """Yield each run of so many successive frames, or the only frame."""
+    count = min(count, len(frames))
+    return (frames[i : i + count] for i in range(len(frames) - count + 1))
 
 
-def _mended(frame: np.ndarray, transform: Transform) -> np.ndarray:
-    """Give a frame with hot and dead pixels replaced by the median of their neighbours."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(frame, 1, mode="reflect"), (3, 3))
-    median = np.median(around.reshape(*frame.shape, 9), axis=-1)
-    width = np.sqrt(transform.variance(torch.from_numpy(median)).numpy())
-    return np.where(np.abs(frame - median) > DEFECT * width, median, frame)
+def _without_defects(frame: Floats, transform: Transform) -> Floats:
+    """Return a frame with hot and dead pixels replaced by the median of their neighbours."""
+    median = ndimage.median_filter(frame, 3, mode="mirror")
+    deviation = np.sqrt(transform.variance(torch.from_numpy(median)).numpy())
+    return np.where(np.abs(frame - median) > MAX_DEVIATION * deviation, median, frame)
 
 
-def _cut(shots: np.ndarray, recording: Quantization) -> np.ndarray:
-    """Say where recording ended in any of the shots."""
-    return np.any((shots <= recording.floor) | (shots >= recording.saturation), axis=0)
+def _clipped(frames: Floats, quantization: Quantization) -> Mask:
+    """Return where any of the frames is clipped, shape ``(Y, X)``."""
+    clipped: Mask = np.any(
+        (frames <= quantization.floor) | (frames >= quantization.saturation), axis=0
+    )
+    return clipped
 
 
-def _usable(shots: Shots) -> list[np.ndarray]:
-    """Say which pixels of scenes are no defects, in no shot, and not where recording ended."""
+def _usable(prepared: PreparedFrames) -> list[Mask]:
+    """Return which pixels of each scene are neither defects nor near clipped ones."""
     found = []
-    for scene in shots.scenes:
-        mean = scene.mean(0)
-        away = np.abs(scene - mean).max(0)
-        whole = _mended(mean, shots.transform) == mean
-        whole &= away <= DEFECT * noise_level(mean, away)
-        found.append(whole & usable_pixels(_cut(scene, shots.recording)))
+    for frames in prepared.scenes:
+        mean = frames.mean(0)
+        deviation = np.abs(frames - mean).max(0)
+        whole = _without_defects(mean, prepared.transform) == mean
+        whole &= deviation <= MAX_DEVIATION * deviation_by_intensity(
+            mean.ravel(), deviation.ravel()
+        ).reshape(mean.shape)
+        found.append(whole & usable_pixels(_clipped(frames, prepared.quantization)))
     return found

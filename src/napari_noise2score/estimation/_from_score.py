@@ -1,7 +1,7 @@
-"""What a trained score says of the noise, with nothing trained again.
+"""The noise that a trained score implies: noise curve, perturbation test and quality search.
 
-All of it reads planes in grey levels and their score; what is found are moments of the noise by
-brightness, or noise models.
+All functions take planes in grey levels and their score, and return the moments of the noise by
+intensity, or noise models. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..noise import Gamma, Gaussian, NoiseModel, Poisson
@@ -19,22 +20,27 @@ from ..noise.parameter import round_to_four_digits
 from ..score.model import MOVED, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
-from ._moments import FLAT, SMOOTH, Moments, blurred, slope
+from ._binning import bin_numbers
+from ._flatness import SLOPE_SIGMA, flattest, slope_of, smooth
+from ._moments import Moments
 
 BINS = 12
-# powers of the mean that the variance may grow with, up to which it is Gaussian and Poisson noise
-# (Kim, Kwon & Ye, CVPR 2022)
-GAUSSIAN_BELOW, POISSON_BELOW = 0.9, 1.9
-# a search looks at so many levels, from so many times less to so many times more than T says
-LEVELS = 33
-SPAN = 3.0
-# weight of the total variation for Poisson noise (Kim & Ye, NeurIPS 2021)
-SMOOTHNESS = 0.1
-DARKEST = 1e-3
+MIN_PER_BIN = 100
+# The power of the mean in the variance below which noise is Gaussian, or else Poisson noise
+# (Kim, Kwon & Ye, CVPR 2022).
+MAX_GAUSSIAN_POWER, MAX_POISSON_POWER = 0.9, 1.9
+# Means that differ by less than this factor do not show a power.
+MIN_MEAN_RATIO = 1.2
+# Values of the parameter that are searched, within this factor of what the transform suggests.
+SEARCH_STEPS, SEARCH_FACTOR = 33, 3.0
+# Weight of the total variation for Poisson noise (Kim & Ye, NeurIPS 2021).
+TOTAL_VARIATION_WEIGHT = 0.1
+# Lower bound of x̂ in logarithms, on the scale of 0 to 1.
+MIN_INTENSITY = 1e-3
 
 
 class Probe(NamedTuple):
-    """Planes and what the network says of them, all of shape ``(planes, Y, X)``.
+    """Planes and their score, all of shape ``(planes, Y, X)``.
 
     Attributes
     ----------
@@ -43,10 +49,10 @@ class Probe(NamedTuple):
     score : Tensor
         Score of z = T(y).
     changed : Tensor
-        y changed as it was asked for: perturbed, z + σ_a u with u standard normal, or moved, each
-        pixel up or down by a tenth of the noise; else y itself.
+        y changed as requested: perturbed, z + σ_a u with u standard normal, or moved, each pixel up
+        or down by a tenth of the noise; else y itself.
     changed_score : Tensor
-        Score there.
+        Score of the changed planes.
     """
 
     y: Tensor
@@ -56,25 +62,25 @@ class Probe(NamedTuple):
 
 
 def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = "") -> Probe:
-    """Ask the network of a block.
+    """Evaluate the score of a block.
 
     Parameters
     ----------
     model : ScoreModel
         The trained score.
     y : Tensor
-        Grey levels with all around them that matters, shape ``(1, channels, *space)``.
+        Grey levels with the surroundings that the network sees, shape ``(1, channels, *space)``.
     inner : sequence of slice
-        The part of y that is valid, over all axes of y.
+        The part of y without its surroundings, over all axes of y.
     change : {"", "perturbed", "moved"}
-        Where else to ask for the score.
+        The change of y after which the score is evaluated, too.
 
     Returns
     -------
     Probe
         Channels and Z counted as planes.
     """
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     at = tuple(inner)
 
     def planes(values: Tensor) -> Tensor:
@@ -83,14 +89,14 @@ def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = ""
     first = planes(y), planes(model.score(y))
     if not change:
         return Probe(*first, *first)
-    u = torch.randn(y.shape, generator=chance).to(y)
-    by = model.sigma_a * u if change == "perturbed" else MOVED * torch.sign(u)
-    there = model.transform.inverse(model.transform.forward(y) + by)
-    return Probe(*first, planes(there), planes(model.score(there)))
+    u = torch.randn(y.shape, generator=rng).to(y)
+    step = model.sigma_a * u if change == "perturbed" else MOVED * torch.sign(u)
+    changed = model.transform.inverse(model.transform.forward(y) + step)
+    return Probe(*first, planes(changed), planes(model.score(changed)))
 
 
 def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
-    """Read the noise variance by brightness off the size of the score.
+    """Estimate the noise variance by intensity from the size of the score.
 
     Where the picture is flat, ``s(z + σ_a u) ≈ −n / (v + σ_a²)``, so that
     ``v ≈ 1 / E[s²] − σ_a²``, in coordinates z.
@@ -100,62 +106,66 @@ def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
     model : ScoreModel
         The trained score.
     probes : sequence of Probe
-        As from `probe`, perturbed.
+        As `probe` returns them for the change "perturbed".
 
     Returns
     -------
     Moments
-        Mean and variance; the third moment is not known. The variance reads a little high where
-        detail is fine.
+        Mean and variance; the third moment is not known. The variance is a little too large where
+        the picture has fine detail.
+
+    Raises
+    ------
+    ValueError
+        If no bin has a positive variance.
     """
-    light, steep, square = [], [], []
+    intensities, slopes, squares = [], [], []
     for one in probes:
-        picture = first_look(model, one.y, one.score)
-        width = torch.sqrt(model.transform.variance(picture))
-        for plane, noise, squares in zip(picture, width, one.changed_score**2, strict=True):
-            # of its neighbourhood: the brightness of a pixel by itself is noise, too
-            light.append(blurred(plane.numpy(), SMOOTH).ravel())
-            steep.append((slope(plane.numpy()) / noise.numpy()).ravel())
-            square.append(squares.numpy().ravel())
-    x, rise, squares = (np.concatenate(part) for part in (light, steep, square))
-    edges = np.quantile(x, np.linspace(0, 1, BINS + 1))
-    which = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, BINS - 1)
+        picture = first_solution(model, one.y, one.score)
+        deviation = torch.sqrt(model.transform.variance(picture))
+        for plane, noise, square in zip(picture, deviation, one.changed_score**2, strict=True):
+            # of the neighbourhood, as the intensity of a single pixel has noise, too
+            intensities.append(smooth(plane.numpy(), SLOPE_SIGMA).ravel())
+            slopes.append((slope_of(plane.numpy()) / noise.numpy()).ravel())
+            squares.append(square.numpy().ravel())
+    intensity, slope, squared = (np.concatenate(v) for v in (intensities, slopes, squares))
+    numbers = bin_numbers(intensity, np.linspace(0, 1, BINS + 1), side="right")
     rows = []
     for b in range(BINS):
-        inside = which == b
-        if inside.sum() < 100:
+        inside = numbers == b
+        if inside.sum() < MIN_PER_BIN:
             continue
-        flat = inside & (rise <= np.quantile(rise[inside], FLAT))
-        v = 1 / squares[flat].mean() - model.sigma_a**2
+        flat = flattest(slope, inside)
+        v = 1 / squared[flat].mean() - model.sigma_a**2
         if v > 0:
-            mean = float(x[inside].mean())
+            mean = float(intensity[inside].mean())
             rows.append((mean, v * _variance(model.transform, mean), flat.sum()))
     if not rows:
-        raise ValueError("the score says nothing of the noise")
+        raise ValueError("the score holds no information on the noise")
     m, v, count = np.array(rows).T
-    nothing = np.zeros(len(m))
-    return Moments(m, v, nothing, v * np.sqrt(2 / count), nothing + np.inf)
+    zero = np.zeros(len(m))
+    return Moments(m, v, zero, v * np.sqrt(2 / count), zero + np.inf)
 
 
-def first_look(model: ScoreModel, y: Tensor, score: Tensor) -> Tensor:
-    """Give what the picture is if the noise is as large as the coordinates assume."""
+def first_solution(model: ScoreModel, y: Tensor, score: Tensor) -> Tensor:
+    """Return the clean image if the noise is as large as the model's transform assumes."""
     z = model.transform.forward(y) + (1 + model.sigma_a**2) * score
     return model.transform.inverse(z)
 
 
 def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[NoiseModel, float]:
-    """Tell family and level from how the score changes with y (Kim, Kwon & Ye, CVPR 2022).
+    """Estimate family and parameter from how the score changes with y.
 
-    A clean pixel is the same for y and for y + ε, so the change Δs of the score says
-    ``−ε/Δs = φ y^ρ``, the variance of Tweedie's exponential families: ρ tells the family, and the
-    median over the pixels its level. σ_a, which the score knows too, is taken off.
+    A clean pixel is the same for y and for y + ε, so the change Δs of the score gives
+    ``−ε/Δs = φ y^ρ``, the variance of Tweedie's exponential families: ρ gives the family, and the
+    median over the pixels its parameter. σ_a², which the score includes, is subtracted.
 
     Parameters
     ----------
     model : ScoreModel
         The trained score.
     probes : sequence of Probe
-        As from `probe`, moved.
+        As `probe` returns them for the change "moved".
 
     Returns
     -------
@@ -163,45 +173,50 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
         Gaussian for ρ below 0.9, Poisson below 1.9, Gamma above.
     power : float
         ρ.
+
+    References
+    ----------
+    K. Kim, T. Kwon, J. C. Ye, *Noise distribution adaptive self-supervised image denoising using
+    Tweedie distribution and score matching*, CVPR 2022.
     """
     y = torch.cat([one.y.flatten() for one in probes]).double()
     moved = torch.cat([one.changed.flatten() for one in probes]).double()
     s, changed = (
         model.transform.raw_score(
-            level, torch.cat([part.flatten() for part in parts]).double(), model.sigma_a
+            at, torch.cat([score.flatten() for score in scores]).double(), model.sigma_a
         )
-        for level, parts in (
+        for at, scores in (
             (y, [one.score for one in probes]),
             (moved, [one.changed_score for one in probes]),
         )
     )
     reading = -(moved - y) / (changed - s) - model.sigma_a**2 * model.transform.variance(y)
-    level, v = y.numpy(), reading.numpy()
-    light = level > 0
-    power = _power(level[light], v[light])
-    if power < GAUSSIAN_BELOW:
+    grey, v = y.numpy(), reading.numpy()
+    positive = grey > 0
+    power = _power(grey[positive], v[positive])
+    if power < MAX_GAUSSIAN_POWER:
         return Gaussian(round_to_four_digits(math.sqrt(max(float(np.median(v)), 1e-12)))), power
-    level, v = level[light], v[light]
-    if power < POISSON_BELOW:
+    grey, v = grey[positive], v[positive]
+    if power < MAX_POISSON_POWER:
         # of (y + ζ/2) exp(ζ s) = (y + ε + ζ/2) exp(ζ (s + Δs)), to first order in ε
-        gain = np.sqrt(np.maximum(level**2 + 2 * v, 0)) - level
+        gain = np.sqrt(np.maximum(grey**2 + 2 * v, 0)) - grey
         return Poisson(round_to_four_digits(max(float(np.median(gain)), 1e-9))), power
     with np.errstate(divide="ignore"):
-        looks = 1 + float(np.median(level**2 / v))
+        looks = 1 + float(np.median(grey**2 / v))
     return Gamma(max(1.0, round_to_four_digits(looks))), power
 
 
-def _power(level: np.ndarray, v: np.ndarray) -> float:
-    """Slope of log v against log y, by medians in ranges of y."""
-    edges = np.quantile(level, np.linspace(0.05, 0.95, BINS + 1))
-    which = np.searchsorted(edges, level) - 1
-    middles = [
-        (np.median(level[which == b]), np.median(v[which == b]))
-        for b in range(BINS)
-        if (which == b).sum() > 100
+def _power(grey: NDArray[np.float64], v: NDArray[np.float64]) -> float:
+    """Return the slope of log v against log y, by medians in bins of the middle 90 % of y."""
+    # the first and the last bin hold the darkest and the brightest 5 %
+    numbers = bin_numbers(grey, (0, *np.linspace(0.05, 0.95, BINS + 1), 1))
+    medians = [
+        (np.median(grey[numbers == b]), np.median(v[numbers == b]))
+        for b in range(1, BINS + 1)
+        if (numbers == b).sum() > MIN_PER_BIN
     ]
-    m, v = np.array([row for row in middles if row[1] > 0]).reshape(-1, 2).T
-    if len(m) < 2 or m.max() < 1.2 * m.min():
+    m, v = np.array([row for row in medians if row[1] > 0]).reshape(-1, 2).T
+    if len(m) < 2 or m.max() < MIN_MEAN_RATIO * m.min():
         return 0.0
     return float(np.polyfit(np.log(m), np.log(v), 1)[0])
 
@@ -212,57 +227,64 @@ def search_quality(
     probes: Sequence[Probe],
     solver: Callable[[NoiseModel], Solver],
 ) -> NoiseModel:
-    """Search the one parameter of a family by the quality of the picture (Kim & Ye, NeurIPS 2021).
+    """Search the one parameter of a family by the quality of the denoised image.
 
     Parameters
     ----------
     family : {"gaussian", "poisson", "gamma"}
-        Which family; its measure is the total variation TV of x̂ for Gaussian noise,
+        The measure that is minimized is the total variation TV of x̂ for Gaussian noise,
         ``0.1 TV + mean(x̂ − y log x̂)`` for Poisson and
         ``TV + mean(log x̂ + y/x̂ + (y/x̂)²)`` for Gamma noise, grey levels from 0 to 1.
     model : ScoreModel
         The trained score.
     probes : sequence of Probe
-        As from `probe`.
+        As `probe` returns them.
     solver : callable
         From a noise model to its solver.
 
     Returns
     -------
     NoiseModel
-        With the parameter of least measure, of 33 from a third to three times what the
-        coordinates of the model suggest.
+        With the best of 33 parameters, from a third to three times that which the transform of the
+        model suggests.
+
+    References
+    ----------
+    K. Kim, J. C. Ye, *Noise2Score: Tweedie's approach to self-supervised image denoising without
+    clean images*, NeurIPS 2021.
     """
-    middle = float(torch.cat([one.y.flatten() for one in probes]).median())
-    variance = _variance(model.transform, middle)
+    median = float(torch.cat([one.y.flatten() for one in probes]).median())
+    variance = _variance(model.transform, median)
+    deviation, gain = math.sqrt(variance), variance / max(median, MIN_INTENSITY)
     make: dict[str, Callable[[float], NoiseModel]] = {
-        "gaussian": lambda r: Gaussian(round_to_four_digits(math.sqrt(variance) * r)),
-        "poisson": lambda r: Poisson(round_to_four_digits(variance / max(middle, DARKEST) * r)),
-        "gamma": lambda r: Gamma(max(1.0, round_to_four_digits(middle**2 / variance * r))),
+        "gaussian": lambda r: Gaussian(round_to_four_digits(deviation * r)),
+        "poisson": lambda r: Poisson(round_to_four_digits(gain * r)),
+        "gamma": lambda r: Gamma(max(1.0, round_to_four_digits(median**2 / variance * r))),
     }
-    best, least = make[family](1.0), math.inf
-    for r in np.geomspace(1 / SPAN, SPAN, LEVELS):
+    best, smallest = make[family](1.0), math.inf
+    for r in np.geomspace(1 / SEARCH_FACTOR, SEARCH_FACTOR, SEARCH_STEPS):
         noise = make[family](float(r))
         solve = solver(noise)
         value = sum(
             _quality(family, solve(one.y, one.score) / model.high, one.y / model.high)
             for one in probes
         )
-        if value < least:
-            best, least = noise, value
+        if value < smallest:
+            best, smallest = noise, value
     return best
 
 
 def _quality(family: str, x: Tensor, y: Tensor) -> float:
+    """Return the measure of Kim & Ye, NeurIPS 2021; the smaller, the better."""
     variation = float(x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean())
     if family == "gaussian":
         return variation
-    x = x.clamp(min=DARKEST)
+    x = x.clamp(min=MIN_INTENSITY)
     if family == "poisson":
-        return SMOOTHNESS * variation + float((x - y * torch.log(x)).mean())
+        return TOTAL_VARIATION_WEIGHT * variation + float((x - y * torch.log(x)).mean())
     ratio = y / x
     return variation + float((torch.log(x) + ratio + ratio**2).mean())
 
 
-def _variance(transform: Transform, level: float) -> float:
-    return float(transform.variance(torch.tensor(level, dtype=torch.float64)))
+def _variance(transform: Transform, grey: float) -> float:
+    return float(transform.variance(torch.tensor(grey, dtype=torch.float64)))

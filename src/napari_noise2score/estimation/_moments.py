@@ -1,110 +1,106 @@
-"""How the noise of images grows with the signal, read off the images themselves.
-
-Small patches of them, at random, are sorted by their brightness. Of those of one brightness the
-variance of the noise and its third moment are told from the picture they are on; and likewise
-from what motion and drift leave of it where shots of one scene are subtracted.
-"""
+"""Mean, variance and third moment of noise by intensity, measured in patches of frames."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._dct import ORDER, SIDE, WAVES
-from ._noise_variance import COARSE, along, variances, wave_power
+from ._binning import Indices, merge_close_bins, overlapping_bins
+from ._dct import FREQUENCY, PATCH_SIZE
+from ._flatness import flattest
+from ._noise_variance import LOW_BAND, band_powers, interpolate_variance, noise_variance
+from ._patches import random_patches
+from ._third_moment import third_moment
 
+Floats = NDArray[np.floating[Any]]
+
+#: Bins of intensity between the first and the last quantiles of `BIN_QUANTILES`.
 BINS = 12
-# patches looked at in all, and the least number of a brightness that can be told anything from
-MOST = 200_000
-LEAST = 600
-# ranges of brightness as shares of the patches: both ends say most of how the noise grows
-EDGES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
-# they differ by so many of the standard deviations that noise gives the mean of a patch: the
-# darkest are so by chance, too, and what made them dark took of their noise
-APART = 4.0
-# the share of the patches of a brightness with the least structure, by the slope of the picture
-# averaged over this radius in pixels; more would be biased by the noise itself
-FLAT = 0.3
-SMOOTH = 2.0
-# fine waves are from one of these orders on, whichever tells the noise better, in frames and in
-# what is left of subtracted shots
-FINE, FINE_LEFT = (7, 9), (5,)
-LEFT = WAVES[:, ORDER > 2]
-# how far the third moment that pictures and growing noise have together is known, as a share of it
-BIAS_ERROR = 0.5
-# frames of one recording share their noise: one whose variance is larger by more than so many
-# standard errors than it can be has grain
-SURE = 1.5
-# the share of a patch that may lie where recording ends: few photons are often none at all
-CUT = 0.1
-# a standard deviation that is less than this share of an offset is not told in single precision
-LOST = 1e-3
+#: Edges of the bins: both ends say most about how the noise grows with the intensity.
+BIN_QUANTILES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
+#: The smallest number of patches or pixels of a bin.
+MIN_PER_BIN = 600
+# Patches of all frames together.
+MAX_PATCHES = 200_000
+# The distance of bins, in standard deviations of the noise of a patch's mean: the darkest patches
+# are dark by their noise, too.
+MIN_BIN_DISTANCE = 4.0
+# High frequencies begin at one of these indices, whichever gives the smaller error: of frames, and
+# of differences of frames.
+HIGH_BAND_STARTS, HIGH_BAND_STARTS_OF_DIFFERENCES = (7, 9), (5,)
+# Frames have grain of their own if their variance is above that of any other frame by more than
+# this number of standard errors.
+MAX_GRAIN_ERRORS = 1.5
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean, variance and third central moment of y, in ranges of brightness.
+    """Mean, variance and third central moment of y, in bins of intensity.
 
     Attributes
     ----------
     mean, variance, third : ndarray
-        In grey levels, squared and cubed, shape ``(bins,)``; third is 0 where it is not known.
+        In grey levels, squared and cubed grey levels, shape ``(bins,)``; the third moment is 0
+        where it is not known.
     variance_error, third_error : ndarray
-        Standard errors, by the number of pixels; infinite where it is not known.
+        Standard errors, by the number of pixels; infinite where the moment is not known.
     spread : ndarray or float
-        Standard deviation of the clean brightness within a range, where the variance is the mean
-        of those of its pixels; 0 where it is that of a pixel of mean brightness.
+        Standard deviation of the clean intensity within a bin, where the variance is the mean of
+        that of its pixels; 0 where it is the variance of a pixel of mean intensity.
     """
 
-    mean: np.ndarray
-    variance: np.ndarray
-    third: np.ndarray
-    variance_error: np.ndarray
-    third_error: np.ndarray
-    spread: np.ndarray | float = 0.0
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    third: NDArray[np.float64]
+    variance_error: NDArray[np.float64]
+    third_error: NDArray[np.float64]
+    spread: NDArray[np.float64] | float = 0.0
 
-    def over(self, curve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Give the mean of a function of brightness over each range."""
+    def over(
+        self, curve: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Return the mean of a function of intensity over each bin, shape ``(bins,)``."""
         if not np.any(self.spread):
             return curve(self.mean)
         return (curve(self.mean - self.spread) + curve(self.mean + self.spread)) / 2
 
 
 def measure_moments(
-    frames: Sequence[np.ndarray],
-    noises: Sequence[np.ndarray] = (),
+    frames: Sequence[Floats],
+    noises: Sequence[Floats] = (),
     skew: float = 0.0,
-    cut: Sequence[np.ndarray] = (),
+    clipped: Sequence[NDArray[Any]] = (),
 ) -> Moments:
-    """Measure the noise of frames by brightness.
+    """Measure the moments of the noise of frames by intensity.
 
     Parameters
     ----------
-    frames : sequence of 2-D ndarray
-        Noisy planes, in grey levels: single shots or means of some.
-    noises : sequence of 2-D ndarray
-        What is left of each frame's shots when they are subtracted from each other: noise of the
-        variance of a single shot, which the mean says nothing of.
+    frames : sequence of ndarray
+        Noisy planes in grey levels, each ``(Y, X)``: single frames or means of some.
+    noises : sequence of ndarray
+        Differences of the repeats that make each frame, scaled to the variance of the noise of a
+        single one.
     skew : float
-        Third moment of the noises as a share of that of a single shot. If it is 0, as for the
-        difference of two shots, the frames tell it: the means of these two.
-    cut : sequence of 2-D ndarray
-        1 where recording ended in any of the shots: patches with much of it are left out, as is
-        every patch that holds an infinite value.
+        Third moment of the noises as a share of that of a single frame. If it is 0, as for the
+        difference of two frames, it is measured in the frames, which are then means of two.
+    clipped : sequence of ndarray
+        1 where a repeat is clipped, infinite where a pixel is not valid, else 0: patches with many
+        such pixels are left out.
 
     Returns
     -------
     Moments
-        Of single frames, those of the frames that have the least noise.
+        Of single frames, those of the frames with the least noise.
 
     Raises
     ------
     ValueError
-        If there are too few patches to tell anything.
+        If there are too few patches.
 
     Examples
     --------
@@ -115,214 +111,100 @@ def measure_moments(
     >>> bool(abs(np.median(gain) - 5) < 0.5)
     True
     """
-    most = MOST // len(frames)
-    found = _measured(frames, noises, skew, cut, most)
+    count = MAX_PATCHES // len(frames)
+    found = _moments_of(frames, noises, skew, clipped, count)
     if noises or len(frames) == 1:
         return found
-    plain = _without_grain(frames, cut, most, found)
+    plain = _frames_without_grain(frames, clipped, count, found)
     if len(plain) == len(frames):
         return found
-    cut = [cut[i] for i in plain] if cut else cut
-    return _measured([frames[i] for i in plain], (), 0.0, cut, MOST // len(plain))
+    clipped = [clipped[i] for i in plain] if clipped else clipped
+    return _moments_of([frames[i] for i in plain], (), 0.0, clipped, MAX_PATCHES // len(plain))
 
 
-def _without_grain(
-    frames: Sequence[np.ndarray], cut: Sequence[np.ndarray], most: int, together: Moments
+def _frames_without_grain(
+    frames: Sequence[Floats], clipped: Sequence[NDArray[Any]], count: int, together: Moments
 ) -> list[int]:
-    """Give the numbers of the frames that have no more noise than any of the others shows.
+    """Return the indices of the frames whose variance is not above that of any other frame.
 
-    A picture can only add to the variance of the noise: no frame has less than all share.
+    Frames of one recording share their noise, and a picture can only add to its variance: the
+    frame with the least shows what all have.
     """
     ratios, errors = np.full((2, len(frames)), np.inf)
     for i, frame in enumerate(frames):
         try:
-            own = _measured([frame], (), 0.0, cut[i : i + 1], most)
+            own = _moments_of([frame], (), 0.0, clipped[i : i + 1], count)
         except ValueError:
-            continue  # it says nothing
-        level = along(together.mean, together.variance, own.mean)
-        weight = (level / own.variance_error) ** 2
-        ratios[i] = (weight * own.variance / level).sum() / weight.sum()
+            continue  # it has too few patches to be compared
+        expected = interpolate_variance(together.mean, together.variance, own.mean)
+        weight = (expected / own.variance_error) ** 2
+        ratios[i] = (weight * own.variance / expected).sum() / weight.sum()
         errors[i] = weight.sum() ** -0.5
-    return [int(i) for i in np.flatnonzero(ratios <= (ratios + SURE * errors).min())]
+    smallest = (ratios + MAX_GRAIN_ERRORS * errors).min()
+    return [int(i) for i in np.flatnonzero(ratios <= smallest)]
 
 
-def _measured(
-    frames: Sequence[np.ndarray],
-    noises: Sequence[np.ndarray],
+def _moments_of(
+    frames: Sequence[Floats],
+    noises: Sequence[Floats],
     skew: float,
-    cut: Sequence[np.ndarray],
-    most: int,
+    clipped: Sequence[NDArray[Any]],
+    count: int,
 ) -> Moments:
-    """Measure the noise of frames by brightness in so many patches of each."""
-    chance = np.random.default_rng(0)
-    sets = [
+    """Measure the moments in so many patches of each frame."""
+    rng = np.random.default_rng(0)
+    patches = [
         random_patches(
             frame,
             noises[i] if noises else frame,
             noises[i] if skew else frame,
-            cut[i] if cut else np.zeros(frame.shape, bool),
-            most,
-            chance,
+            clipped[i] if clipped else np.zeros(frame.shape, bool),
+            count,
+            rng,
         )
         for i, frame in enumerate(frames)
     ]
-    light, spread, steep, noise, skewed = (np.concatenate(p) for p in zip(*sets, strict=True))
-    edges = np.unique(np.quantile(light, EDGES)) if len(light) else np.zeros(2)
-    ranges = [np.flatnonzero((light >= a) & (light <= b)) for a, b in pairwise(edges)]
-    ranges = [inside for inside in ranges if len(inside) >= LEAST]
-    if not ranges:
-        raise ValueError("too few patches to tell their noise")
-    # how much of the variance of a shot is left in the frames
-    alone = 1.0 if not noises else 1 / 3 if skew else 1 / 2
-    waves = [start <= ORDER for start in (FINE_LEFT if noises else FINE)]
-    power = wave_power(noise, waves)
+    intensity, pixel_variance, slope, noise, skewed = (
+        np.concatenate(values) for values in zip(*patches, strict=True)
+    )
+    bins = [
+        inside
+        for inside in overlapping_bins(intensity, BIN_QUANTILES)
+        if len(inside) >= MIN_PER_BIN
+    ]
+    if not bins:
+        raise ValueError("too few patches to measure their noise")
+    # the share of the variance of a single frame that the means of frames have
+    frame_share = 1.0 if not noises else 1 / 3 if skew else 1 / 2
+    starts = HIGH_BAND_STARTS_OF_DIFFERENCES if noises else HIGH_BAND_STARTS
+    bands = [start <= FREQUENCY for start in starts]
+    powers = band_powers(noise, bands)
 
-    def apart(inside: np.ndarray) -> float:
-        return APART * math.sqrt(alone * float(np.quantile(power[2][inside], 0.3)) / SIDE**2)
+    def min_distance(inside: Indices) -> float:
+        variance = float(np.quantile(powers[2][inside], 0.3))
+        return MIN_BIN_DISTANCE * math.sqrt(frame_share * variance / PATCH_SIZE**2)
 
-    ranges = told_apart(ranges, light, apart)
-    flat = [_flattest(inside, steep) for inside in ranges]
+    bins = merge_close_bins(bins, intensity, min_distance)
+    flat = [inside[flattest(slope[inside])] for inside in bins]
     if noises:
-        varying, own = spread, 1 - 1 / SIDE**2
-    else:  # by waves that did not sort the patches: those that did say too little of the calm
-        own = COARSE.sum() / SIDE**2
-        varying = own * power[1]
-    mean, variance, error = variances(power, waves, light, varying, own * alone, ranges)
-    # patches share pixels, but of their cubes only about half as much
-    overlap = 1 + SIDE**2 / 2 * len(light) / sum(frame.size for frame in frames)
-    alone = 0.0 if skew else alone
+        varying, own_share = pixel_variance, 1 - 1 / PATCH_SIZE**2
+    else:
+        # by frequencies that did not sort the patches, as the others are small in calm patches by
+        # the selection
+        own_share = LOW_BAND.sum() / PATCH_SIZE**2
+        varying = own_share * powers[1]
+    mean, variance, error = noise_variance(
+        powers, bands, intensity, varying, own_share * frame_share, bins
+    )
+    # patches share pixels, but their cubes only about half as much
+    overlap = 1 + PATCH_SIZE**2 / 2 * len(intensity) / sum(frame.size for frame in frames)
+    third_share = 0.0 if skew else frame_share
     third, third_error = np.array(
-        [_third(skewed[i], light[i], mean, variance, alone, overlap) for i in flat]
+        [third_moment(skewed[i], intensity[i], mean, variance, third_share, overlap) for i in flat]
     ).T
-    share = skew or (0.25 if noises else 1.0)
+    scale = skew or (0.25 if noises else 1.0)
     kept = (variance > 0) & np.isfinite(variance)
     if not kept.any():
-        raise ValueError("too few patches to tell their noise")
-    parts = mean, variance, third / share, error, third_error / share
-    return Moments(*(part[kept] for part in parts))
-
-
-def random_patches(
-    frame: np.ndarray,
-    noise: np.ndarray,
-    skewed: np.ndarray,
-    cut: np.ndarray,
-    most: int,
-    chance: np.random.Generator,
-) -> tuple[np.ndarray, ...]:
-    """Give brightness, its variance and slope in random patches, and their pixels in two planes."""
-    # on a large offset the noise would be lost in single precision
-    middle = float(np.median(frame))
-    shift = middle if abs(middle) * LOST > float(frame.std()) else 0.0
-    off = (0.0, shift, shift if noise is frame else 0.0, shift if skewed is frame else 0.0)
-    planes = [
-        np.asarray(a - o if o else a, dtype=np.float32)
-        for a, o in zip((cut, frame, noise, skewed), off, strict=True)
-    ]
-    views = [np.lib.stride_tricks.sliding_window_view(a, (SIDE, SIDE)) for a in planes]
-    rows, columns = views[0].shape[:2]
-    at = np.unravel_index(chance.permutation(rows * columns)[: 2 * most], (rows, columns))
-    if np.any(cut):
-        kept = np.flatnonzero(views[0][at].reshape(len(at[0]), -1).mean(1) <= CUT)
-        at = at[0][kept], at[1][kept]
-    at = at[0][:most], at[1][:most]
-    values = [view[at].reshape(len(at[0]), SIDE**2) for view in views[1:3]]
-    values.append(values[1] if skewed is noise else views[3][at].reshape(len(at[0]), SIDE**2))
-    steep = slope(frame)[SIDE // 2 :, SIDE // 2 :][at]
-    light = values[0].mean(1)
-    light = light.astype(np.float64) + shift if shift else light
-    return light, values[0].var(1), steep, values[1], values[2]
-
-
-def told_apart(
-    ranges: Sequence[np.ndarray], light: np.ndarray, apart: Callable[[np.ndarray], float]
-) -> list[np.ndarray]:
-    """Join ranges of brightness that differ by no more than the noise of what tells it.
-
-    What is sorted by noise shows how its variance goes with itself, and not with the signal.
-
-    Parameters
-    ----------
-    ranges : sequence of ndarray
-        The numbers of what lies in each range, the darkest first.
-    light : ndarray
-        Brightness.
-    apart : callable
-        From a range to how far above its mean that of the next has to be.
-
-    Returns
-    -------
-    list of ndarray
-    """
-    joined = [ranges[0]]
-    for inside in ranges[1:]:
-        if light[inside].mean() - light[joined[-1]].mean() < apart(joined[-1]):
-            joined[-1] = np.concatenate([joined[-1], inside])
-        else:
-            joined.append(inside)
-    return joined
-
-
-def _flattest(inside: np.ndarray, steep: np.ndarray) -> np.ndarray:
-    return inside[steep[inside] <= np.quantile(steep[inside], FLAT)]
-
-
-def _third(
-    patches: np.ndarray,
-    light: np.ndarray,
-    mean: np.ndarray,
-    variance: np.ndarray,
-    share: float,
-    overlap: float,
-) -> tuple[float, float]:
-    """Third central moment of the noise of flat patches, and its standard error.
-
-    The share is that of the variance of a shot which noise has in patches of a picture, 0 if the
-    patches are those of noise alone.
-    """
-    level = along(mean, variance, np.append(light, light.mean()))
-    onto = LEFT @ LEFT.T if not share else _directions(patches)
-    left = (patches - patches.mean(0)) @ onto
-    # of pixel j is left Σ onto_ij n_i, whose third moment is Σ onto_ij³ times that of n
-    weight = (onto**3).sum(0)
-    each = (left * left * left) @ (weight / (weight @ weight))
-    # in units of what it is at the brightness, as noise grows within a range, too
-    each = each * (level[-1] / level[:-1]) ** 1.5
-    error = float(each.std() * np.sqrt(overlap / len(each)))
-    bias = unsure = 0.0
-    if share:
-        # what is left of the picture, and how it goes with the picture of each pixel
-        picture = max(float((left**2).mean() / (onto**2).sum(0).mean()) - share * level[-1], 0.0)
-        held = left.T @ (patches - patches.mean(0)) / len(left) - share * level[-1] * onto
-        # noise is stronger where the picture is brighter: E (p + n)³ holds 3 cov(p, n²)
-        rise = np.gradient(variance, mean) if len(mean) > 1 else np.zeros(1)
-        tripled = 3 * share * float(np.interp(light.mean(), mean, rise))
-        bias = tripled * float((onto**2 * held).sum(1) @ weight / (weight @ weight))
-        unsure = math.hypot(picture**1.5, BIAS_ERROR * bias)
-    return float(each.mean()) - bias, math.hypot(error, unsure)
-
-
-def _directions(patches: np.ndarray) -> np.ndarray:
-    """Give the projection onto the directions in which patches hold the least (Chen et al.)."""
-    centred = patches - patches.mean(0)
-    sizes, directions = np.linalg.eigh(centred.T @ centred / (len(patches) - 1))
-    # the longest run of the smallest ones that is not skewed by a picture: mean equals median
-    count = len(sizes)
-    while count > 1 and sizes[:count].mean() > np.median(sizes[:count]):
-        count -= 1
-    return (directions[:, :count] @ directions[:, :count].T).astype(np.float32)
-
-
-def slope(frame: np.ndarray) -> np.ndarray:
-    """Give how steep a picture is where its noise is averaged out, in grey levels per pixel."""
-    return np.hypot(*np.gradient(blurred(frame, SMOOTH)))
-
-
-def blurred(plane: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur a plane by a Gaussian, reflected at its edges."""
-    reach = int(np.ceil(3 * sigma))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    taps /= taps.sum()
-    wide = np.pad(plane, reach, mode="reflect")
-    rows = sum(t * wide[i : i + plane.shape[0]] for i, t in enumerate(taps))
-    return sum(t * rows[:, i : i + plane.shape[1]] for i, t in enumerate(taps))
+        raise ValueError("too few patches to measure their noise")
+    found = mean, variance, third / scale, error, third_error / scale
+    return Moments(*(values[kept] for values in found))

@@ -1,193 +1,217 @@
-"""The variance of noise by brightness, told from the picture it is on.
+"""The variance of noise in bins of intensity, separated from the picture in DCT power.
 
-White noise has the same power in every wave of a patch. A picture has most of it in the coarse
-ones, and where it has more in these it has more in the fine ones, too: groups of patches of one
-brightness, sorted by structure, say how much, and so what is left without a picture.
+White noise has the same power at every frequency of a patch. A picture has most of its power at
+low frequencies, and where it has more of it there it has more at high frequencies, too. Groups of
+patches of like intensity, sorted by structure, show this relation; extrapolated to no structure
+it gives the variance of the noise alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
 
-from ._dct import ORDER, SIDE, SORTS, WAVES
+from ._binning import Indices
+from ._dct import DCT_BASIS, FREQUENCY, PATCH_SIZE, SORTING_BAND
 
-# waves that are coarse, and half of them, which are not those that sort
-COARSE = (ORDER > 0) & (ORDER <= 4)
-SHOWING = COARSE & ~SORTS
-# shares of the patches of a brightness, those of the least structure first
-GROUPS = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
-# of pictures the fine waves have about this share of the power of the coarse ones, give or take
-# this, and at most this: of photographs a tenth, of what a microscope blurs next to nothing
-SHARE, SHARE_ERROR, MOST_SHARE, LEAST_SHARE = 0.1, 0.2, 0.4, 0.003
-# how far that goes as the share in one part of an image says it of another
-TRUSTED = 0.5
-ROUNDS = 8
-# the noise is at least this share of the least power of any group
-LEAST = 0.2
-# by no more ranges of brightness it is not told how variance bends
-FEW = 3
-# beside a variance a parabola is no less than this share of it, and there is no less than this
-# share of that of the darkest or brightest anywhere; what is less than this of the middle one is
-# next to nothing
-FALL, DARKEST, NEXT_TO_NONE = 0.5, 0.02, 0.05
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
+#: Low frequencies, and the half of them that does not sort patches.
+LOW_BAND = (FREQUENCY > 0) & (FREQUENCY <= 4)
+STRUCTURE_BAND = LOW_BAND & ~SORTING_BAND
+#: Ends of the groups of patches of a bin, by structure, as shares of its patches.
+GROUP_ENDS = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
+# High frequencies have about this share of the power that pictures have at low ones, with this
+# standard deviation: a tenth in photographs, next to nothing in what a microscope blurs.
+EXPECTED_SHARE, SHARE_DEVIATION = 0.1, 0.2
+MIN_SHARE, MAX_SHARE = 0.003, 0.4
+# Relative error of the assumption that the share of one part of an image is that of another.
+SHARE_ERROR_BETWEEN_GROUPS = 0.5
+ITERATIONS = 8
+# The noise has at least this share of the smallest power of any group.
+MIN_NOISE_SHARE = 0.2
+# The curvature of the variance is not measured from fewer bins.
+MIN_BINS_FOR_CURVATURE = 4
+# Lower bounds: of the parabola, as a share of the variance that it is fitted to; of the variance
+# anywhere, as a share of that at either end; and of the weights, as a share of the median variance.
+MIN_PARABOLA, MIN_END_SHARE, MIN_VARIANCE_SHARE = 0.5, 0.02, 0.05
+# The quantile of the power of patches from which the iteration starts.
+START_QUANTILE = 0.3
 
 
-def wave_power(patches: np.ndarray, fine: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Give the mean power of each patch in the sorting, the coarse and each set of fine waves.
+def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.float64]]:
+    """Return the mean power of each patch in the sorting, the structure and each high band.
 
     Parameters
     ----------
     patches : ndarray
         Shape ``(patches, pixels)``.
-    fine : sequence of ndarray
-        The fine waves of each set, bool, shape ``(waves,)``.
+    high_bands : sequence of ndarray
+        Sets of high frequencies, bool, shape ``(frequencies,)``.
 
     Returns
     -------
     list of ndarray
-        Each of shape ``(patches,)``.
+        In squared grey levels, each of shape ``(patches,)``.
     """
-    sets = [SORTS, SHOWING, *fine]
-    weights = np.stack([s / s.sum() for s in sets], axis=1).astype(np.float32)
-    parts = [(piece @ WAVES) ** 2 @ weights for piece in np.array_split(patches, 16)]
-    return list(np.concatenate(parts).astype(np.float64).T)
+    bands = [SORTING_BAND, STRUCTURE_BAND, *high_bands]
+    weights = np.stack([band / band.sum() for band in bands], axis=1).astype(np.float32)
+    # in pieces, as the coefficients of all patches at once would take too much memory
+    pieces = [(piece @ DCT_BASIS) ** 2 @ weights for piece in np.array_split(patches, 16)]
+    return list(np.concatenate(pieces).astype(np.float64).T)
 
 
-def variances(
-    power: Sequence[np.ndarray],
-    fine: Sequence[np.ndarray],
-    light: np.ndarray,
-    spread: np.ndarray,
-    alone: float,
-    ranges: Sequence[np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the variance of the noise in ranges of brightness.
+def noise_variance(
+    powers: Sequence[NDArray[np.float64]],
+    high_bands: Sequence[Mask],
+    intensity: Floats,
+    pixel_variance: Floats,
+    noise_factor: float,
+    bins: Sequence[Indices],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate the variance of the noise in bins of intensity.
 
     Parameters
     ----------
-    power, fine : sequence of ndarray
-        As of `wave_power`.
-    light, spread : ndarray
-        Mean of each patch, and how its pixels vary about it, shape ``(patches,)``.
-    alone : float
-        How often the latter holds the variance of the noise, besides that of the picture.
-    ranges : sequence of ndarray
-        The numbers of the patches in each range.
+    powers, high_bands : sequence of ndarray
+        As `band_powers` returns and takes them.
+    intensity, pixel_variance : ndarray
+        Mean and variance of the pixels of each patch, shape ``(patches,)``.
+    noise_factor : float
+        The variance of the pixels holds that of the picture and this multiple of that of the noise.
+    bins : sequence of ndarray
+        Indices of the patches in each bin.
 
     Returns
     -------
     mean, variance, error : ndarray
-        Brightness, variance there, and its standard error, shape ``(ranges,)``.
+        Intensity in grey levels, variance of the noise and its standard error in squared grey
+        levels, shape ``(bins,)``.
     """
-    sorting, *shown = power
-    mean = np.array([light[inside].mean() for inside in ranges])
-    variance = np.array([np.quantile(shown[1][inside], 0.3) for inside in ranges])
-    # noise grows within a range, too: power is counted in units of what it is at the brightness
+    sorting, *measured = powers
+    mean = np.array([intensity[inside].mean() for inside in bins])
+    variance = np.array([np.quantile(measured[1][inside], START_QUANTILE) for inside in bins])
+    # the noise changes within a bin, too: power is measured in units of that at the intensity
     for _ in range(3):
-        level = along(mean, variance, light)
-        groups = [_groups(inside[np.argsort(sorting[inside] / level[inside])]) for inside in ranges]
+        expected = interpolate_variance(mean, variance, intensity)
+        groups = [
+            _groups(inside[np.argsort(sorting[inside] / expected[inside])]) for inside in bins
+        ]
         count = np.array([[len(group) for group in row] for row in groups])
-        levels, spreads, coarse, *parts = (
+        units, spreads, low, *high = (
             np.array([[values[group].mean() for group in row] for row in groups])
-            for values in (level, spread, *shown)
+            for values in (expected, pixel_variance, *measured)
         )
-        if len(mean) > FEW:
-            # and the mean of the noise of light and dark pixels is not the noise of their mean
-            bend = max(_parabola(mean, variance).deriv(2)(0) / 2, 0.0)
-            levels += bend * np.maximum(spreads - alone * levels, 0)
+        if len(mean) >= MIN_BINS_FOR_CURVATURE:
+            # the mean noise of bright and dark pixels is not the noise of their mean
+            curvature = max(_parabola(mean, variance).deriv(2)(0) / 2, 0.0)
+            units += curvature * np.maximum(spreads - noise_factor * units, 0)
         found = []
-        for part, waves in zip(parts, fine, strict=True):
-            # patches overlap: they hold no more values than pixels
-            off = part * np.sqrt(2 * SIDE**2 / (count * waves.sum()))
-            found.append(_without_pictures(coarse / levels, part / levels, off / levels))
-        factors, offs = np.moveaxis(np.array(found), 1, 0)
-        best = np.argmin(offs / factors, axis=0), np.arange(len(ranges))
+        for power, band in zip(high, high_bands, strict=True):
+            # patches overlap: they hold no more independent values than pixels
+            error = power * np.sqrt(2 * PATCH_SIZE**2 / (count * band.sum()))
+            found.append(_extrapolate(low / units, power / units, error / units))
+        factors, errors = np.moveaxis(np.array(found), 1, 0)
+        best = np.argmin(errors / factors, axis=0), np.arange(len(bins))
         variance *= factors[best]
-        error = variance * offs[best] / factors[best]
+        error = variance * errors[best] / factors[best]
     return mean, variance, error
 
 
-def _groups(order: np.ndarray) -> list[np.ndarray]:
-    return np.split(order, [int(share * len(order)) for share in GROUPS])
+def _groups(order: Indices) -> list[Indices]:
+    return np.split(order, [int(share * len(order)) for share in GROUP_ENDS])
 
 
-def _without_pictures(
-    coarse: np.ndarray, fine: np.ndarray, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Power of the noise and its error, ``(ranges,)``, given that in coarse and in fine waves.
+def _extrapolate(
+    low: Floats, high: Floats, error: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the power of the noise and its error, ``(bins,)``, from groups of patches.
 
-    They and the errors of the fine are those of groups of patches, shape ``(ranges, groups)``.
+    The power at low and at high frequencies, and the error of the latter, have the shape
+    ``(bins, groups)``.
     """
-    *_, share, told = _line(coarse, fine, error, SHARE, SHARE_ERROR)
-    # the pictures of one data set are alike, dark or bright: what some tell goes for all
-    own = SHARE
-    for _ in range(ROUNDS):
-        weight = 1 / (1 / told + own**2)
-        own = (weight @ share + SHARE / SHARE_ERROR**2) / (weight.sum() + SHARE_ERROR**-2)
-    own = max(own, LEAST_SHARE)
-    level, off, *_ = _line(coarse, fine, error, own, own)
-    return level, off
+    *_, share, information = _fit_line(low, high, error, EXPECTED_SHARE, SHARE_DEVIATION)
+    # the pictures of one data set are alike at all intensities, so that bins inform each other
+    common = EXPECTED_SHARE
+    for _ in range(ITERATIONS):
+        weight = 1 / (1 / information + common**2)
+        prior = EXPECTED_SHARE / SHARE_DEVIATION**2
+        common = (weight @ share + prior) / (weight.sum() + SHARE_DEVIATION**-2)
+    common = max(common, MIN_SHARE)
+    noise, noise_error, *_ = _fit_line(low, high, error, common, common)
+    return noise, noise_error
 
 
-def _line(
-    coarse: np.ndarray, fine: np.ndarray, error: np.ndarray, expected: float, unsure: float
-) -> tuple[np.ndarray, ...]:
-    """Power where a line through groups of patches has it alike in coarse and in fine waves.
+def _fit_line(
+    low: Floats, high: Floats, error: Floats, expected: float, deviation: float
+) -> tuple[NDArray[np.float64], ...]:
+    """Return the power at which low and high frequencies agree on a line through the groups.
 
-    Its slope is the share that fine waves have of pictures, expected to be this, more or less.
-    Gives the power and its error, the share, and what tells it (its inverse variance).
+    The slope of the line is the share of the power of pictures at high frequencies, with a normal
+    prior of this mean and standard deviation. Returns the power and its error, the share, and the
+    information on it (its inverse variance), each of shape ``(bins,)``.
     """
-    picture, share = np.maximum(coarse - fine, 0), np.full(len(fine), expected)
-    for _ in range(ROUNDS):
-        weight = 1 / (error**2 + (TRUSTED * share[:, None] * picture) ** 2)
+    picture, share = np.maximum(low - high, 0), np.full(len(high), expected)
+    for _ in range(ITERATIONS):
+        weight = 1 / (error**2 + (SHARE_ERROR_BETWEEN_GROUPS * share[:, None] * picture) ** 2)
         total = weight.sum(1)
-        x, y = ((weight * power).sum(1) / total for power in (coarse, fine))
-        away = weight * (coarse - x[:, None])
-        told = np.maximum((away * coarse).sum(1), 1e-9)
-        known = told + unsure**-2
-        share = ((away * fine).sum(1) + expected / unsure**2) / known
-        share = np.clip(share, 0, MOST_SHARE)
-    level = np.maximum((y - share * x) / (1 - share), LEAST * fine.min(1))
-    off = np.hypot(total**-0.5, (x - y) / (1 - share) * known**-0.5) / (1 - share)
-    return level, off, share, told
+        x, y = ((weight * power).sum(1) / total for power in (low, high))
+        weighted = weight * (low - x[:, None])
+        information = np.maximum((weighted * low).sum(1), 1e-9)
+        posterior = information + deviation**-2
+        share = ((weighted * high).sum(1) + expected / deviation**2) / posterior
+        share = np.clip(share, 0, MAX_SHARE)
+    noise = np.maximum((y - share * x) / (1 - share), MIN_NOISE_SHARE * high.min(1))
+    noise_error = np.hypot(total**-0.5, (x - y) / (1 - share) * posterior**-0.5) / (1 - share)
+    return noise, noise_error, share, information
 
 
-def along(mean: np.ndarray, variance: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """Give the variance at a brightness, between ranges and beyond them.
+def interpolate_variance(mean: Floats, variance: Floats, intensity: Floats) -> NDArray[np.float64]:
+    """Return the variance at intensities between the bins and beyond them.
 
     Parameters
     ----------
     mean, variance : ndarray
-        Of ranges of brightness, the darkest first.
-    light : ndarray
-        Brightness.
+        Of bins of intensity, the darkest first, shape ``(bins,)``.
+    intensity : ndarray
+        Where the variance is wanted, in grey levels, any shape.
 
     Returns
     -------
     ndarray
-        Of the shape of light. In between it bends as all do; beyond, it goes on straight.
+        Of the shape of the intensities. Between the bins it follows the curvature of the parabola
+        through all of them; beyond the first and the last it continues as a straight line.
     """
-    level = np.interp(light, mean, variance)
+    level: NDArray[np.float64] = np.interp(intensity, mean, variance)
     if len(mean) < 2:
         return level
-    if len(mean) > FEW:
+    if len(mean) >= MIN_BINS_FOR_CURVATURE:
         curve = _parabola(mean, variance)
-        at, beside = (np.maximum(curve(p), FALL * v) for p, v in ((mean, variance), (light, level)))
-        level = np.interp(light, mean, variance / at) * beside
+        at_bins, between = (
+            np.maximum(curve(x), MIN_PARABOLA * y)
+            for x, y in ((mean, variance), (intensity, level))
+        )
+        level = np.interp(intensity, mean, variance / at_bins) * between
     slope = np.diff(variance) / np.maximum(np.diff(mean), 1e-9)
-    level = np.where(light < mean[0], variance[0] + slope[0] * (light - mean[0]), level)
-    level = np.where(light > mean[-1], variance[-1] + slope[-1] * (light - mean[-1]), level)
-    return np.maximum(level, DARKEST * min(variance[0], variance[-1]))
+    below = variance[0] + slope[0] * (intensity - mean[0])
+    above = variance[-1] + slope[-1] * (intensity - mean[-1])
+    level = np.where(intensity < mean[0], below, level)
+    level = np.where(intensity > mean[-1], above, level)
+    bounded: NDArray[np.float64] = np.maximum(level, MIN_END_SHARE * min(variance[0], variance[-1]))
+    return bounded
 
 
-def _parabola(mean: np.ndarray, variance: np.ndarray) -> Polynomial:
-    """Fit how variance bends, all ranges of brightness alike but where there is next to none."""
-    return Polynomial.fit(mean, variance, 2, w=1 / at_least_some(variance))
+def _parabola(mean: Floats, variance: Floats) -> Polynomial:
+    """Fit a parabola with relative weights, limited where there is next to no noise."""
+    return Polynomial.fit(mean, variance, 2, w=1 / with_floor(variance))
 
 
-def at_least_some(variance: np.ndarray) -> np.ndarray:
-    """Give variances by brightness, none of them next to nothing."""
-    return np.maximum(variance, NEXT_TO_NONE * np.median(variance))
+def with_floor(variance: Floats) -> NDArray[np.float64]:
+    """Return variances by intensity, none below 5 % of their median."""
+    floored: NDArray[np.float64] = np.maximum(variance, MIN_VARIANCE_SHARE * np.median(variance))
+    return floored

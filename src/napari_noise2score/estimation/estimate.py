@@ -1,125 +1,269 @@
-"""Find the noise model of an image of any axes, reading no more of it than is needed."""
+"""Estimation of the noise model of an image, reading no more of it than is needed."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import DataWarning
-from ..image.image import as_images
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataWarning, ReadError, UserError
+from ..image.image import Image, as_images
 from ..noise import NoiseModel, parse_noise
+from ..progress import Progress, run_to_end
+from ..score.device import choose_device
 from ..score.model import ScoreModel
-from ._from_images import NoiseEstimate, estimate_from_shots
-from ._refine import refine_from_shots
-from ._sampling import read_scenes, shots_of
-from ._with_model import calibrate
+from ._check_planes import count_planes
+from ._from_images import ImageEstimate, estimate_from_frames
+from ._read_frames import read_scenes_and_warn
+from ._refine import refine_from_frames
+from ._with_model import METHODS, METHODS_FROM_IMAGES, estimate_with_model
+from .noise_check import check_against_estimate
+from .noise_report import NoiseReport, report_of_estimate
 
 
 def estimate_noise(
-    image: Any, axes: str | None = None, model: ScoreModel | None = None, *, repeats: str = "T"
-) -> NoiseModel:
-    """Find the noise model of an image: family, parameters and correlation.
+    image: Any,
+    *,
+    axes: str | Sequence[str] | None = None,
+    model: ScoreModel | None = None,
+    noise: NoiseModel | str | None = None,
+    method: str = "auto",
+    repeats: str = "T",
+    device: str = "auto",
+) -> NoiseReport:
+    """Estimate the noise model of an image: family, parameters and correlation, and check it.
 
     Parameters
     ----------
-    image : Image or array-like, or a sequence of `Image`
+    image : Image or array-like, or a sequence of them
         Noisy, in grey levels: numpy, dask or zarr. Several are taken as one data set.
-    axes : str, optional
-        Axes of the image; needed where it is not an `Image`, but for a plain YX one.
+    axes : str or sequence of str, optional
+        Axes of the image, or of each; needed for arrays of more than two dimensions.
     model : ScoreModel, optional
-        A score trained on images like this one. What it says of the noise is used, too, see
-        `calibrate`; a correlation that it was trained for is taken as known.
+        A score trained on images like this one. The noise is then the one with which it denoises
+        best; a correlation that it was trained for is taken as known.
+    noise : NoiseModel or str, optional
+        Noise whose family, offset and correlation are known, and whether it has read noise: only
+        its strength and its read noise are estimated. One frame is enough. For noise of which the
+        parameters are known roughly, as ``poisson(gain=5) @ A + gaussian(sigma=10)``.
+    method : str
+        With a model: ``"auto"``, ``"images"`` (the images alone), ``"curve"`` (the noise curve that
+        the score implies), ``"perturbation"`` (family and parameter of Kim, Kwon & Ye, CVPR 2022),
+        or ``"quality-gaussian"``, ``"quality-poisson"``, ``"quality-gamma"`` (the parameter
+        searches of Kim & Ye, NeurIPS 2021).
     repeats : str
-        Axis along which the same scene was recorded several times; it may move and bleach.
-        Where there is none the noise is read off single planes.
+        Axis along which the same scene was recorded several times; it may move and bleach. Without
+        such an axis the noise is estimated from single planes.
+    device : str
+        Where to evaluate the model: ``"auto"``, ``"cpu"``, ``"cuda"``.
 
     Returns
     -------
-    NoiseModel
+    NoiseReport
+        Its ``noise`` is the noise model, its ``check`` the goodness of fit.
 
     Raises
     ------
     UserError
-        If the image cannot tell: too small, constant, saturated, copies, filtered, or without a
-        valid pixel. Single frames that are black, saturated or copies are left out, with a
-        `DataWarning`.
+        If the noise cannot be measured: the image is too small, constant, saturated, filtered or
+        without a valid pixel, or its repeats are copies. Single frames that are black, saturated or
+        copies are left out, with a `DataWarning`.
+
+    Notes
+    -----
+    ``"auto"`` with a model starts from the images alone. With repeats it then chooses the strength
+    of the noise for which a denoised frame is nearest to the other frames of the same place: their
+    noise is independent, so that the squared difference is the error of the denoised frame plus a
+    constant, and no clean image is needed. The best models of up to three families are tried. For
+    single frames of counted photons it chooses the likeliest p(y | x̂), multiplied or not, with read
+    noise or not, among those that variance and third moment allow. Otherwise, or where the sample
+    moves or the score is hardly trained, the images alone decide.
 
     Examples
     --------
     >>> from napari_noise2score.sample import simulate_cells
     >>> noisy, _ = simulate_cells((4, 8, 128, 128))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
-    >>> found = estimate_noise(noisy, "TZYX")
+    >>> found = estimate_noise(noisy, axes="TZYX").noise
     >>> type(found).__name__, round(found.base.gain)
     ('Sum', 2)
+    >>> known = "poisson(gain=5, offset=100) + gaussian(sigma=1)"
+    >>> found = estimate_noise(noisy, axes="TZYX", noise=known).noise
+    >>> round(found.base.gain), round(found.read.sigma)
+    (2, 3)
     """  # noqa: E501
-    if model is not None:
-        return calibrate(image, model, axes, repeats=repeats).noise
-    return examine_noise(image, axes, repeats=repeats).noise
+    return run_to_end(
+        estimate_steps(
+            image,
+            axes=axes,
+            model=model,
+            noise=noise,
+            method=method,
+            repeats=repeats,
+            device=device,
+        )
+    )
 
 
-def examine_noise(
-    image: Any, axes: str | None = None, model: ScoreModel | None = None, *, repeats: str = "T"
-) -> NoiseEstimate:
-    """Find the noise model of an image, with all that speaks for it.
+def estimate_steps(
+    image: Any,
+    *,
+    axes: str | Sequence[str] | None = None,
+    model: ScoreModel | None = None,
+    noise: NoiseModel | str | None = None,
+    method: str = "auto",
+    repeats: str = "T",
+    device: str = "auto",
+) -> Iterator[Progress[NoiseReport]]:
+    """Estimate noise as `estimate_noise` does, step by step; closing the generator stops.
 
     Parameters
     ----------
-    image, axes, repeats
+    image, axes, model, noise, method, repeats, device
         As for `estimate_noise`.
-    model : ScoreModel, optional
-        The model that the noise is to be used with: if it was trained for correlated noise,
-        that correlation is taken as known. Its score is not asked.
 
-    Returns
-    -------
-    NoiseEstimate
-        The model, its rivals, confidence intervals, variance by brightness, correlation and
-        what digitisation did.
+    Yields
+    ------
+    Progress
+        The last one with the `NoiseReport` as its result.
 
     Raises
     ------
     UserError
         As for `estimate_noise`.
     """
-    scenes, left_out = read_scenes(as_images(image, axes), None, repeats)
-    for text in left_out:
-        warnings.warn(text, DataWarning, stacklevel=2)
-    found = estimate_from_shots(scenes, model.kernel if model else None)
-    return replace(found, left_out=tuple(left_out))
+    if method not in METHODS:
+        raise UserError(f"method '{method}': there are {', '.join(METHODS)}")
+    if noise is not None and method != "auto":
+        raise UserError("a method finds the noise and a given noise is kept: give one of the two")
+    if model is None and method not in METHODS_FROM_IMAGES:
+        raise UserError(f"method '{method}' uses a trained model: give one")
+    images = as_images(image, axes)
+    model = model.to(choose_device(device)) if model and noise is None else model
+    yield from _estimate_and_check(images, model, noise, method, repeats, model)
 
 
-def refine_noise(
-    image: Any, noise: NoiseModel | str, axes: str | None = None, *, repeats: str = "T"
-) -> NoiseModel:
-    """Find the level of a noise and of its read noise anew, and keep all else.
+def estimate_for_denoising(
+    image: Any,
+    *,
+    axes: str | Sequence[str] | None = None,
+    model: ScoreModel | None = None,
+    noise: NoiseModel | str | None = None,
+    repeats: str = "T",
+    device: str = "auto",
+) -> Iterator[Progress[NoiseReport]]:
+    """Estimate the noise to denoise an image with, and warn where it is not well explained.
 
-    For noise whose kind is known and whose parameters are not, or only nearly: the photons of a
-    camera, speckle, ``poisson(gain=5) @ A + gaussian(sigma=10)``. One frame is enough.
+    The check is that of the images, as with a model the image would be denoised once more. Nothing
+    that it finds ends a job.
 
     Parameters
     ----------
-    image, axes, repeats
+    image, axes, model, noise, repeats, device
         As for `estimate_noise`.
-    noise : NoiseModel or str
-        Its family, offset and correlation are taken as given, and that it has read noise or none.
 
-    Returns
-    -------
-    NoiseModel
+    Yields
+    ------
+    Progress
+        The last one with the `NoiseReport` as its result. Where the model explains less than 0.9
+        of the noise, or something contradicts it, its verdict is a `DataWarning`, too.
 
     Raises
     ------
     UserError
-        If the image cannot tell, or its noise is nothing like this one.
+        As for `estimate_noise`.
+    """
+    images = as_images(image, axes)
+    model = model.to(choose_device(device)) if model and noise is None else model
+    for progress in _estimate_and_check(images, model, noise, "auto", repeats, None):
+        report = progress.result
+        if report is not None and report.check is not None and not report.check.explains:
+            warnings.warn(report.check.sentence, DataWarning, stacklevel=2)
+        yield progress
 
-    Examples
-    --------
-    >>> from napari_noise2score.sample import simulate_cells
-    >>> noisy, _ = simulate_cells((4, 8, 128, 128))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
-    >>> found = refine_noise(noisy, "poisson(gain=5, offset=100) + gaussian(sigma=1)", "TZYX")
-    >>> round(found.base.gain), round(found.read.sigma)
-    (2, 3)
-    """  # noqa: E501
-    noise = parse_noise(noise) if isinstance(noise, str) else noise
-    return refine_from_shots(shots_of(as_images(image, axes), None, repeats), noise)
+
+_Estimated = tuple[NoiseReport, list[NDArray[np.generic]], ImageEstimate | None]
+
+
+def _estimate(
+    images: Sequence[Image],
+    model: ScoreModel | None,
+    noise: NoiseModel | str | None,
+    method: str,
+    repeats: str,
+) -> Iterator[Progress[_Estimated]]:
+    """Estimate the noise without a check; the result has the frames and the estimate from them."""
+    scenes: list[NDArray[np.generic]] = []
+    left_out: tuple[str, ...] = ()
+    kernel = model.kernel if model else None
+    if method in METHODS_FROM_IMAGES:
+        scenes, left_out = read_scenes_and_warn(images, repeats)
+    if noise is not None:
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        refined = refine_from_frames(scenes, noise)
+        report = NoiseReport(refined, f"images, from {noise}", left_out=left_out)
+        try:
+            found = estimate_from_frames(scenes, kernel)
+        except UserError as error:
+            yield Progress(1, 1, result=(replace(report, check_error=str(error)), scenes, None))
+            return
+        report = replace(
+            report,
+            curve=found.moments,
+            correlation=found.correlation,
+            quantization=found.quantization,
+            source=found.source,
+        )
+        yield Progress(1, 1, result=(report, scenes, found))
+        return
+    estimate = None
+    if method in METHODS_FROM_IMAGES:
+        estimate = estimate_from_frames(scenes, kernel)
+    if model is None:
+        assert estimate is not None
+        yield Progress(1, 1, result=(report_of_estimate(estimate, left_out), scenes, estimate))
+        return
+    for progress in estimate_with_model(images, model, estimate, repeats.upper(), method):
+        if progress.result is None:
+            yield Progress(progress.done, progress.total)
+    assert progress.result is not None
+    best, how, notes = progress.result
+    report = report_of_estimate(estimate, left_out) if estimate else NoiseReport(best)
+    report = replace(report, noise=best, method=how, notes=notes)
+    yield Progress(progress.total, progress.total, result=(report, scenes, estimate))
+
+
+def _estimate_and_check(
+    images: Sequence[Image],
+    model: ScoreModel | None,
+    noise: NoiseModel | str | None,
+    method: str,
+    repeats: str,
+    check_model: ScoreModel | None,
+) -> Iterator[Progress[NoiseReport]]:
+    """Estimate the noise, then check it in what denoising takes away with a model, if given."""
+    more = 2 + count_planes(images, repeats) if method in METHODS_FROM_IMAGES else 1
+    for progress in _estimate(images, model, noise, method, repeats):
+        if progress.result is None:
+            yield Progress(progress.done, progress.total + more)
+    assert progress.result is not None
+    report, scenes, found = progress.result
+    before, total = progress.total, progress.total + more
+    yield Progress(before, total)
+    if found is not None:
+        try:
+            for checking in check_against_estimate(
+                images, report.noise, scenes, found, model=check_model, repeats=repeats
+            ):
+                if checking.result is None:
+                    yield Progress(before + checking.done, total)
+                else:
+                    report = replace(report, check=checking.result)
+        except ReadError:
+            raise
+        except UserError as error:
+            report = replace(report, check_error=str(error))
+    yield Progress(total, total, result=report)

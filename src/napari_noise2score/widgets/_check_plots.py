@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from ._plot import Plot
 
 if TYPE_CHECKING:
-    from ..estimation.goodness_of_fit import Curve, NoiseCheck, Residual
+    from ..estimation.goodness_of_fit import NoiseCheck, Residual, VarianceCurve
 
 # correlations weaker than this are shown weaker than full colour
 STRONG = 0.2
@@ -64,7 +64,7 @@ class CurvePlot(Plot):
         self._dots = self.plot(name="measured", pen=None, symbol="o", symbolSize=6)
         self._repaint()
 
-    def show_curve(self, curve: Curve) -> None:
+    def show_curve(self, curve: VarianceCurve) -> None:
         """Plot another curve."""
         self._line.setData(curve.line_mean, curve.line_variance)
         self._dots.setData(curve.mean, curve.variance)
@@ -100,7 +100,7 @@ class HistogramPlot(Plot):
 
     def show_residual(self, residual: Residual) -> None:
         """Plot another residual."""
-        self._found.setData(residual.edges, residual.found)
+        self._found.setData(residual.edges, residual.measured)
         self._expected.setData(residual.edges, residual.expected)
 
     def colour(self, text: QColor, strong: QColor) -> None:
@@ -134,6 +134,6 @@ class CorrelationPlot(Plot):
     def show_residual(self, residual: Residual) -> None:
         """Show another residual."""
         most = max(STRONG, abs(residual.correlation))
-        self._map.setImage(residual.shared, levels=(-most, most))
-        size = len(residual.shared)
+        self._map.setImage(residual.correlations, levels=(-most, most))
+        size = len(residual.correlations)
         self._map.setRect(QRectF(-size / 2, -size / 2, size, size))

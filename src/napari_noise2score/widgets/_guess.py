@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from napari.layers import Image
 
+from ..progress import Progress
 from ._layers import known_noise
 from ._session import session
 
@@ -14,7 +15,7 @@ DEFAULT = "poisson(gain=1)"
 
 
 class Found(NamedTuple):
-    """The noise that was read off an image, as text, and what else is to be known of it."""
+    """The noise model that was estimated from an image, as text, and how it was found."""
 
     noise: str
     notes: Mapping[str, Any]
@@ -22,32 +23,37 @@ class Found(NamedTuple):
 
 def find_noise(
     data: Any, axes: str, model: Any = None, device: str = "auto", keep: str = ""
-) -> Generator[Any, None, None]:
-    """Read the noise off an image; on a background thread, as it takes a few seconds.
+) -> Generator[Progress[Any] | Found, None, None]:
+    """Estimate the noise of an image; on a background thread, as it takes a few seconds.
 
-    With a trained model it is the noise that serves its score best. Of a noise that is to be kept
-    only its level and read noise are found. Yields what tells ``done`` and
-    ``total``, and at last `Found`.
+    Parameters
+    ----------
+    data : array-like
+        The image, in grey levels.
+    axes : str
+        Its axes.
+    model : ScoreModel, optional
+        The trained model that the noise is to be used with.
+    device : str
+        Where to evaluate the model.
+    keep : str
+        Noise model whose family, offset and correlation are kept.
+
+    Yields
+    ------
+    Progress or Found
+        At last what was found. A warning is issued where the model does not explain the noise.
     """
-    from ..estimation._with_model import calibrate_steps
-    from ..estimation.estimate import estimate_noise, refine_noise
-    from ..estimation.noise_check import sentence_on_noise
+    # imported here, on the background thread, as torch takes seconds
+    from ..estimation.estimate import estimate_for_denoising
 
-    if keep:
-        found = Found(
-            str(refine_noise(data, keep, axes)), {"noise found by": f"images, from {keep}"}
-        )
-    elif model is None:
-        found = Found(str(estimate_noise(data, axes)), {"noise found by": "images"})
-    else:
-        for progress in calibrate_steps(data, model, axes, device=device):
-            if progress.found is None:
-                yield progress
-            else:
-                found = Found(str(progress.found.noise), progress.found.notes)
-    # where the model does not explain the noise this warns, and the dock shows it
-    said = sentence_on_noise(data, axes, found.noise)
-    yield found._replace(notes={**found.notes, "noise check": said})
+    for progress in estimate_for_denoising(
+        data, axes=axes, model=model, noise=keep or None, device=device
+    ):
+        if (report := progress.result) is None:
+            yield progress
+        else:
+            yield Found(str(report.noise), report.provenance())
 
 
 def is_known(layer: Image) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
+from ..progress import Progress
 from ._dock import Dock
 from ._layers import known_noise
 from ._session import session
@@ -121,10 +122,8 @@ class CheckWidget(Dock):
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         for news in batch:
-            if hasattr(news, "total"):
-                self._job.show_progress(news.done / news.total)
-            else:
-                self._check = news
+            self._job.show_progress(news.fraction)
+            self._check = news.result or self._check
 
     def _show(self, outcome: str) -> None:
         layer, self._source = self._source, None
@@ -172,15 +171,26 @@ def _described(check: NoiseCheck) -> str:
     # a kernel that was measured has more digits than anyone reads
     noise = re.sub(r"\d+\.\d+(e-\d+)?", lambda number: f"{float(number[0]):.4g}", str(check.noise))
     text = f"Checked {noise}."
-    if check.noise == check.estimate.noise:
-        ends = check.estimate.fits[0].intervals.items()
+    if check.noise == check.found:
+        ends = check.intervals.items()
         text += " 95 % intervals: " + ", ".join(f"{k} {a:.3g} to {b:.3g}" for k, (a, b) in ends)
     return text
 
 
-def _steps(data: Any, axes: str, noise: str | None, model: Any):
+def _steps(
+    data: Any, axes: str, noise: str | None, model: Any
+) -> Generator[Progress[NoiseCheck], None, None]:
+    """Check a noise model, or the one that is estimated if there is none."""
     # imported here, on the background thread, as torch takes seconds
+    from ..estimation.estimate import estimate_steps
     from ..estimation.noise_check import check_steps
     from . import _check_plots  # noqa: F401
 
-    yield from check_steps(data, axes, noise, model)
+    if noise is not None:
+        yield from check_steps(data, noise, axes=axes, model=model)
+        return
+    for progress in estimate_steps(data, axes=axes, model=model, method="images"):
+        check = None
+        if (report := progress.result) is not None and (check := report.check) is None:
+            raise UserError(report.check_error)
+        yield Progress(progress.done, progress.total, result=check)

@@ -290,7 +290,7 @@ def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, setting
     if estimate and not settings["correlation"]:
         # for the preview only: whatever comes of it, the image can still be learned from
         try:
-            yield from find_noise(images[0], axes)
+            yield from (found for found in find_noise(images[0], axes) if isinstance(found, Found))
         except Exception as error:
             said = message_of(error)
             warnings.warn(f"no noise was estimated for the preview: {said}", DataWarning, 2)
