@@ -616,7 +616,7 @@ def test_pause_and_go_on(viewer, qtbot, cells, session):
     qtbot.wait(300)
     assert status(train) == "Paused."
     assert last_step() == paused_at
-    assert pause.text() == "Go on"
+    assert pause.text() == "Continue"
     click(qtbot, pause)
     wait_for_step(qtbot, train, paused_at + 2)
     click(qtbot, pause)

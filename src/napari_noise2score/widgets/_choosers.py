@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,14 @@ MODEL_FILES = "Models (*.n2s)"
 
 
 class LayerChooser(QObject):
-    """Choose an image layer of the viewer, and say what its axes are.
+    """Choose an image layer of the viewer, and show or edit its axes.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-        Whose layers are offered.
+        The viewer whose layers are offered.
     rows : QFormLayout
-        Where the controls go; they share it with others so that all stand in line.
+        The form that the controls are added to; one form for a whole dock keeps them aligned.
     """
 
     changed = Signal(object)  # the layer, or None
@@ -54,11 +55,11 @@ class LayerChooser(QObject):
         self._layer = ComboBox(choices=self._choices, nullable=False)
         self._layer.native.setToolTip("The image layer to work on.")
         self._axes = QLineEdit()
-        self._axes.setPlaceholderText("one letter for each dimension, as TZYX")
+        self._axes.setPlaceholderText("one letter for each dimension, such as TZYX")
         self._axes.setToolTip(
-            "What each dimension of the image means, in its order: T time, C channel, "
-            "Z depth, Y rows, X columns. It is read from the layer's axis labels where they "
-            "say it; check it, or type it."
+            "What each dimension of the image means, in order: T time, C channel, Z depth, "
+            "Y rows, X columns. Taken from the layer's axis labels where it has them; otherwise "
+            "type the letters here."
         )
         self._sizes = QLabel()
         self._sizes.setToolTip("Number of pixels along each axis.")
@@ -83,7 +84,7 @@ class LayerChooser(QObject):
 
     @property
     def axes(self) -> str:
-        """The axes as they are written, right or not."""
+        """The axes as they are typed, valid or not."""
         return self._axes.text()
 
     def set_layer(self, layer: napari.layers.Image) -> None:
@@ -91,7 +92,14 @@ class LayerChooser(QObject):
         self._layer.value = layer
 
     def image(self) -> tuple[Any, str]:
-        """Give the chosen layer's array and its checked axes.
+        """Return the array of the chosen layer and its checked axes.
+
+        Returns
+        -------
+        data : array-like
+            The pixels, at full resolution.
+        axes : str
+            One letter of ``TCZYX`` for each dimension.
 
         Raises
         ------
@@ -103,7 +111,7 @@ class LayerChooser(QObject):
         if not self._axes.text().strip():
             raise UserError(
                 f"'{layer.name}' does not say what its {data.ndim} dimensions are: fill in "
-                "Axes, one letter of T, C, Z, Y, X for each"
+                "Axes with one letter of T, C, Z, Y, X for each"
             )
         return data, parse_axes(self._axes.text(), data.ndim)
 
@@ -116,10 +124,10 @@ class LayerChooser(QObject):
             self._layer.reset_choices()
             self._prefer_visible()
             if self.layer is None:
-                self._show_layer()  # of which the box itself tells nobody
+                self._show_layer()  # the box itself emits nothing when it becomes empty
 
     def _prefer_visible(self) -> None:
-        """Replace a choice that nobody made: a layer that cannot be seen."""
+        """Choose a visible layer in place of a hidden one, which nobody chose."""
         if self.layer is not None and self.layer.visible:
             return
         visible = [layer for layer in self._choices(None) if layer.visible]
@@ -163,8 +171,9 @@ class ModelChooser(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._models = QComboBox()
-        self._models.setToolTip("Models trained or loaded since napari was started.")
+        self._models.setToolTip("The models that were trained or loaded since napari started.")
         self._models.setPlaceholderText("none yet")
+        self._models.setAccessibleName("Model")
         # a long name must not widen the dock
         self._models.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._save = QPushButton("Save…")
@@ -192,7 +201,7 @@ class ModelChooser(QWidget):
         self._models.setCurrentText(name)
 
     def model(self) -> ScoreModel:
-        """Give the chosen model, or raise `UserError` if there is none."""
+        """Return the chosen model, or raise `UserError` if there is none."""
         if self.name not in session.models:
             raise UserError("there is no model yet: train one in the Train dock, or load one")
         return session.models[self.name]
@@ -240,24 +249,25 @@ class ModelChooser(QWidget):
             report(failure.error)
 
 
-def _load(path: str):
+def _load(path: str) -> Generator[tuple[ScoreModel, str], None, None]:
     from ..score.model import ScoreModel
 
     yield ScoreModel.load(path), Path(path).stem
 
 
-def _save(model: ScoreModel, path: str):
+def _save(model: ScoreModel, path: str) -> Generator[tuple[ScoreModel, str], None, None]:
     model.save(path)
     yield from ()
 
 
 class DeviceChooser(QComboBox):
-    """Choose what the network runs on."""
+    """Choose the device that the network runs on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setToolTip(
-            "What the network runs on: auto takes a GPU if there is one, cpu is the processor."
+            "What the network runs on: auto uses a graphics card if there is one; cpu is the "
+            "processor."
         )
         self.addItems(["auto", "cpu"])
         when_ready(self._fill)

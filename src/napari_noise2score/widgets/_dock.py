@@ -1,4 +1,4 @@
-"""What the docks have in common: a layer, settings, and one job at a time."""
+"""What all docks have in common: a layer, settings, and one job at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QFrame,
+    QLabel,
     QLayoutItem,
     QLineEdit,
     QScrollArea,
@@ -31,7 +32,7 @@ CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLine
 
 
 class Dock(QWidget):
-    """A dock that works on one layer, and stops when that layer or the dock goes.
+    """A dock that works on one layer, and stops when that layer or the dock is closed.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ class Dock(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer):
         super().__init__()
         self._viewer = viewer
-        self._source: Any = None  # the layer that is worked on
-        # two docks one above the other are higher than a small screen: let them scroll
+        self._source: Any = None  # the layer that the job works on
+        # two docks above each other are taller than a small screen: let them scroll
         self._content = content = QWidget()
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
@@ -82,7 +83,10 @@ class Dock(QWidget):
             self.stop()
 
     def changeEvent(self, event: Any) -> None:
-        """Stop when the dock is closed: napari then takes the widget out of it."""
+        """Name the controls when the dock is opened, and stop the job when it is closed.
+
+        napari gives the widget a parent when it opens the dock, and none when it closes it.
+        """
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
         if event.type() == QEvent.Type.ParentChange and self.parent() is not None:
@@ -90,9 +94,9 @@ class Dock(QWidget):
         super().changeEvent(event)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Be wide enough for all controls, as there is no scrolling sideways.
+        """Make the dock wide enough for all controls, as it does not scroll sideways.
 
-        They grow when napari's style is applied, after the dock was shown first.
+        The controls grow when napari applies its style, which is after the dock is first shown.
         """
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
             width = self._content.minimumSizeHint().width() + self._bar.sizeHint().width()
@@ -101,9 +105,9 @@ class Dock(QWidget):
 
 
 def name_controls(dock: QWidget) -> None:
-    """Give each control that shares a form row with others the name of that row.
+    """Name each control that shares a form row with others after the label of that row.
 
-    Qt tells a screen reader the label of a row only for a control that fills the row.
+    Qt passes the label to a screen reader only for a control that fills its row.
     """
     for form in dock.findChildren(QFormLayout):
         for row in range(form.rowCount()):
@@ -111,14 +115,19 @@ def name_controls(dock: QWidget) -> None:
             field = form.itemAt(row, QFormLayout.ItemRole.FieldRole)
             if label is None or field is None:
                 continue
+            title = label.widget()
+            if not isinstance(title, QLabel):
+                continue
             for control in _controls(field):
                 named = isinstance(control, QAbstractButton) and control.text()
                 if not named and not control.accessibleName():
-                    control.setAccessibleName(label.widget().text())
+                    control.setAccessibleName(title.text())
 
 
-def _controls(item: QLayoutItem) -> Iterator[QWidget]:
-    """Yield the controls of a layout item, those within others too."""
+def _controls(item: QLayoutItem | None) -> Iterator[QWidget]:
+    """Yield the controls of a layout item, however deeply they are nested."""
+    if item is None:
+        return
     widget = item.widget()
     if isinstance(widget, CONTROLS):
         yield widget

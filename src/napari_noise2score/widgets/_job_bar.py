@@ -1,4 +1,4 @@
-"""A progress bar, a Stop button and a line of text, for one job at a time."""
+"""A progress bar, buttons to pause and stop, and a line of text, for one job at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_NOTICES = 6  # shown at a time
 
 
 class JobBar(QWidget):
-    """Run a generator in the background and show how far it is.
+    """Run a generator in the background and show its progress.
 
-    The job stops when Stop is clicked, when the dock is closed and when the window is.
+    The job stops when Stop is clicked and when the dock or the window is closed.
     """
 
-    progressed = Signal(list)  # what the generator yielded since the last time
+    progressed = Signal(list)  # what the generator yielded since the last signal
     ended = Signal(str)  # "done", "stopped" or "failed"
     busy_changed = Signal(bool)
 
@@ -39,7 +39,9 @@ class JobBar(QWidget):
         self._bar.setAccessibleName("Progress")
         self._pause = QPushButton("Pause")
         self._pause.setCheckable(True)
-        self._pause.setToolTip("Rest, and go on where it was when pressed again. No time is lost.")
+        self._pause.setToolTip(
+            "Pause the job; press again to continue. The pause does not count as working time."
+        )
         self._pause.hide()
         self._stop = QPushButton("Stop")
         self._status = QLabel()
@@ -69,19 +71,32 @@ class JobBar(QWidget):
         return self._worker is not None
 
     def allow_pause(self) -> None:
-        """Offer a button to pause and go on."""
+        """Show the button that pauses and continues the job."""
         self._pause.show()
 
     def set_stop_tip(self, text: str) -> None:
-        """Say what Stop does to the work done so far."""
+        """Set the tooltip of Stop: what becomes of the work done so far."""
         self._stop.setToolTip(text)
 
     def offer_cpu(self, again: Callable[[], None]) -> None:
-        """Say what to do where a graphics card is too small and a person chooses the processor."""
+        """Set what to call when the graphics card is too small and a person picks the processor."""
         self._again_on_cpu = again
 
     def run(self, steps: Generator[Any, None, None], title: str) -> None:
-        """Start a job; there must be none. Its title is shown in napari's activity dock."""
+        """Start a job.
+
+        Parameters
+        ----------
+        steps : generator
+            The job; what it yields is emitted by `progressed`.
+        title : str
+            Name of the job in napari's activity dock.
+
+        Raises
+        ------
+        RuntimeError
+            If a job is running.
+        """
         if self.busy:
             raise RuntimeError("a job is running")
         self._outcome = "stopped"
@@ -89,7 +104,7 @@ class JobBar(QWidget):
         self._notice.hide()
         self._stop.setEnabled(True)
         self._pause.setEnabled(True)
-        self._bar.setRange(0, 0)  # busy, until the job tells how far it is
+        self._bar.setRange(0, 0)  # busy, until the first progress arrives
         self._worker = start(
             steps,
             yielded=self._take,
@@ -100,7 +115,7 @@ class JobBar(QWidget):
         self._worker.paused.connect(self._show_paused)
         self.destroyed.connect(self._worker.quit)
         self.busy_changed.emit(True)
-        # napari lets the whole window work meanwhile: a short job may already be over
+        # napari processes events while it adds the bar, so that a short job may end meanwhile
         worker, activity = self._worker, _Activity(total=100, desc=title, cancel_callback=self.stop)
         if self._worker is worker:
             self._activity = activity
@@ -122,11 +137,11 @@ class JobBar(QWidget):
             self._status.setText(text)
 
     def show_progress(self, share: float, seconds_left: float | None = None) -> None:
-        """Show how far the job is, from 0 to 1, and the time left."""
+        """Show the share of the job that is done, from 0 to 1, and the time left in seconds."""
         self._bar.setRange(0, 1000)
         self._bar.setValue(round(1000 * share))
         self._percent = int(100 * share)
-        # not from here: napari lets the whole window work meanwhile, and the job may end
+        # later, as napari processes events meanwhile and the job may end
         QTimer.singleShot(0, self._show_activity)
         left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
         self._bar.setFormat(f"{share:.0%}{left}")
@@ -136,7 +151,7 @@ class JobBar(QWidget):
             self._activity.update(self._percent - self._activity.n)
 
     def _set_paused(self, paused: bool) -> None:
-        self._pause.setText("Go on" if paused else "Pause")
+        self._pause.setText("Continue" if paused else "Pause")
         if self._worker is None:
             return
         if paused:
@@ -153,7 +168,7 @@ class JobBar(QWidget):
             self._notices.append(text)
         shown = self._notices[:MAX_NOTICES]
         if len(self._notices) > MAX_NOTICES:
-            shown = [*shown, f"and {len(self._notices) - MAX_NOTICES} more of the kind"]
+            shown = [*shown, f"and {len(self._notices) - MAX_NOTICES} more"]
         self._notice.setText("\n".join(f"⚠ {line}" for line in shown))
         self._notice.show()
 
@@ -192,13 +207,13 @@ class JobBar(QWidget):
 
 class _Activity(cancelable_progress):
     def cancel(self) -> None:
-        """Stop the job; napari by itself would do so only where it runs the loop."""
+        """Stop the job, which napari itself does only for loops that it runs."""
         super().cancel()
         self.cancel_callback()
 
 
 def duration(seconds: float) -> str:
-    """Spell a time for a person.
+    """Format a time in seconds for a person.
 
     Examples
     --------

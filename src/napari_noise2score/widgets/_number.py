@@ -9,25 +9,27 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QWidget
 from superqt import QDoubleSlider
 
-# a slider spans so many times the value to both sides, and is set anew near its ends
-SPAN = 8.0
-NEAR = 0.02
+#: A slider goes from the value divided by this to the value times this.
+SLIDER_RATIO = 8.0
+#: Share of the slider at either end within which a drag that ends there moves its range.
+END_MARGIN = 0.02
 
 
 class Number(QWidget):
-    """A number with a slider for the hand and a spin box for the keyboard.
+    """A number with a slider for the mouse and a spin box for the keyboard.
 
-    The slider spans what is near the value, so that it can be set finely: a few times more and
-    less, in equal ratios, or for a number that may be 0 or below a distance to both sides.
+    The slider covers a range around the value, so that it can be set finely: equal ratios, or
+    equal distances for a number that may be zero or negative.
 
     Parameters
     ----------
     start, lowest, highest : float
-        Value to begin with, and its limits.
+        First value, and the limits of the number.
     tip : str
-        What the number means, with its unit.
+        Tooltip: what the number means, with its unit.
     reach : float, optional
-        For a number that may be 0 or below: how far the slider goes, at least, to both sides.
+        For a number that may be zero or negative: the least distance from the value to either
+        end of the slider.
     """
 
     valueChanged = Signal(float)
@@ -47,54 +49,54 @@ class Number(QWidget):
         self.box.setToolTip(tip)
         self.slider.setOrientation(Qt.Orientation.Horizontal)
         self.slider.setMinimumWidth(60)
-        self.slider.setToolTip(f"{tip} Drag: what is on view follows at once.")
+        self.slider.setToolTip(f"{tip} Drag to see the effect at once.")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.slider, stretch=1)
         row.addWidget(self.box)
         self.setFocusProxy(self.box)
         self.box.setValue(start)
-        self._span()
-        self.slider.valueChanged.connect(self._slid)
-        self.slider.sliderReleased.connect(self._released)
-        self.box.valueChanged.connect(self._typed)
+        self._set_range()
+        self.slider.valueChanged.connect(self._take_position)
+        self.slider.sliderReleased.connect(self._move_range)
+        self.box.valueChanged.connect(self._take_typed)
 
     def value(self) -> float:
-        """Give the number."""
+        """Return the number."""
         return self.box.value()
 
     def setValue(self, value: float) -> None:
         """Set the number."""
         self.box.setValue(value)
 
-    def _slid(self, position: float) -> None:
+    def _take_position(self, position: float) -> None:
         value = position if self._reach else math.exp(position)
         with QSignalBlocker(self.box):
-            # digits that the hand cannot set are not shown
+            # a mouse cannot set more digits than these
             self.box.setValue(float(f"{value:.3g}"))
         self.valueChanged.emit(self.value())
 
-    def _typed(self, value: float) -> None:
-        self._span()
+    def _take_typed(self, value: float) -> None:
+        self._set_range()
         self.valueChanged.emit(value)
 
-    def _released(self) -> None:
-        """Make room where a drag went to the end of the slider."""
+    def _move_range(self) -> None:
+        """Move the range of the slider after a drag to one of its ends."""
         low, high = self.slider.minimum(), self.slider.maximum()
         share = (self.slider.value() - low) / (high - low)
-        if not NEAR < share < 1 - NEAR:
-            self._span()
+        if not END_MARGIN < share < 1 - END_MARGIN:
+            self._set_range()
 
-    def _span(self) -> None:
-        """Let the slider span what is near the value."""
+    def _set_range(self) -> None:
+        """Set the range of the slider around the value."""
         value, (lowest, highest) = self.value(), self._limits
         if self._reach:
-            far = max(self._reach, abs(value))
-            ends = max(lowest, value - far), min(highest, value + far)
+            distance = max(self._reach, abs(value))
+            ends = max(lowest, value - distance), min(highest, value + distance)
         else:
             ends = (
-                math.log(max(lowest, value / SPAN)),
-                math.log(min(highest, value * SPAN)),
+                math.log(max(lowest, value / SLIDER_RATIO)),
+                math.log(min(highest, value * SLIDER_RATIO)),
             )
         with QSignalBlocker(self.slider):
             self.slider.setRange(*ends)
@@ -105,7 +107,7 @@ class Number(QWidget):
 
 class _Slider(QDoubleSlider):
     def keyPressEvent(self, event: Any) -> None:
-        """Follow the arrow and page keys, which Qt gives to sliders of whole numbers only."""
+        """Follow the arrow and page keys, as Qt does for sliders of integers only."""
         small, large = self.singleStep(), self.pageStep()
         key = Qt.Key
         steps = {
@@ -124,5 +126,5 @@ class _Slider(QDoubleSlider):
 
 class _SpinBox(QDoubleSpinBox):
     def textFromValue(self, value: float) -> str:
-        """Spell a number without the zeros that say nothing."""
+        """Return a number as text, without trailing zeros."""
         return f"{value:.10g}"

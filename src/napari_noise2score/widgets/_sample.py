@@ -1,4 +1,4 @@
-"""The sample in napari's File menu."""
+"""The sample image in napari's File menu."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
 
 
 def open_cells() -> list[tuple[Any, dict[str, Any], str]]:
-    """Give the simulated cells as layers: the truth, hidden, and the noisy image over it."""
+    """Return the simulated cells as layers: the noise-free image, hidden, and the noisy one.
+
+    Returns
+    -------
+    list of tuple
+        Data, settings and type of each layer, as npe2 takes them; axes TZYX, in grey levels.
+    """
     noisy, truth = simulate_cells()
     axes = "TZYX"
     place: dict[str, Any] = {
@@ -16,7 +22,7 @@ def open_cells() -> list[tuple[Any, dict[str, Any], str]]:
         "units": [UNITS[a] for a in axes],
         "axis_labels": list(axes.lower()),
     }
-    truth += OFFSET  # in the grey levels of the camera, to be compared by eye
+    truth += OFFSET  # to the camera's grey levels, so that both layers compare by eye
     place["contrast_limits"] = [OFFSET, float(truth.max())]
     known = {"noise2score": {"noise": NOISE}}
     return [

@@ -1,4 +1,4 @@
-"""What all docks of this napari share: the models at hand, axes as typed, and what is ready."""
+"""What all docks of a napari window share: models, typed axes, noise models and devices."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Session(QObject):
-    """Models trained or loaded since napari started, and the axes and noise of each layer as typed.
+    """The models trained or loaded since napari started, and the axes and noise of each layer.
 
-    A Qt signal rather than another kind, as it lets go of a dock that was destroyed.
+    Its signals are Qt signals, as these disconnect from a dock that is destroyed.
     """
 
     models_changed = Signal(str)  # the name of the model that was added
-    axes_typed = Signal(object)  # the layer they belong to
-    preview_taken = Signal(object)  # the `Preview` that shows something from now on
+    axes_typed = Signal(object)  # the layer that has them
+    preview_taken = Signal(object)  # the `Preview` that begins to show a layer
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Session(QObject):
         self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
 
     def add_model(self, model: ScoreModel, name: str) -> str:
-        """Add a model, and return the name it goes by, unlike any other."""
+        """Add a model, and return its name, with a number added if the name is taken."""
         base, number = name or "model", 2
         name = base
         while name in self.models:
@@ -46,7 +46,7 @@ class Session(QObject):
         return name
 
     def set_axes(self, layer: Layer, axes: str) -> None:
-        """Remember axes that a person typed, for the other docks."""
+        """Store axes that a person typed, for the other docks."""
         if self.axes.get(layer) != axes:
             self.axes[layer] = axes
             self.axes_typed.emit(layer)
@@ -54,32 +54,32 @@ class Session(QObject):
 
 session = Session()
 
-SOON = 100  # milliseconds
+IMPORT_DELAY = 100  # milliseconds, after which the dock is drawn
 _devices: list[str] = []
 
 
 def when_ready(callback: Callable[[list[str]], None]) -> None:
-    """Import what takes seconds to import, off the window's thread, then call back.
+    """Import torch in the background, which takes seconds, then call back.
 
     Parameters
     ----------
     callback : callable
-        Called on the window's thread with the devices a network can run on.
+        Called on the window's thread with the names of the devices that a network can run on.
     """
     if _devices:
         callback(_devices)
         return
     worker = create_worker(_load, _start_thread=False)
     worker.returned.connect(callback)
-    # once the dock is there: Python runs one thread at a time
-    QTimer.singleShot(SOON, worker.start)
+    # after the dock is drawn, as an import holds the interpreter lock
+    QTimer.singleShot(IMPORT_DELAY, worker.start)
 
 
 def _load() -> list[str]:
     _load_library()
     import torch
 
-    # imported for later: the first click shall not wait for it
+    # imported for later, so that the first click does not wait for it
     from .. import noise  # noqa: F401
     from ..denoising import jobs  # noqa: F401
     from ..score import training  # noqa: F401
@@ -94,15 +94,15 @@ def _load() -> list[str]:
 
 
 def _load_library() -> None:
-    """Load the largest of torch's libraries without Python's lock.
+    """Load the largest of torch's libraries without holding the interpreter lock.
 
-    An import keeps the lock meanwhile, and the window stands still for a fifth of a second.
+    An import holds the lock, and freezes the window for a fifth of a second.
     """
     spec = importlib.util.find_spec("torch")
     if "torch" in sys.modules or spec is None or spec.origin is None or sys.platform == "win32":
         return
     ending = "dylib" if sys.platform == "darwin" else "so"
     library = Path(spec.origin).parent / "lib" / f"libtorch_cpu.{ending}"
-    load = ctypes.CDLL(None).dlopen  # what is called through ctypes does not have the lock
+    load = ctypes.CDLL(None).dlopen  # ctypes releases the lock during a call
     load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    load(os.fsencode(library), os.RTLD_LAZY)  # if it fails, the import will say why
+    load(os.fsencode(library), os.RTLD_LAZY)  # if it fails, the import raises the reason

@@ -1,4 +1,4 @@
-"""Run a generator on a background thread, and tell the window how it goes."""
+"""Run a generator on a background thread, and report its progress to the window."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PERIOD = 0.1  # seconds between two messages to the window
 
 @atexit.register
 def _end_workers() -> None:
-    """Let every job end while Qt is there to be told of it.
+    """Wait for every job to end while Qt still exists.
 
-    napari does so where its event loop quits; a script that closes its viewer has no such loop.
+    napari does so when its event loop quits; a script that closes its viewer has no such loop.
     """
-    with contextlib.suppress(RuntimeError):  # one did not in this time
+    with contextlib.suppress(RuntimeError):  # a job took longer
         WorkerBase.await_workers(30_000)
 
 
@@ -49,15 +49,16 @@ def start(
     Parameters
     ----------
     steps : generator
-        What to run. It is closed on the background thread when the worker quits.
+        The job. It is closed on the background thread when the worker quits.
     yielded : callable
-        Given what was yielded since the last time, as a list, a few times a second.
+        Called a few times a second with a list of what was yielded since the last call.
     returned : callable
-        Given None when the generator ended, or how it failed. Not called after ``quit``.
-    finished : callable
-        Called last, however it ended.
+        Called with None when the generator ends, or with its `Failure`. Not called after
+        ``quit``.
+    finished : callable, optional
+        Called last, however the job ended.
     warned : callable, optional
-        Given each warning as ``(message, category, ...)``.
+        Called with each warning as ``(message, category, ...)``.
 
     Returns
     -------
@@ -67,16 +68,16 @@ def start(
     """
     groups = _grouped(steps)
 
-    def work():
-        # a RuntimeError, as torch raises when memory is short, would be taken by the worker
-        # for its own deletion and the end would never be told: carry every error across
+    def work() -> Generator[list[Any], None, Failure | None]:
+        # the worker takes a RuntimeError, which torch raises when memory is short, for its own
+        # deletion and would never report the end: so return every error instead
         try:
             yield from groups
         except Exception as error:
             return Failure(error)
         return None
 
-    work.__qualname__ = "noise2score"  # napari lists it if it is closed meanwhile
+    work.__qualname__ = "noise2score"  # the name that napari shows if it is closed meanwhile
     worker = create_worker(work, _start_thread=False)
     worker.yielded.connect(yielded)
     worker.returned.connect(returned)
@@ -84,18 +85,18 @@ def start(
         worker.finished.connect(finished)
     if warned is not None:
         worker.warned.connect(warned)
-    # directly, that is on the background thread: clearing up may take a while
+    # directly, that is on the background thread, as cleaning up may take a while
     worker.aborted.connect(groups.close, Qt.ConnectionType.DirectConnection)
     worker.start()
     return worker
 
 
 def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, None]:
-    """Group what comes quickly, so that the window is not flooded."""
+    """Yield what the steps yield in groups, at most one each `PERIOD`."""
     group: list[Any] = []
     last = 0.0
-    # napari has as many threads as the machine has cores: a training of an hour must not keep all
-    # that is short waiting
+    # napari has as many threads as the machine has cores: give this one's place back, so that
+    # short jobs do not wait for a long training
     pool = QThreadPool.globalInstance()
     assert pool is not None
     pool.releaseThread()
@@ -113,14 +114,14 @@ def _grouped(steps: Generator[Any, None, None]) -> Generator[list[Any], None, No
 
 
 def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> None:
-    """Show an error as a napari notification: one line if it is the user's to mend.
+    """Show an error as a napari notification: one line if the user can correct it.
 
     Parameters
     ----------
     error : Exception
         What went wrong.
     again_on_cpu : callable, optional
-        Offered as a button where the memory of a graphics card was too small.
+        What a button calls that is offered when a graphics card ran out of memory.
     """
     if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []
@@ -132,18 +133,20 @@ def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> 
 
 
 def message_of(error: Exception) -> str:
-    """Return what an error says to the person at the window, in one line."""
+    """Return an error as one line for the person at the window."""
     if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         return (
             "The graphics card ran out of memory. Close other programs that use it, or set "
             "Device to cpu; on the command line, a smaller --tile needs less."
         )
-    if said := explain(error):
-        return said
-    said = one_line(f"{type(error).__name__}: {error}"[:150])
+    if message := explain(error):
+        return message
+    fault = one_line(f"{type(error).__name__}: {error}"[:150])
     with contextlib.suppress(OSError):
-        return f"A fault of this program, not of yours ({said}). Please report it with {log(error)}"
-    return f"A fault of this program, not of yours ({said})."
+        return (
+            f"A fault of this program, not of yours ({fault}). Please report it with {log(error)}"
+        )
+    return f"A fault of this program, not of yours ({fault})."
 
 
 def log(error: Exception) -> Path:

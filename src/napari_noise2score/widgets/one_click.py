@@ -18,22 +18,22 @@ PLUGIN = "napari-noise2score"
 def denoise_layer(viewer: napari.Viewer) -> None:
     """Train on the selected layer with the settings of the Train dock, then denoise it.
 
-    Both docks are opened, so that one sees how it goes and can stop. Stopping the training
-    denoises with what was learned by then.
+    Both docks are opened, so that their progress is seen and can be stopped. Stopping the
+    training denoises with the model trained so far.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        The viewer; its selected layer is denoised.
+        The viewer whose selected layer is denoised.
     """
     active = viewer.layers.selection.active
-    # the viewer that napari gives may wrap what it gives
+    # a viewer that napari passes to a command may wrap its layers
     layer = next((x for x in viewer.layers if isinstance(x, Image) and x == active), None)
     _, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train", tabify=True)
     try:
         check_layer(layer)
         if train.busy:
-            raise UserError("a training is running: wait for it, or stop it, and try again")
+            raise UserError("a training is running: wait for it to end, or stop it, and try again")
     except UserError as error:
         report(error)
         return
@@ -46,11 +46,11 @@ def denoise_layer(viewer: napari.Viewer) -> None:
         denoise.choose(layer, name, noise_of(layer))
         if known:
             denoise.denoise()
-        else:  # with what the score has learned, more can be told than without
+        else:  # a trained score gives a better estimate than the image alone
             denoise.estimate(then=denoise.denoise)
 
     known = is_known(layer)
     train.choose(layer)
     train.train()
-    if train.busy:  # else what is missing was told
+    if train.busy:  # otherwise a message said what is missing
         train.trained.connect(finish)

@@ -1,4 +1,4 @@
-"""A napari window for those who come from the command line."""
+"""A napari window that the command line opens."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ..image.image import Image
 
 
 def show(images: Iterable[Image]) -> None:
-    """Open a viewer with an image layer for each, all shown alike, until it is closed.
+    """Show images side by side in a new viewer, and return when it is closed.
 
     Parameters
     ----------
     images : iterable of Image
-        Images in grey levels of one scale, the last one the cleanest.
+        Images on the same scale of grey levels. The last one, which should be the cleanest,
+        sets the contrast limits of all.
     """
     images = list(images)
     viewer = napari.Viewer(title="noise2score demo")
