@@ -178,7 +178,7 @@ def test_begin_anew(viewer, qtbot, widget, tmp_path, named, notifications):
     path = tmp_path / "plane.ome.zarr"
     (tmp_path / ".part-plane.ome.zarr.journal").write_text("nonsense\n")
     named(path)
-    answer("Begin anew")
+    answer("Start again")
     write(qtbot, widget)
     assert notifications() == []
     assert read_image(path).data.shape == (8, 8)

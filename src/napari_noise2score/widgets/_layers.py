@@ -1,4 +1,4 @@
-"""Between a napari layer and an array with axes, there and back."""
+"""Convert between napari layers and arrays with axes."""
 
 from __future__ import annotations
 
@@ -30,27 +30,29 @@ AXIS_NAMES = {
 
 
 def layer_data(layer: Image) -> Any:
-    """Give the array of a layer, at full resolution and without transparency."""
+    """Return the array of a layer, at full resolution and without transparency."""
     data = layer.data[0] if layer.multiscale else layer.data
     if layer.rgb and data.shape[-1] == 4:
-        import dask.array as da  # not where a dock is opened, as it takes a while
+        import dask.array as da  # here, as this import would delay the opening of a dock
 
-        data = da.asarray(data)[..., :3]  # how opaque a pixel is shown was never measured
+        data = da.asarray(data)[..., :3]  # opacity is not a measured channel
     return data
 
 
 def layer_axes(layer: Image) -> str:
-    """Tell the axes of a layer where the layer says them, else give an empty string.
+    """Return the axes of a layer as its axis labels name them.
 
     Parameters
     ----------
     layer : napari.layers.Image
-        Its axis labels are read, and whether it is rgb. A single plane is ``YX``.
+        The layer. A single plane is ``YX`` whatever its labels; the last axis of an rgb layer
+        is ``C``.
 
     Returns
     -------
     str
-        One letter of ``TCZYX`` for each dimension of the array, or nothing.
+        One letter of ``TCZYX`` for each dimension of the array, empty if the labels do not name
+        them all.
 
     Examples
     --------
@@ -68,19 +70,20 @@ def layer_axes(layer: Image) -> str:
 
 
 def layer_image(layer: Image, axes: str) -> volume_image.Image:
-    """Give a layer as an image that says of itself what the layer says, for a file to keep.
+    """Return a layer as an image with the layer's metadata, as a file stores them.
 
     Parameters
     ----------
     layer : napari.layers.Image
-        The layer; its pixels stay where they are.
+        The layer; its pixels are not copied.
     axes : str
-        What the dimensions of its array are.
+        One letter for each dimension of its array.
 
     Returns
     -------
     Image
-        With the place and the pixel size in the world, but not a rotation or shear.
+        The image with its position and pixel size in world coordinates; without rotation and
+        shear.
 
     Examples
     --------
@@ -114,9 +117,9 @@ def layer_image(layer: Image, axes: str) -> volume_image.Image:
 
 
 def _channel(layer: Image) -> dict[str, Any]:
-    """Say how a layer of one channel is shown, in the words of OME-Zarr."""
+    """Return how a layer of one channel is shown, as OME-Zarr stores it."""
     colours = layer.colormap.colors
-    # a file can only say what the brightest pixels look like
+    # a file stores only the colour of the brightest pixels
     plain = len(colours) == 2 and not np.any(colours[0][:3])
     brightest = np.rint(255 * colours[-1][:3]).astype(int) if plain else (255, 255, 255)
     low, high = layer.contrast_limits_range
@@ -130,14 +133,14 @@ def _channel(layer: Image) -> dict[str, Any]:
 
 
 def _file_of(layer: Image) -> str:
-    """Say where a layer was read from, nothing if it was not."""
+    """Return the path that a layer was read from, empty if it was not read from a file."""
     data = layer.data[0] if layer.multiscale else layer.data
     path = layer.source.path or getattr(getattr(data, "store", None), "root", None) or ""
     return str(Path(path).resolve()) if path and Path(path).exists() else str(path)
 
 
 def describe(layer: Image, axes: str) -> str:
-    """Say the size along each axis, so that a wrong letter is seen.
+    """Return the size along each axis as text, so that a wrong letter is noticed.
 
     Examples
     --------
@@ -151,7 +154,7 @@ def describe(layer: Image, axes: str) -> str:
 
 
 def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
-    """Say what a network learns from, nothing if the axes do not fit.
+    """Return what a network is trained on as text, empty if the axes do not fit the layer.
 
     Examples
     --------
@@ -174,14 +177,14 @@ def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
 
 
 def known_noise(layer: Image | None) -> str:
-    """Give the noise that an image's metadata state, as those of the sample do, else nothing."""
+    """Return the noise model in a layer's metadata, as the sample has one; empty if none."""
     known = layer.metadata.get("noise2score", {}) if layer is not None else {}
-    # where there is a model, it is the noise that was removed
+    # metadata with a model are those of a denoised layer: that noise was removed
     return known.get("noise", "") if "model" not in known else ""
 
 
 def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
-    """Give what a denoised layer takes from the layer it was made of, as for ``add_image``.
+    """Return the settings of a denoised layer for ``add_image``, taken from its source layer.
 
     Parameters
     ----------
@@ -195,7 +198,7 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name, place, pixel size, units, axis labels, looks and origin.
+        Name, position, pixel size, units, axis labels, display settings and provenance.
     """
     settings: dict[str, Any] = {
         "name": f"{layer.name} denoised",
@@ -225,18 +228,19 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
 
 
 def store_settings(result: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Give what the layer of a result that lies in a store takes, beyond that of one in memory."""
+    """Return the settings of a result that is stored in a file, for ``add_image``."""
     origin = result["metadata"]["noise2score"] | {"path": str(path)}
     return result | {"multiscale": True, "metadata": {"noise2score": origin}}
 
 
 def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
-    """Give what the layer of a result's uncertainty takes from that of the result itself.
+    """Return the settings of the uncertainty's layer, for ``add_image``.
 
-    It lies where the result lies, but its grey levels are others.
+    They are those of the result, apart from the display settings, as its range of grey levels
+    differs.
     """
-    looks = {"colormap", "gamma", "contrast_limits"}
-    settings = {key: value for key, value in result.items() if key not in looks}
+    display = {"colormap", "gamma", "contrast_limits"}
+    settings = {key: value for key, value in result.items() if key not in display}
     settings["name"] = result["name"].replace("denoised", "uncertainty")
     if not result["rgb"]:
         settings["colormap"] = "magma"
@@ -244,7 +248,7 @@ def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any) -> dict[str, Any]:
-    """Give what the layer of one denoised plane takes from the layer it was made of.
+    """Return the settings of the layer of one denoised plane, for ``add_image``.
 
     Parameters
     ----------
@@ -266,17 +270,17 @@ def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any)
 
 
 def is_preview(layer: Any) -> bool:
-    """Tell whether a layer is a preview, and no image of its own."""
+    """Return whether a layer is a preview."""
     return "preview" in layer.metadata.get("noise2score", {})
 
 
 def is_result(layer: Any) -> bool:
-    """Tell whether a layer is already denoised."""
+    """Return whether a layer is a denoised image."""
     return "model" in layer.metadata.get("noise2score", {})
 
 
 def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
-    """Tell which plane of a layer the viewer shows.
+    """Return the index of the plane of a layer that the viewer shows.
 
     Parameters
     ----------
@@ -285,23 +289,23 @@ def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
     layer : napari.layers.Image
         The layer.
     axes : str
-        What its dimensions are.
+        One letter for each dimension of its array.
 
     Returns
     -------
     tuple of int
-        Index along each dimension of its array, 0 along those that fill the canvas.
+        Index along each dimension of the array, 0 along those that fill the canvas.
 
     Raises
     ------
     UserError
-        If what is shown is no plane of Y and X, or lies beside the image.
+        If the viewer does not show a plane of Y and X, or shows one outside the layer.
     """
     shape = layer_data(layer).shape
     axes = parse_axes(axes, len(shape))
     if viewer.dims.ndisplay != 2:
         raise UserError("the viewer shows a volume; switch it to 2-D")
-    before = viewer.dims.ndim - layer.ndim  # dimensions of the viewer that the layer has not
+    before = viewer.dims.ndim - layer.ndim  # dimensions of the viewer that the layer lacks
     shown = {axis - before for axis in viewer.dims.displayed}
     if shown != {axes.index("Y"), axes.index("X")}:
         raise UserError("the canvas does not show Y and X")
@@ -313,10 +317,10 @@ def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
 
 
 def display_type(layer: Image) -> np.dtype:
-    """Tell the type that a denoised layer needs, for napari to show it as its source.
+    """Return the data type of a denoised layer that napari shows like its source.
 
-    napari takes floating point colours to lie between 0 and 1, so an rgb result has the type
-    of its source. All else is float32.
+    napari expects floating-point colours between 0 and 1, so an rgb result has the type of its
+    source. Every other result is float32.
 
     Examples
     --------
@@ -329,7 +333,7 @@ def display_type(layer: Image) -> np.dtype:
 
 
 def check_layer(layer: Image | None) -> Image:
-    """Give the layer back, or say that there is none."""
+    """Return the layer, or raise `UserError` if there is none."""
     if layer is None:
         raise UserError("there is no image layer: open an image, or a sample from the File menu")
     return layer

@@ -39,7 +39,7 @@ class Number(QWidget):
     ):
         super().__init__()
         self._limits, self._reach = (lowest, highest), reach
-        self.slider = _Slider()
+        self.slider: QDoubleSlider = _Slider()
         self.box = _SpinBox()
         self.box.setDecimals(5)
         self.box.setRange(lowest, highest)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QSize
 from qtpy.QtGui import QColor
 
 
-class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
+class Plot(pg.PlotWidget):
     """A plot of fixed view, which the mouse neither moves nor zooms.
 
     Parameters

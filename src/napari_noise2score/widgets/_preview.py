@@ -1,4 +1,4 @@
-"""A layer that shows the plane on view denoised, with the settings of this moment."""
+"""A layer that shows the current plane denoised with the current settings."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """What the preview is to show."""
+    """What the preview should show."""
 
     layer: Image
     axes: str
-    model: ScoreModel | Callable[[], ScoreModel]  # or what gives it, in the background
+    model: ScoreModel | Callable[[], ScoreModel]  # or a function that returns it
     name: str  # of the model
     noise: str
     device: str
 
     def has_scores_of(self, other: Wish) -> bool:
-        """Tell whether nothing but the noise differs."""
+        """Return whether nothing but the noise model differs, so that the scores are the same."""
         return (
             self.layer is other.layer
             and self.model is other.model
@@ -52,39 +52,39 @@ class Solved(NamedTuple):
 
 
 class Preview(QObject):
-    """Keep a layer with the plane on view denoised.
+    """Keep a layer with the current plane denoised up to date.
 
-    One thing at a time is done in the background, for the newest wish and the plane that is on
-    view then; what came too late is dropped.
+    One job at a time runs in the background, for the newest wish and the plane shown at that
+    time; an outdated result is dropped.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-        The viewer whose plane on view is followed.
+        The viewer whose current plane is denoised.
     parent : QWidget
-        The dock; the preview ends with it.
+        The dock; the preview is destroyed with it.
     """
 
     #: What the preview is doing, or why there is none; empty where it is shown.
     status_changed = Signal(str)
-    removed = Signal()  # a person removed the layer
-    added = Signal()  # the layer is there
-    eye = Signal()  # a person clicked the layer's eye
+    removed = Signal()  # a person removed the preview layer
+    added = Signal()  # the preview layer was added
+    eye = Signal()  # a person clicked the eye of the preview layer
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget):
         super().__init__(parent)
         self._viewer = viewer
-        # napari wraps the viewer anew for each dock
+        # napari gives each dock a wrapper of its own around the viewer
         self._window = getattr(viewer, "__wrapped__", viewer)
         self._wish: Wish | None = None
         self._layer: Image | None = None
         self._followed: Image | None = None
         self._scored: tuple[Wish, LivePlanes] | None = None
         self._worker: Any = None
-        # a wish and a plane: what is worked on, and what the layer shows
+        # wish and plane of the running job, and of what the layer shows
         self._goal: tuple[Wish, tuple[int, ...]] | None = None
         self._shown: tuple[Wish, tuple[int, ...]] | None = None
-        self._outcome = ""  # of that: why the layer does not show it
+        self._outcome = ""  # why the layer does not show it, empty if it does
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._go_on)
@@ -95,16 +95,16 @@ class Preview(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether the plane on view is computed, or about to be."""
+        """Whether the current plane is being denoised, or about to be."""
         return self._worker is not None or self._soon.isActive()
 
     @property
     def layer(self) -> Image | None:
-        """The layer, None if there is none now."""
+        """The preview layer, None if there is none."""
         return self._layer
 
     def show(self, wish: Wish) -> None:
-        """Show this from now on."""
+        """Show the preview of this wish from now on."""
         if self._wish is None:
             session.preview_taken.emit(self)
         if self._wish is None or self._wish.layer is not wish.layer:
@@ -114,7 +114,7 @@ class Preview(QObject):
         self._go_on()
 
     def hide(self) -> None:
-        """Take the layer away, and work no more until the next wish."""
+        """Remove the layer, and stop until the next wish."""
         self._wish = self._goal = None
         self._follow(None)
         if self._worker is not None:
@@ -123,22 +123,22 @@ class Preview(QObject):
         self.status_changed.emit("")
 
     def set_shown(self, shown: bool) -> None:
-        """Show the layer, or through it what is below."""
+        """Show the layer, or make it transparent so that the layer below is seen."""
         if self._layer is not None:
             self._layer.opacity = float(shown)
 
     def _see_through(self, _event: Any = None) -> None:
-        """Take napari's eye for the Before button.
+        """Treat a click on the layer's eye like the Before button.
 
-        The layer itself stays visible: napari's canvas crashed under Mesa's software renderer where
-        a hidden preview was removed.
+        The layer itself stays visible, as removing a hidden layer crashed napari's canvas with
+        Mesa's software renderer.
         """
         if self._layer is not None and not self._layer.visible:
             self._layer.visible = True
             self.eye.emit()
 
     def _follow(self, layer: Image | None) -> None:
-        """Watch this layer for edits, and no other."""
+        """Watch this layer for edits, in place of any other."""
         if self._followed is not None:
             self._followed.events.data.disconnect(self._forget)
         self._followed = layer
@@ -146,18 +146,18 @@ class Preview(QObject):
             layer.events.data.connect(self._forget)
 
     def _forget(self, _event: Any = None) -> None:
-        """Compute the scores again, as the image is another."""
+        """Drop the scores after an edit of the image, and compute them again."""
         if isalive(self):
             self._scored = self._shown = self._goal = None
             self._look()
 
     def _look(self, _event: Any = None) -> None:
-        """See, when the window has time, whether what is on view changed."""
+        """Update the preview as soon as the window is idle."""
         if isalive(self):  # the viewer may outlive its window
             self._soon.start()
 
     def _go_on(self) -> None:
-        """Begin what is to be done next, if anything is."""
+        """Start the next job, if the layer does not show the current wish and plane."""
         wish = self._wish
         if wish is None:
             return
@@ -171,7 +171,7 @@ class Preview(QObject):
             goal = self._goal
             if goal is not None and (goal[1] != at or not wish.has_scores_of(goal[0])):
                 self._goal = None
-                self._worker.quit()  # the score of another plane is of no use
+                self._worker.quit()  # the scores of another plane are of no use
             return
         if self._shown == (wish, at):
             self.status_changed.emit(self._outcome)
@@ -189,7 +189,7 @@ class Preview(QObject):
 
     def _take(self, batch: list[Any]) -> None:
         if self._goal is None:
-            return  # it came too late
+            return  # outdated
         for news in batch:
             if isinstance(news, Solved):
                 self._put(news, *self._goal)
@@ -202,7 +202,7 @@ class Preview(QObject):
         settings = preview_settings(wish.layer, solved.place, wish.name, wish.noise)
         if self._layer is None:
             selected = self._viewer.layers.selection.copy()
-            # what add_image returns is wrapped, and no longer the layer that events speak of
+            # add_image returns a wrapper, which is not the layer that events name
             self._layer = Image(solved.values, **settings)
             self._layer.events.visible.connect(self._see_through)
             self._viewer.add_layer(self._layer)
@@ -211,7 +211,7 @@ class Preview(QObject):
         else:
             self._layer.metadata = settings["metadata"]
             if np.array_equal(self._layer.translate, settings["translate"]):
-                # in place: all that new data would set off costs as much as solving
+                # in place, as setting new data takes as long as solving
                 self._layer.data[...] = solved.values
                 self._layer.refresh(thumbnail=False, highlight=False, extent=False)
             else:
@@ -223,7 +223,7 @@ class Preview(QObject):
     def _returned(self, failure: Failure | None) -> None:
         if failure is None or self._goal is None:
             return
-        self._shown = self._goal  # to try the same again would fail again
+        self._shown = self._goal  # it would only fail again
         self._outcome = f"No preview: {failure.error}"
         self.status_changed.emit(self._outcome)
         if not isinstance(failure.error, UserError):
@@ -255,12 +255,12 @@ class Preview(QObject):
 
 
 class PreviewRow(QWidget):
-    """Whether there is a live preview, and a button to compare it with the image.
+    """A tick box for the live preview, and a button to compare it with the image.
 
     Parameters
     ----------
     tip : str
-        What the preview shows, and when.
+        Tooltip: what the preview shows, and when.
     """
 
     def __init__(self, preview: Preview, tip: str):
@@ -271,7 +271,7 @@ class PreviewRow(QWidget):
         self.before = QPushButton("Before")
         self.before.setCheckable(True)
         self.before.setEnabled(False)
-        self.before.setToolTip("Show the image as it was; press again to see it denoised.")
+        self.before.setToolTip("Show the original image; press again to show it denoised.")
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.hide()

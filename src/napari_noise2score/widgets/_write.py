@@ -1,4 +1,4 @@
-"""Denoise a layer into an OME-Zarr image: where to, and whether to finish what was begun."""
+"""Denoise a layer into an OME-Zarr file, or finish one that was interrupted."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from ..image.image import Image
 
-ENDING = ".ome.zarr"
-STORES = f"OME-Zarr (*{ENDING})"
+SUFFIX = ".ome.zarr"
+STORES = f"OME-Zarr (*{SUFFIX})"
 
 
 class Target(NamedTuple):
-    """Where to write, and whether to go on with a job that was cut off there."""
+    """Where to write, and whether to continue an interrupted job there."""
 
     path: Path
-    spread: Path | None  # where its uncertainty goes, if that is asked for
+    spread: Path | None  # where the uncertainty is written, if requested
     resume: bool
 
 
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
 
 def suggestion(name: str, folder: Path) -> Path:
-    """Suggest where to write what was made of a layer, by a name that is free.
+    """Return a path for the denoised layer that does not exist yet.
 
     Examples
     --------
@@ -47,17 +47,22 @@ def suggestion(name: str, folder: Path) -> Path:
     """
     stem = re.sub(r'[<>:"/\\|?*]', "_", f"{name} denoised")
     names = chain([stem], (f"{stem} {number}" for number in count(2)))
-    # a dialog that is given a store would enter it
-    return next(path for name in names if not (path := folder / (name + ENDING)).exists())
+    # a file dialog opens an existing store as a folder
+    return next(path for name in names if not (path := folder / (name + SUFFIX)).exists())
 
 
 def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
-    """Ask for a name, and if a job was cut off there, whether to finish it; None if given up.
+    """Ask for a file name and, if a job was interrupted there, whether to finish it.
+
+    Returns
+    -------
+    Target or None
+        None if the person cancelled.
 
     Raises
     ------
     UserError
-        If there is something of that name, or the folder is one of a store.
+        If the file exists already, or the folder is inside a store.
     """
     from ..denoising.jobs import left_of
     from ..image.output import check_output
@@ -104,26 +109,24 @@ def write(
 
 
 def _paths(path: Path) -> tuple[Path, Path]:
-    """Give the store its ending, and its uncertainty a name beside it."""
+    """Return the path with the suffix of a store, and the path of its uncertainty beside it."""
     stem = path.name.removesuffix(".zarr").removesuffix(".ome")
     beside = stem.removesuffix(" denoised") + " uncertainty"
-    return path.with_name(stem + ENDING), path.with_name(beside + ENDING)
+    return path.with_name(stem + SUFFIX), path.with_name(beside + SUFFIX)
 
 
 def _ask_resume(parent: QWidget, path: Path) -> bool | None:
-    """Ask whether a job that was cut off is to be finished: yes, no, or neither."""
+    """Ask whether to finish an interrupted job; return None if the person cancelled."""
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Question)
     box.setWindowTitle("Denoise to OME-Zarr")
-    box.setText(f"'{path.name}' was begun before and not finished.")
-    box.setInformativeText(
-        "Finishing it takes the same image, model and noise as it was begun with."
-    )
+    box.setText(f"'{path.name}' was started before and not finished.")
+    box.setInformativeText("To finish it, use the same image, model and noise model as before.")
     finish = box.addButton("Finish it", QMessageBox.ButtonRole.AcceptRole)
-    anew = box.addButton("Begin anew", QMessageBox.ButtonRole.DestructiveRole)
+    restart = box.addButton("Start again", QMessageBox.ButtonRole.DestructiveRole)
     box.addButton(QMessageBox.StandardButton.Cancel)
     box.setDefaultButton(finish)
     box.exec()
     if box.clickedButton() is finish:
         return True
-    return False if box.clickedButton() is anew else None
+    return False if box.clickedButton() is restart else None

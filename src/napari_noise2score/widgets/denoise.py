@@ -76,15 +76,16 @@ class DenoiseWidget(Dock):
         self._noise = NoiseForm(self._settings)
         self._estimate = QPushButton("Estimate from the layer")
         self._estimate.setToolTip(
-            "Find the kind of noise and its parameters in the layer itself: best from a time "
-            "series, else from flat parts of its planes. With a trained model, the level is the "
-            "one at which its result is nearest to the other shots. It takes a few seconds."
+            "Find the noise family and its parameters in the layer itself: from a time series "
+            "if there is one, otherwise from the flat areas of its planes. With a trained model, "
+            "the noise level is the one whose result comes closest to the other time points. "
+            "Takes a few seconds."
         )
         self._refine = QPushButton("Refine")
         self._refine.setToolTip(
-            "Keep the kind of noise that is chosen above, with its offset and correlation, and "
-            "find only its level and its read noise in the layer: for when you know what noise it "
-            "is and not how much. It takes a few seconds."
+            "Keep the noise family chosen above, with its offset and correlation, and estimate "
+            "only its gain (or strength) and read noise from the layer: use this if you know the "
+            "kind of noise but not its size. Takes a few seconds."
         )
         finders = QHBoxLayout()
         finders.addWidget(self._estimate, stretch=1)
@@ -93,39 +94,38 @@ class DenoiseWidget(Dock):
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
             self._preview,
-            "Show the plane on view denoised, as a layer of its own, while the noise is chosen. "
-            "Each plane takes a moment once; then every change of the noise is seen at once.",
+            "Show the current plane denoised, as a separate layer, while you choose the noise. "
+            "Each new plane takes a moment; after that every change of the noise shows at once.",
         )
         self._device = DeviceChooser()
-        self._spread = QCheckBox("layer of its own")
+        self._spread = QCheckBox("as a separate layer")
         self._spread.setToolTip(
-            "Also add the standard deviation of every denoised pixel, in grey levels: about two "
-            "thirds of the pixels lie within it of the truth, if the noise model is right. It "
-            "takes some 30 times as long as denoising."
+            "Also add the standard deviation of every denoised pixel, in grey levels: if the "
+            "noise model is right, about two thirds of the pixels differ from the true value by "
+            "less than this. Takes about 30 times as long as denoising."
         )
         self._all = QPushButton("Denoise")
         self._all.setToolTip(
-            "Denoise the whole layer in the background and add the result as a new layer. "
-            "The layer is not changed."
+            "Denoise the whole layer in the background and add the result as a new layer. The "
+            "original layer does not change."
         )
         self._lazy = QPushButton("Add lazy layer")
         self._lazy.setToolTip(
-            "Add the result at once as a layer that denoises what is looked at, when it is "
-            "looked at, and remembers it: for images that are too large to denoise as a whole. So "
-            "that the window does not wait for it, napari's asynchronous rendering is turned on "
-            "(Preferences, Experimental)."
+            "Add a layer at once that denoises each plane when you first look at it, and keeps "
+            "it: for images too large to denoise as a whole. This turns on napari's asynchronous "
+            "rendering (Preferences, Experimental), so that the window does not freeze meanwhile."
         )
         self._store = QPushButton("Write OME-Zarr…")
         self._store.setToolTip(
             "Denoise the whole layer into a file of any size, block by block in the background, "
-            "and add it as a new layer. What is stopped, or cut off by a crash, can be finished "
-            "later: choose the same name again."
+            "and add it as a new layer. To finish a job that was stopped or interrupted by a "
+            "crash, choose the same name again."
         )
         self._job.offer_cpu(self._run_on_cpu)
         self._job.set_stop_tip(
-            "Stop denoising. Nothing is added; an OME-Zarr that was begun can be finished later."
+            "Stop denoising. No layer is added; an unfinished OME-Zarr can be finished later."
         )
-        self._job.say("Choose a trained model, and the noise that the image has.")
+        self._job.say("Choose a trained model and the noise model of the image.")
         self._settings.addRow("Preview", self._row)
         self._settings.addRow("Uncertainty", self._spread)
         self._settings.addRow("Device", self._device)
@@ -159,7 +159,7 @@ class DenoiseWidget(Dock):
         self._take_known_noise(self._layer.layer)
 
     def choose(self, layer: Any, model: str = "", noise: str = "") -> None:
-        """Choose the layer to work on, and the model and the noise where they are given."""
+        """Choose the layer to work on, and the model and the noise model if they are given."""
         super().choose(layer)
         if model:
             self._models.choose(model)
@@ -167,18 +167,21 @@ class DenoiseWidget(Dock):
             self._noise.set_text(noise)
 
     def estimate(self, _pressed: bool = False, then: Callable[[], None] | None = None) -> None:
-        """Find the noise of the chosen layer in the background and take it over.
+        """Estimate the noise model of the chosen layer in the background, and choose it.
 
-        What is to follow does so even if the layer cannot tell its noise, but not if it is
-        stopped.
+        Parameters
+        ----------
+        then : callable, optional
+            Called afterwards, even if no noise model can be estimated, but not if the job is
+            stopped.
         """
         model = None
-        with contextlib.suppress(UserError):  # none is needed
+        with contextlib.suppress(UserError):  # a model is optional
             model = self._models.model()
         self._find(then, model=model, device=self._device.currentText())
 
     def refine(self) -> None:
-        """Find the level of the chosen noise in the background and take it over."""
+        """Estimate the parameters of the chosen noise family in the background, and choose them."""
         self._find(None, keep=self._noise.text)
 
     def _find(self, then: Callable[[], None] | None, **how: Any) -> None:
@@ -190,7 +193,7 @@ class DenoiseWidget(Dock):
             report(error)
             return
         self._result, self._source, self._target = None, self._layer.layer, None
-        self._begin("Looking at the noise…", "Look")
+        self._begin("Estimating the noise…", "Look")
         self._then = then
         self._job.run(find_noise(data, axes, **how), f"Noise of {self._source.name}")
 
@@ -199,7 +202,7 @@ class DenoiseWidget(Dock):
         self._run(_denoise_all)
 
     def add_lazy(self) -> None:
-        """Add a layer that denoises what is looked at, off the window's thread."""
+        """Add a layer that denoises each plane when it is shown, in the background."""
         self._run(_denoise_lazily)
 
     def write(self) -> None:
@@ -220,18 +223,18 @@ class DenoiseWidget(Dock):
             self._run(write, target)
 
     def stop(self) -> None:
-        """Ask the job to stop, if there is one, and take the preview away."""
+        """Stop the job, if there is one, and remove the preview."""
         super().stop()
         self._preview.hide()
 
     def changeEvent(self, event: Any) -> None:
-        """Begin the preview when the dock is opened: napari then puts the widget in it."""
+        """Begin the preview when the dock is opened, which is when napari sets the parent."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is not None:
             self._show_preview()
 
     def _show_preview(self, _changed: Any = None) -> None:
-        """Let the preview follow the settings, if they are complete."""
+        """Show the preview for the current settings, or hide it if they are incomplete."""
         if not self._row.live.isChecked() or self.parent() is None:
             self._preview.hide()
             return
@@ -239,10 +242,10 @@ class DenoiseWidget(Dock):
             _, axes = self._layer.image()
             model = self._models.model()
         except UserError:
-            self._preview.hide()  # what is missing is told when a button is pressed
+            self._preview.hide()  # pressing a button says what is missing
             return
         if is_result(self._layer.layer):
-            self._preview.hide()  # nobody chose it: the layer that was chosen is gone
+            self._preview.hide()  # not chosen by a person: it took the place of a removed layer
             return
         self._preview.show(
             Wish(
@@ -256,10 +259,10 @@ class DenoiseWidget(Dock):
         )
 
     def _checked(self) -> tuple[napari.layers.Image, Image, ScoreModel, NoiseModel]:
-        """Give what a job needs, or raise a `UserError` that says what is missing."""
+        """Return what a job needs, or raise a `UserError` that says what is missing."""
         _, axes = self._layer.image()
         model = self._models.model()
-        noise = parse(self._noise.text)  # quick: a model is at hand, so torch is loaded
+        noise = parse(self._noise.text)  # fast, as torch was imported with the model
         return self._layer.layer, layer_image(self._layer.layer, axes), model, noise
 
     def _run(self, steps: Any, target: Target | None = None) -> None:
@@ -289,7 +292,7 @@ class DenoiseWidget(Dock):
     def _run_on_cpu(self) -> None:
         self._device.setCurrentText("cpu")
         target = self._target
-        # what was written before memory ran out is kept
+        # keep the blocks that were written before memory ran out
         self._run(self._steps, target and target._replace(resume=True))
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
@@ -319,7 +322,7 @@ class DenoiseWidget(Dock):
         if self._what == "Look":
             self._take_found(outcome, source)
             return
-        self._preview.hide()  # until the noise is changed again: the result is to be seen
+        self._preview.hide()  # until the noise changes again, so that the result is seen
         if outcome != "done" or result is None:
             self._job.say(f"{outcome.capitalize()}; {self._what_is_left()}")
             return
@@ -330,7 +333,7 @@ class DenoiseWidget(Dock):
             if hasattr(result.data, "dask"):
                 get_settings().experimental.async_ = True
                 if "contrast_limits" in self._looks:
-                    # a guess: napari would compute planes for them, on the window's thread
+                    # a guess, as napari would compute planes for them on the window's thread
                     low, high = self._looks["contrast_limits"]
                     looks["contrast_limits"] = 0, (high - low) / 4
             if result.spread is not None:
@@ -346,7 +349,7 @@ class DenoiseWidget(Dock):
             check = self._found.notes.get("noise check", "")
             self._job.say(f"Found {self._found.noise}. {_sentence(check)}".rstrip())
         else:
-            self._job.say(f"{outcome.capitalize()}; the noise stays as it was.")
+            self._job.say(f"{outcome.capitalize()}; the noise model was not changed.")
         if self._then is not None and outcome != "stopped" and source is self._layer.layer:
             self._then()
 
@@ -361,7 +364,7 @@ class DenoiseWidget(Dock):
         return self._viewer.add_image(stored.levels, **looks).name
 
     def _what_is_left(self) -> str:
-        """Say what came of a job that did not end."""
+        """Return what is left of a job that did not finish, as a sentence."""
         if self._target is None:
             return "nothing was added."
         from ..denoising.jobs import left_of
@@ -372,7 +375,7 @@ class DenoiseWidget(Dock):
         return f"what is done is kept. Write '{path.name}' again to finish it."
 
     def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
-        """Take the noise that was chosen for a layer before, or that its metadata state."""
+        """Choose the noise model chosen for a layer before, or the one in its metadata."""
         if known := (layer and session.noises.get(layer)) or known_noise(layer):
             self._noise.set_text(known)
 
@@ -382,7 +385,7 @@ class DenoiseWidget(Dock):
 
 
 def _sentence(text: str) -> str:
-    """Return a text that begins with a capital letter."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 

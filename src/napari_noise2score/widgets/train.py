@@ -1,4 +1,4 @@
-"""The Train dock: learn the score of an image, once, without knowing its noise."""
+"""The Train dock: train the score of an image once, without a noise model."""
 
 from __future__ import annotations
 
@@ -72,45 +72,47 @@ class TrainWidget(Dock):
         self._ndim.addItem("2-D: each plane by itself", 2)
         self._ndim.addItem("3-D: volumes along Z", 3)
         self._ndim.setToolTip(
-            "What the network sees at once. 3-D uses the planes above and below, and takes "
-            "longer; choose it if they show the same things."
+            "What the network processes at once. 3-D also uses the planes above and below, and "
+            "takes longer: choose it if neighbouring planes show the same structures."
         )
         self._minutes = QDoubleSpinBox()
         self._minutes.setRange(0.01, 100_000)
         self._minutes.setValue(1)
         self._minutes.setSuffix(" min")
         self._minutes.setToolTip(
-            "How long to train, in minutes. One or two show what is possible; more makes the "
-            "result better."
+            "How long to train, in minutes. One or two give a first impression; a longer "
+            "training gives a better result."
         )
         self._device = DeviceChooser()
         self._seed = QSpinBox()
         self._seed.setRange(0, 2**31 - 1)
-        self._seed.setToolTip("The same seed, image and steps train the same model again.")
+        self._seed.setToolTip(
+            "Start of the random numbers: the same seed, image and steps give the same model."
+        )
         self._correlation = correlation_box()
         self._train = QPushButton("Train")
-        self._train.setToolTip("Learn from the chosen layer. The layer is not changed.")
+        self._train.setToolTip("Train a model on the chosen layer. The layer does not change.")
         self._resume = QPushButton("Resume")
         self._resume.setToolTip(
-            "Go on with the training that ended last, for as many minutes more as Time says. What "
-            "it gives is a model of its own; the one there is stays."
+            "Continue the last training for another period of the length set in Time. The result "
+            "is a new model; the previous one is kept."
         )
         self._resume.setEnabled(False)
-        self._job.set_stop_tip("Stop training and keep the model as it is by then.")
+        self._job.set_stop_tip("Stop training and keep the model trained so far.")
         self._job.say("Choose a layer and how long to train.")
         self._job.allow_pause()
         self._job.offer_cpu(self._train_on_cpu)
         self._repeats = QLabel()
-        self._repeats.setToolTip("What the network learns from, as the axes say.")
+        self._repeats.setToolTip("What the network is trained on, given the axes.")
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
             self._preview,
-            "While training, show every few seconds what the plane on view looks like denoised by "
-            "what is learned so far, for the noise that the Denoise dock says.",
+            "While training, denoise the current plane every few seconds with the model trained "
+            "so far and the noise model of the Denoise dock, and show it.",
         )
         self._trained_axes = ""
         self._preview_began = self._next_preview = 0.0  # on the clock of time.monotonic
-        self._plot: LossPlot | None = None  # as long as there is nothing to be plotted
+        self._plot: LossPlot | None = None  # created with the first loss
         self._models = ModelChooser()
         self._arrange()
         self._train.clicked.connect(self.train)
@@ -136,7 +138,7 @@ class TrainWidget(Dock):
         seldom.addRow("Seed", self._seed)
         seldom.addRow("Correlation", self._correlation)
         advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-        advanced.toggleButton().setToolTip("Settings that are seldom needed.")
+        advanced.toggleButton().setToolTip("Settings that are rarely needed.")
         if (frame := advanced.layout()) is not None:
             frame.setContentsMargins(0, 0, 0, 0)
         advanced.addWidget(inner)
@@ -148,7 +150,7 @@ class TrainWidget(Dock):
         buttons.addWidget(self._resume, stretch=1)
         self._rows.addLayout(buttons)
         self._rows.addWidget(self._job)
-        plot_area = QWidget()  # that is there without a plot, too
+        plot_area = QWidget()  # keeps its space before there is a plot
         plot_area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._plot_row = QVBoxLayout(plot_area)
         self._plot_row.setContentsMargins(0, 0, 0, 0)
@@ -156,7 +158,7 @@ class TrainWidget(Dock):
         self._rows.addLayout(model)
 
     def train(self) -> None:
-        """Train on the chosen layer for the time that is set."""
+        """Train on the chosen layer for the chosen time."""
         if self._job.busy:
             return
         try:
@@ -180,12 +182,12 @@ class TrainWidget(Dock):
         self._run(_steps([data], axes, not is_known(layer), self._minutes.value(), settings))
 
     def resume(self) -> None:
-        """Go on with the training that ended last, for the time that is set."""
+        """Continue the last training for the chosen time."""
         if self._job.busy or not self._resume.isEnabled():
             return
         begun = self._begun
         assert begun is not None
-        self._job.say("Going on…")
+        self._job.say("Continuing…")
         images = [layer_data(begun.layer)]
         self._run(_further_steps(images, begun, self._minutes.value()))
 
@@ -213,7 +215,7 @@ class TrainWidget(Dock):
         self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
         self._show_losses(batch)
         now = time.monotonic()
-        if self._preview.busy:  # on a large plane, most of the time is still for training
+        if self._preview.busy:  # on a large plane, leave most of the time to training
             self._next_preview = max(self._next_preview, now + 3 * (now - self._preview_began))
         elif now >= self._next_preview:
             self._show_preview(self._source, self._last.snapshot)
@@ -227,12 +229,12 @@ class TrainWidget(Dock):
         self._plot.add(batch)
 
     def stop(self) -> None:
-        """Ask the job to stop, if there is one, and take the preview away."""
+        """Stop the job, if there is one, and remove the preview."""
         super().stop()
         self._preview.hide()
 
     def _show_preview(self, layer: Any, model: Any) -> None:
-        """Let the preview show what is learned so far, and plan the next one."""
+        """Show a preview with the model trained so far, and set the time of the next."""
         if self._row.live.isChecked() and self.parent() is not None:
             device = self._device.currentText()
             noise = noise_of(layer)
@@ -241,7 +243,7 @@ class TrainWidget(Dock):
             self._next_preview = self._preview_began + PREVIEW_EVERY
 
     def _offer_resume(self, _removed: Any = None) -> None:
-        """Let a person go on with what ended, as long as its layer is there."""
+        """Enable Resume if the last training can be continued: its layer must still exist."""
         if self._job.busy:
             return
         if self._begun is not None and self._begun.layer not in self._viewer.layers:
@@ -259,7 +261,7 @@ class TrainWidget(Dock):
         self._repeats.setText(text)
 
     def _keep(self, outcome: str) -> None:
-        """Keep the model that was reached, however the training ended."""
+        """Add the trained model to the session, however the training ended."""
         last, self._last = self._last, None
         layer, self._source = self._source, None
         if self._begun is not None and last is not None and outcome != "failed":
@@ -269,7 +271,7 @@ class TrainWidget(Dock):
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
             self.trained.emit(layer, "")
             return
-        # no earlier: it brings torch with it
+        # not at the top, as it imports torch
         from ..score.training import describe_kept
 
         model = last.snapshot()
@@ -288,7 +290,7 @@ def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, setting
     from . import _loss_plot  # noqa: F401
 
     if estimate and not settings["correlation"]:
-        # for the preview only: whatever comes of it, the image can still be learned from
+        # only the preview needs it: if it fails, the training goes on
         try:
             yield from (found for found in find_noise(images[0], axes) if isinstance(found, Found))
         except Exception as error:
