@@ -100,6 +100,7 @@ def test_every_kind_of_array_is_denoised_alike(kind, tmp_path):
     assert np.allclose(found, expected, atol=2 if "bfloat" in kind else 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["lists", "big-endian floats", "torch", "upside down", "longdouble"]
 )

@@ -57,6 +57,7 @@ def repeats():
     return shots()
 
 
+@pytest.mark.slow
 def test_the_right_model_explains_the_noise(repeats):
     check = estimate_noise(repeats, axes="TYX").check
     assert check.noise == check.found
@@ -71,6 +72,7 @@ def test_the_right_model_explains_the_noise(repeats):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "share", "says"),
     [
@@ -87,6 +89,7 @@ def test_a_wrong_level_is_told_and_which_way(repeats, noise, share, says):
         raise UserError(check.verdict)
 
 
+@pytest.mark.slow
 def test_of_one_shot_flat_parts_are_looked_at(repeats):
     check = check_noise(repeats[0], RIGHT)
     assert check.source == "single frames"
@@ -95,6 +98,7 @@ def test_of_one_shot_flat_parts_are_looked_at(repeats):
     assert not check_noise(repeats[0], "poisson(gain=6, offset=20)").explains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["gaussian(sigma=10)", "poisson(gain=5)", "poisson(gain=5) @ A"])
 def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
     noisy = parse_noise(text).sample(data.grass().astype(float), np.random.default_rng(0))
@@ -109,6 +113,7 @@ def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
     assert f"share {'more' if '@' in text else 'less'} than the model says" in wrong.verdict
 
 
+@pytest.mark.slow
 def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():
     text = "gaussian(sigma=20) @ A"
     y = shots(text)
@@ -120,6 +125,7 @@ def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():
     assert "set the correlation" in white.verdict
 
 
+@pytest.mark.slow
 def test_what_a_denoised_image_leaves_is_checked_too(repeats):
     truth = np.broadcast_to(picture() + 20, repeats.shape)  # the offset stays in the result
     check = check_noise(repeats, RIGHT, axes="TYX", denoised=truth)
@@ -143,6 +149,7 @@ def test_what_a_model_takes_away_is_the_same_as_of_its_denoised_image(model):
     np.testing.assert_allclose(check.residual.correlations, other.residual.correlations, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_too(tmp_path):
     write_image(tmp_path / "noisy.tif", Image(shots(count=2).astype("float32"), "TYX"))
     line = ["estimate", str(tmp_path / "noisy.tif")]
@@ -173,6 +180,7 @@ def checked(viewer, qtbot, session):
     return layer, widget
 
 
+@pytest.mark.slow
 @pytest.mark.window
 def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, notifications):
     layer, widget = checked
@@ -198,6 +206,7 @@ def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, notifi
     assert not button(widget, "Use this model").isVisibleTo(widget)
 
 
+@pytest.mark.slow
 @pytest.mark.window
 def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notifications):
     layer, widget = checked
@@ -216,6 +225,7 @@ def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notificat
     assert notifications() == []
 
 
+@pytest.mark.slow
 @pytest.mark.window
 def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session, notifications):
     noisy = np.tile(cells[0], (1, 1, 4, 4))

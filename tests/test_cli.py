@@ -130,6 +130,7 @@ def test_same_type_and_tiles_on_request(run, world, tmp_path):
     assert read_image(tmp_path / "o" / "a.png").data.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_settings_may_come_from_a_file_and_the_offending_line_is_named(run, world, tmp_path):
     good = tmp_path / "good.yaml"
     good.write_text("steps: 2\nseed: 7\n")
@@ -181,6 +182,7 @@ def test_a_training_that_was_cut_off_is_kept_and_resumed(
     assert not (tmp_path / "m.n2s.resume").exists()
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_exit_code_2_and_no_file(run, world, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((64, 64), np.nan, np.float32))
     np.save(tmp_path / "flat.npy", np.ones((64, 64), np.float32))
@@ -248,6 +250,7 @@ def test_a_scale_invariant_comparison_forgives_scale_and_offset(run, world, tmp_
     assert fitted["mean"]["psnr"] > 100
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_noise2score.cli._demo.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
@@ -263,6 +266,7 @@ def test_the_demo_leaves_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
         assert file.is_ome
 
 
+@pytest.mark.slow
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("elsewhere there is always a screen")
@@ -287,6 +291,7 @@ def test_importing_the_package_imports_neither_torch_nor_qt():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason=f"no evaluation data in {DATA}")
 def test_real_microscopy_gains_from_its_own_four_shots(run, tmp_path):
     shots = f"{DATA}/fmd/raw/Confocal_MICE_*.png"

@@ -21,6 +21,8 @@ from napari_noise2score.denoising.cluster import connect, on_cluster
 from napari_noise2score.denoising.jobs import denoise_to_file, left_of
 from napari_noise2score.errors import ReadError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed", reason="no distributed: pip install -e '.[cluster]'")
 
 NOISE = "gaussian(sigma=10)"

@@ -168,6 +168,7 @@ def model():
     return train(blobs(Poisson(5) @ A)[1], "TYX", steps=60, correlation="A")
 
 
+@pytest.mark.slow
 def test_correlated_noise_is_removed_without_seams(model, tmp_path):
     noise = Poisson(5) @ A
     clean, noisy = blobs(noise, 1, (100, 90))
@@ -184,12 +185,14 @@ def test_correlated_noise_is_removed_without_seams(model, tmp_path):
     assert np.array_equal(denoise(noisy, again, noise).compute(), whole)
 
 
+@pytest.mark.slow
 def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
     _, noisy = blobs(Poisson(5), 1, (64, 64))
     with pytest.raises(UserError, match=r"must say so, as in '\.\.\. @ A'"):
         denoise(noisy, model, "poisson(gain=5)")
 
 
+@pytest.mark.slow
 def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
     noise = Poisson(5) @ A + Gaussian(8)
     clean, noisy = blobs(noise, shape=(12, 48, 48))
@@ -201,6 +204,7 @@ def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_mod
     assert np.abs(found - tiled).max() < 1e-4 * np.ptp(noisy)
 
 
+@pytest.mark.slow
 def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
     noise = Gaussian(20) @ A
     clean, noisy = blobs(noise)
@@ -209,6 +213,7 @@ def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
     assert np.mean((found - clean) ** 2) < 0.5 * np.mean((noisy - clean) ** 2)
 
 
+@pytest.mark.slow
 def test_flips_of_the_patches_leave_a_row_correlation_in_place():
     """Patches are turned after the correlation is undone, so any kernel may be."""
     noise = Gaussian(20) @ ROW

@@ -29,11 +29,13 @@ def psnr(a, b):
     return 10 * np.log10(255**2 / np.mean((np.asarray(a) - b) ** 2))
 
 
+@pytest.mark.slow
 def test_noise_is_removed(model):
     clean, noisy = blobs((2, 100, 90), seed=1)
     assert psnr(denoise(noisy, model, NOISE, axes="TYX"), clean) > psnr(noisy, clean) + 6
 
 
+@pytest.mark.slow
 def test_one_training_serves_every_noise_model(model):
     clean, noisy = blobs((100, 90), seed=1)
     stronger, weaker = (denoise(noisy, model, f"gaussian(sigma={s})") for s in (10, 3))
@@ -43,6 +45,7 @@ def test_one_training_serves_every_noise_model(model):
     assert psnr(denoise(noisy, model, "poisson(gain=1)"), clean) > psnr(noisy, clean) + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [(8, 8), (24, 40), (64, 64)])
 def test_tiles_leave_no_seam_even_at_the_edges(model, tile):
     _, noisy = blobs((83, 91))
@@ -51,6 +54,7 @@ def test_tiles_leave_no_seam_even_at_the_edges(model, tile):
     assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)
 
 
+@pytest.mark.slow
 def test_volumes_are_tiled_without_seams():
     _, noisy = blobs((6, 40, 44))
     model = train(noisy, "ZYX", ndim=3, steps=1)
@@ -59,6 +63,7 @@ def test_volumes_are_tiled_without_seams():
     assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)
 
 
+@pytest.mark.slow
 def test_numpy_dask_zarr_and_a_target_agree(model, tmp_path):
     _, noisy = blobs((2, 3, 50, 60))
     noisy = noisy.astype(np.float32)
@@ -72,6 +77,7 @@ def test_numpy_dask_zarr_and_a_target_agree(model, tmp_path):
     assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
 
 
+@pytest.mark.slow
 def test_only_what_is_looked_at_is_read(model):
     read = []
 
@@ -89,6 +95,7 @@ def test_only_what_is_looked_at_is_read(model):
     assert len(set(read)) <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["YXT", "XTY", "TYX"])
 def test_axes_may_come_in_any_order(model, axes):
     _, noisy = blobs((3, 40, 56))
@@ -98,12 +105,14 @@ def test_axes_may_come_in_any_order(model, axes):
     assert np.allclose(result, expected.transpose(order), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_result_is_in_the_grey_levels_of_the_image(model):
     clean, noisy = blobs((100, 90))
     shifted = denoise(noisy, model, "poisson(gain=2, offset=50)").compute()
     assert abs(shifted.mean() - clean.mean()) < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
 def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, error):
     _, noisy = blobs((2, 128, 100))
@@ -127,6 +136,7 @@ def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, er
         denoise(noisy, model, NOISE, axes="TYX").compute()
 
 
+@pytest.mark.slow
 def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
     """Napari remembers the tasks of its own thread, and fails where others come between."""
     from dask.callbacks import Callback
@@ -139,6 +149,7 @@ def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
     assert not seen
 
 
+@pytest.mark.slow
 def test_closing_a_run_stops_it(model):
     _, noisy = blobs((20, 40, 40))
     target = np.zeros(noisy.shape, np.float32)
@@ -148,6 +159,7 @@ def test_closing_a_run_stops_it(model):
     assert not target[10:].any()
 
 
+@pytest.mark.slow
 def test_integers_are_rounded_and_clipped(model):
     _, noisy = blobs((40, 40))
     target = np.zeros((40, 40), np.uint8)
@@ -157,6 +169,7 @@ def test_integers_are_rounded_and_clipped(model):
     assert np.array_equal(target, np.clip(np.rint(expected), 0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_the_input_is_not_altered(model):
     _, noisy = blobs((40, 40))
     before = noisy.copy()
@@ -172,6 +185,7 @@ def test_channels_seen_one_by_one_in_training_are_denoised_one_by_one():
     assert denoise(noisy[:2], separate, NOISE, axes="CYX").compute().shape == (2, 40, 40)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_in_one_line(model):
     _, noisy = blobs((40, 40))
     for call, says in [

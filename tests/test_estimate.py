@@ -222,6 +222,7 @@ def test_bleaching_drift_and_defects_do_not_count_as_noise():
     assert found.offset == pytest.approx(20, abs=4)
 
 
+@pytest.mark.slow
 def test_several_images_are_one_data_set_and_colours_are_scenes():
     images = [Image(shots(Poisson(3), 1, seed)[0], "YX") for seed in range(3)]
     assert estimate_noise(images).noise.gain == pytest.approx(3, rel=0.1)
@@ -284,6 +285,7 @@ def test_what_cannot_tell_its_noise_says_so(image, axes, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
     noisy, _ = simulate_cells((4, 2, 128, 128))
     write_image(tmp_path / "noisy.tif", Image(noisy, "TZYX"))
@@ -305,6 +307,7 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
     assert np.allclose(np.load(tmp_path / "out.npy"), expected)
 
 
+@pytest.mark.slow
 def test_a_model_of_correlated_noise_keeps_its_correlation():
     y = shots(parse_noise("poisson(gain=3) @ A"), 4)
     model = train(y, "TYX", steps=2, correlation="A")

@@ -63,6 +63,7 @@ def test_one_bad_frame_is_left_out_and_named(kind, says):
     assert "frame 3 of 6" in found.describe()["left out"][0]
 
 
+@pytest.mark.slow
 def test_black_planes_of_a_stack_are_left_out():
     stack = frames(4)
     stack[1] = 0
@@ -84,6 +85,7 @@ def test_only_if_no_frame_is_left_it_is_an_error(stack, says):
         estimate_noise(stack, axes="TYX")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e9])
 def test_the_noise_scales_with_the_unit_of_the_image(unit):
     stack = frames(4)
@@ -131,6 +133,7 @@ def test_odd_images_are_answered_or_refused_in_one_line(name, capfd):
     assert "On entry to" not in "".join(capfd.readouterr())  # nor does LAPACK print what it thinks
 
 
+@pytest.mark.slow
 def test_good_images_are_not_accused():
     for stack, axes in ((frames(4), "TYX"), (frames(1)[0], "YX")):
         check = estimate_noise(stack, axes=axes).check
@@ -138,6 +141,7 @@ def test_good_images_are_not_accused():
         assert check.explains, check.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["running", "kalman"])
 def test_averaging_in_time_is_seen(how):
     raw = frames(8) if how == "running" else frames(24)
@@ -160,6 +164,7 @@ def test_a_fixed_pattern_is_seen():
     assert not check.explains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_noise_of_rows_and_columns_is_seen(axis, count):
@@ -172,6 +177,7 @@ def test_noise_of_rows_and_columns_is_seen(axis, count):
     assert f"one of the {other} share noise" not in check.verdict
 
 
+@pytest.mark.slow
 def test_channels_of_different_noise_are_seen():
     stack = np.stack([frames(3, f"poisson(gain={gain}, offset=20)") for gain in (2, 6)])
     check = estimate_noise(stack, axes="CTYX").check
@@ -180,6 +186,7 @@ def test_channels_of_different_noise_are_seen():
     assert estimate_noise(alike, axes="CTYX").check.findings == ()
 
 
+@pytest.mark.slow
 def test_texture_may_be_taken_for_noise_and_this_is_said():
     noisy = data.grass().astype(float) + np.random.default_rng(0).normal(0, 20, (512, 512))
     check = estimate_noise(noisy).check

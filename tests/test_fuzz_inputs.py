@@ -133,6 +133,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name):
     assert 0 < try_copies(path, whole, COPIES) <= COPIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.4", "0.5", "array"])
 def test_damaged_metadata_of_a_store_are_read_or_refused_in_one_line(tmp_path, version):
     path = tmp_path / ("a.zarr" if version == "array" else "a.ome.zarr")

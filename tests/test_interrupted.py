@@ -20,6 +20,8 @@ from safetensors.numpy import load_file
 
 from napari_noise2score import Image, train, write_image
 
+pytestmark = pytest.mark.slow
+
 if not hasattr(os, "fork"):
     pytest.skip("there is no fork on this system", allow_module_level=True)
 

@@ -24,6 +24,7 @@ def prepared(planes, at, noise=GAUSSIAN):
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "shape", "settings", "noise"),
     [
@@ -53,6 +54,7 @@ def test_a_live_plane_is_what_denoising_the_image_gives_there(
     assert found.shape[axes.index("Y")] == shape[axes.index("Y")]
 
 
+@pytest.mark.slow
 def test_the_network_is_asked_once_whatever_the_noise(monkeypatch):
     image = noisy(3, 40, 40)
     model = train(image, "TYX", steps=2)
@@ -87,6 +89,7 @@ def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
     assert not planes.is_ready((0, 0), GAUSSIAN)
 
 
+@pytest.mark.slow
 def test_memory_holds_the_last_planes_only():
     image = noisy(live.REMEMBERED + 1, 32, 32)
     planes = LivePlanes(image, train(image, "TYX", steps=2), "TYX")

@@ -119,6 +119,7 @@ def test_axes_are_put_in_the_order_that_is_asked_for(tmp_path, axes):
         assert back.channels == ("red", "green", "blue")
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("name", VALID)

@@ -176,6 +176,7 @@ def test_no_input_is_written_over_by_whatever_name(model, tmp_path):
     assert (tmp_path / "m.n2s").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_a_job_script_may_always_say_resume(call, model, tmp_path):
     noisy = np.random.default_rng(0).normal(100, 10, (3, 64, 72)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", noisy, imagej=True, metadata={"axes": "TYX"})

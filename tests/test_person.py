@@ -17,7 +17,7 @@ from window import (
 
 from napari_noise2score.sample import OFFSET, simulate_cells
 
-pytestmark = pytest.mark.window
+pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 def choose(menu, *titles):

@@ -24,7 +24,7 @@ from window import (
 
 from napari_noise2score.sample import NOISE
 
-pytestmark = pytest.mark.window
+pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def test_what_cannot_be_refined_says_so():
             estimate_noise(noisy, noise=noise)
 
 
+@pytest.mark.slow
 def test_the_command_line_refines(tmp_path):
     noise = "poisson(gain=5) @ A + gaussian(sigma=10)"
     write_image(tmp_path / "y.tif", Image(shots(parse_noise(noise), 1)[0].astype("f4"), "YX"))

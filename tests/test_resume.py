@@ -18,6 +18,8 @@ from napari_noise2score import Image, UserError, denoise, read_image, train, wri
 from napari_noise2score.denoising.jobs import denoise_to_file, hidden_name, left_of
 from napari_noise2score.errors import ReadError
 
+pytestmark = pytest.mark.slow
+
 NOISE = "gaussian(sigma=10)"
 
 

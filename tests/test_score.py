@@ -35,12 +35,14 @@ def weights(model):
     return torch.cat([p.flatten().cpu() for p in model.network.state_dict().values()])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_held_out_loss():
     stack, _ = noisy_stack()
     losses = [p.val_loss for p in train_steps(stack, "TYX", steps=60) if p.step in (50, 60)]
     assert losses[1] < losses[0] < 0
 
 
+@pytest.mark.slow
 def test_few_images_are_not_learned_by_heart(tmp_path):
     stack, _ = noisy_stack((10, 36, 36))
     losses, middle, last = {}, 150, 250
@@ -116,6 +118,7 @@ def test_numpy_dask_and_zarr_train_alike(tmp_path):
     assert torch.equal(weights(models[0]), weights(models[2]))
 
 
+@pytest.mark.slow
 def test_a_lazy_image_is_never_read_whole():
     largest = 0
 

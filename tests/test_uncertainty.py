@@ -31,6 +31,7 @@ def test_of_a_gaussian_pixel_under_gaussian_noise_it_is_the_posteriors(sigma_a):
     assert torch.allclose(found, torch.tensor(power * noise / (power + noise)), rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "transform"),
     [
@@ -68,6 +69,7 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
     assert float((away < 2).double().mean()) == pytest.approx(0.954, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learned", [None, A])
 @pytest.mark.parametrize(
     ("model", "level"), [(Gaussian(10) @ A, 0), (Poisson(0.01) @ A + Gaussian(4), 10_000)]
@@ -113,6 +115,7 @@ def model():
     return train(pieces(stack()[1], 36), "TYX", steps=40)
 
 
+@pytest.mark.slow
 def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
     clean, noisy = stack()
     std = uncertainty(noisy, model, "gaussian(sigma=10)", axes="TYX").compute()
@@ -125,6 +128,7 @@ def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
     assert np.abs(std[0] - tiled).max() < 1e-3 * np.ptp(noisy)
 
 
+@pytest.mark.slow
 def test_no_pixel_is_told_better_than_a_hundred_noisy_ones_would_tell_it(model, monkeypatch):
     def too_sure(self, y, sigma_a, apart):
         return self.score(y, sigma_a), torch.full_like(y, -2.0)
@@ -135,6 +139,7 @@ def test_no_pixel_is_told_better_than_a_hundred_noisy_ones_would_tell_it(model, 
     assert np.median(std) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
     clean = stack()[0]
     noisy = (Gaussian(14) @ A).sample(clean, np.random.default_rng(1))
@@ -149,6 +154,7 @@ def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
     assert np.abs(std[0] - tiled).max() < 0.02 * std[0].max()
 
 
+@pytest.mark.slow
 def test_the_terminal_writes_it_beside_the_result(model, tmp_path, monkeypatch, capsys):
     noisy = stack()[1][:2, :24, :24]
     write_image(tmp_path / "noisy.tif", Image(noisy.astype(np.float32), "TYX"))

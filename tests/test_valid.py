@@ -158,6 +158,7 @@ def facts(model):
     return [model.mean, model.scale, model.low, model.high, model.transform.c0, model.transform.c1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["hot", "fill value", "black frame", "white frame", "nan"])
 def test_a_few_pixels_do_not_change_what_a_model_is_normalised_by(stack, damage):
     spoilt = stack.astype(np.float32)
@@ -174,6 +175,7 @@ def test_a_few_pixels_do_not_change_what_a_model_is_normalised_by(stack, damage)
     assert facts(train(spoilt, "TYX", steps=1)) == pytest.approx(facts(clean), rel=tolerance)
 
 
+@pytest.mark.slow
 def test_small_bright_spots_stay_within_the_range():
     rng = np.random.default_rng(0)
     stars = np.zeros((256, 256))
@@ -182,6 +184,7 @@ def test_small_bright_spots_stay_within_the_range():
     assert train(noisy, "YX", steps=1).high > 0.9 * noisy.max()
 
 
+@pytest.mark.slow
 def test_a_loss_of_padded_images_is_that_of_their_valid_pixels(stack, padded_model):
     plain = train(stack, "TYX", steps=3)
     assert np.isfinite(padded_model.provenance["loss"])
@@ -189,6 +192,7 @@ def test_a_loss_of_padded_images_is_that_of_their_valid_pixels(stack, padded_mod
     assert padded_model.provenance["val_loss"] > plain.provenance["val_loss"] - 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0, np.nan, -9999.0])
 def test_what_was_never_recorded_comes_out_as_it_went_in(stack, padded_model, value):
     kind = np.uint16 if value == 0 else np.float32
@@ -204,6 +208,7 @@ def test_what_was_never_recorded_comes_out_as_it_went_in(stack, padded_model, va
     assert np.isfinite(std[~never[:1]]).all()
 
 
+@pytest.mark.slow
 def test_integer_results_keep_their_padding(stack, padded_model):
     frames = border(stack[:2].astype(np.int32), -2147483648)
     target = np.zeros(frames.shape, np.int32)
@@ -213,6 +218,7 @@ def test_integer_results_keep_their_padding(stack, padded_model):
     assert (target[frames != -2147483648] > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [border, masked])
 @pytest.mark.parametrize("count", [1, 6])
 def test_the_noise_is_read_off_what_is_not_padded(pad, count):
@@ -230,6 +236,7 @@ def test_the_noise_is_read_off_what_is_not_padded(pad, count):
     assert check.curve.explained > 0.8, check.verdict
 
 
+@pytest.mark.slow
 def test_one_nan_does_not_stop_anything(padded_model):
     frame = camera(1)[0].astype(np.float32)
     whole = estimate_noise(frame).noise
@@ -238,6 +245,7 @@ def test_one_nan_does_not_stop_anything(padded_model):
     assert estimate_noise(frame, model=padded_model).curve is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [np.full((64, 64), np.nan), np.ma.masked_all((64, 64))])
 def test_an_image_without_a_valid_pixel_is_refused_in_one_line(image, padded_model):
     for call in (

@@ -34,7 +34,7 @@ from window import (
 from napari_noise2score import parse_noise
 from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
-pytestmark = pytest.mark.window
+pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 def test_train_then_denoise(viewer, qtbot, cells, session, notifications):

@@ -24,7 +24,7 @@ from napari_noise2score.denoising.jobs import denoise_to_file, left_of
 from napari_noise2score.image.image import Image
 from napari_noise2score.sample import NOISE
 
-pytestmark = pytest.mark.window
+pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 @pytest.fixture
