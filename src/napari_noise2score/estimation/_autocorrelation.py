@@ -12,7 +12,13 @@ from ..errors import UserError
 from ..noise.kernel import Kernel, autocorrelation, kernel_from_autocorrelation
 from ._binning import bin_numbers
 from ._dct import FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
-from ._dct_power import ITERATIONS, MAX_PATCHES, USED_BAND, patch_dct_power, separate_pictures
+from ._dct_power import (
+    MAX_PATCHES_OF_POWER,
+    POWER_FIT_ITERATIONS,
+    USED_BAND,
+    patch_dct_power,
+    separate_pictures,
+)
 from ._flatness import FLAT_SHARE, flattest, slope_of, smooth
 from ._frames import MAX_DEVIATION, TOO_LITTLE_DATA, deviation_by_intensity
 from ._moments import BINS, MIN_PER_BIN
@@ -33,12 +39,12 @@ LOCAL_MEAN_SIGMA = 3.0
 # Ends of the groups of patches by structure, as shares of all. The first two hold the noise, or the
 # first alone where more than this share of the two is a picture. The next four, less these, show
 # the power of pictures; the steepest patches are unlike what is left in the calm ones.
-GROUP_ENDS = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
+GROUP_ENDS_OF_CORRELATION = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
 PICTURE_GROUPS, MAX_PICTURE_SHARE = 4, 0.1
 # Relative error of the power of the calm patches.
-POWER_ERROR = 0.01
+CALM_POWER_ERROR = 0.01
 # The frequencies by which the power of patches is normalized: neither coarse nor fine.
-MIDDLE_BAND = (FREQUENCY > 4) & (FREQUENCY < 9)
+NORMALIZING_BAND = (FREQUENCY > 4) & (FREQUENCY < 9)
 
 
 def measure_correlation(
@@ -207,7 +213,7 @@ def correlations_of_frames(
     reach = REACH_OF_FRAMES
     first, second, *others = power_by_structure(frames, invalid)
     lags = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if y > 0 or x >= 0]
-    sizes = np.diff(GROUP_ENDS, prepend=0)[:2] / GROUP_ENDS[1]
+    sizes = np.diff(GROUP_ENDS_OF_CORRELATION, prepend=0)[:2] / GROUP_ENDS_OF_CORRELATION[1]
     calm = sizes[0] * first + sizes[1] * second
     shared, _ = _fit_correlations(calm, others, lags, 1)
     white = np.zeros_like(shared)
@@ -216,11 +222,11 @@ def correlations_of_frames(
     largest = difference.flat[np.abs(difference).argmax()]
     if largest <= MIN_OF_FRAMES:
         return white if largest < -MIN_OF_FRAMES else shared
-    # with weights now, which say more exactly how it is correlated
-    closer, picture = _fit_correlations(calm, others, lags, ITERATIONS)
+    # with weights, which make the correlations more exact
+    closer, picture = _fit_correlations(calm, others, lags, POWER_FIT_ITERATIONS)
     if picture > MAX_PICTURE_SHARE:
-        closer, _ = _fit_correlations(first, [second, *others], lags, ITERATIONS)
-    # correlations are at most 1: otherwise too little of the noise is left to tell
+        closer, _ = _fit_correlations(first, [second, *others], lags, POWER_FIT_ITERATIONS)
+    # correlations are at most 1: otherwise too little of the noise is left
     return closer if np.abs(closer).max() <= 1 else shared
 
 
@@ -235,7 +241,7 @@ def _fit_correlations(
     pictures = np.stack([other - calm for other in others[:PICTURE_GROUPS]], axis=1)
     noise = np.stack([_power_of_lag(y, x)[USED_BAND] for y, x in lags], axis=1)
     found, left, _ = separate_pictures(
-        calm[USED_BAND], noise, pictures[USED_BAND], POWER_ERROR, iterations
+        calm[USED_BAND], noise, pictures[USED_BAND], CALM_POWER_ERROR, iterations
     )
     shared = np.zeros((2 * reach + 1, 2 * reach + 1))
     for (y, x), value in zip(lags, found, strict=False):
@@ -244,7 +250,9 @@ def _fit_correlations(
 
 
 def power_by_structure(
-    frames: Sequence[Floats], invalid: Sequence[NDArray[Any]], max_patches: int = MAX_PATCHES
+    frames: Sequence[Floats],
+    invalid: Sequence[NDArray[Any]],
+    max_patches: int = MAX_PATCHES_OF_POWER,
 ) -> NDArray[np.float64]:
     """Return the DCT power of groups of patches of single frames, the least structure first.
 
@@ -279,7 +287,7 @@ def power_by_structure(
     if len(intensity) < MIN_PER_BIN:
         raise ValueError("too few patches to measure how their noise is correlated")
     numbers = bin_numbers(intensity, np.linspace(0, 1, BINS + 1), distinct=True)
-    middle = power[:, MIDDLE_BAND].mean(1)
+    middle = power[:, NORMALIZING_BAND].mean(1)
     unit = np.array([np.quantile(middle[numbers == i], 0.3) for i in range(numbers.max() + 1)])
     if not np.any(unit > 0):
         raise ValueError("the calm patches show no noise")
@@ -287,7 +295,7 @@ def power_by_structure(
     unit = np.where(unit > 0, unit, unit[unit > 0].min())
     power /= unit[numbers, None]
     order = np.argsort(power[:, SORTING_BAND].mean(1))
-    groups = np.split(order, [int(share * len(order)) for share in GROUP_ENDS])
+    groups = np.split(order, [int(share * len(order)) for share in GROUP_ENDS_OF_CORRELATION])
     return np.stack([power[group].mean(0) for group in groups]).astype(np.float64)
 
 

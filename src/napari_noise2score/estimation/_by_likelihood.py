@@ -20,7 +20,7 @@ MAX_MISFIT_BEHIND = 30.0
 MIN_LIKELIHOOD_GAIN = 0.03
 # Classes of y, classes beyond the smallest and the largest y, and quantiles of x̂.
 Y_CLASSES, OUTER_CLASSES, X_QUANTILES = 1024, 256, 129
-MAX_SAMPLE = 100_000
+MAX_QUANTILE_SAMPLE = 100_000
 # Share of the pixels that may be anything, such as defects.
 OUTLIER_SHARE = 0.001
 
@@ -104,7 +104,7 @@ def mean_log_likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) ->
         torch.arange(-OUTER_CLASSES, count + OUTER_CLASSES + 1, dtype=torch.float64) - 0.5
     )
     shares = torch.linspace(0, 1, X_QUANTILES).to(x)
-    quantiles = torch.quantile(x[:: len(x) // MAX_SAMPLE + 1], shares)
+    quantiles = torch.quantile(x[:: len(x) // MAX_QUANTILE_SAMPLE + 1], shares)
     middles = ((quantiles[1:] + quantiles[:-1]) / 2).clamp(min=noise.lowest + 1e-6)
     masses = noise.bin_probabilities(edges, middles)
     inner = masses[:, OUTER_CLASSES:-OUTER_CLASSES].clone()

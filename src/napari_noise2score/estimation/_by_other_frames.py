@@ -18,6 +18,7 @@ from ..noise.parameter import round_to_four_digits
 from ..score.model import ScoreModel
 from ._from_images import ImageEstimate
 from ._from_score import Probe
+from ._repeats import MOTION_CELL
 
 # Powers of two by which the variance is multiplied, and the distance of two more around the best.
 FACTORS = np.arange(-2, 2.1, 0.5)
@@ -26,8 +27,7 @@ FINE_STEP = 0.25
 MIN_REDUCTION = 0.15
 # Tiles, in pixels, in which the means of cells vary by more than this, in units of the noise, move;
 # if less than this share of the pixels is still, the sample moves.
-TILE = 32
-CELL = 4
+MOTION_TILE = 32
 MAX_CELL_VARIANCE = 2.0
 MIN_STILL_SHARE = 0.5
 MAX_RIVALS = 3
@@ -149,18 +149,22 @@ def still_mask(difference: Tensor, valid: Tensor | None) -> Tensor:
     if valid is not None and valid.any():
         difference = torch.where(valid, difference, difference[valid].mean())
     difference = difference - difference.mean()
-    height, width = (n // TILE * TILE for n in difference.shape[-2:])
+    height, width = (n // MOTION_TILE * MOTION_TILE for n in difference.shape[-2:])
     still = torch.ones(difference.shape, dtype=torch.bool)
     if not height or not width:
         return still if valid is None else still & valid
-    cells = difference[..., :height, :width].unfold(-2, CELL, CELL).unfold(-2, CELL, CELL)
-    per_tile = TILE // CELL
+    cells = (
+        difference[..., :height, :width]
+        .unfold(-2, MOTION_CELL, MOTION_CELL)
+        .unfold(-2, MOTION_CELL, MOTION_CELL)
+    )
+    per_tile = MOTION_TILE // MOTION_CELL
 
     def tiles(values: Tensor) -> Tensor:
         return values.unfold(-2, per_tile, per_tile).unfold(-2, per_tile, per_tile)
 
     noise, means = tiles(cells.var((-2, -1))), tiles(cells.mean((-2, -1)))
-    calm = CELL**2 * means.var((-2, -1)) <= MAX_CELL_VARIANCE * noise.mean((-2, -1))
-    calm = calm.repeat_interleave(TILE, -2).repeat_interleave(TILE, -1)
+    calm = MOTION_CELL**2 * means.var((-2, -1)) <= MAX_CELL_VARIANCE * noise.mean((-2, -1))
+    calm = calm.repeat_interleave(MOTION_TILE, -2).repeat_interleave(MOTION_TILE, -1)
     still[..., :height, :width] = calm
     return still if valid is None else still & valid

@@ -34,11 +34,11 @@ MIN_CHANNEL_RATIO = 1.25
 # Calm patches of single frames hold texture if middle frequencies have this many times the power
 # of the highest ones.
 MIN_TEXTURE = 1.4
-MAX_PATCHES = 100_000
+MAX_PATCHES_OF_TEXTURE = 100_000
 MIDDLE_BAND, HIGHEST_BAND = (FREQUENCY >= 4) & (FREQUENCY <= 6) & ~SORTING_BAND, FREQUENCY >= 9
 # Size of the tiles in which frames are compared, in pixels, their smallest number, and the share of
 # them that is flat.
-TILE, MIN_TILES, FLAT_TILES = 16, 24, 0.5
+FLAT_TILE, MIN_TILES, FLAT_TILES = 16, 24, 0.5
 # Length of the blocks of a line, in pixels, and the smallest numbers of blocks and of lines.
 BLOCK, MIN_BLOCKS, MIN_LINES = 16, 4, 32
 # Of normal noise the variance of a robust variance of n values is about 2.7 · 2 / n, and twice that
@@ -124,7 +124,7 @@ def texture(prepared: PreparedFrames) -> float:
     """
     invalid = infinite_where_invalid(prepared.clipped)
     try:
-        _, _, calm, *_ = power_by_structure(prepared.means, invalid, MAX_PATCHES)
+        _, _, calm, *_ = power_by_structure(prepared.means, invalid, MAX_PATCHES_OF_TEXTURE)
     except ValueError:
         return 1.0
     return float(calm[MIDDLE_BAND].mean() / calm[HIGHEST_BAND].mean())
@@ -144,9 +144,11 @@ def _flat_tiles(frame: Floats, invalid: Mask) -> Mask:
 
 
 def _tile_means(plane: Floats) -> NDArray[np.float64]:
-    rows, columns = (n // TILE for n in plane.shape)
-    cut = plane[: rows * TILE, : columns * TILE]
-    means: NDArray[np.float64] = cut.reshape(rows, TILE, columns, TILE).mean(axis=(1, 3)).ravel()
+    rows, columns = (n // FLAT_TILE for n in plane.shape)
+    cut = plane[: rows * FLAT_TILE, : columns * FLAT_TILE]
+    means: NDArray[np.float64] = (
+        cut.reshape(rows, FLAT_TILE, columns, FLAT_TILE).mean(axis=(1, 3)).ravel()
+    )
     return means
 
 

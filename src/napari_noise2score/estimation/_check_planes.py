@@ -22,7 +22,7 @@ from ._units import in_units
 
 MAX_PLANES = 4
 #: Pixels of a plane along Y and X.
-MAX_SIZE = 512
+MAX_PLANE_SIZE = 512
 #: Tiles by the number of dimensions of a model: small, as no more is denoised than the planes need.
 TILES: dict[int, tuple[int, ...]] = {2: (256, 256), 3: (8, 128, 128)}
 
@@ -88,7 +88,7 @@ def read_compared_planes(
 def _places(image: Image, repeats: str, count: int) -> list[tuple[Place, Place | None]]:
     """Return the indices of a few planes, cut to their middle, and of the next repeat of each."""
     shape = dict(zip(image.axes, image.data.shape, strict=True))
-    plane = {a: middle(shape[a], MAX_SIZE) for a in "YX"}
+    plane = {a: middle(shape[a], MAX_PLANE_SIZE) for a in "YX"}
     others = [a for a in image.axes if a not in plane]
     axis = repeats.upper()
     total = shape.get(axis, 1)

@@ -35,7 +35,7 @@ HISTOGRAM_EDGES = np.linspace(-5, 5, 41)
 # Draws of noise from the model for each plane: three keep their own scatter small.
 DRAWS = 3
 # Lower bound of the variance, as a share of its median: a model may predict none without signal.
-MIN_VARIANCE_SHARE = 0.01
+MIN_MODEL_VARIANCE_SHARE = 0.01
 
 
 class ComparedPlane(NamedTuple):
@@ -220,7 +220,7 @@ def _model_at(
         x = noise.clean_from_mean(torch.from_numpy(mean)).numpy()
         x = np.maximum(x, noise.lowest)
     variance = noise.variance(torch.from_numpy(x)).numpy() + quantization.step**2 / 12
-    smallest = MIN_VARIANCE_SHARE * float(np.median(variance)) or 1e-12
+    smallest = MIN_MODEL_VARIANCE_SHARE * float(np.median(variance)) or 1e-12
     return x, mean, np.sqrt(np.maximum(variance, smallest))
 
 

@@ -23,14 +23,14 @@ from ._patches import random_patches
 Floats = NDArray[np.floating[Any]]
 
 #: Patches of all frames together.
-MAX_PATCHES = 400_000
+MAX_PATCHES_OF_POWER = 400_000
 # Ends of the groups of patches of a bin, by structure, as shares of its patches. The first group
 # holds noise and little of a picture; the others, less the first, show the power of pictures.
-GROUP_ENDS = 0.1, 0.2, 0.35, 0.55, 0.8
+GROUP_ENDS_OF_POWER = 0.1, 0.2, 0.35, 0.55, 0.8
 # Relative errors of the power of pictures, and of the power that is measured.
 PICTURE_ERROR, POWER_ERROR = 0.1, 0.02
 #: How often the weights are computed anew.
-ITERATIONS = 10
+POWER_FIT_ITERATIONS = 10
 #: The frequencies that are used: patches were sorted by some of the others, and the mean has no
 #: information on the noise.
 USED_BAND = (FREQUENCY > 0) & ~SORTING_BAND
@@ -81,7 +81,7 @@ def measure_dct_power(
     ValueError
         If there are too few patches.
     """
-    rng, count = np.random.default_rng(0), MAX_PATCHES // len(frames)
+    rng, count = np.random.default_rng(0), MAX_PATCHES_OF_POWER // len(frames)
     patches = [
         patch_dct_power(frame, (noises or frames)[i], count, rng, invalid[i] if invalid else None)
         for i, frame in enumerate(frames)
@@ -97,7 +97,7 @@ def measure_dct_power(
     rows = []
     for inside in bins:
         order = inside[np.argsort(power[inside][:, SORTING_BAND].mean(1))]
-        ends = [0, *(int(share * len(order)) for share in GROUP_ENDS)]
+        ends = [0, *(int(share * len(order)) for share in GROUP_ENDS_OF_POWER)]
         rows.append([power[order[a:b]].mean(0)[USED_BAND] for a, b in pairwise(ends)])
     calm, *others = np.moveaxis(np.array(rows, dtype=np.float64), 1, 0)
     return DctPower(mean, calm, np.stack([other - calm for other in others], axis=-1))
@@ -159,7 +159,7 @@ def fit_dct_power(
         values.reshape(count * frequencies, *values.shape[2:])
         for values in (power.noise, noise, pictures)
     )
-    factor, _, error = separate_pictures(seen, noise, pictures, POWER_ERROR, ITERATIONS)
+    factor, _, error = separate_pictures(seen, noise, pictures, POWER_ERROR, POWER_FIT_ITERATIONS)
     columns = np.concatenate([noise, pictures], axis=1)
     covariance = np.linalg.pinv((columns.T / error**2) @ columns)
     return factor, np.sqrt(np.diag(covariance)[: len(factor)])

@@ -1,10 +1,12 @@
-"""Frames that say nothing of the noise of a series: black, saturated, or copies of another."""
+"""Frames of a series from which no noise can be measured: black, saturated, or copies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A frame is saturated if more than this share of its valid pixels has the largest value of all.
 MAX_SATURATED = 0.2
@@ -12,15 +14,15 @@ MAX_SATURATED = 0.2
 MAX_DARK_RANGE = 0.25
 
 
-def valid_values(frame: np.ndarray) -> np.ndarray:
+def valid_values(frame: NDArray[Any]) -> NDArray[Any]:
     """Return the valid pixels of a frame, which may be a masked array, in one dimension."""
     if isinstance(frame, np.ma.MaskedArray):
         return frame.compressed()
     return frame.ravel()
 
 
-def faults_of(frames: Sequence[np.ndarray]) -> list[str]:
-    """Say of each frame of a series why it says nothing of the noise of the others.
+def faults_of(frames: Sequence[NDArray[Any]]) -> list[str]:
+    """Return for each frame of a series why its noise is not that of the others.
 
     Parameters
     ----------
@@ -30,9 +32,9 @@ def faults_of(frames: Sequence[np.ndarray]) -> list[str]:
     Returns
     -------
     list of str
-        For each frame ``""`` if it is fit, else ``"is black"``, ``"is saturated"``,
-        ``"is constant"``, ``"holds no valid pixel"`` or ``"repeats another"``. If none is fit,
-        or all are copies of one, nothing is left out, and every entry is ``""``.
+        For each frame ``""`` if it can be used, else ``"is black"``, ``"is saturated"``,
+        ``"is constant"``, ``"holds no valid pixel"`` or ``"repeats another"``. If none can be
+        used, or all are copies of one, every entry is ``""``.
 
     Examples
     --------
@@ -84,7 +86,7 @@ def faults_of(frames: Sequence[np.ndarray]) -> list[str]:
     return found
 
 
-def _equal(first: np.ndarray, second: np.ndarray) -> bool:
+def _equal(first: NDArray[Any], second: NDArray[Any]) -> bool:
     if isinstance(first, np.ma.MaskedArray) or isinstance(second, np.ma.MaskedArray):
         both = ~(np.ma.getmaskarray(first) | np.ma.getmaskarray(second))
         return bool(both.any()) and np.array_equal(

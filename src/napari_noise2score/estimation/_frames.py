@@ -21,6 +21,7 @@ from ._binning import bin_numbers
 from ._dct_power import DctPower, measure_dct_power
 from ._moments import Moments, measure_moments
 from ._repeats import is_still, measure_repeats, usable_pixels
+from ._units import MAX_SAMPLE
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -40,8 +41,6 @@ DEVIATION_BINS, MIN_DEVIATION_SHARE = 16, 0.1
 # A frame less the mean of the two beside it has 1.5 times the variance of a frame and 0.75 times
 # its third moment.
 SKEW_OF_DIFFERENCE = 0.75 / 1.5**1.5
-# Values of a scene that stand for all.
-MAX_SAMPLE = 200_000
 
 
 class PreparedFrames(NamedTuple):
@@ -310,7 +309,7 @@ def decorrelated(images: Sequence[Floats], kernel: Kernel | None) -> list[Floats
 def check_scenes(
     scenes: Sequence[NDArray[Any]], sample: NDArray[Any], quantization: Quantization
 ) -> None:
-    """Raise a `UserError` if the noise of scenes cannot be measured, of whatever kind it is."""
+    """Raise a `UserError` if the noise of scenes cannot be measured."""
     height, width = np.max([frames.shape[-2:] for frames in scenes], axis=0)
     if min(height, width) < MIN_SIZE:
         raise UserError(

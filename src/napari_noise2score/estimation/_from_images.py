@@ -186,7 +186,7 @@ def _correlation_of_still_repeats(prepared: PreparedFrames) -> tuple[float, Kern
 def _negative_share(prepared: PreparedFrames, kernel: Kernel | None) -> float | None:
     """Return the share of negative pixels, of A⁻¹ y with a kernel; None where none can be.
 
-    Pixels that were clipped or stored without a sign are not negative, whatever their noise.
+    Pixels that were clipped or stored without a sign are not negative even where their noise is.
     """
     if prepared.quantization.floor != -np.inf:
         return None

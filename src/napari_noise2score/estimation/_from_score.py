@@ -22,10 +22,9 @@ from ..solve.solver import Solver
 from ..solve.transform import Transform
 from ._binning import bin_numbers
 from ._flatness import SLOPE_SIGMA, flattest, slope_of, smooth
-from ._moments import Moments
+from ._moments import BINS, Moments
 
-BINS = 12
-MIN_PER_BIN = 100
+MIN_PIXELS_PER_BIN = 100
 # The power of the mean in the variance below which noise is Gaussian, or else Poisson noise
 # (Kim, Kwon & Ye, CVPR 2022).
 MAX_GAUSSIAN_POWER, MAX_POISSON_POWER = 0.9, 1.9
@@ -133,7 +132,7 @@ def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
     rows = []
     for b in range(BINS):
         inside = numbers == b
-        if inside.sum() < MIN_PER_BIN:
+        if inside.sum() < MIN_PIXELS_PER_BIN:
             continue
         flat = flattest(slope, inside)
         v = 1 / squared[flat].mean() - model.sigma_a**2
@@ -213,7 +212,7 @@ def _power(grey: NDArray[np.float64], v: NDArray[np.float64]) -> float:
     medians = [
         (np.median(grey[numbers == b]), np.median(v[numbers == b]))
         for b in range(1, BINS + 1)
-        if (numbers == b).sum() > MIN_PER_BIN
+        if (numbers == b).sum() > MIN_PIXELS_PER_BIN
     ]
     m, v = np.array([row for row in medians if row[1] > 0]).reshape(-1, 2).T
     if len(m) < 2 or m.max() < MIN_MEAN_RATIO * m.min():

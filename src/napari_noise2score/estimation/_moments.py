@@ -21,15 +21,15 @@ Floats = NDArray[np.floating[Any]]
 
 #: Bins of intensity between the first and the last quantiles of `BIN_QUANTILES`.
 BINS = 12
-#: Edges of the bins: both ends say most about how the noise grows with the intensity.
+#: Edges of the bins: both ends show best how the noise grows with the intensity.
 BIN_QUANTILES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
 #: The smallest number of patches or pixels of a bin.
 MIN_PER_BIN = 600
 # Patches of all frames together.
-MAX_PATCHES = 200_000
+MAX_PATCHES_OF_MOMENTS = 200_000
 # The distance of bins, in standard deviations of the noise of a patch's mean: the darkest patches
 # are dark by their noise, too.
-MIN_BIN_DISTANCE = 4.0
+MIN_PATCH_BIN_DISTANCE = 4.0
 # High frequencies begin at one of these indices, whichever gives the smaller error: of frames, and
 # of differences of frames.
 HIGH_BAND_STARTS, HIGH_BAND_STARTS_OF_DIFFERENCES = (7, 9), (5,)
@@ -111,7 +111,7 @@ def measure_moments(
     >>> bool(abs(np.median(gain) - 5) < 0.5)
     True
     """
-    count = MAX_PATCHES // len(frames)
+    count = MAX_PATCHES_OF_MOMENTS // len(frames)
     found = _moments_of(frames, noises, skew, clipped, count)
     if noises or len(frames) == 1:
         return found
@@ -119,7 +119,9 @@ def measure_moments(
     if len(plain) == len(frames):
         return found
     clipped = [clipped[i] for i in plain] if clipped else clipped
-    return _moments_of([frames[i] for i in plain], (), 0.0, clipped, MAX_PATCHES // len(plain))
+    return _moments_of(
+        [frames[i] for i in plain], (), 0.0, clipped, MAX_PATCHES_OF_MOMENTS // len(plain)
+    )
 
 
 def _frames_without_grain(
@@ -182,7 +184,7 @@ def _moments_of(
 
     def min_distance(inside: Indices) -> float:
         variance = float(np.quantile(powers[2][inside], 0.3))
-        return MIN_BIN_DISTANCE * math.sqrt(frame_share * variance / PATCH_SIZE**2)
+        return MIN_PATCH_BIN_DISTANCE * math.sqrt(frame_share * variance / PATCH_SIZE**2)
 
     bins = merge_close_bins(bins, intensity, min_distance)
     flat = [inside[flattest(slope[inside])] for inside in bins]

@@ -25,14 +25,14 @@ Mask = NDArray[np.bool_]
 LOW_BAND = (FREQUENCY > 0) & (FREQUENCY <= 4)
 STRUCTURE_BAND = LOW_BAND & ~SORTING_BAND
 #: Ends of the groups of patches of a bin, by structure, as shares of its patches.
-GROUP_ENDS = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
+GROUP_ENDS_OF_VARIANCE = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
 # High frequencies have about this share of the power that pictures have at low ones, with this
 # standard deviation: a tenth in photographs, next to nothing in what a microscope blurs.
 EXPECTED_SHARE, SHARE_DEVIATION = 0.1, 0.2
 MIN_SHARE, MAX_SHARE = 0.003, 0.4
 # Relative error of the assumption that the share of one part of an image is that of another.
 SHARE_ERROR_BETWEEN_GROUPS = 0.5
-ITERATIONS = 8
+LINE_FIT_ITERATIONS = 8
 # The noise has at least this share of the smallest power of any group.
 MIN_NOISE_SHARE = 0.2
 # The curvature of the variance is not measured from fewer bins.
@@ -124,7 +124,7 @@ def noise_variance(
 
 
 def _groups(order: Indices) -> list[Indices]:
-    return np.split(order, [int(share * len(order)) for share in GROUP_ENDS])
+    return np.split(order, [int(share * len(order)) for share in GROUP_ENDS_OF_VARIANCE])
 
 
 def _extrapolate(
@@ -138,7 +138,7 @@ def _extrapolate(
     *_, share, information = _fit_line(low, high, error, EXPECTED_SHARE, SHARE_DEVIATION)
     # the pictures of one data set are alike at all intensities, so that bins inform each other
     common = EXPECTED_SHARE
-    for _ in range(ITERATIONS):
+    for _ in range(LINE_FIT_ITERATIONS):
         weight = 1 / (1 / information + common**2)
         prior = EXPECTED_SHARE / SHARE_DEVIATION**2
         common = (weight @ share + prior) / (weight.sum() + SHARE_DEVIATION**-2)
@@ -157,7 +157,7 @@ def _fit_line(
     information on it (its inverse variance), each of shape ``(bins,)``.
     """
     picture, share = np.maximum(low - high, 0), np.full(len(high), expected)
-    for _ in range(ITERATIONS):
+    for _ in range(LINE_FIT_ITERATIONS):
         weight = 1 / (error**2 + (SHARE_ERROR_BETWEEN_GROUPS * share[:, None] * picture) ** 2)
         total = weight.sum(1)
         x, y = ((weight * power).sum(1) / total for power in (low, high))
@@ -187,22 +187,22 @@ def interpolate_variance(mean: Floats, variance: Floats, intensity: Floats) -> N
         Of the shape of the intensities. Between the bins it follows the curvature of the parabola
         through all of them; beyond the first and the last it continues as a straight line.
     """
-    level: NDArray[np.float64] = np.interp(intensity, mean, variance)
+    found: NDArray[np.float64] = np.interp(intensity, mean, variance)
     if len(mean) < 2:
-        return level
+        return found
     if len(mean) >= MIN_BINS_FOR_CURVATURE:
         curve = _parabola(mean, variance)
         at_bins, between = (
             np.maximum(curve(x), MIN_PARABOLA * y)
-            for x, y in ((mean, variance), (intensity, level))
+            for x, y in ((mean, variance), (intensity, found))
         )
-        level = np.interp(intensity, mean, variance / at_bins) * between
+        found = np.interp(intensity, mean, variance / at_bins) * between
     slope = np.diff(variance) / np.maximum(np.diff(mean), 1e-9)
     below = variance[0] + slope[0] * (intensity - mean[0])
     above = variance[-1] + slope[-1] * (intensity - mean[-1])
-    level = np.where(intensity < mean[0], below, level)
-    level = np.where(intensity > mean[-1], above, level)
-    bounded: NDArray[np.float64] = np.maximum(level, MIN_END_SHARE * min(variance[0], variance[-1]))
+    found = np.where(intensity < mean[0], below, found)
+    found = np.where(intensity > mean[-1], above, found)
+    bounded: NDArray[np.float64] = np.maximum(found, MIN_END_SHARE * min(variance[0], variance[-1]))
     return bounded
 
 

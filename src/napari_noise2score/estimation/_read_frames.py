@@ -25,7 +25,7 @@ MAX_SCENES = 32
 #: Repeats of each scene.
 MAX_REPEATS = 4
 # Pixels of a frame along Y and X.
-MAX_SIZE = 1024
+MAX_FRAME_SIZE = 1024
 
 
 def read_scenes_and_warn(
@@ -103,7 +103,7 @@ def _scenes_of(
     valid = valid_of(image)
     shape = dict(zip(image.axes, image.data.shape, strict=True))
     total = shape.get(repeats, 1)
-    plane = {a: middle(shape[a], MAX_SIZE) for a in "YX"}
+    plane = {a: middle(shape[a], MAX_FRAME_SIZE) for a in "YX"}
     which = middle(total, MAX_REPEATS)
     others = [a for a in image.axes if a not in ("Y", "X", repeats)]
     ranges = [[channel] if a == "C" and channel is not None else range(shape[a]) for a in others]
@@ -191,7 +191,7 @@ def read_planes(
 def _plane_size(image: Image) -> int:
     """Return the number of pixels of a plane that are read."""
     sizes = zip(image.axes, image.data.shape, strict=True)
-    return math.prod(min(n, MAX_SIZE) for a, n in sizes if a in "YX")
+    return math.prod(min(n, MAX_FRAME_SIZE) for a, n in sizes if a in "YX")
 
 
 def spread_over(items: Sequence[T], count: int) -> list[T]:

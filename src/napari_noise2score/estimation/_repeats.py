@@ -24,14 +24,14 @@ Mask = NDArray[np.bool_]
 
 # White noise has as much power in the mean of a square cell as in its pixels. Motion is detected
 # where the mean has more by this share and this number of standard errors.
-CELL = 4
+MOTION_CELL = 4
 MAX_EXCESS_POWER, MIN_ERRORS = 0.03, 3.5
 # Variance of the square of a cell's mean: 2 for Gaussian noise of one variance, more for others.
 SQUARE_VARIANCE = 3.0
 MOTION_BINS = 12
 # The distance of bins, in standard deviations of the noise of the intensity that sorts the pixels.
-MIN_BIN_DISTANCE = 3.0
-MAX_PIXELS = 4_000_000
+MIN_PIXEL_BIN_DISTANCE = 3.0
+MAX_PIXELS_OF_REPEATS = 4_000_000
 
 
 def is_still(scenes: Sequence[Floats], usable: Sequence[Mask]) -> bool:
@@ -67,18 +67,20 @@ def contrasts(count: int) -> NDArray[np.float64]:
 
 def _moves(frames: Floats, contrast: Floats, usable: Mask) -> bool:
     """Return whether a contrast of repeats has more power in coarse than in fine structure."""
-    height, width = (n // CELL * CELL for n in frames.shape[-2:])
+    height, width = (n // MOTION_CELL * MOTION_CELL for n in frames.shape[-2:])
 
     def cells(plane: NDArray[Any]) -> NDArray[Any]:
-        squares = plane[:height, :width].reshape(height // CELL, CELL, width // CELL, CELL)
-        return squares.swapaxes(1, 2).reshape(-1, CELL**2)
+        squares = plane[:height, :width].reshape(
+            height // MOTION_CELL, MOTION_CELL, width // MOTION_CELL, MOTION_CELL
+        )
+        return squares.swapaxes(1, 2).reshape(-1, MOTION_CELL**2)
 
     whole = cells(usable).all(1)
     if not whole.any():
         return True
     noise = cells(np.tensordot(contrast, frames, 1))[whole]
     intensity = cells(frames.mean(0))[whole].mean(1)
-    coarse = CELL**2 * noise.mean(1) ** 2
+    coarse = MOTION_CELL**2 * noise.mean(1) ** 2
     fine = noise.var(1, ddof=1)
     numbers = bin_numbers(intensity, np.linspace(0, 1, MOTION_BINS + 1))
     # what moves may be as rare as a few bright spots: every bin is tested by itself, too
@@ -121,7 +123,7 @@ def measure_repeats(scenes: Sequence[Floats], usable: Sequence[Mask]) -> Moments
     >>> bool(abs(np.median(gain) - 5) < 0.1)
     True
     """
-    every = max(1, sum(int(use.sum()) for use in usable) // MAX_PIXELS)
+    every = max(1, sum(int(use.sum()) for use in usable) // MAX_PIXELS_OF_REPEATS)
     columns = []
     for frames, use in zip(scenes, usable, strict=True):
         count = len(frames)
@@ -140,7 +142,7 @@ def measure_repeats(scenes: Sequence[Floats], usable: Sequence[Mask]) -> Moments
     rows = []
 
     def min_distance(inside: Indices) -> float:
-        return MIN_BIN_DISTANCE * math.sqrt(mean_square[inside].mean() / 8)
+        return MIN_PIXEL_BIN_DISTANCE * math.sqrt(mean_square[inside].mean() / 8)
 
     for inside in merge_close_bins(bins, intensity, min_distance):
         m, v, third = (values[inside].mean() for values in (mean, square, cube))

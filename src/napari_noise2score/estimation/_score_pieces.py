@@ -22,8 +22,8 @@ from ._read_frames import MAX_REPEATS, middle, spread_over
 
 # The network takes a second or two for a piece: the number of scenes, and their size in pixels
 # along Y and X, and along Z.
-MAX_SCENES = 4
-MAX_SIZE = 512
+MAX_SCORED_SCENES = 4
+MAX_PIECE_SIZE = 512
 MAX_DEPTH = 8
 
 
@@ -55,15 +55,15 @@ def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> l
         Faulty repeats are left out.
     """
     scenes: list[list[Piece]] = []
-    each = max(1, MAX_SCENES // len(images))
-    for image in spread_over(images, MAX_SCENES):
+    each = max(1, MAX_SCORED_SCENES // len(images))
+    for image in spread_over(images, MAX_SCORED_SCENES):
         data, valid = image.data, valid_of(image)
         where = fit(layout(image.axes, data.shape, model.ndim), model)
         sizes = {a: where.shape[where.axes.index(a)] for a in where.loop}
         which = middle(sizes.get(repeats, 1), MAX_REPEATS)
         others = list(product(*(range(n) for a, n in sizes.items() if a != repeats)))
         space = [
-            middle(n, MAX_DEPTH if a == "Z" else MAX_SIZE)
+            middle(n, MAX_DEPTH if a == "Z" else MAX_PIECE_SIZE)
             for a, n in zip(where.space, where.space_shape, strict=True)
         ]
         for other in spread_over(others, each):

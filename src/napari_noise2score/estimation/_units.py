@@ -17,6 +17,7 @@ from ..errors import UserError
 USUAL_RANGE = 1e-2, 1e7
 # Smaller differences vanish in double precision when they are squared.
 MIN_RANGE = 1e-150
+#: Grey levels of a scene of which quantiles and ranges are computed.
 MAX_SAMPLE = 200_000
 
 

@@ -29,7 +29,7 @@ class NoiseReport:
         denoised one), ``"likelihood"``, the method that was requested, or ``"images, from ..."``
         with the noise model whose family was kept.
     check : NoiseCheck or None
-        The goodness of fit of the noise model; None if `check_error` says why not, or for methods
+        The goodness of fit of the noise model; None if it failed (see `check_error`) and for methods
         that use the score of a model alone.
     check_error : str
         Why the noise could not be checked; empty if it was.

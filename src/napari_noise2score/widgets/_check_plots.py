@@ -1,4 +1,4 @@
-"""What a noise check shows: the noise curve, and the residual's histogram and correlation."""
+"""Plots of a noise check: the variance curve, the histogram and the correlation of the residual."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ._plot import Plot
 if TYPE_CHECKING:
     from ..estimation.goodness_of_fit import NoiseCheck, Residual, VarianceCurve
 
-# correlations weaker than this are shown weaker than full colour
+# The correlation from which on a neighbour has the full colour.
 STRONG = 0.2
-# heights with which all fits on a small screen; the map is a square, so it needs the most
+# Heights in pixels with which the dock fits on a small screen; the square map needs the largest.
 LOW, HIGH = 110, 150
 
 
@@ -38,7 +38,7 @@ class CheckPlots(QWidget):
         rows.addLayout(row, stretch=3)
 
     def show_check(self, check: NoiseCheck) -> None:
-        """Plot another check."""
+        """Plot a check in place of the last one."""
         self.curve.show_curve(check.curve)
         self.histogram.show_residual(check.residual)
         self.map.show_residual(check.residual)
@@ -65,7 +65,7 @@ class CurvePlot(Plot):
         self._repaint()
 
     def show_curve(self, curve: VarianceCurve) -> None:
-        """Plot another curve."""
+        """Plot a curve in place of the last one."""
         self._line.setData(curve.line_mean, curve.line_variance)
         self._dots.setData(curve.mean, curve.variance)
         self._bars.setData(x=curve.mean, y=curve.variance, height=2 * curve.error)
@@ -87,9 +87,9 @@ class HistogramPlot(Plot):
             viewer,
             "",
             "residual (σ)",
-            "What is left of flat parts of the layer without their picture, in standard "
-            "deviations of the noise model: filled, how often each value is there; the line, how "
-            "often it would be if the model were right.",
+            "The residual of flat areas of the layer, without their picture, in standard "
+            "deviations of the noise model. Filled: how often each value occurs. Line: how "
+            "often it would occur if the model were right.",
             HIGH,
         )
         self.hideAxis("left")
@@ -99,7 +99,7 @@ class HistogramPlot(Plot):
         self._repaint()
 
     def show_residual(self, residual: Residual) -> None:
-        """Plot another residual."""
+        """Plot a histogram in place of the last one."""
         self._found.setData(residual.edges, residual.measured)
         self._expected.setData(residual.edges, residual.expected)
 
@@ -112,15 +112,15 @@ class HistogramPlot(Plot):
 
 
 class CorrelationPlot(Plot):
-    """A map of how the residual of a pixel goes with that of its neighbours."""
+    """A map of the correlation of the residual of a pixel with those of its neighbours."""
 
     def __init__(self, viewer: Any):
         super().__init__(
             viewer,
             "",
             "neighbour (pixels)",
-            "How the residual of a pixel (in the middle) goes with that of its neighbours, "
-            "beyond what the noise model says: red together, blue against each other, full "
+            "Correlation of the residual of a pixel (in the middle) with its neighbours, less that "
+            "of the noise model: red if positive, blue if negative, full "
             f"colour at a correlation of {STRONG:g} or more. White all over is right.",
             HIGH,
         )
@@ -132,7 +132,7 @@ class CorrelationPlot(Plot):
         self._repaint()
 
     def show_residual(self, residual: Residual) -> None:
-        """Show another residual."""
+        """Show a map in place of the last one."""
         most = max(STRONG, abs(residual.correlation))
         self._map.setImage(residual.correlations, levels=(-most, most))
         size = len(residual.correlations)

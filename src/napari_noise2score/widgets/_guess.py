@@ -1,4 +1,4 @@
-"""Which noise to begin with, where nobody chose one for a layer."""
+"""The noise model of a layer for which none was chosen in the Denoise dock."""
 
 from __future__ import annotations
 
@@ -57,15 +57,14 @@ def find_noise(
 
 
 def is_known(layer: Image) -> bool:
-    """Say whether the noise of a layer was chosen, found or stated before."""
+    """Return whether the noise of a layer was chosen, estimated or in its metadata."""
     return bool(session.noises.get(layer) or known_noise(layer))
 
 
 def noise_of(layer: Image) -> str:
-    """Give the noise of a layer as text, of what is known of it at this moment.
+    """Return the noise model of a layer as text.
 
-    This is the one place that says which noise a preview while training and the one-click
-    denoising use: what was chosen in the Denoise dock for this layer or found in it, else what its
-    metadata say.
+    It is used by the preview while training and by the one-click denoising: the one that was chosen
+    in the Denoise dock for this layer or estimated from it, else that of its metadata.
     """
     return session.noises.get(layer) or known_noise(layer) or DEFAULT

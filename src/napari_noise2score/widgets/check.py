@@ -47,14 +47,14 @@ class CheckWidget(Dock):
         )
         self._residual = QComboBox()
         self._residual.setToolTip(
-            "What is looked at for patterns that noise must not have: the image itself (the "
-            "difference of successive times, or its flat parts), or what denoising with a "
+            "What is searched for patterns that noise does not have: the image itself (the "
+            "difference of successive frames, or its flat areas), or what denoising with a "
             "trained model takes away from it."
         )
         self._start = QPushButton("Check")
         self._start.setToolTip(
-            "Measure the noise of the layer and compare it with the model. It takes some seconds; "
-            "the layer is not changed."
+            "Measure the noise of the layer and compare it with the model. This takes some "
+            "seconds; the layer is not changed."
         )
         self._verdict = QLabel()
         self._numbers = QLabel()
@@ -63,14 +63,14 @@ class CheckWidget(Dock):
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._numbers.setToolTip(
             "The part of the noise that the model explains: 1 if its variance is right at every "
-            "brightness. Then the strongest correlation between neighbouring pixels that the "
-            "model does not know: 0 if there is none. Without unit, both."
+            "intensity. Then the strongest correlation between neighbouring pixels that the "
+            "model does not include: 0 if there is none. Both are without unit."
         )
         self._plots: CheckPlots | None = None  # as long as there is nothing to be plotted
         self._use = QPushButton("Use this model")
         self._use.setToolTip("Open the Denoise dock with this layer and this noise model.")
         self._job.set_stop_tip("Stop checking.")
-        self._job.say("Choose a layer, and whose noise model to check.")
+        self._job.say("Choose a layer and the noise model to check.")
         self._arrange()
         self._start.clicked.connect(self.check)
         self._use.clicked.connect(self.use)
@@ -109,7 +109,7 @@ class CheckWidget(Dock):
             report(error)
             return
         self._check, self._source = None, self._layer.layer
-        self._job.say("Looking at the noise…")
+        self._job.say("Measuring the noise…")
         model = session.models.get(self._residual.currentData())
         self._job.run(_steps(data, axes, noise, model), f"Noise check of {self._source.name}")
 
@@ -167,7 +167,7 @@ def _chosen_noise(layer: napari.layers.Image) -> str:
 
 
 def _described(check: NoiseCheck) -> str:
-    """Say which model was checked, and between which ends its parameters lie."""
+    """Return which model was checked, and the confidence intervals of its parameters."""
     # a kernel that was measured has more digits than anyone reads
     noise = re.sub(r"\d+\.\d+(e-\d+)?", lambda number: f"{float(number[0]):.4g}", str(check.noise))
     text = f"Checked {noise}."
