@@ -120,8 +120,8 @@ class CorrelationPlot(Plot):
             "",
             "neighbour (pixels)",
             "Correlation of the residual of a pixel (in the middle) with its neighbours, less that "
-            "of the noise model: red if positive, blue if negative, full "
-            f"colour at a correlation of {STRONG:g} or more. White all over is right.",
+            "of the noise model: red if positive, blue if negative, in full "
+            f"colour at a correlation of {STRONG:g} or more. White everywhere is right.",
             HIGH,
         )
         self.setAspectLocked(True)
