@@ -43,7 +43,7 @@ def main() -> None:
             given.models,
             re.sub("[^a-z0-9.]+", "_", text),
             lambda noise=noise: train(
-                add_noise(noise, load(natural / "CBSD432", False), 0), "YX", steps=given.steps
+                add_noise(noise, load(natural / "CBSD432", False), 0), axes="YX", steps=given.steps
             ),
         )
         own = "quality-" + text.split("(")[0]

@@ -60,14 +60,14 @@ def work_of(network, y: torch.Tensor) -> float:
 
 def here(path: Path, folder: Path, tile: int) -> tuple[float, float, float]:
     """Give megapixels per second of the network alone and from store to store, and its work."""
-    from napari_noise2score import denoise_to_file, read_image, train
+    from napari_noise2score import denoise_steps, read_image, train
 
     image = read_image(path / "0", "ZYX")
-    model = train(image.data[0, :256, :256], "YX", steps=1)
+    model = train(image.data[0, :256, :256], axes="YX", steps=1)
     y = torch.from_numpy(image.data[0, :tile, :tile].astype(np.float32))[None, None]
     network = timed(lambda: model.score(y))
     began = time.perf_counter()
-    steps = denoise_to_file(folder / "here.ome.zarr", image, model, "poisson(gain=1)",
+    steps = denoise_steps(image, model, "poisson(gain=1)", folder / "here.ome.zarr",
                              tile=(tile, tile))  # fmt: skip
     for _ in steps:
         pass

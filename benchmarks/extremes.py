@@ -105,7 +105,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "m.n2s"
     small = np.random.default_rng(0).normal(100, 10, (12, 64, 64)).astype(np.uint16)
-    train(small, "TYX", steps=2).save(model)
+    train(small, axes="TYX", steps=2).save(model)
     for make, name in ((plane, "plane.ome.zarr"), (frames, "frames.ome.zarr"), (files, "done")):
         measure(make(folder), folder / "out" / name, model)
 

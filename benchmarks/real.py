@@ -67,7 +67,7 @@ def main() -> None:
         model = kept(
             given.models,
             field,
-            lambda shots=shots: train(shots, "TYX", steps=given.steps, minutes=given.minutes),
+            lambda shots=shots: train(shots, axes="TYX", steps=given.steps, minutes=given.minutes),
         )
         images = estimate_noise(shots, axes="TYX", model=model, method="images")
         found = estimate_noise(shots, axes="TYX", model=model)

@@ -95,7 +95,7 @@ def learn(
     """Give the score of noisy images, kept or trained."""
 
     def make() -> ScoreModel:
-        return train(noisy, axes, steps=steps, correlation=kernel_to_learn(noise, noisy, how))
+        return train(noisy, axes=axes, steps=steps, correlation=kernel_to_learn(noise, noisy, how))
 
     return kept(keep, f"{number}_{axes}_{steps}_{how}", make)
 

@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_noise2score import Image, ScoreModel, read_image, train
-from napari_noise2score.denoising.cluster import connect, on_cluster
-from napari_noise2score.denoising.denoise import denoised
-from napari_noise2score.denoising.jobs import denoise_to_file, forget
-from napari_noise2score.denoising.tiles import blocks, compute_block, prepare, read
+from napari_noise2score import Image, ScoreModel, denoise_steps, read_image, train
+from napari_noise2score.denoising._blocks import compute_block, read_block
+from napari_noise2score.denoising._quantities import DENOISED
+from napari_noise2score.denoising.cluster import connect
+from napari_noise2score.denoising.job import blocks_of, prepare
+from napari_noise2score.denoising.jobs import forget
 from napari_noise2score.image.ome_zarr import create_ome_zarr
 
 NOISE = "poisson(gain=2, offset=100)"
@@ -65,7 +66,7 @@ def volume(folder: Path, gigabytes: int) -> Path:
 def model(folder: Path) -> Path:
     path = folder / "model.n2s"
     if not path.exists():
-        train(plane()[:256, :256], "YX", steps=5).save(path)
+        train(plane()[:256, :256], axes="YX", steps=5).save(path)
     return path
 
 
@@ -78,7 +79,7 @@ def some_blocks(folder: Path, gigabytes: int, count: int, **how) -> float:
     """Denoise so many blocks, and give the seconds from the first to the last of them."""
     image, score = read_image(volume(folder, gigabytes)), ScoreModel.load(model(folder))
     out = folder / "out.ome.zarr"
-    run = denoise_to_file(out, image, score, NOISE, **how)
+    run = denoise_steps(image, score, NOISE, out, **how)
     next(run)
     began = time.perf_counter()
     for _ in itertools.islice(run, count):
@@ -107,9 +108,9 @@ def training(folder: Path, count: int) -> None:
 def train_one(folder: Path, count: int, gigabytes: int) -> None:
     """Train some steps on one volume in a process of its own."""
     image = read_image(volume(folder, gigabytes))
-    train(np.random.default_rng(0).normal(100, 10, (64, 64)), "YX", steps=1)
+    train(np.random.default_rng(0).normal(100, 10, (64, 64)), axes="YX", steps=1)
     before = peak()
-    train(image.data, image.axes, steps=count)
+    train(image.data, axes=image.axes, steps=count)
     print(json.dumps([before, peak()]))
 
 
@@ -125,13 +126,13 @@ def denoise_one(folder: Path, count: int, gigabytes: int) -> None:
 def speed(folder: Path, count: int) -> None:
     image, score = read_image(volume(folder, 1)), ScoreModel.load(model(folder))
     job = prepare(image, score, NOISE, tile=(1024, 1024))
-    block = next(iter(blocks(job)))
-    y = read(job, *block)
+    block = next(iter(blocks_of(job)))
+    y = read_block(job, *block)
 
     def bare() -> float:
         began = time.perf_counter()
         for _ in range(count):
-            compute_block(job, denoised, y, block[1], job.tile)
+            compute_block(job, DENOISED, y, block[1], job.tile)
         return time.perf_counter() - began
 
     pairs = [(bare(), some_blocks(folder, 1, count, tile=(1024, 1024))) for _ in range(3)]
@@ -142,12 +143,10 @@ def speed(folder: Path, count: int) -> None:
 
 
 def workers(folder: Path, count: int) -> None:
-    image, score = read_image(volume(folder, 1)), ScoreModel.load(model(folder))
     rates = []
     for number in (1, 2):
         with connect(workers=number) as client:
-            share = on_cluster(client, image, score, NOISE)
-            seconds = some_blocks(folder, 1, count, tile=(256, 256), run=share)
+            seconds = some_blocks(folder, 1, count, tile=(256, 256), client=client)
         rates.append(count * 1024**2 / 1e6 / seconds)
         print(f"{number} worker(s): {rates[-1]:.3f} megapixels/s", flush=True)
     print(f"2 against 1: {rates[1] / rates[0]:.2f}")

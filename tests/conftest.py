@@ -121,7 +121,7 @@ def model(cells):
     """A model, hardly trained: of the right form."""
     from napari_noise2score import train
 
-    return train([cells[0]], "TZYX", steps=2)
+    return train([cells[0]], axes="TZYX", steps=2)
 
 
 @pytest.fixture

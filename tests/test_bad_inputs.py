@@ -107,7 +107,7 @@ def world(tmp_path_factory):
     for name, make in INPUTS.items():
         make(root / name)
     tifffile.imwrite(root / "good.tif", noisy(), imagej=True, metadata={"axes": "TYX"})
-    train(noisy()[:, :32, :32], "TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy()[:, :32, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
     for name, damage in MODELS.items():
         damage(root / "m.n2s", root / f"bad-{name}.n2s")
     for name, text in CONFIGS.items():

@@ -49,7 +49,7 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(pieces(noisy), "TYX", steps=50)
+    return train(pieces(noisy), axes="TYX", steps=50)
 
 
 def errors(noises, model, noisy):
@@ -96,7 +96,7 @@ def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
 
 
 def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
-    found = estimate_noise(noisy, axes="TYX", model=train(noisy, "TYX", steps=1))
+    found = estimate_noise(noisy, axes="TYX", model=train(noisy, axes="TYX", steps=1))
     assert found.noise == estimate_noise(noisy, axes="TYX").noise
     assert "hardly trained" in found.notes["other shots"]
 

@@ -231,7 +231,7 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
     noisy = np.tile(cells[0], (1, 1, 4, 4))
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     widget = dock(viewer, "Noise check")
-    model = train(noisy, "TZYX", steps=2)
+    model = train(noisy, axes="TZYX", steps=2)
     session.add_model(model, "cells")
     field(widget, "Residual of").setCurrentText("denoising with 'cells'")
     field(widget, "Noise").setCurrentText("chosen for the layer")

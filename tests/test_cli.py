@@ -47,7 +47,7 @@ def world(tmp_path_factory):
         root / "stack.tif", noisy.astype(np.float32), imagej=True, resolution=(10, 10),
         metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
     )  # fmt: skip
-    train(pieces(noisy), "TYX", steps=80, name="m").save(root / "m.n2s")
+    train(pieces(noisy), axes="TYX", steps=80, name="m").save(root / "m.n2s")
     return root
 
 

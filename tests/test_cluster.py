@@ -15,10 +15,18 @@ import psutil
 import pytest
 from server import serving
 
-from napari_noise2score import Image, ScoreModel, UserError, read_image, train, write_image
+from napari_noise2score import (
+    Image,
+    ScoreModel,
+    UserError,
+    denoise_steps,
+    read_image,
+    train,
+    write_image,
+)
 from napari_noise2score.cli.main import main
-from napari_noise2score.denoising.cluster import connect, on_cluster
-from napari_noise2score.denoising.jobs import denoise_to_file, left_of
+from napari_noise2score.denoising.cluster import connect
+from napari_noise2score.denoising.jobs import left_of
 from napari_noise2score.errors import ReadError
 
 pytestmark = pytest.mark.slow
@@ -33,9 +41,9 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("cluster")
     noisy = np.random.default_rng(0).normal(100, 10, (30, 64, 60)).astype(np.float32)
     write_image(root / "noisy.ome.zarr", Image(noisy, "TYX"))
-    train(noisy[:4, :32, :32], "TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy[:4, :32, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
     image, model = read_image(root / "noisy.ome.zarr"), ScoreModel.load(root / "m.n2s")
-    for _ in denoise_to_file(root / "alone.ome.zarr", image, model, NOISE):
+    for _ in denoise_steps(image, model, NOISE, root / "alone.ome.zarr"):
         pass
     return root
 
@@ -52,11 +60,10 @@ def files(store):
 
 def test_two_workers_give_what_one_gives_though_one_is_killed(world, client, tmp_path):
     image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
-    run = on_cluster(client, image, model, NOISE)
     pids = client.run(os.getpid)
     assert len(set(pids.values())) == 2
     done = []
-    for step in denoise_to_file(tmp_path / "out.ome.zarr", image, model, NOISE, run=run):
+    for step in denoise_steps(image, model, NOISE, tmp_path / "out.ome.zarr", client=client):
         done.append(step.done)
         if step.done == 8:
             os.kill(next(iter(pids.values())), signal.SIGKILL)
@@ -68,18 +75,17 @@ def test_what_a_cluster_began_one_process_may_finish(world, client, tmp_path):
     image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
     # an image in memory is sent along
     inside = Image(image.data[:], "TYX", name=image.name)
-    run = on_cluster(client, inside, model, NOISE)
     target = tmp_path / "out.ome.zarr"
-    steps = denoise_to_file(target, inside, model, NOISE, run=run)
+    steps = denoise_steps(inside, model, NOISE, target, client=client)
     for step in steps:
         if step.done == 5:
             break
     steps.close()
     assert left_of(target)
-    for step in denoise_to_file(target, inside, model, NOISE, resume=True):
+    for step in denoise_steps(inside, model, NOISE, target, resume=True):
         pass
     assert step.total == 30
-    for _ in denoise_to_file(tmp_path / "alone.ome.zarr", inside, model, NOISE):
+    for _ in denoise_steps(inside, model, NOISE, tmp_path / "alone.ome.zarr"):
         pass
     assert files(target) == files(tmp_path / "alone.ome.zarr")
 
@@ -89,15 +95,14 @@ def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, clien
     model, target = ScoreModel.load(world / "m.n2s"), tmp_path / "out.ome.zarr"
     with serving(world) as address:
         image = read_image(f"{address}/noisy.ome.zarr")
-        shared = on_cluster(client, image, model, NOISE)
-        run = denoise_to_file(target, image, model, NOISE, run=shared)
+        run = denoise_steps(image, model, NOISE, target, client=client)
         next(run)
     with pytest.raises(ReadError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
         list(run)
     assert "\n" not in str(caught.value)
     assert left_of(target)
     with serving(world, int(address.rsplit(":")[-1])):
-        again = denoise_to_file(target, image, model, NOISE, resume=True, run=shared)
+        again = denoise_steps(image, model, NOISE, target, resume=True, client=client)
         assert len(list(again)) < 30
     pixels = read_image(world / "alone.ome.zarr").data[:]
     assert np.array_equal(read_image(target).data[:], pixels)
@@ -106,9 +111,8 @@ def test_a_connection_that_workers_lose_is_told_and_the_job_resumed(world, clien
 def test_a_mistake_comes_back_from_the_workers_in_one_line(world, client, tmp_path):
     model = ScoreModel.load(world / "m.n2s")
     bad = Image(np.full((4, 64, 64), np.nan, np.float32), "TYX")
-    run = on_cluster(client, bad, model, NOISE)
     with pytest.raises(UserError, match="no valid pixel"):
-        list(denoise_to_file(tmp_path / "out.ome.zarr", bad, model, NOISE, run=run))
+        list(denoise_steps(bad, model, NOISE, tmp_path / "out.ome.zarr", client=client))
     assert not list(tmp_path.iterdir())
 
 

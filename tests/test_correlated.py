@@ -165,7 +165,7 @@ def blobs(noise, seed=0, shape=(6, 32, 32)):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(blobs(Poisson(5) @ A)[1], "TYX", steps=60, correlation="A")
+    return train(blobs(Poisson(5) @ A)[1], axes="TYX", steps=60, correlation="A")
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
 def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
     noise = Poisson(5) @ A + Gaussian(8)
     clean, noisy = blobs(noise, shape=(12, 48, 48))
-    other = train(noisy, "TYX", steps=60, correlation=ROW)
+    other = train(noisy, axes="TYX", steps=60, correlation=ROW)
     unblurred = decorrelated(np.pad(noisy, [(0, 0)] + 2 * [(A.reach,) * 2], mode="reflect"), A)
     found = denoise(noisy, other, noise, axes="TYX")
     assert np.mean((found.compute() - clean) ** 2) < 0.1 * np.mean((unblurred - clean) ** 2)
@@ -208,7 +208,7 @@ def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_mod
 def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
     noise = Gaussian(20) @ A
     clean, noisy = blobs(noise)
-    model = train(noisy, "TYX", steps=60)
+    model = train(noisy, axes="TYX", steps=60)
     found = denoise(noisy, model, noise, axes="TYX").compute()
     assert np.mean((found - clean) ** 2) < 0.5 * np.mean((noisy - clean) ** 2)
 
@@ -218,7 +218,7 @@ def test_flips_of_the_patches_leave_a_row_correlation_in_place():
     """Patches are turned after the correlation is undone, so any kernel may be."""
     noise = Gaussian(20) @ ROW
     clean, noisy = blobs(noise)
-    model = train(noisy, "TYX", steps=60, correlation=ROW)
+    model = train(noisy, axes="TYX", steps=60, correlation=ROW)
     found = denoise(noisy, model, noise, axes="TYX").compute()
     loss = np.mean((found - clean) ** 2) / np.mean((noisy - clean) ** 2)
     assert 10 * math.log10(loss) < -4

@@ -8,7 +8,7 @@ import pytest
 import zarr
 from shared import pieces
 
-from napari_noise2score import Gaussian, UserError, denoise, denoise_into, train
+from napari_noise2score import Gaussian, UserError, denoise, denoise_steps, train
 from napari_noise2score.image.image import Image
 
 NOISE = Gaussian(10)
@@ -22,7 +22,7 @@ def blobs(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(pieces(blobs((6, 96, 96))[1]), "TYX", steps=100)
+    return train(pieces(blobs((6, 96, 96))[1]), axes="TYX", steps=100)
 
 
 def psnr(a, b):
@@ -57,7 +57,7 @@ def test_tiles_leave_no_seam_even_at_the_edges(model, tile):
 @pytest.mark.slow
 def test_volumes_are_tiled_without_seams():
     _, noisy = blobs((6, 40, 44))
-    model = train(noisy, "ZYX", ndim=3, steps=1)
+    model = train(noisy, axes="ZYX", ndim=3, steps=1)
     whole = denoise(noisy, model, NOISE, axes="ZYX").compute()
     tiled = denoise(noisy, model, NOISE, axes="ZYX", tile=(4, 32, 32)).compute()
     assert np.abs(whole - tiled).max() < 1e-4 * np.ptp(noisy)
@@ -72,7 +72,7 @@ def test_numpy_dask_zarr_and_a_target_agree(model, tmp_path):
     for source in (da.from_array(noisy, chunks=(1, 2, 20, 20)), store):
         assert np.array_equal(denoise(source, model, NOISE, axes="TZYX").compute(), expected)
     target = np.zeros(noisy.shape, np.float32)
-    steps = list(denoise_into(target, noisy, model, NOISE, axes="TZYX", tile=(32, 32)))
+    steps = list(denoise_steps(noisy, model, NOISE, target, axes="TZYX", tile=(32, 32)))
     assert (steps[-1].done, steps[-1].total) == (24, 24)
     assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
 
@@ -127,12 +127,12 @@ def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, er
     monkeypatch.setattr(type(model), "score", in_little_memory)
     most = 160 * 160
     target = np.zeros(noisy.shape, np.float32)
-    steps = list(denoise_into(target, noisy, model, NOISE, axes="TYX"))
+    steps = list(denoise_steps(noisy, model, NOISE, target, axes="TYX"))
     assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
-    assert "going on with tiles of" in steps[0].note
-    assert not steps[1].note  # it is said once
+    assert "going on with tiles of" in steps[0].message
+    assert not steps[1].message  # it is said once
     most = 10
-    with pytest.raises(UserError, match="no room for a tile"):
+    with pytest.raises(UserError, match=r"a tile of .* does not fit in the memory"):
         denoise(noisy, model, NOISE, axes="TYX").compute()
 
 
@@ -144,7 +144,7 @@ def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
     stack = da.full((2, 40, 40), 100.0, chunks=(1, 20, 20))
     seen = []
     with Callback(pretask=lambda *task: seen.append(task)):
-        for _ in denoise_into(np.zeros(stack.shape, np.float32), stack, model, NOISE, axes="TYX"):
+        for _ in denoise_steps(stack, model, NOISE, np.zeros(stack.shape, np.float32), axes="TYX"):
             pass
     assert not seen
 
@@ -153,7 +153,7 @@ def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
 def test_closing_a_run_stops_it(model):
     _, noisy = blobs((20, 40, 40))
     target = np.zeros(noisy.shape, np.float32)
-    run = denoise_into(target, noisy, model, NOISE, axes="TYX")
+    run = denoise_steps(noisy, model, NOISE, target, axes="TYX")
     assert next(run).total == 20
     run.close()
     assert not target[10:].any()
@@ -163,7 +163,7 @@ def test_closing_a_run_stops_it(model):
 def test_integers_are_rounded_and_clipped(model):
     _, noisy = blobs((40, 40))
     target = np.zeros((40, 40), np.uint8)
-    for _ in denoise_into(target, noisy, model, NOISE):
+    for _ in denoise_steps(noisy, model, NOISE, target):
         pass
     expected = denoise(noisy, model, NOISE).compute()
     assert np.array_equal(target, np.clip(np.rint(expected), 0, 255).astype(np.uint8))
@@ -179,7 +179,7 @@ def test_the_input_is_not_altered(model):
 
 def test_channels_seen_one_by_one_in_training_are_denoised_one_by_one():
     _, noisy = blobs((6, 40, 40))
-    separate = train(noisy, "CYX", steps=2)
+    separate = train(noisy, axes="CYX", steps=2)
     assert denoise(noisy, separate, NOISE, axes="CYX").shape == noisy.shape
     # any number of them, since each is an image of its own
     assert denoise(noisy[:2], separate, NOISE, axes="CYX").compute().shape == (2, 40, 40)

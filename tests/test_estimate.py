@@ -297,7 +297,7 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
     low, high = facts["95 % interval"]["read noise"]
     assert low < 3 < high
     assert facts["read off"] == "repeats"
-    model = train(noisy, "TZYX", steps=2)
+    model = train(noisy, axes="TZYX", steps=2)
     model.save(tmp_path / "m.n2s")
     line = ["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / "out.npy")]
     run = CliRunner().invoke(app, [*line, "--model", str(tmp_path / "m.n2s"), "--noise", "auto"])
@@ -310,5 +310,5 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
 @pytest.mark.slow
 def test_a_model_of_correlated_noise_keeps_its_correlation():
     y = shots(parse_noise("poisson(gain=3) @ A"), 4)
-    model = train(y, "TYX", steps=2, correlation="A")
+    model = train(y, axes="TYX", steps=2, correlation="A")
     assert estimate_noise(y, axes="TYX", model=model).noise.kernel == A

@@ -43,7 +43,7 @@ def test_a_live_plane_is_what_denoising_the_image_gives_there(
 ):
     monkeypatch.setattr(live, "TILE", 32)  # so that there are seams
     image = noisy(*shape)
-    model = train(image, axes, steps=3, **settings)
+    model = train(image, axes=axes, steps=3, **settings)
     whole = np.asarray(denoise(image, model, noise, axes=axes))
     planes = LivePlanes(image, model, axes)
     at = tuple(n - 1 for n in shape)
@@ -57,7 +57,7 @@ def test_a_live_plane_is_what_denoising_the_image_gives_there(
 @pytest.mark.slow
 def test_the_network_is_asked_once_whatever_the_noise(monkeypatch):
     image = noisy(3, 40, 40)
-    model = train(image, "TYX", steps=2)
+    model = train(image, axes="TYX", steps=2)
     planes = LivePlanes(image, model, "TYX")
     place = prepared(planes, (1, 0, 0))
     assert planes.is_ready(place, "poisson(gain=3)")
@@ -92,7 +92,7 @@ def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
 @pytest.mark.slow
 def test_memory_holds_the_last_planes_only():
     image = noisy(live.REMEMBERED + 1, 32, 32)
-    planes = LivePlanes(image, train(image, "TYX", steps=2), "TYX")
+    planes = LivePlanes(image, train(image, axes="TYX", steps=2), "TYX")
     places = [prepared(planes, (t, 0, 0)) for t in range(len(image))]
     assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.REMEMBERED]
 

@@ -320,8 +320,8 @@ STACK = np.random.default_rng(0).normal(100, 10, (2, 16, 16)).astype(np.float32)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("training") / "checkpoint"
-    for progress in train_steps(STACK, "TYX", steps=1):
-        progress.checkpoint(path)
+    for progress in train_steps(STACK, axes="TYX", steps=1):
+        progress.result.checkpoint(path)
     return path
 
 
@@ -361,12 +361,12 @@ def test_a_checkpoint_that_is_not_complete_is_refused(checkpoint, tmp_path, what
     path.write_bytes(checkpoint.read_bytes())
     tensors = load_file(path)
     rewritten(path, change, choose(tensors) if choose else tensors)
-    message = refusal(lambda: next(train_steps(STACK, "TYX", steps=2, resume=path)))
+    message = refusal(lambda: next(train_steps(STACK, axes="TYX", steps=2, resume=path)))
     assert "checkpoint" in message
 
 
 def test_a_model_is_no_checkpoint(saved):
-    refusal(lambda: next(train_steps(STACK, "TYX", steps=2, resume=saved)))
+    refusal(lambda: next(train_steps(STACK, axes="TYX", steps=2, resume=saved)))
 
 
 def test_a_checkpoint_with_a_changed_byte_is_refused(checkpoint, tmp_path):
@@ -374,7 +374,7 @@ def test_a_checkpoint_with_a_changed_byte_is_refused(checkpoint, tmp_path):
     content[-1] ^= 4
     (tmp_path / "c").write_bytes(content)
     assert "checksum" in refusal(
-        lambda: next(train_steps(STACK, "TYX", steps=2, resume=tmp_path / "c"))
+        lambda: next(train_steps(STACK, axes="TYX", steps=2, resume=tmp_path / "c"))
     )
 
 

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_noise2score import Empirical, Image, UserError, read_image, train, write_image
+from napari_noise2score import (
+    Empirical,
+    Image,
+    UserError,
+    denoise_steps,
+    read_image,
+    train,
+    write_image,
+)
 from napari_noise2score.cli.main import main
-from napari_noise2score.denoising.jobs import denoise_to_file, left_of
+from napari_noise2score.denoising.jobs import left_of
 from napari_noise2score.image._file_array import FileArray
 from napari_noise2score.image.output import check_output, written
 
@@ -23,7 +31,7 @@ NAMES = ["x.ome.zarr", "x.zarr", "x.tif", "x.ome.tif", "x.npy", "x.png"]
 @pytest.fixture(scope="module")
 def model():
     noisy = np.random.default_rng(0).normal(100, 10, (4, 32, 32)).astype(np.float32)
-    return train(noisy, "TYX", steps=1, name="m")
+    return train(noisy, axes="TYX", steps=1, name="m")
 
 
 @pytest.fixture
@@ -50,10 +58,10 @@ def test_a_result_of_other_pixels_is_never_complete_already(name, model, tmp_pat
     target = tmp_path / name
     image = image_in(tmp_path, 1)
     job = {"dtype": np.uint8, "resume": True}
-    for _ in denoise_to_file(target, image, model, NOISE, **job):
+    for _ in denoise_steps(image, model, NOISE, target, **job):
         pass
-    (step,) = denoise_to_file(target, image, model, NOISE, **job)
-    assert "complete already" in step.note
+    (step,) = denoise_steps(image, model, NOISE, target, **job)
+    assert "complete already" in step.message
     before = read_image(target, "YX").data[:]
     # the same name, size and type, but another acquisition
     other = image_in(tmp_path, 2)
@@ -65,7 +73,7 @@ def test_a_result_of_other_pixels_is_never_complete_already(name, model, tmp_pat
     ):
         *given, options = changed
         with pytest.raises(UserError, match="exists already, and another input, model"):
-            list(denoise_to_file(target, *given, **job, **options))
+            list(denoise_steps(*given, target, **job, **options))
     assert np.array_equal(read_image(target, "YX").data[:], before)
 
 
@@ -79,24 +87,24 @@ def test_the_content_of_a_noise_file_is_part_of_the_job(model, tmp_path):
 
     image = image_in(tmp_path, 1)
     noise = spread(10)
-    for _ in denoise_to_file(tmp_path / "x.tif", image, model, noise):
+    for _ in denoise_steps(image, model, noise, tmp_path / "x.tif"):
         pass
     with pytest.raises(UserError, match="exists already"):
-        list(denoise_to_file(tmp_path / "x.tif", image, model, spread(12), resume=True))
+        list(denoise_steps(image, model, spread(12), tmp_path / "x.tif", resume=True))
     with pytest.raises(UserError, match="input of this job"):
-        list(denoise_to_file(tmp_path / "n.npz", image, model, noise, overwrite=True))
+        list(denoise_steps(image, model, noise, tmp_path / "n.npz", overwrite=True))
 
 
 def test_finished_blocks_are_not_discarded_without_a_word(model, tmp_path):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 72)).astype(np.float32)
     target = tmp_path / "x.tif"
-    run = denoise_to_file(target, Image(noisy, "TYX"), model, NOISE)
+    run = denoise_steps(Image(noisy, "TYX"), model, NOISE, target)
     next(run)
     run.close()
     assert left_of(target)
     with pytest.raises(UserError, match="begun before and not finished"):
-        list(denoise_to_file(target, Image(noisy, "TYX"), model, NOISE))
-    steps = list(denoise_to_file(target, Image(noisy, "TYX"), model, NOISE, resume=True))
+        list(denoise_steps(Image(noisy, "TYX"), model, NOISE, target))
+    steps = list(denoise_steps(Image(noisy, "TYX"), model, NOISE, target, resume=True))
     assert len(steps) < 4
     assert not left_of(target)
 
@@ -104,9 +112,9 @@ def test_finished_blocks_are_not_discarded_without_a_word(model, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_job_on_an_output_is_refused_with_who_has_it(name, model, tmp_path):
     image = image_in(tmp_path, 1)
-    first = denoise_to_file(tmp_path / name, image, model, NOISE, dtype=np.uint8, tile=(32, 32))
+    first = denoise_steps(image, model, NOISE, tmp_path / name, dtype=np.uint8, tile=(32, 32))
     next(first)
-    second = denoise_to_file(tmp_path / name, image, model, NOISE, dtype=np.uint8)
+    second = denoise_steps(image, model, NOISE, tmp_path / name, dtype=np.uint8)
     with pytest.raises(UserError, match=rf"another job \(process {os.getpid()} on .*since 20"):
         next(second)
     for _ in first:
@@ -167,8 +175,8 @@ def test_no_input_is_written_over_by_whatever_name(model, tmp_path):
         for address in ("", "file://", "local://"):
             with pytest.raises(UserError, match=r"input of this job|end the name"):
                 list(
-                    denoise_to_file(
-                        f"{address}{tmp_path}/{target}", source, model, NOISE,
+                    denoise_steps(
+                        source, model, NOISE, f"{address}{tmp_path}/{target}",
                         overwrite=True, inputs=[tmp_path / "m.n2s"],
                     )
                 )  # fmt: skip
@@ -197,16 +205,16 @@ def test_a_training_is_not_resumed_with_other_images(tmp_path):
     from napari_noise2score import train_steps
 
     noisy = np.random.default_rng(0).normal(100, 10, (4, 32, 32)).astype(np.float32)
-    steps = train_steps(noisy, "TYX", steps=3)
-    next(steps).checkpoint(tmp_path / "c")
+    steps = train_steps(noisy, axes="TYX", steps=3)
+    next(steps).result.checkpoint(tmp_path / "c")
     noisy[3, 31, 31] += 1
     with pytest.raises(UserError, match="begun with other images"):
-        next(train_steps(noisy, "TYX", steps=3, resume=tmp_path / "c"))
+        next(train_steps(noisy, axes="TYX", steps=3, resume=tmp_path / "c"))
 
 
 def test_numpy_files_keep_what_is_known_of_the_pixels(model, tmp_path):
     image = image_in(tmp_path, 1)
-    for _ in denoise_to_file(tmp_path / "x.npy", image, model, NOISE):
+    for _ in denoise_steps(image, model, NOISE, tmp_path / "x.npy"):
         pass
     result = read_image(tmp_path / "x.npy")
     assert (result.axes, result.scale["X"], result.notes["noise"]) == ("YX", 0.5, NOISE)
@@ -248,7 +256,7 @@ def test_an_input_by_a_hidden_name_of_the_result_is_kept(name, model, tmp_path):
     before = (tmp_path / name).read_bytes()
     for overwrite in (False, True):
         with pytest.raises(UserError, match="rename it"):
-            for _ in denoise_to_file(tmp_path / "x.tif", image, model, NOISE, overwrite=overwrite):
+            for _ in denoise_steps(image, model, NOISE, tmp_path / "x.tif", overwrite=overwrite):
                 pass
         with pytest.raises(UserError, match="rename it"):
             write_image(tmp_path / "x.tif", image, overwrite=overwrite)

@@ -49,7 +49,7 @@ def test_empty_background_is_passed_over():
 
 def test_a_store_of_any_size_is_trained_on_from_a_few_pieces_of_it():
     sky = Sky()
-    model = train(sky, "ZYX", steps=2)
+    model = train(sky, axes="ZYX", steps=2)
     # the bright was seen, rare as it is, in some megabytes out of 64 gigabytes
     assert model.high > 250
     assert sky.most <= 128 * 128
@@ -72,4 +72,4 @@ def test_a_store_of_nothing_is_still_refused_in_one_line():
             return np.zeros(super().__getitem__(index).shape, np.uint16)
 
     with pytest.raises(UserError, match="constant"):
-        train(Blank(), "ZYX", steps=1)
+        train(Blank(), axes="ZYX", steps=1)

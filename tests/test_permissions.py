@@ -34,7 +34,7 @@ def place():
     noisy = np.random.default_rng(0).normal(100, 10, (3, 32, 32)).astype(np.float32)
     write_image(root / "a.tif", Image(noisy, "TYX"))
     write_image(root / "a.ome.zarr", Image(noisy, "TYX"))
-    train(noisy, "TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy, axes="TYX", steps=1, name="m").save(root / "m.n2s")
     for name in ("secret.tif", "secret.n2s"):
         shutil.copy(root / ("a.tif" if name.endswith("tif") else "m.n2s"), root / name)
         (root / name).chmod(0)

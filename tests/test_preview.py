@@ -206,12 +206,12 @@ def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, notificat
     elif kind == "rgba":
         photo = np.random.default_rng(0).integers(80, 120, (40, 40, 4), dtype=np.uint8)
         viewer.add_image(photo, rgb=True)
-        model = train(photo[..., :3], "YXC", steps=2)
+        model = train(photo[..., :3], axes="YXC", steps=2)
     elif kind == "5-D":
         viewer.add_image(np.stack([noisy] * 6, axis=1), axis_labels="tczyx")
     else:
         viewer.add_image(noisy, **labels)
-        model = train(noisy, "TZYX", ndim=3, steps=2)
+        model = train(noisy, axes="TZYX", ndim=3, steps=2)
     viewer.add_labels(np.zeros((2, 2, 3, 4, 32, 32), int))  # a viewer of more dimensions
     session.add_model(model, "model")
     widget = dock(viewer, "Denoise")

@@ -24,7 +24,7 @@ from napari_noise2score import (
     Tweedie,
     UserError,
     denoise,
-    denoise_into,
+    denoise_steps,
     estimate_noise,
     parse_noise,
     train,
@@ -192,7 +192,7 @@ def test_denoising_compares_too():
     with pytest.raises(UserError, match="times those the model was trained on"):
         denoise(image / 255, MODELS["camera"], "poisson(gain=2)").compute()
     with pytest.raises(UserError, match="times those the model was trained on"):
-        next(denoise_into(np.zeros(image.shape), image / 255, MODELS["camera"], "poisson(gain=2)"))
+        next(denoise_steps(image / 255, MODELS["camera"], "poisson(gain=2)", np.zeros(image.shape)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         denoise(image, MODELS["camera"], NOISES["camera"]).compute()
@@ -200,7 +200,7 @@ def test_denoising_compares_too():
     with pytest.warns(DataWarning, match="darker or brighter"):
         denoise(bright, MODELS["camera"], NOISES["camera"]).compute()
     with pytest.warns(DataWarning, match="darker or brighter"):
-        next(denoise_into(np.zeros(image.shape), bright, MODELS["camera"], NOISES["camera"]))
+        next(denoise_steps(bright, MODELS["camera"], NOISES["camera"], np.zeros(image.shape)))
 
 
 def test_the_preview_and_the_calibration_compare_too():
@@ -292,11 +292,11 @@ def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred,
 def test_a_noise_model_far_from_the_noise_that_was_learned_is_said(sigma, says):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 64)).astype(np.float32)
     noisy += 100 * (np.indices((64, 64))[0] > 32)
-    model = train(noisy, "TYX", steps=1)
+    model = train(noisy, axes="TYX", steps=1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        for _ in denoise_into(
-            np.empty_like(noisy), noisy, model, f"gaussian(sigma={sigma})", axes="TYX"
+        for _ in denoise_steps(
+            noisy, model, f"gaussian(sigma={sigma})", np.empty_like(noisy), axes="TYX"
         ):
             pass
     assert any("says a standard deviation of" in str(w.message) for w in said) == says

@@ -14,8 +14,16 @@ import pytest
 import zarr
 from server import serving
 
-from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
-from napari_noise2score.denoising.jobs import denoise_to_file, hidden_name, left_of
+from napari_noise2score import (
+    Image,
+    UserError,
+    denoise,
+    denoise_steps,
+    read_image,
+    train,
+    write_image,
+)
+from napari_noise2score.denoising.jobs import hidden_name, left_of
 from napari_noise2score.errors import ReadError
 
 pytestmark = pytest.mark.slow
@@ -29,7 +37,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("resume")
     noisy = np.random.default_rng(0).normal(100, 10, (24, 264, 32)).astype(np.float32)
     write_image(root / "noisy.ome.zarr", Image(noisy, "TYX", units={"X": "micrometer"}))
-    train(noisy[:4, :32], "TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy[:4, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
     return root
 
 
@@ -39,7 +47,7 @@ def job(world):
     from napari_noise2score import ScoreModel
 
     image, model = read_image(world / "noisy.ome.zarr"), ScoreModel.load(world / "m.n2s")
-    for step in denoise_to_file(world / "whole.ome.zarr", image, model, NOISE):
+    for step in denoise_steps(image, model, NOISE, world / "whole.ome.zarr"):
         pass
     assert (step.done, step.total) == (48, 48)  # 24 planes, and one level above each
     return image, model, files(world / "whole.ome.zarr")
@@ -82,7 +90,7 @@ def test_closed_after_any_block_and_resumed_it_is_the_same_to_the_byte(job, tmp_
     target = tmp_path / "out.ome.zarr"
     last = None
     for stop in (1, 23, 24, 25, 47):
-        run = denoise_to_file(target, image, model, NOISE, resume=True)
+        run = denoise_steps(image, model, NOISE, target, resume=True)
         for step in run:
             if step.done >= stop:
                 break
@@ -93,18 +101,18 @@ def test_closed_after_any_block_and_resumed_it_is_the_same_to_the_byte(job, tmp_
     (hidden_name(target) / "0" / "c" / "0.abc.partial").write_bytes(b"torn")
     record = tmp_path / ".part-out.ome.zarr.journal"
     record.write_text(record.read_text() + '{"do')
-    assert [s.done for s in denoise_to_file(target, image, model, NOISE, resume=True)] == [48]
+    assert [s.done for s in denoise_steps(image, model, NOISE, target, resume=True)] == [48]
     assert files(target) == whole
     # a complete one is left alone
-    (step,) = denoise_to_file(target, image, model, NOISE, resume=True)
-    assert "complete already" in step.note
+    (step,) = denoise_steps(image, model, NOISE, target, resume=True)
+    assert "complete already" in step.message
 
 
 def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_path):
     image, model, whole = job
     target = tmp_path / "out.ome.zarr"
     record = tmp_path / ".part-out.ome.zarr.journal"
-    run = denoise_to_file(target, image, model, NOISE)
+    run = denoise_steps(image, model, NOISE, target)
     next(run)
     run.close()
     shutil.rmtree(hidden_name(target))
@@ -115,7 +123,8 @@ def test_killed_between_its_last_steps_it_only_gets_its_name(world, job, tmp_pat
         record.write_text(last)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(world / "whole.ome.zarr", there)
-        assert not list(denoise_to_file(target, image, model, NOISE, resume=True))
+        (step,) = denoise_steps(image, model, NOISE, target, resume=True)
+        assert step.result == target
         assert files(target) == whole
         assert not record.exists()
 
@@ -155,48 +164,48 @@ def test_a_connection_that_was_lost_is_told_and_the_job_resumed(job, tmp_path):
     target = tmp_path / "out.ome.zarr"
     with serving(tmp_path) as address:
         remote = read_image(f"{address}/noisy.ome.zarr")
-        run = denoise_to_file(target, remote, model, NOISE)
+        run = denoise_steps(remote, model, NOISE, target)
         assert next(run).total == 12
     with pytest.raises(ReadError, match=f"{address}/noisy.ome.zarr: cannot be read") as caught:
         list(run)
     assert "\n" not in str(caught.value)
     assert left_of(target)
     with serving(tmp_path, int(address.rsplit(":")[-1])):
-        assert len(list(denoise_to_file(target, remote, model, NOISE, resume=True))) < 12
-    assert np.array_equal(read_image(target).data[:], denoise(few, model, NOISE).compute())
+        assert len(list(denoise_steps(remote, model, NOISE, target, resume=True))) < 12
+    assert np.array_equal(read_image(target).data[:], denoise(few, model, NOISE).data.compute())
 
 
 def test_another_job_is_not_resumed(world, job, tmp_path):
     image, model, _ = job
     record = tmp_path / ".part-out.ome.zarr.journal"
     target = tmp_path / "out.ome.zarr"
-    run = denoise_to_file(target, image, model, NOISE)
+    run = denoise_steps(image, model, NOISE, target)
     next(run)
     run.close()
-    other = train(image.data[:2, :32], "TYX", steps=1)
+    other = train(image.data[:2, :32], axes="TYX", steps=1)
     for begun, says in [
         ((image, model, "gaussian(sigma=9)"), "another noise"),
         ((image, other, NOISE), "another model"),
         ((Image(image.data[:20], "TYX"), model, NOISE), "another input, size"),
     ]:
         with pytest.raises(UserError, match=says):
-            list(denoise_to_file(target, *begun, resume=True))
+            list(denoise_steps(*begun, target, resume=True))
         assert left_of(target)
     # one that has no file is known by its pixels
     target_2 = tmp_path / "memory.ome.zarr"
-    run = denoise_to_file(target_2, Image(image.data[:8], "TYX"), model, NOISE)
+    run = denoise_steps(Image(image.data[:8], "TYX"), model, NOISE, target_2)
     next(run)
     run.close()
     with pytest.raises(UserError, match="another content of the image"):
         again = Image(image.data[:8] + 1, "TYX")
-        list(denoise_to_file(target_2, again, model, NOISE, resume=True))
+        list(denoise_steps(again, model, NOISE, target_2, resume=True))
     shutil.copytree(world / "whole.ome.zarr", target)
     record.unlink()
     with pytest.raises(UserError, match="another input, model, noise"):
-        list(denoise_to_file(target, image, model, "gaussian(sigma=9)", resume=True))
+        list(denoise_steps(image, model, "gaussian(sigma=9)", target, resume=True))
     (tmp_path / ".part-x.zarr.journal").write_text("nonsense\n")
     with pytest.raises(UserError, match="begin the job again"):
-        list(denoise_to_file(tmp_path / "x.zarr", image, model, NOISE, resume=True))
+        list(denoise_steps(image, model, NOISE, tmp_path / "x.zarr", resume=True))
 
 
 def test_neither_the_input_nor_what_is_there_is_written_over(world, job, tmp_path):
@@ -212,9 +221,9 @@ def test_neither_the_input_nor_what_is_there_is_written_over(world, job, tmp_pat
         (world / "noisy.ome.zarr" / "new.ome.zarr", True, "lies in an input of this job"),
     ]:
         with pytest.raises(UserError, match=says):
-            list(denoise_to_file(target, image, model, NOISE, overwrite=overwrite))
+            list(denoise_steps(image, model, NOISE, target, overwrite=overwrite))
     assert files(there) == before
-    for _ in denoise_to_file(there, image, model, NOISE, overwrite=True):
+    for _ in denoise_steps(image, model, NOISE, there, overwrite=True):
         assert files(there) == before  # until the new one is complete
         break
 
@@ -229,7 +238,7 @@ def test_a_chunk_that_is_damaged_ends_the_job_and_what_is_done_is_kept(world, jo
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     image = read_image(noisy)
     with pytest.raises(UserError, match=r"noisy\.ome\.zarr"):
-        list(denoise_to_file(target, image, model, NOISE, resume=True))
+        list(denoise_steps(image, model, NOISE, target, resume=True))
     assert left_of(target)
     assert not target.exists()
 
@@ -243,12 +252,11 @@ def test_a_store_holds_what_the_lazy_result_holds(job, tmp_path, name, what):
 
     image, model, _ = job
     piece = Image(image.data[:1, :40, :44].transpose(1, 0, 2), "YTX", scale={"X": 0.5})
-    for _ in denoise_to_file(
-        tmp_path / name, piece, model, NOISE, what=what, tile=(32, 32), ome_zarr="0.4"
-    ):
-        pass
+    make = {"denoised": denoise, "uncertainty": uncertainty}[what]
+    made = make(piece, model, NOISE, tmp_path / name, tile=(32, 32), ome_zarr="0.4")
+    assert made == tmp_path / name
     result = read_image(tmp_path / name)
-    lazy = {"denoised": denoise, "uncertainty": uncertainty}[what](piece, model, NOISE)
+    lazy = make(piece, model, NOISE).data
     order = [piece.axes.index(a) for a in result.axes]
     assert np.allclose(result.data[:], lazy.compute().transpose(order), atol=0.01)
     assert result.scale["X"] == 0.5

@@ -42,9 +42,9 @@ def bucket(tmp_path_factory):
 def test_an_image_in_a_bucket_is_learned_from_and_denoised(bucket, tmp_path):
     image = read_image("s3://lab/noisy.ome.zarr")
     assert (image.axes, image.units["X"]) == ("TYX", "micrometer")
-    model = train(image.data, image.axes, steps=2)
-    found = denoise(image, model, "gaussian(sigma=10)").compute()
-    assert np.array_equal(found, denoise(bucket, model, "gaussian(sigma=10)").compute())
+    model = train(image.data, axes=image.axes, steps=2)
+    found = denoise(image, model, "gaussian(sigma=10)").data.compute()
+    assert np.array_equal(found, denoise(bucket, model, "gaussian(sigma=10)").data.compute())
 
 
 def test_what_is_not_there_or_not_ones_own_is_told_in_one_line(bucket, monkeypatch):

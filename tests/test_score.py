@@ -38,7 +38,8 @@ def weights(model):
 @pytest.mark.slow
 def test_training_lowers_the_held_out_loss():
     stack, _ = noisy_stack()
-    losses = [p.val_loss for p in train_steps(stack, "TYX", steps=60) if p.step in (50, 60)]
+    states = [progress.result for progress in train_steps(stack, axes="TYX", steps=60)]
+    losses = [state.val_loss for state in states if state.step in (50, 60)]
     assert losses[1] < losses[0] < 0
 
 
@@ -46,17 +47,18 @@ def test_training_lowers_the_held_out_loss():
 def test_few_images_are_not_learned_by_heart(tmp_path):
     stack, _ = noisy_stack((10, 36, 36))
     losses, middle, last = {}, 150, 250
-    for progress in train_steps(stack, "TYX", steps=last):
-        losses[progress.step] = progress.val_loss
-        if progress.step == middle:
-            progress.checkpoint(tmp_path / "checkpoint")
-    model = progress.snapshot()
+    for progress in train_steps(stack, axes="TYX", steps=last):
+        state = progress.result
+        losses[state.step] = state.val_loss
+        if state.step == middle:
+            state.checkpoint(tmp_path / "checkpoint")
+    model = state.snapshot()
     best = min(range(25, last + 1, 25), key=losses.__getitem__)
     assert losses[last] > losses[best] + 0.05  # or there is nothing to be seen here
     assert model.provenance["kept_step"] == best < middle
     assert model.provenance["val_loss"] == losses[best]
     assert f"step {best}" in describe_kept(model)
-    resumed = train(stack, "TYX", steps=last, resume=tmp_path / "checkpoint")
+    resumed = train(stack, axes="TYX", steps=last, resume=tmp_path / "checkpoint")
     assert torch.equal(weights(model), weights(resumed))
 
 
@@ -96,7 +98,7 @@ def test_counts_are_known_for_counts_when_they_were_blurred():
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     stack, _ = noisy_stack()
-    first, again, other = (train(stack, "TYX", steps=4, seed=s) for s in (1, 1, 2))
+    first, again, other = (train(stack, axes="TYX", steps=4, seed=s) for s in (1, 1, 2))
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(weights(first), weights(other))
 
@@ -106,14 +108,16 @@ def test_training_leaves_the_global_sources_of_chance_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    train(stack, "TYX", steps=2)
+    train(stack, axes="TYX", steps=2)
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_numpy_dask_and_zarr_train_alike(tmp_path):
     stack, _ = noisy_stack()
     on_disk = zarr.create_array(str(tmp_path / "a.zarr"), data=stack, chunks=(1, 16, 16))
-    models = [train(a, "TYX", steps=2) for a in (stack, da.from_array(stack, (2, 20, 20)), on_disk)]
+    models = [
+        train(a, axes="TYX", steps=2) for a in (stack, da.from_array(stack, (2, 20, 20)), on_disk)
+    ]
     assert torch.equal(weights(models[0]), weights(models[1]))
     assert torch.equal(weights(models[0]), weights(models[2]))
 
@@ -136,30 +140,30 @@ def test_a_lazy_image_is_never_read_whole():
             largest = max(largest, piece.size)
             return piece
 
-    train(Watched(), "TYX", steps=2)
+    train(Watched(), axes="TYX", steps=2)
     assert largest <= 128 * 128
 
 
 def test_stopping_early_keeps_what_was_learned(tmp_path):
     stack, _ = noisy_stack()
-    run = train_steps(stack, "TYX", minutes=10)
+    run = train_steps(stack, axes="TYX", minutes=10)
     for progress in run:
-        if progress.step == 3:
+        if progress.result.step == 3:
             run.close()
-    model = progress.snapshot()
+    model = progress.result.snapshot()
     model.save(tmp_path / "m.n2s")
     assert ScoreModel.load(tmp_path / "m.n2s").provenance["steps"] == 3
 
 
 def test_a_training_that_was_cut_off_ends_in_the_same_weights(tmp_path):
     stack, _ = noisy_stack()
-    for whole in train_steps(stack, "TYX", steps=6):
-        if whole.step == 3:
-            whole.checkpoint(tmp_path / "half")
-    *_, resumed = train_steps(stack, "TYX", steps=6, resume=tmp_path / "half")
-    assert torch.equal(weights(whole.snapshot()), weights(resumed.snapshot()))
+    for whole in train_steps(stack, axes="TYX", steps=6):
+        if whole.result.step == 3:
+            whole.result.checkpoint(tmp_path / "half")
+    *_, resumed = train_steps(stack, axes="TYX", steps=6, resume=tmp_path / "half")
+    assert torch.equal(weights(whole.result.snapshot()), weights(resumed.result.snapshot()))
     with pytest.raises(UserError, match="other seed"):
-        next(train_steps(stack, "TYX", steps=6, seed=1, resume=tmp_path / "half"))
+        next(train_steps(stack, axes="TYX", steps=6, seed=1, resume=tmp_path / "half"))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_a_training_that_was_cut_off_ends_in_the_same_weights(tmp_path):
 )
 def test_any_size_and_axes_can_be_trained_on(shape, axes, ndim, channels):
     stack = np.random.default_rng(0).normal(100, 10, shape).astype(np.float32)
-    model = train(stack, axes, ndim=ndim, steps=1)
+    model = train(stack, axes=axes, ndim=ndim, steps=1)
     assert (model.ndim, model.channels) == (ndim, channels)
 
 
@@ -195,21 +199,21 @@ def test_any_size_and_axes_can_be_trained_on(shape, axes, ndim, channels):
 )
 def test_images_that_cannot_be_learned_from_are_refused_in_one_line(images, axes, says):
     with pytest.raises(UserError, match=says) as caught:
-        train(images, axes, steps=1)
+        train(images, axes=axes, steps=1)
     assert "\n" not in str(caught.value)
 
 
 def test_one_bad_pixel_is_left_out():
     stack, _ = noisy_stack((1, 64, 64))
     stack[0, 32, 32] = np.inf
-    model = train(stack, "TYX", steps=10)
+    model = train(stack, axes="TYX", steps=10)
     assert np.isfinite(model.provenance["val_loss"])
     assert model.high < 200
 
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(UserError, match=r"there is .*cpu"):
-        train(noisy_stack()[0], "TYX", steps=1, device="abacus")
+        train(noisy_stack()[0], axes="TYX", steps=1, device="abacus")
 
 
 # the model file
@@ -217,7 +221,7 @@ def test_a_device_that_is_not_there_is_refused():
 
 @pytest.fixture(scope="module")
 def model():
-    return train(noisy_stack()[0], "TYX", steps=2, name="blobs")
+    return train(noisy_stack()[0], axes="TYX", steps=2, name="blobs")
 
 
 def test_a_model_survives_its_file(model, tmp_path):
@@ -255,8 +259,8 @@ def test_other_files_are_refused_in_one_line(model, tmp_path):
 
 
 def test_the_newest_training_checkpoint_is_no_model(tmp_path):
-    for progress in train_steps(noisy_stack()[0], "TYX", steps=1):
-        progress.checkpoint(tmp_path / "c")
+    for progress in train_steps(noisy_stack()[0], axes="TYX", steps=1):
+        progress.result.checkpoint(tmp_path / "c")
     with pytest.raises(UserError, match="not a complete score model"):
         ScoreModel.load(tmp_path / "c")
 
@@ -372,5 +376,5 @@ def test_what_passes_between_two_steps_is_not_taken_from_the_budget(monkeypatch)
     image = np.random.default_rng(0).normal(100, 10, (64, 64))
     for progress in training.train_steps(image, minutes=0.1):
         clock[0] += 1000
-    assert progress.step == 6  # each took a second
-    assert progress.seconds_left == 0
+    assert progress.result.step == 6  # each took a second
+    assert progress.result.seconds_left == 0

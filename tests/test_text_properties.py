@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_noise2score import UserError
-from napari_noise2score.denoising.tiles import parse_tile
+from napari_noise2score.denoising.tile_size import parse_tile
 from napari_noise2score.image.axes import LETTERS, layout, parse_axes
 from napari_noise2score.noise import (
     A,

@@ -112,7 +112,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def model():
-    return train(pieces(stack()[1], 36), "TYX", steps=40)
+    return train(pieces(stack()[1], 36), axes="TYX", steps=40)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_no_pixel_is_told_better_than_a_hundred_noisy_ones_would_tell_it(model, 
 def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
     clean = stack()[0]
     noisy = (Gaussian(14) @ A).sample(clean, np.random.default_rng(1))
-    model = train(pieces(noisy, 36), "TYX", steps=80, correlation="A")
+    model = train(pieces(noisy, 36), axes="TYX", steps=80, correlation="A")
     noise = "gaussian(sigma=14) @ A"
     std = uncertainty(noisy, model, noise, axes="TYX").compute()
     error = np.abs(denoise(noisy, model, noise, axes="TYX").compute() - clean)

@@ -11,7 +11,7 @@ from napari_noise2score import (
     UserError,
     check_noise,
     denoise,
-    denoise_into,
+    denoise_steps,
     estimate_noise,
     train,
     uncertainty,
@@ -151,7 +151,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def padded_model(stack):
-    return train(masked(stack), "TYX", steps=3)
+    return train(masked(stack), axes="TYX", steps=3)
 
 
 def facts(model):
@@ -170,9 +170,9 @@ def test_a_few_pixels_do_not_change_what_a_model_is_normalised_by(stack, damage)
         spoilt[:, :30] = np.nan
     else:
         spoilt[2] = 0 if damage == "black frame" else 65535
-    clean = train(stack.astype(np.float32), "TYX", steps=1)
+    clean = train(stack.astype(np.float32), axes="TYX", steps=1)
     tolerance = 0.1 if damage == "nan" else 0.02
-    assert facts(train(spoilt, "TYX", steps=1)) == pytest.approx(facts(clean), rel=tolerance)
+    assert facts(train(spoilt, axes="TYX", steps=1)) == pytest.approx(facts(clean), rel=tolerance)
 
 
 @pytest.mark.slow
@@ -181,12 +181,12 @@ def test_small_bright_spots_stay_within_the_range():
     stars = np.zeros((256, 256))
     stars[[40, 90, 200], [50, 140, 80]] = 9000
     noisy = ndimage.gaussian_filter(stars, 0.8) + rng.normal(100, 5, (256, 256))
-    assert train(noisy, "YX", steps=1).high > 0.9 * noisy.max()
+    assert train(noisy, axes="YX", steps=1).high > 0.9 * noisy.max()
 
 
 @pytest.mark.slow
 def test_a_loss_of_padded_images_is_that_of_their_valid_pixels(stack, padded_model):
-    plain = train(stack, "TYX", steps=3)
+    plain = train(stack, axes="TYX", steps=3)
     assert np.isfinite(padded_model.provenance["loss"])
     # a smooth fill would be learned by heart, at losses far below those of noise
     assert padded_model.provenance["val_loss"] > plain.provenance["val_loss"] - 0.3
@@ -212,7 +212,7 @@ def test_what_was_never_recorded_comes_out_as_it_went_in(stack, padded_model, va
 def test_integer_results_keep_their_padding(stack, padded_model):
     frames = border(stack[:2].astype(np.int32), -2147483648)
     target = np.zeros(frames.shape, np.int32)
-    for _ in denoise_into(target, frames, padded_model, NOISE, axes="TYX"):
+    for _ in denoise_steps(frames, padded_model, NOISE, target, axes="TYX"):
         pass
     assert (target[frames == -2147483648] == -2147483648).all()
     assert (target[frames != -2147483648] > 0).all()
@@ -249,7 +249,7 @@ def test_one_nan_does_not_stop_anything(padded_model):
 @pytest.mark.parametrize("image", [np.full((64, 64), np.nan), np.ma.masked_all((64, 64))])
 def test_an_image_without_a_valid_pixel_is_refused_in_one_line(image, padded_model):
     for call in (
-        lambda: train(image, "YX", steps=1),
+        lambda: train(image, axes="YX", steps=1),
         lambda: estimate_noise(image),
         lambda: denoise(image, padded_model, NOISE).compute(),
     ):

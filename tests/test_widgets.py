@@ -292,14 +292,14 @@ def test_out_of_memory_says_what_to_lower_and_offers_the_processor(
 
     from napari_noise2score.denoising import denoise as module
 
-    real = module.denoise_into
+    real = module.denoise_steps
 
     def fail_unless_on_cpu(*args, device, **settings):
         if device != "cpu":
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         yield from real(*args, device=device, **settings)
 
-    monkeypatch.setattr(module, "denoise_into", fail_unless_on_cpu)
+    monkeypatch.setattr(module, "denoise_steps", fail_unless_on_cpu)
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     denoise = dock(viewer, "Denoise")
@@ -581,7 +581,7 @@ def test_training_in_the_window_gives_the_weights_of_training_in_python(
         monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
 
     settle_clock()
-    expected = train(cells[0], "TZYX", minutes=0.2, seed=3)
+    expected = train(cells[0], axes="TZYX", minutes=0.2, seed=3)
     settle_clock()
     add_cells(viewer, cells[0])
     widget = dock(viewer, "Train")

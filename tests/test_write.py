@@ -19,8 +19,8 @@ from window import (
     wait_until_idle,
 )
 
-from napari_noise2score import denoise, read_image, train, write_image
-from napari_noise2score.denoising.jobs import denoise_to_file, left_of
+from napari_noise2score import denoise, denoise_steps, read_image, train, write_image
+from napari_noise2score.denoising.jobs import left_of
 from napari_noise2score.image.image import Image
 from napari_noise2score.sample import NOISE
 
@@ -101,7 +101,7 @@ def test_any_layer_is_written(
         data, settings = [noisy, noisy[..., ::2, ::2]], {"multiscale": True}
     elif kind == "rgb":
         data = np.random.default_rng(0).integers(80, 120, (40, 40, 3), dtype=np.uint8)
-        axes, settings, model = "YXC", {"rgb": True}, train(data, "YXC", steps=2)
+        axes, settings, model = "YXC", {"rgb": True}, train(data, axes="YXC", steps=2)
         session.add_model(model, "photo")
     elif kind == "channels":  # more than are seen together
         axes, data = "TCZYX", np.stack([noisy] * 5, axis=1)
@@ -167,7 +167,7 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     assert viewer.layers["movie denoised"].data[0].shape == noisy.shape
     assert not left_of(path)
     image = Image(noisy, "TYX", name="movie")
-    for _ in denoise_to_file(tmp_path / "alone.ome.zarr", image, model, NOISE):
+    for _ in denoise_steps(image, model, NOISE, tmp_path / "alone.ome.zarr"):
         pass
     pixels = zarr.open_group(str(path), mode="r"), zarr.open_group(str(tmp_path / "alone.ome.zarr"))
     assert np.array_equal(pixels[0]["0"][:], pixels[1]["0"][:])

@@ -24,7 +24,9 @@ _WHERE = {
     "Rician": "noise",
     "Tweedie": "noise",
     "parse_noise": "noise",
+    "Progress": "progress",
     "ScoreModel": "score.model",
+    "Training": "score.training",
     "train": "score.training",
     "train_steps": "score.training",
     "Image": "image.image",
@@ -33,12 +35,11 @@ _WHERE = {
     "check_noise": "estimation.noise_check",
     "check_steps": "estimation.noise_check",
     "denoise": "denoising.denoise",
-    "denoise_into": "denoising.denoise",
-    "denoise_to_file": "denoising.jobs",
+    "denoise_steps": "denoising.denoise",
     "estimate_noise": "estimation.estimate",
     "estimate_steps": "estimation.estimate",
     "uncertainty": "denoising.denoise",
-    "uncertainty_into": "denoising.denoise",
+    "uncertainty_steps": "denoising.denoise",
     "read_image": "image.files",
     "write_image": "image.write",
     "UserError": "errors",
@@ -54,17 +55,18 @@ __all__ = [
     "NoiseCheck",
     "NoiseReport",
     "Poisson",
+    "Progress",
     "Rayleigh",
     "Rician",
     "ScoreModel",
+    "Training",
     "Tweedie",
     "UserError",
     "__version__",
     "check_noise",
     "check_steps",
     "denoise",
-    "denoise_into",
-    "denoise_to_file",
+    "denoise_steps",
     "estimate_noise",
     "estimate_steps",
     "parse_noise",
@@ -72,13 +74,12 @@ __all__ = [
     "train",
     "train_steps",
     "uncertainty",
-    "uncertainty_into",
+    "uncertainty_steps",
     "write_image",
 ]
 
 if TYPE_CHECKING:
-    from .denoising.denoise import denoise, denoise_into, uncertainty, uncertainty_into
-    from .denoising.jobs import denoise_to_file
+    from .denoising.denoise import denoise, denoise_steps, uncertainty, uncertainty_steps
     from .errors import UserError
     from .estimation.estimate import estimate_noise, estimate_steps
     from .estimation.goodness_of_fit import NoiseCheck
@@ -99,8 +100,9 @@ if TYPE_CHECKING:
         Tweedie,
         parse_noise,
     )
+    from .progress import Progress
     from .score.model import ScoreModel
-    from .score.training import train, train_steps
+    from .score.training import Training, train, train_steps
 
 
 def __getattr__(name: str) -> Any:

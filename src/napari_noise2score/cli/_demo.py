@@ -46,9 +46,11 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     UserError
         If the folder cannot be written, or holds a file of one of these names that no demo wrote.
     """
-    from ..denoising.denoise import denoise_into, result_of
+    from ..denoising.denoise import denoise_steps
     from ..denoising.evaluate import compare
+    from ..denoising.provenance import result_image, result_notes
     from ..image.image import Image
+    from ..progress import run_to_end
     from ..score.training import train_steps
 
     _check_folder(out)
@@ -58,19 +60,19 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     truth = Image(signal + np.float32(OFFSET), name="truth", **known)
 
     say(f"embedded sample: {'×'.join(map(str, raw.shape))} (TZYX), noise {NOISE}")
-    training = train_steps(raw, noisy.axes, name="demo", **BUDGET)
-    for progress in track(
-        training, "training", lambda p: (p.fraction, f"{p.seconds_left:.0f} s left")
-    ):
-        pass
-    model = progress.snapshot()
+    training = train_steps(raw, axes=noisy.axes, name="demo", **BUDGET)
+    steps = track(
+        training, "training", lambda p: (p.fraction, f"{p.result.seconds_left:.0f} s left")
+    )
+    state = run_to_end(steps)
+    model = state.snapshot()
     model = replace(model, provenance={**model.provenance, **MADE_BY})
-    say(f"trained: {progress.step} steps in {progress.seconds:.0f} s, from the noisy stack alone")
+    say(f"trained: {state.step} steps in {state.seconds:.0f} s, from the noisy stack alone")
     result = np.zeros(raw.shape, np.float32)
-    tiles = denoise_into(result, noisy, model, NOISE)
-    for _ in track(tiles, "denoising", lambda p: (p.done / p.total, f"{p.done} of {p.total}")):
-        pass
-    denoised = result_of(noisy, result, model, NOISE, MADE_BY)
+    tiles = denoise_steps(noisy, model, NOISE, result)
+    run_to_end(track(tiles, "denoising", lambda p: (p.fraction, f"{p.done} of {p.total}")))
+    notes = result_notes(model, NOISE, noise_notes=MADE_BY)
+    denoised = result_image(noisy, result, "denoised", notes)
 
     # both are compared without the offset, which is no part of the signal
     reach = float(signal.max())

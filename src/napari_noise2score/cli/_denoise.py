@@ -59,9 +59,10 @@ def denoise(
     """Denoise images with a trained score under a noise model."""
     import numpy as np
 
-    from ..denoising.cluster import connect, on_cluster
-    from ..denoising.jobs import denoise_to_file
-    from ..denoising.tiles import parse_tile, prepare
+    from ..denoising.cluster import connect
+    from ..denoising.denoise import denoise_steps, uncertainty_steps
+    from ..denoising.job import prepare
+    from ..denoising.tile_size import parse_tile
     from ..estimation.estimate import estimate_for_denoising
     from ..image.files import read_image, read_images
     from ..image.ome_zarr import VERSIONS
@@ -91,11 +92,10 @@ def denoise(
     ) -> None:
         image = read_image(path, axes, number)
         kind = image.data.dtype if same else np.dtype("float32")
-        share = on_cluster(client, image, score, str(spec), device) if client else None
-        run = denoise_to_file(
-            target, image, score, spec, what=what, dtype=kind, tile=size, device=device,
-            ome_zarr=ome_zarr, overwrite=overwrite, resume=resume, run=share, found=found,
-            inputs=[model],
+        steps = {"denoised": denoise_steps, "uncertainty": uncertainty_steps}[what]
+        run = steps(
+            image, score, spec, target, tile=size, device=device, dtype=kind, noise_notes=found,
+            overwrite=overwrite, resume=resume, ome_zarr=ome_zarr, client=client, inputs=[model],
         )  # fmt: skip
         try:
             follow(run, Path(path).name)

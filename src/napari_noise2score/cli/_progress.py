@@ -36,6 +36,6 @@ def finish(run: Iterator[Progress[T]], name: str) -> T:
 
 def follow(run: Iterator[Any], name: str) -> None:
     """Work through a job's tiles, with a bar on the terminal and a line for what happens."""
-    for progress in track(run, name, lambda p: (p.done / p.total, f"tile {p.done} of {p.total}")):
-        if progress.note:
-            say(f"{name}: {progress.note}")
+    for progress in track(run, name, lambda p: (p.fraction, f"tile {p.done} of {p.total}")):
+        if progress.message:
+            say(f"{name}: {progress.message}")

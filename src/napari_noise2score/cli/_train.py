@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from ..errors import ReadError, UserError, is_memory_error
 from ._options import Axes, Input, Model, Overwrite, Series
 from ._progress import track
 from ._terminal import interrupts_between_steps, say
+
+if TYPE_CHECKING:
+    from ..progress import Progress
+    from ..score.training import Training
 
 # seconds of training until the first checkpoint, and between two of them
 CHECKPOINT_FIRST = 10.0
@@ -78,31 +82,32 @@ def train(
         resume=checkpoint if begun else None,
         **settings.model_dump(exclude={"axes"}),
     )
-    progress, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
+    state, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
     stopped: BaseException | None = None
     with written(model, overwrite or resume) as part, interrupts_between_steps() as interrupt:
         try:
             for progress in track(run, "training", _describe_training):
+                state = progress.result
                 interrupt()
-                if progress.seconds - saved > CHECKPOINT_EVERY:
-                    progress.checkpoint(checkpoint)
-                    saved = progress.seconds
+                if state.seconds - saved > CHECKPOINT_EVERY:
+                    state.checkpoint(checkpoint)
+                    saved = state.seconds
         except (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ReadError) as error:
-            if progress is None or (isinstance(error, RuntimeError) and not is_memory_error(error)):
+            if state is None or (isinstance(error, RuntimeError) and not is_memory_error(error)):
                 raise
             stopped = error
             with suppress(OSError):  # the disk may be what failed
-                progress.checkpoint(checkpoint)
-        assert progress is not None
-        learned = progress.snapshot()
+                state.checkpoint(checkpoint)
+        assert state is not None
+        learned = state.snapshot()
         notes = {"job": job, "finished": stopped is None}
         replace(learned, provenance={**learned.provenance, **notes}).save(part)
     if stopped is not None:
-        say(f"stopped at step {progress.step}: {model} is saved; go on with --resume")
+        say(f"stopped at step {state.step}: {model} is saved; go on with --resume")
         raise stopped
     checkpoint.unlink(missing_ok=True)
     say(
-        f"{model}: {progress.step} steps in {progress.seconds:.0f} s, "
+        f"{model}: {state.step} steps in {state.seconds:.0f} s, "
         f"held-out loss {learned.provenance['val_loss']:.4f}. {describe_kept(learned)}".rstrip()
     )
 
@@ -112,9 +117,11 @@ def _finished(model: Any, job: str) -> bool:
     return bool(model.provenance.get("finished")) and model.provenance.get("job") == job
 
 
-def _describe_training(progress: Any) -> tuple[float, str]:
+def _describe_training(progress: Progress[Training]) -> tuple[float, str]:
+    state = progress.result
+    assert state is not None
     note = (
-        f"step {progress.step}  loss {progress.loss:.3f}  held out {progress.val_loss:.3f}  "
-        f"{progress.rate:.1f}/s  {progress.seconds_left:.0f} s left"
+        f"step {state.step}  loss {state.loss:.3f}  held out {state.val_loss:.3f}  "
+        f"{state.rate:.1f}/s  {state.seconds_left:.0f} s left"
     )
     return progress.fraction, note

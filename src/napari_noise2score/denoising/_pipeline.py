@@ -1,4 +1,4 @@
-"""Work through the blocks of an image with reading, network and writing side by side."""
+"""Process the blocks of an image with reading, network and writing running in parallel."""
 
 from __future__ import annotations
 
@@ -7,43 +7,59 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
+from ..progress import Progress
+from ._blocks import compute_block, read_block, round_to_dtype
+from .halo import Array, BlockData
+from .job import Block, Job, Quantity, blocks_of
 
-from .tiles import Block, Compute, Job, TileProgress, as_type, blocks, compute_block, read
-
-# blocks that wait for the network, and results that wait for the disk
-AHEAD = 2
-BEHIND = 4
+BLOCKS_READ_AHEAD = 2
+MAX_BLOCKS_TO_WRITE = 4
 # compressing takes longer than reading, and on a GPU longer than the network
-WRITERS = 4
+WRITER_THREADS = 4
 
 
-def one_by_one(target: Any, job: Job, compute: Compute) -> Iterator[TileProgress]:
-    """Write what `compute` makes of an image into an array, block by block."""
-    todo = list(enumerate(blocks(job)))
-    tile = job.tile
-    for done, (_, used) in enumerate(side_by_side(target, job, compute, todo, tile), 1):
-        yield TileProgress(done, len(todo), said_of(tile, used))
-        tile = used
-
-
-def side_by_side(
-    target: Any,
-    job: Job,
-    compute: Compute,
-    todo: Iterable[tuple[int, Block]],
-    tile: tuple[int, ...],
-) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Compute blocks while the next is read and the last is written.
+def fill_array(target: Any, job: Job, quantity: Quantity) -> Iterator[Progress[Any]]:
+    """Write a quantity of an image into an array, block by block.
 
     Parameters
     ----------
     target : array-like
         Written as ``target[index] = values``.
     job : Job
-        What every tile needs.
-    compute : callable
-        Makes the result of a tile.
+        The job.
+    quantity : Quantity
+        What to compute.
+
+    Yields
+    ------
+    Progress
+        After every block; the last one's result is the target.
+    """
+    todo = list(enumerate(blocks_of(job)))
+    before = job.tile
+    for done, (_, tile) in enumerate(process_blocks(target, job, quantity, todo, before), 1):
+        result = target if done == len(todo) else None
+        yield Progress(done, len(todo), memory_message(before, tile), result)
+        before = tile
+
+
+def process_blocks(
+    target: Any,
+    job: Job,
+    quantity: Quantity,
+    todo: Iterable[tuple[int, Block]],
+    tile: tuple[int, ...],
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Compute blocks while the next ones are read and the last ones are written.
+
+    Parameters
+    ----------
+    target : array-like
+        Written as ``target[index] = values``.
+    job : Job
+        The job.
+    quantity : Quantity
+        What to compute.
     todo : iterable of (int, Block)
         Numbered blocks.
     tile : tuple of int
@@ -52,53 +68,53 @@ def side_by_side(
     Yields
     ------
     number : int
-        Of a block that is written.
+        Number of a block that has been written.
     tile : tuple of int
-        The size of tile that memory had room for.
+        Size of tile that fitted in memory.
     """
     waiting = iter(todo)
-    readings: deque[tuple[int, Block, Future]] = deque()
-    writings: deque[tuple[int, Future]] = deque()
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(WRITERS) as writer:
+    reads: deque[tuple[int, Block, Future[BlockData]]] = deque()
+    writes: deque[tuple[int, Future[None]]] = deque()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(WRITER_THREADS) as writer:
 
         def read_ahead() -> None:
-            while len(readings) < AHEAD and (following := next(waiting, None)):
+            while len(reads) < BLOCKS_READ_AHEAD and (following := next(waiting, None)):
                 number, block = following
-                readings.append((number, block, reader.submit(read, job, *block)))
+                reads.append((number, block, reader.submit(read_block, job, *block)))
 
         try:
             read_ahead()
-            while readings:
-                number, block, reading = readings.popleft()
-                piece = reading.result()
+            while reads:
+                number, block, reading = reads.popleft()
+                read = reading.result()
                 read_ahead()
-                values, tile = compute_block(job, compute, piece, block[1], tile)
-                writings.append((number, writer.submit(write, target, job, block, values)))
-                # nothing but the queues holds on to a block while the next is computed
-                del piece, values, reading
-                while writings and (len(writings) > BEHIND or writings[0][1].done()):
-                    number, writing = writings.popleft()
+                values, tile = compute_block(job, quantity, read, block[1], tile)
+                writes.append((number, writer.submit(write_block, target, job, block, values)))
+                # only the queues keep a block in memory while the next is computed
+                del read, values, reading
+                while writes and (len(writes) > MAX_BLOCKS_TO_WRITE or writes[0][1].done()):
+                    number, writing = writes.popleft()
                     writing.result()
                     yield number, tile
-            for number, writing in writings:
+            for number, writing in writes:
                 writing.result()
                 yield number, tile
         finally:
-            for _, _, reading in readings:
+            for _, _, reading in reads:
                 reading.cancel()
-            for _, writing in writings:
+            for _, writing in writes:
                 writing.cancel()
 
 
-def write(target: Any, job: Job, block: Block, values: np.ndarray) -> None:
-    """Write a block to where it belongs."""
-    target[job.layout.index(*block)] = as_type(values, target.dtype)
+def write_block(target: Any, job: Job, block: Block, values: Array) -> None:
+    """Write the values of a block to its place in an array, and to the disk if it is a file."""
+    target[job.layout.index(*block)] = round_to_dtype(values, target.dtype)
     if sync := getattr(target, "sync", None):
-        sync()  # only what is on the disk is finished
+        sync()  # a block counts as finished only once it is on the disk
 
 
-def said_of(before: tuple[int, ...], tile: tuple[int, ...]) -> str:
-    """Say that memory ran out, if it did."""
+def memory_message(before: tuple[int, ...], tile: tuple[int, ...]) -> str:
+    """Return a message if memory ran out and the tile was made smaller, else ``""``."""
     if tile == before:
         return ""
     return f"memory ran out: going on with tiles of {'x'.join(map(str, tile))}"

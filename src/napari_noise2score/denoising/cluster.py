@@ -1,4 +1,4 @@
-"""The same blocks on many processes or machines, through dask.distributed."""
+"""Process the blocks of a job on several processes or machines, through dask.distributed."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from ..image.guard import Guarded
 from ..image.image import Image
 from ..image.write import open_target
 from ..score.model import ScoreModel
-from ._pipeline import write
-from .jobs import MAKES, Runner
-from .tiles import Block, Job, compute_block, prepare, read
+from ._blocks import compute_block, read_block
+from ._pipeline import write_block
+from ._quantities import QUANTITIES
+from .job import Block, Job, Quantity, prepare
+from .jobs import Runner
 
-# blocks that are on their way for each worker: one is computed while the next comes
-WINDOW = 2
+BLOCKS_PER_WORKER = 2  # submitted at once: one is computed while the next is sent
 RETRIES = 3
-# seconds to wait for the first worker
-PATIENCE = 600
-# seconds to wait for what is under way when a job is stopped
-LAST = 60
+SECONDS_TO_FIRST_WORKER = 600
+SECONDS_TO_END = 60  # waited for the running blocks when a job is stopped
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker makes its own job from, on its own device; sent to each worker once."""
+    """Inputs from which a worker prepares its own job, on its own device; sent to each once."""
 
     key: str
     image: Image | None
@@ -43,20 +42,21 @@ class Setup:
     axes: str
     model: ScoreModel
     noise: str
-    what: str
+    quantity: str
     device: str
-    sigma_a: float | None
+    sigma_a: float
+    exact: bool
     block: tuple[int, ...]
     path: str
 
 
-# what this worker has made ready, by the key of the setup; the last one only
+# job and target that this worker has prepared, by the key of the setup; only the last one
 _READY: dict[str, tuple[Job, Any]] = {}
 
 
 @contextmanager
 def connect(scheduler: str | None = None, workers: int | None = None) -> Iterator[Any]:
-    """Connect to a scheduler, or start so many workers on this machine until the block ends.
+    """Connect to a scheduler, or start workers on this machine, until the ``with`` block ends.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     Raises
     ------
     UserError
-        If dask.distributed is not installed, or nobody answers at the address.
+        If dask.distributed is not installed, or no scheduler answers at the address.
     """
     try:
         from distributed import Client, LocalCluster
@@ -85,7 +85,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         raise UserError("give either --scheduler or --workers")
     if scheduler is not None:
         try:
-            # not the default: one that finds no scheduler would stay it for all of this process
+            # not as the default client: if it finds no scheduler, it would stay the default
             client = Client(scheduler, timeout=5, set_as_default=False)
         except TypeError:
             raise UserError(
@@ -100,15 +100,15 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     assert workers is not None
     if workers < 1:
         raise UserError(f"--workers {workers}: give at least 1")
-    # memory is bounded by the tile; a limit would only kill workers that torch makes look large
-    with _deaf_to_interrupts():
+    # tiles bound the memory; a limit would only kill workers, as torch reserves address space
+    with _ignoring_interrupts():
         cluster = LocalCluster(
-            # whoever reaches scheduler or workers can have code run: no other machine may
+            # scheduler and workers run any code they are sent, so no other machine may reach them
             host="127.0.0.1",
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,
-            # the port is any that is free: None would ask for 8787 and warn where that is taken
+            # any free port: None would ask for 8787 and warn if it is taken
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
@@ -117,8 +117,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that are started inside not hear Ctrl-C: who started them ends them."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Let processes that are started inside ignore Ctrl-C: this process ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,88 +129,90 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def on_cluster(
-    client: Any,
-    image: Image,
-    model: ScoreModel,
-    noise: str,
-    device: str = "auto",
-    sigma_a: float | None = None,
-) -> Runner:
-    """Give what works through blocks on the workers of a client, for `denoise_to_file`.
+def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
+    """Return a `Runner` that processes blocks on the workers of a client.
 
-    The workers read the image and write the store themselves, so both must lie where all of them
-    see them under the same name. An image that was not read from a file is sent to them.
+    The workers read the image and write the store themselves: both must be reachable by all of
+    them under the same path. An image that was not read from a file is sent to them.
 
     Parameters
     ----------
     client : distributed.Client
         As from `connect`.
-    image, model, noise, device, sigma_a
-        As for `denoise_to_file`; the device is that of a worker.
+    image : Image
+        The noisy image.
+    device : str
+        Device of a worker.
 
     Returns
     -------
     callable
-        To be given as ``run``.
+        A `Runner`.
     """
 
     def run(
-        path: Path, job: Job, what: str, todo: list[tuple[int, Block]], tile: tuple[int, ...]
+        path: Path,
+        job: Job,
+        quantity: Quantity,
+        todo: list[tuple[int, Block]],
+        tile: tuple[int, ...],
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
         from distributed import as_completed
 
         setup = Setup(
             key=f"{path}-{time.time_ns()}",
-            # what reads a file can be sent, and knows which of several images it reads
+            # an array that reads a file can be sent, and knows which image of the file it reads
             image=image if isinstance(image.data, Guarded) or not image.source else None,
             source=image.source,
             axes=image.axes,
-            model=model.to("cpu"),
-            noise=noise,
-            what=what,
+            model=job.model.to("cpu"),
+            noise=str(job.noise),
+            quantity=quantity.name,
             device=device,
-            sigma_a=sigma_a,
+            sigma_a=job.sigma_a,
+            exact=job.exact,
             block=job.block,
             path=str(path.resolve()),
         )
         _wait_for_workers(client)
-        # the outcome of a task, not scattered data: it is made again if its worker is lost
-        ready = client.submit(_given, setup, pure=False, retries=RETRIES)
+        # the result of a task, not scattered data: it is computed again if its worker is lost
+        ready = client.submit(_identity, setup, pure=False, retries=RETRIES)
         waiting = iter(todo)
-        flying = as_completed(loop=client.loop)
+        running = as_completed(loop=client.loop)
 
-        def send() -> bool:
+        def submit_next() -> bool:
             following = next(waiting, None)
             if following is not None:
-                flying.add(
+                running.add(
                     client.submit(_one_block, ready, *following, tile, pure=False, retries=RETRIES)
                 )
             return following is not None
 
-        try:
-            while flying.count() < WINDOW * max(1, _threads(client)) and send():
+        def submit_until_full() -> None:
+            # the number of workers may change during a job
+            while running.count() < BLOCKS_PER_WORKER * max(1, _threads(client)) and submit_next():
                 pass
-            for future in flying:
+
+        try:
+            submit_until_full()
+            for future in running:
                 number, used = _outcome(future)
                 if np.prod(used) < np.prod(tile):
                     tile = used
                 yield number, tile
-                # workers may have come or gone
-                while flying.count() < WINDOW * max(1, _threads(client)) and send():
-                    pass
+                submit_until_full()
         finally:
-            # nobody shall write any more once this has ended; with its client its tasks have ended
-            until = time.monotonic() + LAST
+            # no task may write after this has ended; tasks end with their client
+            until = time.monotonic() + SECONDS_TO_END
             while client.status == "running" and time.monotonic() < until:
-                if all(future.done() for future in list(flying.futures)):
+                if all(future.done() for future in list(running.futures)):
                     break
                 time.sleep(0.05)
 
     return run
 
 
-def _given(setup: Setup) -> Setup:
+def _identity(setup: Setup) -> Setup:
     return setup
 
 
@@ -222,14 +224,14 @@ def _one_block(
         image = setup.image or read_image(setup.source, setup.axes)
         job = prepare(
             image, setup.model, setup.noise, tile=tile, device=setup.device,
-            sigma_a=setup.sigma_a, unit=setup.block, compare=False,
+            sigma_a=setup.sigma_a, exact=setup.exact, block_unit=setup.block, compare=False,
         )  # fmt: skip
         _READY.clear()
         _READY[setup.key] = job, open_target(Path(setup.path), image.axes)
     job, target = _READY[setup.key]
-    piece = read(job, *block)
-    values, tile = compute_block(job, MAKES[setup.what], piece, block[1], tile)
-    write(target, job, block, values)
+    read = read_block(job, *block)
+    values, tile = compute_block(job, QUANTITIES[setup.quantity], read, block[1], tile)
+    write_block(target, job, block, values)
     return number, tile
 
 
@@ -248,6 +250,6 @@ def _threads(client: Any) -> int:
 
 def _wait_for_workers(client: Any) -> None:
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=SECONDS_TO_FIRST_WORKER)
     except TimeoutError:
         raise UserError("the scheduler has no worker") from None

@@ -1,47 +1,66 @@
-"""Denoise images of any size, lazily or tile by tile, and say how certain the result is."""
+"""Denoise images of any size, lazily, into an array or into a file, with their uncertainty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
-import dask.array as da
-import torch
-from torch.nn import functional as F
+import numpy as np
 
-from .. import __version__
 from ..image.image import Image
 from ..noise import NoiseModel
-from ..score.model import ScoreModel, probes
-from ..solve.solver import make_shift
-from ..solve.table import Table
-from ._pipeline import one_by_one
-from .tiles import Compute, Job, TileProgress, lazily, prepare
+from ..progress import Progress, run_to_end
+from ..score.model import ScoreModel
+from ._lazy import lazy_array
+from ._pipeline import fill_array
+from ._quantities import DENOISED, UNCERTAINTY
+from .job import Quantity, prepare
+from .jobs import write_steps
+from .provenance import result_image, result_notes
 
-# pixels probed at once are this far apart along Z, Y and X
-APART = (2, 4, 4)
-# of correlated noise y is moved by so much, in units of the noise, to see how x moves
-MOVED = 0.3
-# one pixel's slope is too uncertain: the variance is the mean over so many to each side in Y and X
-AROUND = 2
-# nor is a pixel told better than the mean of a hundred noisy ones would tell it: where a network
-# seems surer, it errs by as much
-LEAST = 0.01
+
+class FileOptions(TypedDict, total=False):
+    """Options of a result that is written to a file or store.
+
+    Attributes
+    ----------
+    overwrite : bool
+        Replace an existing result, or the remains of an interrupted job.
+    resume : bool
+        Resume an interrupted job of the same image, model and noise. If there is none, begin; if
+        its result is complete, do nothing.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr to write.
+    client : distributed.Client
+        Compute the blocks of a store on its workers, see `cluster.connect`.
+    inputs : iterable of path-like
+        Other files that the job reads, as the model's; they are never replaced.
+    """
+
+    overwrite: bool
+    resume: bool
+    ome_zarr: str
+    client: Any
+    inputs: Iterable[str | os.PathLike[str]]
 
 
 def denoise(
     image: Any,
     model: ScoreModel,
     noise: NoiseModel | str,
+    out: Any = None,
     *,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
     sigma_a: float | None = None,
     exact: bool = True,
-) -> da.Array:
-    """Denoise an image lazily: nothing is computed until a part of the result is.
+    dtype: Any = "float32",
+    noise_notes: Mapping[str, Any] | None = None,
+    **file_options: Unpack[FileOptions],
+) -> Any:
+    """Denoise an image of any size: lazily, into an array, or into a file.
 
     Parameters
     ----------
@@ -50,125 +69,159 @@ def denoise(
     model : ScoreModel
         A score learned on images like this one.
     noise : NoiseModel or str
-        The noise, as a model or in the one spelling, as ``"gaussian(sigma=25)"``.
+        The noise model, or its text, as ``"gaussian(sigma=25)"``.
+    out : array-like or path-like, optional
+        None returns a lazy result: nothing is read or computed until a part of it is needed. An
+        array of the shape of the image (numpy, zarr) is filled, rounded and clipped to its type. A
+        path ending in .ome.zarr, .zarr, .tif, .tiff, .npy or .png is written: the result grows
+        under a hidden name beside it with a journal of finished blocks, and gets its name when it
+        is complete. An interrupted job can be resumed, and gives the same bytes.
     axes : str, optional
-        Axes of the image; needed where it is not an `Image`, but for a plain YX one.
+        Axes of the image, one letter of ``TCZYX`` per dimension; required unless it is an `Image`
+        or has the two axes YX.
     tile : sequence of int, optional
-        Size of a tile along the spatial axes of the network.
+        Size of a tile along the axes of space; by default the largest that fits in memory.
     device : str
         Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``.
     sigma_a : float, optional
-        Perturbation to ask the score for, in units of the noise; the model's own by default.
-        Larger is safer, smaller is sharper.
+        Perturbation σ_a that the score is evaluated at, in units of the noise; by default the
+        model's own. Larger is more robust, smaller is sharper.
     exact : bool
-        Solve by the table, or by the closed forms of the papers, to compare.
+        Solve by a look-up table, or by the closed forms of the papers for comparison.
+    dtype : dtype-like
+        Type of the pixels of a lazy result or a file; integers are rounded and clipped.
+    noise_notes : mapping, optional
+        How the noise model was found; kept in the provenance of an `Image` or a file. Values are
+        JSON.
+    **file_options
+        For a path only, see `FileOptions`: ``overwrite``, ``resume``, ``ome_zarr``, ``client``,
+        ``inputs``.
 
     Returns
     -------
-    dask.array.Array
-        The clean image in the grey levels of the noisy one, offset included, float32, of the
-        shape and axes of the image. Pixels that were never recorded (NaN, padding, see
-        `ValidPixels`) stay as they are.
+    dask.array.Array, Image, or `out`
+        The clean image in the grey levels of the noisy one, offset included, of its shape and
+        axes. Without `out`, an `Image` gives a lazy `Image` and an array a dask array. Pixels that
+        were never recorded (NaN, padding, see `ValidPixels`) stay as they are.
 
     Raises
     ------
     UserError
-        If the model does not fit the image; when computed, if it holds no valid pixel, or the grey
-        levels are of another unit or gain than those the model was trained on.
+        If the model does not fit the image or the noise; when computed, if the image holds no
+        valid pixel, or its grey levels have another unit or gain than the training images. For a
+        path, if the result exists, is an input, cannot be written or is being written by another
+        job, or if the job to resume is another one. Finished blocks are kept.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from napari_noise2score import train
     >>> stack = np.random.default_rng(0).normal(100, 10, (4, 64, 64))
-    >>> result = denoise(stack, train(stack, "TYX", steps=2), "gaussian(sigma=10)", axes="TYX")
+    >>> model = train(stack, axes="TYX", steps=2)
+    >>> result = denoise(stack, model, "gaussian(sigma=10)", axes="TYX")
     >>> result.shape, result.dtype
     ((4, 64, 64), dtype('float32'))
+    >>> clean = denoise(stack, model, "gaussian(sigma=10)", np.empty((4, 64, 64)), axes="TYX")
+    >>> bool((clean == result.compute()).all())
+    True
     """
-    job = prepare(
-        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact,
-        compare=False,
+    if out is None:
+        return _lazy(
+            DENOISED, image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+            exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+        )  # fmt: skip
+    return run_to_end(
+        denoise_steps(
+            image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+            exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+        )
     )  # fmt: skip
-    return lazily(job, denoised)
 
 
-def denoise_into(
-    target: Any,
+def denoise_steps(
     image: Any,
     model: ScoreModel,
     noise: NoiseModel | str,
+    out: Any,
     *,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
     sigma_a: float | None = None,
-) -> Iterator[TileProgress]:
-    """Denoise an image tile by tile into an array; closing the generator stops.
+    exact: bool = True,
+    dtype: Any = "float32",
+    noise_notes: Mapping[str, Any] | None = None,
+    **file_options: Unpack[FileOptions],
+) -> Iterator[Progress[Any]]:
+    """Denoise an image into an array or a file, block by block; closing the generator stops.
 
     Parameters
     ----------
-    target : array-like
-        Of the shape of the image; written as ``target[index] = values``. For an integer type
-        the values are rounded and clipped to it.
-    image, model, noise, axes, tile, device, sigma_a
+    image, model, noise, out, axes, tile, device, sigma_a, exact, dtype, noise_notes
+        As for `denoise`; `out` is required.
+    **file_options
         As for `denoise`.
 
     Yields
     ------
-    TileProgress
-        After every tile.
+    Progress
+        After every block, those of a pyramid included. The last one, whose result is `out`, comes
+        once the result is complete.
 
     Raises
     ------
     UserError
-        If the model does not fit the image, or the image holds no valid pixel.
+        As for `denoise`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from napari_noise2score import read_image, train
+    >>> noisy = Image(np.random.default_rng(0).normal(100, 10, (4, 64, 64)), "TYX")
+    >>> file = Path(tempfile.mkdtemp()) / "clean.ome.zarr"
+    >>> model = train(noisy, steps=2)
+    >>> for progress in denoise_steps(noisy, model, "gaussian(sigma=10)", file):
+    ...     pass
+    >>> progress.done, progress.total, read_image(file).data.shape
+    (4, 4, (4, 64, 64))
     """
-    job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
-    yield from one_by_one(target, job, denoised)
-
-
-def result_of(
-    image: Image,
-    data: Any,
-    model: ScoreModel,
-    noise: NoiseModel | str,
-    found: Mapping[str, Any] | None = None,
-) -> Image:
-    """Give the image that holds a result: all the source says, what made it, how it was found."""
-    notes = {
-        "model": model.name,
-        "fingerprint": model.fingerprint,
-        "noise": str(noise),
-        "version": __version__,
-    } | dict(found or {})
-    return replace(image, data=data, name=f"{image.name} denoised", notes=notes)
+    yield from _steps(
+        DENOISED, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+        exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+    )  # fmt: skip
 
 
 def uncertainty(
     image: Any,
     model: ScoreModel,
     noise: NoiseModel | str,
+    out: Any = None,
     *,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
     sigma_a: float | None = None,
-) -> da.Array:
-    """Give the posterior standard deviation of every pixel of the denoised image, lazily.
+    dtype: Any = "float32",
+    noise_notes: Mapping[str, Any] | None = None,
+    **file_options: Unpack[FileOptions],
+) -> Any:
+    """Compute the posterior standard deviation of every pixel of the denoised image.
 
-    It says how far the clean image may still lie from the denoised one, if the noise model is
-    right and the score well learned: about 68 % of the pixels lie within one of it.
+    It bounds the error of the denoised image if the noise model is right and the score well
+    learned: about 68 % of the pixels of the clean image lie within one standard deviation.
 
     Parameters
     ----------
-    image, model, noise, axes, tile, device, sigma_a
+    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes
+        As for `denoise`.
+    **file_options
         As for `denoise`.
 
     Returns
     -------
-    dask.array.Array
-        Standard deviation in grey levels, float32, of the shape and axes of the image; NaN where
-        nothing was recorded.
+    dask.array.Array, Image, or `out`
+        Standard deviation in grey levels, of the shape and axes of the image; NaN where nothing
+        was recorded.
 
     Raises
     ------
@@ -180,102 +233,139 @@ def uncertainty(
     For Gaussian noise of variance v the posterior variance is ``v ∂x̂/∂y`` (second-order Tweedie).
     In general ``Var[x | z] ≈ (∂G/∂s) dx̂/dz``, x̂ = G(z, s(z)), with the two slopes of G from the
     table and the diagonal of ∂s/∂z from differences of s, one pixel in 16 (in 3-D one voxel in
-    32) moved at once, up and down by a tenth of its noise. Of correlated noise it is the diagonal
-    of ``(∂x̂/∂y) Σ B⁻ᵀ``, see `make_shift`, from differences of x̂ probed in the same way. The
-    variance is averaged over 5×5 pixels. It takes about 30 (in 3-D 65) times as long as
+    32) changed at once, up and down by a tenth of its noise. For correlated noise it is the
+    diagonal of ``(∂x̂/∂y) Σ B⁻ᵀ``, see `make_shift`, from differences of x̂ probed in the same way.
+    The variance is averaged over 5×5 pixels. It takes about 30 (in 3-D 65) times as long as
     denoising.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from napari_noise2score import train
     >>> stack = np.random.default_rng(0).normal(100, 10, (4, 64, 64))
-    >>> std = uncertainty(stack, train(stack, "TYX", steps=2), "gaussian(sigma=10)", axes="TYX")
-    >>> std.shape
+    >>> model = train(stack, axes="TYX", steps=2)
+    >>> uncertainty(stack, model, "gaussian(sigma=10)", axes="TYX").shape
     (4, 64, 64)
     """
-    job = prepare(
-        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, compare=False
-    )
-    return lazily(job, spread)
+    if out is None:
+        return _lazy(
+            UNCERTAINTY, image, model, noise, axes=axes, tile=tile, device=device,
+            sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, **file_options,
+        )  # fmt: skip
+    return run_to_end(
+        uncertainty_steps(
+            image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+            dtype=dtype, noise_notes=noise_notes, **file_options,
+        )
+    )  # fmt: skip
 
 
-def uncertainty_into(
-    target: Any,
+def uncertainty_steps(
     image: Any,
     model: ScoreModel,
     noise: NoiseModel | str,
+    out: Any,
     *,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
     sigma_a: float | None = None,
-) -> Iterator[TileProgress]:
-    """Write what `uncertainty` gives into an array; closing the generator stops.
+    dtype: Any = "float32",
+    noise_notes: Mapping[str, Any] | None = None,
+    **file_options: Unpack[FileOptions],
+) -> Iterator[Progress[Any]]:
+    """Write `uncertainty` into an array or a file; closing the generator stops.
 
     Parameters
     ----------
-    target, image, model, noise, axes, tile, device, sigma_a
-        As for `denoise_into`.
+    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes
+        As for `denoise_steps`.
+    **file_options
+        As for `denoise`.
 
     Yields
     ------
-    TileProgress
-        After every tile.
+    Progress
+        As from `denoise_steps`.
 
     Raises
     ------
     UserError
-        As for `uncertainty`.
+        As for `denoise`.
+
+    Examples
+    --------
+    >>> from napari_noise2score import train
+    >>> noisy = np.random.default_rng(0).normal(100, 10, (32, 32))
+    >>> steps = uncertainty_steps(
+    ...     noisy, train(noisy, steps=2), "gaussian(sigma=10)", np.empty((32, 32))
+    ... )
+    >>> [progress.fraction for progress in steps]
+    [1.0]
     """
-    job = prepare(image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a)
-    yield from one_by_one(target, job, spread)
+    yield from _steps(
+        UNCERTAINTY, image, model, noise, out, axes=axes, tile=tile, device=device,
+        sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, **file_options,
+    )  # fmt: skip
 
 
-def _denoised(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
-    """Give the clean tile."""
-    score = job.model.score(y, job.sigma_a)
-    # back in the grey levels of the image, where the offset belongs to what one sees
-    return job.solve(y[wide], score[wide]) + job.noise.offset
+def _lazy(
+    quantity: Quantity,
+    image: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    dtype: Any,
+    sigma_a: float | None,
+    noise_notes: Mapping[str, Any] | None,
+    axes: str | None = None,
+    tile: Sequence[int] | None = None,
+    device: str = "auto",
+    exact: bool = True,
+    **file_options: Unpack[FileOptions],
+) -> Any:
+    """Return a lazy quantity of an image, as an `Image` if it is one."""
+    _check_no_options(file_options)
+    job = prepare(
+        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact,
+        compare=False,
+    )  # fmt: skip
+    data = lazy_array(job, quantity, np.dtype(dtype))
+    if not isinstance(image, Image):
+        return data
+    notes = result_notes(model, job.noise, sigma_a=sigma_a, noise_notes=noise_notes)
+    return result_image(image, data, quantity.name, notes)
 
 
-def _spread(job: Job, y: torch.Tensor, wide: tuple[slice, ...]) -> torch.Tensor:
-    """Give the posterior standard deviation of a tile."""
-    # the network's halo has room for what the mean takes from around the tile
-    plane = (slice(at.start - AROUND, at.stop + AROUND) for at in wide[-2:])
-    grown = (*wide[:-2], *plane)
-    if isinstance(job.solve, Table):
-        score, own = job.model.score_and_slope(y, job.sigma_a, APART)
-        variance = job.solve.variance(y[grown], score[grown], own[grown])
-        x = job.solve(y[wide], score[wide])
-    else:
-        clean, variance = _variance(job, y)
-        x, variance = clean[wide], variance[grown]
-    mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AROUND + 1, stride=1)
-    least = LEAST * job.noise.variance(x.clamp(min=job.noise.lowest))
-    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(least))
+def _steps(
+    quantity: Quantity,
+    image: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    out: Any,
+    *,
+    dtype: Any,
+    noise_notes: Mapping[str, Any] | None,
+    axes: str | None = None,
+    tile: Sequence[int] | None = None,
+    device: str = "auto",
+    sigma_a: float | None = None,
+    exact: bool = True,
+    **file_options: Unpack[FileOptions],
+) -> Iterator[Progress[Any]]:
+    """Write a quantity of an image into an array or a file."""
+    if isinstance(out, str | os.PathLike):
+        yield from write_steps(
+            out, quantity, image, model, noise, axes=axes, tile=tile, device=device,
+            sigma_a=sigma_a, exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+        )  # fmt: skip
+        return
+    _check_no_options(file_options)
+    job = prepare(
+        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact
+    )
+    yield from fill_array(out, job, quantity)
 
 
-def _variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give every pixel and its posterior variance under correlated noise."""
-    model, noise = job.model, job.noise
-    shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
-
-    def clean(y: torch.Tensor) -> torch.Tensor:
-        return job.solve(y, model.score(y, job.sigma_a))
-
-    x = clean(y)
-    added = job.sigma_a**2 * model.transform.variance(y)
-    # dark and bright pixels alike are moved by a share of their own noise
-    unit = torch.sqrt(noise.variance(x.clamp(min=noise.lowest)) + added)
-    variance = torch.zeros_like(x)
-    for at, probe in probes(x, APART):
-        along = MOVED * shift(x, y, probe / unit)
-        change = (clean(y + along) - clean(y - along)) / (2 * MOVED)
-        variance[at] = change[at] * probe[at] * unit[at]
-    return x, variance.clamp(min=0)
-
-
-denoised = Compute("denoised", _denoised)
-# where nothing was recorded nothing is known
-spread = Compute("uncertainty", _spread, float("nan"))
+def _check_no_options(file_options: Mapping[str, Any]) -> None:
+    if file_options:
+        raise TypeError(f"{', '.join(file_options)}: only for a result that is written to a path")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,20 +17,22 @@ from ..errors import UserError
 from ..image.axes import Layout, layout
 from ..image.valid import valid_of
 from ..noise import NoiseModel, parse_noise
+from ..progress import Progress
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..solve.solver import reach_of
 from ..solve.table import Place, Table
+from ._blocks import round_to_dtype
 from .grey_level_range import check_block
-from .tiles import TileProgress, as_type, fit, read_around, solved
+from .halo import read_with_halo, solved_region
+from .job import fit_layout
+from .tile_size import cut_axis
 
-# small, so that a plane that is no longer looked at is soon given up
-TILE = 512
-# a correlated noise model looks this far around each pixel, or the score is computed again
-MARGIN = 16
-REMEMBERED = 8
-# pixels of a plane, times channels; each takes some 32 bytes
-LARGEST = 4096**2
+TILE_SIDE = 512  # pixels; small, so that a plane that is no longer shown is given up soon
+# Pixels of score around a plane: a correlated noise model of a larger reach needs the score again.
+MIN_MARGIN = 16
+MAX_PLANES = 8
+MAX_PIXELS = 4096**2  # of all channels of a plane, and of all planes kept; about 32 bytes each
 
 
 class PlaneScore(NamedTuple):
@@ -78,7 +79,7 @@ class LivePlanes:
     def __init__(self, image: Any, model: ScoreModel, axes: str, device: str = "auto"):
         self.image = image
         self.model = model.to(choose_device(device))
-        self.layout: Layout = fit(layout(axes, image.shape, model.ndim), model)
+        self.layout: Layout = fit_layout(layout(axes, image.shape, model.ndim), model)
         self.valid = valid_of(image, axes)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         self._placed: tuple[PlaneScore, Any, Place] | None = None
@@ -105,7 +106,9 @@ class LivePlanes:
         known = self._scores.get(tuple(place))
         return known is not None and known.margin >= self._reach(noise)
 
-    def prepare(self, place: Sequence[int], noise: NoiseModel | str = "") -> Iterator[TileProgress]:
+    def prepare(
+        self, place: Sequence[int], noise: NoiseModel | str = ""
+    ) -> Iterator[Progress[None]]:
         """Compute the score of a plane, piece by piece; closing the generator gives it up.
 
         Parameters
@@ -117,22 +120,22 @@ class LivePlanes:
 
         Yields
         ------
-        TileProgress
+        Progress
             After every piece.
 
         Raises
         ------
         UserError
-            If the plane has more than `LARGEST` pixels.
+            If the plane has more than `MAX_PIXELS` pixels.
         """
         height, width = self.layout.space_shape[-2:]
         pixels = height * width * self.layout.channels
-        if pixels > LARGEST:
+        if pixels > MAX_PIXELS:
             raise UserError(f"a plane of {height} × {width} pixels is too large to be shown live")
         at = dict(zip(self.layout.axes, place, strict=True))
         position = [at[a] for a in self.layout.loop]
         stride = self.model.network.stride[-1]
-        margin = -(-max(MARGIN, self._reach(noise) if noise else 0) // stride) * stride
+        margin = -(-max(MIN_MARGIN, self._reach(noise) if noise else 0) // stride) * stride
         cuts = [_cuts(n, margin) for n in self.layout.space_shape[-2:]]
         deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
         total = len(cuts[0]) * len(cuts[1])
@@ -141,7 +144,7 @@ class LivePlanes:
             rows.append([])
             for j, x_cut in enumerate(cuts[1]):
                 rows[-1].append(self._score(position, [*deep, y_cut, x_cut]))
-                yield TileProgress(i * len(cuts[1]) + j + 1, total)
+                yield Progress(i * len(cuts[1]) + j + 1, total)
         y, score = (
             torch.cat([torch.cat([tile[k] for tile in row], dim=-1) for row in rows], dim=-2)
             for k in (0, 1)
@@ -149,7 +152,7 @@ class LivePlanes:
         whole = [*deep, *(slice(0, n) for n in (height, width))]
         block, invalid = self.valid.read(self.image, self.layout, position, whole)
         self._scores[tuple(place)] = PlaneScore(y, score, margin, block, invalid)
-        while len(self._scores) > min(REMEMBERED, LARGEST // pixels):
+        while len(self._scores) > min(MAX_PLANES, MAX_PIXELS // pixels):
             self._scores.popitem(last=False)
 
     def solve(
@@ -196,14 +199,14 @@ class LivePlanes:
         found = where.from_block(found)[
             tuple(None if a in where.loop else slice(None) for a in where.axes)
         ]
-        return found if dtype is None else as_type(found, dtype)
+        return found if dtype is None else round_to_dtype(found, dtype)
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
-        y = read_around(self.image, self.layout, self.model, position, space, 0, self.valid).y
+        y = read_with_halo(self.image, self.layout, self.model, position, space, 0, self.valid).y
         if not self._compared:
             check_block(y, self.model)
             self._compared = True
-        y, wide = y.to(self.model.device), solved(self.model, space)
+        y, wide = y.to(self.model.device), solved_region(self.model, space)
         return y[wide], self.model.score(y)[wide]
 
     def _reach(self, noise: NoiseModel | str) -> int:
@@ -220,6 +223,9 @@ class LivePlanes:
 
 
 def _cuts(size: int, margin: int) -> list[slice]:
-    """Cut an axis into pieces of which the first and the last have the margin on top."""
-    inner = list(range(TILE, size, TILE))
-    return [slice(a, b) for a, b in pairwise([-margin, *inner, size + margin])]
+    """Cut an axis into tiles, the first and the last of which are longer by the margin."""
+    cuts = cut_axis(size, TILE_SIDE)
+    first, last = cuts[0], cuts[-1]
+    cuts[0] = slice(-margin, first.stop)
+    cuts[-1] = slice(cuts[-1].start, last.stop + margin)
+    return cuts

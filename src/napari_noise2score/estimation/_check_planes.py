@@ -65,7 +65,7 @@ def read_compared_planes(
     for image in spread_over(images, MAX_PLANES):
         clean = denoised
         if model is not None and denoised is None:
-            clean = denoise(image, model, noise, tile=TILES[model.ndim])
+            clean = denoise(image, model, noise, tile=TILES[model.ndim]).data
         for place, following in _places(image, repeats, each)[:left]:
             left -= 1
             y = _read(image, place)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoising.tiles import fit, read_around, solved
+from ..denoising.halo import read_with_halo, solved_region
+from ..denoising.job import fit_layout
 from ..image.axes import Layout, layout
 from ..image.image import Image
 from ..image.valid import ValidPixels, valid_of
@@ -58,7 +59,7 @@ def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> l
     each = max(1, MAX_SCORED_SCENES // len(images))
     for image in spread_over(images, MAX_SCORED_SCENES):
         data, valid = image.data, valid_of(image)
-        where = fit(layout(image.axes, data.shape, model.ndim), model)
+        where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
         sizes = {a: where.shape[where.axes.index(a)] for a in where.loop}
         which = middle(sizes.get(repeats, 1), MAX_REPEATS)
         others = list(product(*(range(n) for a, n in sizes.items() if a != repeats)))
@@ -95,12 +96,12 @@ def with_neighbours(scene: Sequence[Piece]) -> list[tuple[Piece, list[Piece]]]:
 def evaluate_score(piece: Piece, model: ScoreModel, change: str = "") -> Probe:
     """Read a piece and evaluate the score, see `probe`."""
     y = _read(piece, model)
-    return probe(model, y.to(model.device), solved(model, piece.space), change)
+    return probe(model, y.to(model.device), solved_region(model, piece.space), change)
 
 
 def read_grey_levels(piece: Piece, model: ScoreModel) -> Tensor:
     """Read a piece without evaluating the score, shape ``(planes, Y, X)`` as in a `Probe`."""
-    return _read(piece, model)[solved(model, piece.space)].flatten(0, -3)
+    return _read(piece, model)[solved_region(model, piece.space)].flatten(0, -3)
 
 
 def read_valid(piece: Piece) -> Tensor | None:
@@ -110,7 +111,7 @@ def read_valid(piece: Piece) -> Tensor | None:
 
 
 def _read(piece: Piece, model: ScoreModel) -> Tensor:
-    return read_around(
+    return read_with_halo(
         piece.data, piece.layout, model, piece.position, piece.space, valid=piece.valid
     ).y
 

@@ -7,9 +7,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from ..solve.quantization import Quantization
 from ..solve.solver import Solver, make_solver
 from ..solve.transform import Transform
 from ._network import UNet
+from .probes import probes
 
 # 2 since files carry a checksum
 FORMAT = 2
@@ -413,26 +413,6 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
     known = torch.log(level).expand(-1, 1, *z.shape[2:])
     out = network(torch.cat([(z - mean) / scale, known], dim=1))
     return out.float() / torch.sqrt(1 + level**2)
-
-
-def probes(like: Tensor, apart: tuple[int, int, int]) -> Iterator[tuple[Any, Tensor]]:
-    """Give images that are 0 but for ±1 at some pixels, each pixel once, and where those are.
-
-    The pixels of one image lie apart along Z, Y and X. Along Z their signs alternate, and along Y
-    and X those of every other row or column of pixels do: in the mean over a few pixels, what a
-    change of one does to its neighbours cancels.
-    """
-    steps = apart[5 - like.ndim :]
-    for channel, *start in product(range(like.shape[1]), *map(range, steps)):
-        probe = torch.zeros_like(like)
-        apiece = tuple(slice(a, None, n) for a, n in zip(start, steps, strict=True))
-        at: Any = (slice(None), channel, *apiece)
-        probe[at] = 1
-        for axis, (first, step) in enumerate(zip(start, steps, strict=True), 2):
-            if first % 2 or axis < like.ndim - 2:
-                odd = torch.arange(like.shape[axis], device=like.device) // step % 2
-                probe *= (1 - 2 * odd).reshape([-1] + [1] * (like.ndim - 1 - axis))
-        yield at, probe
 
 
 def write_tensors(

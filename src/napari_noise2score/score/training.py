@@ -1,4 +1,4 @@
-"""Train a score on noisy images: a generator of steps that whoever runs it may stop at any time."""
+"""Train a score model on noisy images, in one call or step by step."""
 
 from __future__ import annotations
 
@@ -18,45 +18,43 @@ from ..image.axes import Layout, layout
 from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
+from ..progress import Progress, run_to_end
 from ._trainer import Trainer
 from .model import ScoreModel
 
-VALIDATE_EVERY = 25
+STEPS_BETWEEN_VALIDATIONS = 25
 DEFAULT_MINUTES = 5.0
 
 
 @dataclass(frozen=True)
-class TrainProgress:
-    """Where training stands after a step.
+class Training:
+    """State of a training after a step.
 
     Attributes
     ----------
     step : int
-        Steps done.
+        Number of steps done.
     steps : int or None
-        Steps asked for, None if a time was.
-    fraction : float
-        Share of the budget that is used, 0 to 1.
+        Number of steps requested, None if the budget is a time.
     seconds, seconds_left : float
-        Time used, and an estimate of the time to go.
+        Time used, and an estimate of the remaining time.
     rate : float
         Steps per second.
     loss : float
-        Smoothed training loss, per pixel; about −1 where noise hides the image.
+        Smoothed training loss, mean over pixels; about −1 where noise hides the image.
     val_loss : float
-        Loss of the averaged weights on held-out noisy patches, NaN until first measured.
+        Held-out loss of the averaged weights, NaN until it is first measured.
     learning_rate : float
-        Of this step.
+        Learning rate of this step.
     snapshot : callable
-        Gives the `ScoreModel` of the averaged weights as they are now, or, if val_loss has
-        risen, as they were when it was lowest.
+        Returns the `ScoreModel` of the averaged weights as they are now or, if the held-out loss
+        has risen, as they were when it was lowest.
     checkpoint : callable
-        Writes all that is needed to go on later to a file.
+        Writes everything needed to resume the training to a path.
     """
 
     step: int
     steps: int | None
-    fraction: float
     seconds: float
     seconds_left: float
     rate: float
@@ -67,45 +65,10 @@ class TrainProgress:
     checkpoint: Callable[[str | os.PathLike[str]], None]
 
 
-def train(images: Any, axes: str | Sequence[str] | None = None, **settings: Any) -> ScoreModel:
-    """Learn the score of noisy images, without any clean image or noise model.
-
-    Parameters
-    ----------
-    images : Image or array-like, or a list of them
-        Noisy images in grey levels (numpy, dask, zarr, torch, xarray; integers or floats).
-    axes : str or sequence of str, optional
-        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension. Needed where
-        an image does not say, but for a plain YX one.
-    **settings
-        As for `train_steps`.
-
-    Returns
-    -------
-    ScoreModel
-
-    Raises
-    ------
-    UserError
-        If the axes do not fit, or the images are empty, constant or not finite.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> stack = rng.normal(100, 10, (4, 64, 64)).astype("float32")
-    >>> model = train(stack, "TYX", steps=2)
-    >>> model.channels, model.ndim
-    (1, 2)
-    """
-    for progress in train_steps(images, axes, **settings):
-        pass
-    return progress.snapshot()
-
-
-def train_steps(
+def train(
     images: Any,
-    axes: str | Sequence[str] | None = None,
     *,
+    axes: str | Sequence[str] | None = None,
     ndim: int = 2,
     steps: int | None = None,
     minutes: float | None = None,
@@ -114,126 +77,189 @@ def train_steps(
     name: str = "score",
     correlation: Kernel | str | None = None,
     resume: str | os.PathLike[str] | None = None,
-) -> Iterator[TrainProgress]:
-    """Train step by step; closing the generator stops, and what was learned can be kept.
+) -> ScoreModel:
+    """Learn the score of noisy images, without any clean image or noise model.
 
     Parameters
     ----------
     images : Image or array-like, or a list of them
-        Noisy images in grey levels; they may differ in size, not in channels.
+        Noisy images in grey levels (numpy, dask, zarr, torch, xarray; integers or floats). They
+        may differ in size, not in the number of channels.
     axes : str or sequence of str, optional
-        Axes of the images, or of each of them; needed where an image does not say.
+        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension. Required
+        unless every image is an `Image` or has the two axes YX.
     ndim : {2, 3}
         Whether the network sees planes or volumes.
     steps : int, optional
-        Number of steps.
+        Number of training steps.
     minutes : float, optional
-        Time to train, in minutes, not counting what passes between two steps; 5 if neither is
-        given. With both, whichever ends first.
+        Training time in minutes, not counting the time between two steps; 5 if neither is given.
+        With both, training ends with whichever is reached first.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     seed : int
-        The same seed and steps give the same weights on one kind of CPU.
+        The same seed and number of steps give the same weights on one kind of CPU.
     name : str
         Name of the model.
     correlation : Kernel or str, optional
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
-        ``"kernel([[0.1, 0.8, 0.1]])"``: it is undone before the score is learned, and the model
-        then serves the noise models ``... @ A``.
+        ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
+        serves noise models ``... @ A``.
     resume : path-like, optional
-        A checkpoint to go on from; it was written for the same images and seed.
+        A checkpoint to resume from, written for the same images, seed and correlation.
 
-    Yields
-    ------
-    TrainProgress
-        After every step.
+    Returns
+    -------
+    ScoreModel
 
     Raises
     ------
     UserError
-        If the axes do not fit, the images are empty, constant or not finite, or there is no
-        such budget or device.
+        If the axes do not fit, the images are empty, constant or not finite, or the budget or the
+        device is not possible.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> stack = rng.normal(100, 10, (4, 64, 64)).astype("float32")
+    >>> model = train(stack, axes="TYX", steps=2)
+    >>> model.channels, model.ndim
+    (1, 2)
+    """
+    training = run_to_end(
+        train_steps(
+            images,
+            axes=axes,
+            ndim=ndim,
+            steps=steps,
+            minutes=minutes,
+            device=device,
+            seed=seed,
+            name=name,
+            correlation=correlation,
+            resume=resume,
+        )
+    )
+    return training.snapshot()
+
+
+def train_steps(
+    images: Any,
+    *,
+    axes: str | Sequence[str] | None = None,
+    ndim: int = 2,
+    steps: int | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    name: str = "score",
+    correlation: Kernel | str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+) -> Iterator[Progress[Training]]:
+    """Train step by step; closing the generator stops, and a snapshot keeps what was learned.
+
+    Parameters
+    ----------
+    images, axes, ndim, steps, minutes, device, seed, name, correlation, resume
+        As for `train`.
+
+    Yields
+    ------
+    Progress of Training
+        After every step: the share of the budget that is used, and the state of the training.
+
+    Raises
+    ------
+    UserError
+        As for `train`.
+
+    Examples
+    --------
+    >>> stack = np.random.default_rng(0).normal(100, 10, (4, 64, 64))
+    >>> for progress in train_steps(stack, axes="TYX", steps=2):
+    ...     print(progress.fraction, progress.result.step)
+    0.5 1
+    1.0 2
     """
     if steps is None and minutes is None:
         minutes = DEFAULT_MINUTES
     _check_budget(steps, minutes, seed)
-    found = as_images(images, axes)
-    layouts = _arrange(found, ndim)
+    opened = as_images(images, axes)
+    layouts = _layouts_of(opened, ndim)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
-    arrays = [_with_mask(image) for image in found]
-    identity = key_of([identify_image(image) for image in found])
+    arrays = [_with_mask(image) for image in opened]
+    identity = key_of([identify_image(image) for image in opened])
     trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity)
     if resume is not None:
         trainer.restore(resume)
 
-    def used() -> float:
-        """Share of the budget that is used."""
+    def budget_used() -> float:
         by_steps = trainer.steps / steps if steps else 0.0
         by_time = trainer.seconds / (60 * minutes) if minutes else 0.0
         return min(max(by_steps, by_time), 1.0)
 
-    def progress(rate: float) -> TrainProgress:
-        return TrainProgress(
+    def progress(learning_rate: float) -> Progress[Training]:
+        state = Training(
             step=trainer.steps,
             steps=steps,
-            fraction=fraction,
             seconds=trainer.seconds,
             seconds_left=trainer.seconds * (1 - fraction) / max(fraction, 1e-9),
             rate=trainer.steps / max(trainer.seconds, 1e-9),
             loss=trainer.loss,
             val_loss=trainer.val_loss,
-            learning_rate=rate,
+            learning_rate=learning_rate,
             snapshot=trainer.model,
             checkpoint=trainer.save,
         )
+        return Progress(fraction, 1.0, result=state)
 
-    fraction = used()
+    fraction = budget_used()
     if fraction == 1 and trainer.steps:
-        # it was cut off after its last step
+        # the checkpoint was written after the last step
         trainer.validate()
         yield progress(0.0)
     while fraction < 1 or trainer.steps == 0:
-        # only what is spent here is counted: whoever runs this may pause between two steps
+        # only the time spent here counts: the caller may pause between two steps
         began = time.monotonic()
-        rate = trainer.step(fraction)
+        learning_rate = trainer.step(fraction)
         trainer.seconds += time.monotonic() - began
-        fraction = used()
-        if trainer.steps % VALIDATE_EVERY == 0 or fraction == 1:
+        fraction = budget_used()
+        if trainer.steps % STEPS_BETWEEN_VALIDATIONS == 0 or fraction == 1:
             began = time.monotonic()
             trainer.validate()
             trainer.seconds += time.monotonic() - began
-        yield progress(rate)
+        yield progress(learning_rate)
     if math.isnan(trainer.val_loss):
         trainer.validate()
 
 
 def _check_budget(steps: Any, minutes: Any, seed: Any) -> None:
-    """Raise a `UserError` unless there is something to do, and an end to it."""
+    """Raise a `UserError` unless the budget is positive and bounded and the seed is valid."""
     try:
-        whole = [operator.index(n) for n in (steps if steps is not None else 1, seed)]
-        time_given = None if minutes is None else float(minutes)
+        numbers = [operator.index(n) for n in (steps if steps is not None else 1, seed)]
+        parsed_minutes = None if minutes is None else float(minutes)
     except (TypeError, ValueError, OverflowError):
         raise UserError("steps and seed must be whole numbers, and minutes a number") from None
-    if whole[0] < 1 or (time_given is not None and not time_given > 0):
+    if numbers[0] < 1 or (parsed_minutes is not None and not parsed_minutes > 0):
         raise UserError("train for at least 1 step, or for more than 0 minutes")
-    if whole[0] > MAX_STEPS:
+    if numbers[0] > MAX_STEPS:
         raise UserError(f"train for at most {MAX_STEPS} steps")
-    if time_given is not None and time_given > MAX_MINUTES:
+    if parsed_minutes is not None and parsed_minutes > MAX_MINUTES:
         raise UserError(f"train for at most {MAX_MINUTES:g} minutes")
-    if not 0 <= whole[-1] <= MAX_SEED:
+    if not 0 <= numbers[-1] <= MAX_SEED:
         raise UserError(f"the seed must be a whole number from 0 to {MAX_SEED}")
 
 
 def describe_kept(model: ScoreModel) -> str:
-    """Say it if a model's weights are not those of its last step; else nothing."""
+    """Return a sentence if a model's weights are not those of its last step, else ``""``."""
     step = model.provenance["kept_step"]
     if step == model.provenance["steps"]:
         return ""
     return f"Its weights are of step {step}: later ones did worse on held-out pieces of the images."
 
 
-def _arrange(images: Sequence[Image], ndim: int) -> list[Layout]:
-    """Return the layout of each image; all must be fit for one network."""
+def _layouts_of(images: Sequence[Image], ndim: int) -> list[Layout]:
+    """Return the layout of each image; raise a `UserError` unless one network fits them all."""
     layouts = [layout(image.axes, image.data.shape, ndim) for image in images]
     counts = sorted({where.channels for where in layouts})
     if len(counts) > 1:

@@ -23,7 +23,7 @@ class Found(NamedTuple):
 
 def find_noise(
     data: Any, axes: str, model: Any = None, device: str = "auto", keep: str = ""
-) -> Generator[Progress[Any] | Found, None, None]:
+) -> Generator[Progress[Found], None, None]:
     """Estimate the noise of an image; on a background thread, as it takes a few seconds.
 
     Parameters
@@ -41,8 +41,9 @@ def find_noise(
 
     Yields
     ------
-    Progress or Found
-        At last what was found. A warning is issued where the model does not explain the noise.
+    Progress
+        The last one's result is what was found. A warning is issued where the model does not
+        explain the noise.
     """
     # imported here, on the background thread, as torch takes seconds
     from ..estimation.estimate import estimate_for_denoising
@@ -51,9 +52,10 @@ def find_noise(
         data, axes=axes, model=model, noise=keep or None, device=device
     ):
         if (report := progress.result) is None:
-            yield progress
+            yield Progress(progress.done, progress.total, progress.message)
         else:
-            yield Found(str(report.noise), report.provenance())
+            found = Found(str(report.noise), report.provenance())
+            yield Progress(progress.done, progress.total, progress.message, found)
 
 
 def is_known(layer: Image) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.transforms import Affine
 
-from .. import __version__
 from ..errors import UserError
 from ..image.axes import layout, parse_axes
 
@@ -183,17 +182,15 @@ def known_noise(layer: Image | None) -> str:
     return known.get("noise", "") if "model" not in known else ""
 
 
-def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
+def result_settings(layer: Image, notes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a denoised layer for ``add_image``, taken from its source layer.
 
     Parameters
     ----------
     layer : napari.layers.Image
         The noisy layer.
-    model : str
-        Name of the model.
-    noise : NoiseModel
-        The noise that is removed.
+    notes : mapping
+        How the result is made, as from `denoising.provenance.result_notes`.
 
     Returns
     -------
@@ -212,12 +209,7 @@ def result_settings(layer: Image, model: str, noise: Any) -> dict[str, Any]:
         "rgb": layer.rgb,
         "multiscale": False,
         "metadata": {
-            "noise2score": {
-                "source": layer.name,
-                "model": model,
-                "noise": str(noise),
-                "version": __version__,
-            }
+            "noise2score": {"source": layer.name, **notes},
         },
     }
     if not layer.rgb:
@@ -247,7 +239,9 @@ def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any) -> dict[str, Any]:
+def preview_settings(
+    layer: Image, place: Sequence[int], notes: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the settings of the layer of one denoised plane, for ``add_image``.
 
     Parameters
@@ -256,10 +250,10 @@ def preview_settings(layer: Image, place: Sequence[int], model: str, noise: Any)
         The noisy layer.
     place : sequence of int
         Index into the noisy image of the first pixel of the plane.
-    model, noise
+    notes
         As for `result_settings`.
     """
-    settings = result_settings(layer, model, noise)
+    settings = result_settings(layer, notes)
     settings["name"] = f"{layer.name} preview"
     settings["metadata"]["noise2score"]["preview"] = True
     to_world = Affine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
+from ..progress import Progress
 from ._layers import display_type, layer_data, plane_on_view, preview_settings
 from ._session import session
 from ._work import Failure, report, start
@@ -45,10 +46,18 @@ class Wish:
 
 
 class Solved(NamedTuple):
-    """A plane that was denoised: where it lies in the image, and its pixels."""
+    """A plane that was denoised: its place in the image, its pixels, and how they were made."""
 
     place: tuple[int, ...]
     values: np.ndarray
+    notes: dict[str, Any]
+
+
+class State(NamedTuple):
+    """Planes that are ready to be solved and, once it is, the plane on view denoised."""
+
+    planes: LivePlanes
+    solved: Solved | None = None
 
 
 class Preview(QObject):
@@ -187,19 +196,22 @@ class Preview(QObject):
         )
         self.destroyed.connect(self._worker.quit)
 
-    def _take(self, batch: list[Any]) -> None:
+    def _take(self, batch: list[Progress[State]]) -> None:
         if self._goal is None:
             return  # outdated
-        for news in batch:
-            if isinstance(news, Solved):
-                self._put(news, *self._goal)
-            elif hasattr(news, "total"):
-                self.status_changed.emit(f"Getting this plane ready: {news.done} of {news.total}")
-            else:
-                self._scored = self._goal[0], news
+        for progress in batch:
+            state = progress.result
+            if state is None:
+                self.status_changed.emit(
+                    f"Getting this plane ready: {progress.done} of {progress.total}"
+                )
+                continue
+            self._scored = self._goal[0], state.planes
+            if state.solved is not None:
+                self._put(state.solved, *self._goal)
 
     def _put(self, solved: Solved, wish: Wish, at: tuple[int, ...]) -> None:
-        settings = preview_settings(wish.layer, solved.place, wish.name, wish.noise)
+        settings = preview_settings(wish.layer, solved.place, solved.notes)
         if self._layer is None:
             selected = self._viewer.layers.selection.copy()
             # add_image returns a wrapper, which is not the layer that events name
@@ -298,16 +310,22 @@ class PreviewRow(QWidget):
         self.before.setChecked(False)
 
 
-def _solve(wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None, dtype: np.dtype):
+def _solve(
+    wish: Wish, data: Any, at: tuple[int, ...], planes: LivePlanes | None, dtype: np.dtype
+) -> Generator[Progress[State], None, None]:
     from ..denoising.live import LivePlanes
+    from ..denoising.provenance import result_notes
     from ..noise import parse_noise
 
     noise = parse_noise(wish.noise)
     if planes is None:
         model = wish.model() if callable(wish.model) else wish.model
         planes = LivePlanes(data, model, wish.axes, wish.device)
-        yield planes
+        yield Progress(0, 1, result=State(planes))
     place = planes.place(at)
     if not planes.is_ready(place, noise):
-        yield from planes.prepare(place, noise)
-    yield Solved(place, planes.solve(place, noise, dtype))
+        for progress in planes.prepare(place, noise):
+            yield Progress(progress.done, progress.total)
+    values = planes.solve(place, noise, dtype)
+    solved = Solved(place, values, result_notes(planes.model, noise))
+    yield Progress(1, 1, result=State(planes, solved))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,8 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from ..errors import UserError
+from ..image.arrays import read_piece
+from ..progress import Progress
 
 if TYPE_CHECKING:
     from ..image.image import Image
@@ -28,13 +31,13 @@ class Target(NamedTuple):
     resume: bool
 
 
-class Stored(NamedTuple):
-    """Where a result was written, and all its levels, lazy; those of its uncertainty, too."""
+class Result(NamedTuple):
+    """A denoised image and its uncertainty, if requested."""
 
-    target: Target
-    levels: list[Any]
-    spread: list[Any]
-    widest: float  # the greatest uncertainty
+    data: Any  # an array, or the levels of what was written
+    spread: Any = None
+    target: Target | None = None  # where it was written
+    widest: float = 0  # the greatest uncertainty of what was written
 
 
 def suggestion(name: str, folder: Path) -> Path:
@@ -86,26 +89,34 @@ def ask_where(parent: QWidget, suggested: Path, spread: bool) -> Target | None:
 
 
 def write(
-    image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, target: Target
-) -> Generator[Any, None, None]:
+    image: Image,
+    model: Any,
+    noise: Any,
+    device: str,
+    dtype: np.dtype,
+    noise_notes: Mapping[str, Any],
+    target: Target,
+) -> Generator[Progress[Result], None, None]:
     """Denoise an image into a store, and open what was written."""
-    from ..denoising.jobs import denoise_to_file, left_of
+    from ..denoising.denoise import denoise_steps, uncertainty_steps
+    from ..denoising.jobs import left_of
     from ..image.ome_zarr import open_levels
 
-    stores = {"denoised": target.path}
+    stores: list[tuple[Callable[..., Any], Path]] = [(denoise_steps, target.path)]
     if target.spread is not None:
-        stores["uncertainty"] = target.spread
-    for what, path in stores.items():
-        # to begin anew is to give up what is left of the job before
-        anew = left_of(path) and not target.resume
-        yield from denoise_to_file(
-            path, image, model, noise, what=what, dtype=dtype, device=device,
-            resume=target.resume, overwrite=anew,
-        )  # fmt: skip
-    levels = [open_levels(path, image.axes) for path in stores.values()]
-    spread = levels[1] if target.spread else []
-    widest = spread[-1].max().compute(scheduler="synchronous", callbacks=[]) if spread else 0
-    yield Stored(target, levels[0], spread, float(widest))
+        stores.append((uncertainty_steps, target.spread))
+    for steps, path in stores:
+        # to begin again is to give up the remains of the job before
+        overwrite = left_of(path) and not target.resume
+        for progress in steps(
+            image, model, noise, path, device=device, dtype=dtype, noise_notes=noise_notes,
+            resume=target.resume, overwrite=overwrite,
+        ):  # fmt: skip
+            yield replace(progress, result=None)
+    levels = [open_levels(path, image.axes) for _, path in stores]
+    spread = levels[1] if target.spread else None
+    widest = read_piece(spread[-1].max(), ()) if spread else 0
+    yield Progress(1, 1, result=Result(levels[0], spread, target, float(widest)))
 
 
 def _paths(path: Path) -> tuple[Path, Path]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +17,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
 from ..errors import UserError
+from ..progress import Progress
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise
@@ -32,7 +34,7 @@ from ._noise_form import NoiseForm, parse
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
 from ._work import report
-from ._write import Stored, Target, ask_where, suggestion, write
+from ._write import Result, Target, ask_where, suggestion, write
 
 if TYPE_CHECKING:
     import napari.layers
@@ -41,13 +43,6 @@ if TYPE_CHECKING:
     from ..image.image import Image
     from ..noise import NoiseModel
     from ..score.model import ScoreModel
-
-
-class Result(NamedTuple):
-    """What a job ends with: the denoised array, numpy or lazy, and its uncertainty if asked for."""
-
-    data: Any
-    spread: Any = None
 
 
 class DenoiseWidget(Dock):
@@ -61,7 +56,7 @@ class DenoiseWidget(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
-        self._result: Result | Stored | None = None
+        self._result: Result | None = None
         self._found: Found | None = None  # the last
         self._then: Callable[[], None] | None = None  # what follows on the estimate
         self._what = "Tile"  # of which the job tells the number
@@ -273,16 +268,21 @@ class DenoiseWidget(Dock):
         except UserError as error:
             report(error)
             return
+        # a model is at hand, so torch is imported
+        from ..denoising.provenance import result_notes
+
         self._result, self._source, self._target = None, layer, target
-        self._looks = result_settings(layer, self._models.name, noise)
-        if self._found is not None and self._found.noise == str(noise):
-            self._looks["metadata"]["noise2score"] |= self._found.notes
+        found = self._found if self._found and self._found.noise == str(noise) else None
+        noise_notes = dict(found.notes) if found else {}
+        notes = result_notes(model, noise, noise_notes=noise_notes)
+        self._looks = result_settings(layer, notes)
         self._begin("Preparing…", "Tile")
         self._steps = steps  # to be run again, if the device does not suffice
         device, dtype = self._device.currentText(), display_type(layer)
         more = self._spread.isChecked() if target is None else target
         self._job.run(
-            steps(image, model, noise, device, dtype, more), f"Denoising {self._source.name}"
+            steps(image, model, noise, device, dtype, noise_notes, more),
+            f"Denoising {self._source.name}",
         )
 
     def _begin(self, words: str, what: str) -> None:
@@ -297,11 +297,11 @@ class DenoiseWidget(Dock):
 
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
-        if isinstance(last, Found):
-            self._found = last
-            return
-        if isinstance(last, Result | Stored):
-            self._result = last
+        if last.result is not None:
+            if self._what == "Look":
+                self._found = last.result
+            else:
+                self._result = last.result
             return
         now = time.monotonic()
         if self._began is None or last.done < self._began[1]:  # of the uncertainty, which is next
@@ -310,9 +310,9 @@ class DenoiseWidget(Dock):
         left = None
         if last.done > before:
             left = (now - since) * (last.total - last.done) / (last.done - before)
-        self._job.show_progress(last.done / last.total, left)
+        self._job.show_progress(last.fraction, left)
         for step in batch:
-            self._note = getattr(step, "note", "") or self._note
+            self._note = step.message or self._note
         note = f" ({self._note})" if self._note else ""
         self._job.say(f"{self._what} {last.done} of {last.total}{note}")
 
@@ -326,8 +326,8 @@ class DenoiseWidget(Dock):
         if outcome != "done" or result is None:
             self._job.say(f"{outcome.capitalize()}; {self._what_is_left()}")
             return
-        if isinstance(result, Stored):
-            name = self._add_stored(result)
+        if result.target is not None:
+            name = self._add_stored(result, result.target)
         else:
             looks = spread_settings(self._looks)
             if hasattr(result.data, "dask"):
@@ -353,15 +353,15 @@ class DenoiseWidget(Dock):
         if self._then is not None and outcome != "stopped" and source is self._layer.layer:
             self._then()
 
-    def _add_stored(self, stored: Stored) -> str:
+    def _add_stored(self, stored: Result, target: Target) -> str:
         """Add what was written as layers of all its levels, and give the name of the result's."""
-        if stored.target.spread is not None:
-            looks = spread_settings(store_settings(self._looks, stored.target.spread))
+        if target.spread is not None:
+            looks = spread_settings(store_settings(self._looks, target.spread))
             # napari would read the file for them, on the window's thread
             looks["contrast_limits"] = 0, stored.widest or 1
             self._viewer.add_image(stored.spread, **looks)
-        looks = store_settings(self._looks, stored.target.path)
-        return self._viewer.add_image(stored.levels, **looks).name
+        looks = store_settings(self._looks, target.path)
+        return self._viewer.add_image(stored.data, **looks).name
 
     def _what_is_left(self) -> str:
         """Return what is left of a job that did not finish, as a sentence."""
@@ -389,8 +389,16 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _denoise_all(image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool):
-    from ..denoising.denoise import denoise_into, uncertainty_into
+def _denoise_all(
+    image: Image,
+    model: Any,
+    noise: Any,
+    device: str,
+    dtype: np.dtype,
+    _noise_notes: Mapping[str, Any],
+    spread: bool,
+) -> Iterator[Progress[Result]]:
+    from ..denoising.denoise import denoise_steps, uncertainty_steps
 
     shape = image.data.shape
     try:
@@ -401,26 +409,25 @@ def _denoise_all(image: Image, model: Any, noise: Any, device: str, dtype: np.dt
             f"the result of {dtype.itemsize * math.prod(shape) / 2**30:.1f} GiB does not fit in "
             "memory: use 'Add lazy layer', or 'Write OME-Zarr…'"
         ) from None
-    yield from denoise_into(target, image, model, noise, device=device)
+    for progress in denoise_steps(image, model, noise, target, device=device):
+        yield replace(progress, result=None)
     if spread:
-        yield from uncertainty_into(deviation, image, model, noise, device=device)
-    yield Result(target, deviation)
+        for progress in uncertainty_steps(image, model, noise, deviation, device=device):
+            yield replace(progress, result=None)
+    yield Progress(1, 1, result=Result(target, deviation))
 
 
 def _denoise_lazily(
-    image: Image, model: Any, noise: Any, device: str, dtype: np.dtype, spread: bool
-):
-    import dask.array as da
-
+    image: Image,
+    model: Any,
+    noise: Any,
+    device: str,
+    dtype: np.dtype,
+    _noise_notes: Mapping[str, Any],
+    spread: bool,
+) -> Iterator[Progress[Result]]:
     from ..denoising.denoise import denoise, uncertainty
-    from ..denoising.tiles import as_type
 
     makers = (denoise, uncertainty) if spread else (denoise,)
-    lazy = [make(image, model, noise, device=device) for make in makers]
-    # what napari remembers of each step counts, so there is none that does nothing
-    yield Result(
-        *(
-            each if each.dtype == dtype else da.map_blocks(as_type, each, dtype, dtype=dtype)
-            for each in lazy
-        )
-    )
+    lazy = [make(image, model, noise, device=device, dtype=dtype).data for make in makers]
+    yield Progress(1, 1, result=Result(*lazy))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from ..errors import DataWarning, UserError
+from ..progress import Progress
 from ._choosers import DeviceChooser, ModelChooser
 from ._dock import Dock
 from ._guess import Found, find_noise, is_known, noise_of
@@ -38,19 +39,27 @@ from ._work import message_of, report
 if TYPE_CHECKING:
     import napari.viewer
 
+    from ..score.training import Training
     from ._loss_plot import LossPlot
 
 PREVIEW_EVERY = 4.0  # seconds
 
 
 @dataclass
-class Training:
+class Begun:
     """A training that was begun, and where it ended."""
 
     layer: Any
     axes: str
     settings: dict[str, Any]
-    last: Any = None  # its last progress, once it ended: it can write a checkpoint
+    last: Training | None = None  # its last state, once it ended: it can write a checkpoint
+
+
+class State(NamedTuple):
+    """What a job of this dock has reached: the noise for the preview, or a step of training."""
+
+    found: Found | None = None
+    training: Training | None = None
 
 
 class TrainWidget(Dock):
@@ -66,8 +75,8 @@ class TrainWidget(Dock):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
-        self._last: Any = None  # the last progress told: it can give the model so far
-        self._begun: Training | None = None  # what runs, or ran last and can be gone on with
+        self._last: Training | None = None  # the last state: it can give the model so far
+        self._begun: Begun | None = None  # what runs, or ran last and can be gone on with
         self._ndim = QComboBox()
         self._ndim.addItem("2-D: each plane by itself", 2)
         self._ndim.addItem("3-D: volumes along Z", 3)
@@ -175,7 +184,7 @@ class TrainWidget(Dock):
             "seed": self._seed.value(),
             "name": layer.name,
         }
-        self._begun = Training(layer, axes, settings)
+        self._begun = Begun(layer, axes, settings)
         if self._plot is not None:
             self._plot.clear_losses()
         self._job.say("Preparing…")
@@ -203,24 +212,25 @@ class TrainWidget(Dock):
         self._device.setCurrentText("cpu")
         self.train()
 
-    def _show_progress(self, batch: Sequence[Any]) -> None:
-        for found in batch:
-            if isinstance(found, Found):
-                session.noises[self._source] = found.noise
-        batch = [step for step in batch if not isinstance(step, Found)]
-        if not batch:
+    def _show_progress(self, batch: Sequence[Progress[State]]) -> None:
+        states = [progress.result for progress in batch if progress.result is not None]
+        for state in states:
+            if state.found is not None:
+                session.noises[self._source] = state.found.noise
+        steps = [state.training for state in states if state.training is not None]
+        if not steps:
             return
-        self._last = batch[-1]
-        self._job.show_progress(self._last.fraction, self._last.seconds_left)
-        self._job.say(f"Step {self._last.step}, loss {self._last.loss:.4g}")
-        self._show_losses(batch)
+        self._last = last = steps[-1]
+        self._job.show_progress(batch[-1].fraction, last.seconds_left)
+        self._job.say(f"Step {last.step}, loss {last.loss:.4g}")
+        self._show_losses(steps)
         now = time.monotonic()
         if self._preview.busy:  # on a large plane, leave most of the time to training
             self._next_preview = max(self._next_preview, now + 3 * (now - self._preview_began))
         elif now >= self._next_preview:
-            self._show_preview(self._source, self._last.snapshot)
+            self._show_preview(self._source, last.snapshot)
 
-    def _show_losses(self, batch: Sequence[Any]) -> None:
+    def _show_losses(self, batch: Sequence[Training]) -> None:
         if self._plot is None:
             from ._loss_plot import LossPlot
 
@@ -284,7 +294,9 @@ class TrainWidget(Dock):
         self.trained.emit(layer, name)
 
 
-def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, settings: dict[str, Any]):
+def _steps(
+    images: list[Any], axes: str, estimate: bool, minutes: float, settings: dict[str, Any]
+) -> Iterator[Progress[State]]:
     # imported here, on the background thread, as torch takes seconds
     from ..score.training import train_steps
     from . import _loss_plot  # noqa: F401
@@ -292,18 +304,23 @@ def _steps(images: list[Any], axes: str, estimate: bool, minutes: float, setting
     if estimate and not settings["correlation"]:
         # only the preview needs it: if it fails, the training goes on
         try:
-            yield from (found for found in find_noise(images[0], axes) if isinstance(found, Found))
+            for look in find_noise(images[0], axes):
+                yield Progress(look.done, look.total, result=State(found=look.result))
         except Exception as error:
-            said = message_of(error)
-            warnings.warn(f"no noise was estimated for the preview: {said}", DataWarning, 2)
-    yield from train_steps(images, axes, minutes=minutes, **settings)
+            reason = message_of(error)
+            warnings.warn(f"no noise was estimated for the preview: {reason}", DataWarning, 2)
+    for step in train_steps(images, axes=axes, minutes=minutes, **settings):
+        yield Progress(step.done, step.total, result=State(training=step.result))
 
 
-def _further_steps(images: list[Any], begun: Training, minutes: float):
+def _further_steps(images: list[Any], begun: Begun, minutes: float) -> Iterator[Progress[State]]:
     from ..score.training import train_steps
 
+    assert begun.last is not None  # or it could not be resumed
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         begun.last.checkpoint(path)
         minutes += begun.last.seconds / 60
-        yield from train_steps(images, begun.axes, minutes=minutes, resume=path, **begun.settings)
+        steps = train_steps(images, axes=begun.axes, minutes=minutes, resume=path, **begun.settings)
+        for step in steps:
+            yield Progress(step.done, step.total, result=State(training=step.result))

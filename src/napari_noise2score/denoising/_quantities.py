@@ -1,0 +1,68 @@
+"""The two quantities that are computed per tile: the clean image and its posterior deviation."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from ..score.probes import probes
+from ..solve.solver import make_shift
+from ..solve.table import Table
+from .job import Job, Quantity
+
+PROBE_SPACING = (2, 4, 4)  # pixels between those probed at once, along Z, Y and X
+PROBE_AMPLITUDE = 0.3  # change of y under correlated noise, in standard deviations of the noise
+AVERAGE_RADIUS = 2  # pixels along Y and X; the slope of a single pixel is too uncertain
+# A pixel is at best as certain as the mean of a hundred noisy ones: where a network's slope says
+# less, its error is of that size.
+MIN_VARIANCE_RATIO = 0.01
+
+
+def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
+    """Return the clean image in a region of a tile."""
+    score = job.model.score(y, job.sigma_a)
+    # in the grey levels of the image: what is seen includes the offset
+    return job.solve(y[region], score[region]) + job.noise.offset
+
+
+def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
+    """Return the posterior standard deviation in a region of a tile."""
+    # the network's halo is wider than the radius of the average
+    plane = (slice(at.start - AVERAGE_RADIUS, at.stop + AVERAGE_RADIUS) for at in region[-2:])
+    grown = (*region[:-2], *plane)
+    if isinstance(job.solve, Table):
+        score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING)
+        variance = job.solve.variance(y[grown], score[grown], slope[grown])
+        x = job.solve(y[region], score[region])
+    else:
+        clean, variance = _correlated_variance(job, y)
+        x, variance = clean[region], variance[grown]
+    mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
+    least = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
+    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(least))
+
+
+def _correlated_variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x and its posterior variance under correlated noise: ``diag((∂x̂/∂y) Σ B⁻ᵀ)``."""
+    model, noise = job.model, job.noise
+    shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
+
+    def clean(y: torch.Tensor) -> torch.Tensor:
+        return job.solve(y, model.score(y, job.sigma_a))
+
+    x = clean(y)
+    added = job.sigma_a**2 * model.transform.variance(y)
+    # every pixel is changed by the same share of its own noise
+    unit = torch.sqrt(noise.variance(x.clamp(min=noise.lowest)) + added)
+    variance = torch.zeros_like(x)
+    for at, probe in probes(x, PROBE_SPACING):
+        along = PROBE_AMPLITUDE * shift(x, y, probe / unit)
+        change = (clean(y + along) - clean(y - along)) / (2 * PROBE_AMPLITUDE)
+        variance[at] = change[at] * probe[at] * unit[at]
+    return x, variance.clamp(min=0)
+
+
+DENOISED = Quantity("denoised", _compute_denoised)
+# where nothing was recorded the deviation is unknown
+UNCERTAINTY = Quantity("uncertainty", _compute_uncertainty, float("nan"))
+QUANTITIES = {quantity.name: quantity for quantity in (DENOISED, UNCERTAINTY)}

@@ -1,0 +1,168 @@
+"""What is computed from an image: the checked inputs that every block of it shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..image.axes import Layout, layout
+from ..image.image import as_image
+from ..image.valid import LazyValid
+from ..noise import NoiseModel, parse_noise
+from ..score.device import choose_device
+from ..score.model import ScoreModel
+from ..solve.solver import Solver, reach_of
+from .grey_level_range import check_noise_level, check_range
+from .tile_size import choose_tile, cut_axis
+
+
+@dataclass(frozen=True)
+class Job:
+    """The inputs that every block shares: image, model, noise model, solver and sizes.
+
+    A tile passes through the network at once; a block, of one tile or more, is read and written
+    at once.
+
+    Attributes
+    ----------
+    data : array-like
+        The noisy image.
+    valid : LazyValid
+        Its valid pixels, determined when they are first needed.
+    layout : Layout
+        Layout of the image.
+    model : ScoreModel
+        The model, on the device that evaluates it.
+    noise : NoiseModel
+        The noise p(y | x).
+    solve : callable
+        From y and its score to x.
+    reach : int
+        Pixels along Y and X that the solver needs around each pixel.
+    sigma_a : float
+        Perturbation that the score is evaluated at, in units of z.
+    exact : bool
+        Whether the solver is the look-up table where possible.
+    tile, block : tuple of int
+        Sizes along the axes of space.
+    """
+
+    data: Any
+    valid: LazyValid
+    layout: Layout
+    model: ScoreModel
+    noise: NoiseModel
+    solve: Solver
+    reach: int
+    sigma_a: float
+    exact: bool
+    tile: tuple[int, ...]
+    block: tuple[int, ...]
+
+
+Block = tuple[tuple[int, ...], tuple[slice, ...]]
+"""Index along the looped axes, and the slices along the axes of space."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is computed for each pixel.
+
+    Attributes
+    ----------
+    name : str
+        ``"denoised"`` or ``"uncertainty"``.
+    compute : callable
+        From a job, a tile with its halo, shape ``(1, channels, *space)``, and the region of it to
+        solve, to the values in that region.
+    invalid : float or None
+        Value of invalid pixels; None leaves them as they are in the image.
+    """
+
+    name: str
+    compute: Callable[[Job, torch.Tensor, tuple[slice, ...]], torch.Tensor]
+    invalid: float | None = None
+
+
+def prepare(
+    image: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    axes: str | None = None,
+    tile: Sequence[int] | None = None,
+    device: str = "auto",
+    sigma_a: float | None = None,
+    exact: bool = True,
+    block_unit: Sequence[int] | None = None,
+    compare: bool = True,
+) -> Job:
+    """Check that image, model and noise fit together, and return what every block needs.
+
+    Parameters
+    ----------
+    image, model, noise, axes, tile, device, sigma_a, exact
+        As for `denoise`.
+    block_unit : sequence of int, optional
+        A block is a multiple of it along the axes of space; by default a block is one tile.
+    compare : bool
+        Whether to read a few blocks and compare their grey levels with those of the training
+        images, see `check_range`.
+
+    Returns
+    -------
+    Job
+
+    Raises
+    ------
+    UserError
+        If the model does not fit the image or the noise, or the device, tile or perturbation is
+        not possible.
+    """
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    image = as_image(image, axes)
+    data = image.data
+    where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
+    valid = LazyValid(image, image.axes)
+    low, high = sigma_a_range = model.sigma_a_range
+    sigma_a = model.sigma_a if sigma_a is None else sigma_a
+    if not low <= sigma_a <= high:
+        raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
+    solve = model.solver(noise, sigma_a=sigma_a, exact=exact)
+    if compare:
+        check_range(data, where, model, valid())
+        check_noise_level(noise, model)
+    model = model.to(choose_device(device))
+    size = choose_tile(tile, where, model)
+    block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
+    reach = reach_of(noise, model.kernel)
+    return Job(data, valid, where, model, noise, solve, reach, sigma_a, exact, size, block)
+
+
+def fit_layout(where: Layout, model: ScoreModel) -> Layout:
+    """Return the layout with channels joint or looped, as the model was trained.
+
+    Raises
+    ------
+    UserError
+        If the image has another number of channels than the model.
+    """
+    if "C" in where.axes and not model.joint and "C" in model.axes:
+        return replace(where, joint=False)
+    if where.channels != model.channels:
+        raise UserError(
+            f"the model was trained on {model.channels} channel{'s' * (model.channels > 1)}, "
+            f"but the image (axes {where.axes}) has {where.channels}"
+        )
+    return where
+
+
+def blocks_of(job: Job) -> Iterator[Block]:
+    """Yield the position and the place in space of every block, in order."""
+    cuts = [cut_axis(n, b) for n, b in zip(job.layout.space_shape, job.block, strict=True)]
+    yield from product(job.layout.positions(), product(*cuts))

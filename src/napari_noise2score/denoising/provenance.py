@@ -1,0 +1,70 @@
+"""Notes that state how a result was made: the same for files, layers and lazy images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .. import __version__
+from ..image.image import Image
+from ..noise import NoiseModel
+from ..score.model import ScoreModel
+
+
+def result_notes(
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    sigma_a: float | None = None,
+    noise_notes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the provenance of a result, the same whatever holds the result.
+
+    Parameters
+    ----------
+    model : ScoreModel
+        The model that was evaluated.
+    noise : NoiseModel or str
+        The noise model that was removed.
+    sigma_a : float, optional
+        Perturbation σ_a that the score was evaluated at, in units of the noise; by default the
+        model's own.
+    noise_notes : mapping, optional
+        How the noise model was found; values are JSON.
+
+    Returns
+    -------
+    dict
+        ``model`` (its name), ``fingerprint``, ``noise``, ``sigma_a``, ``version`` (of this
+        package), and the noise notes. Values are JSON.
+    """
+    return {
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "noise": str(noise),
+        "sigma_a": model.sigma_a if sigma_a is None else float(sigma_a),
+        "version": __version__,
+        **(noise_notes or {}),
+    }
+
+
+def result_image(image: Image, data: Any, quantity: str, notes: Mapping[str, Any]) -> Image:
+    """Return the image that holds a result: axes, scale and units of its source, notes of its own.
+
+    Parameters
+    ----------
+    image : Image
+        The noisy image.
+    data : array-like
+        Pixels of the result.
+    quantity : str
+        What the pixels are, ``"denoised"`` or ``"uncertainty"``; appended to the name.
+    notes : mapping
+        As from `result_notes`.
+
+    Returns
+    -------
+    Image
+    """
+    return replace(image, data=data, name=f"{image.name} {quantity}", notes=dict(notes))
