@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -105,9 +106,9 @@ class ScoreModel:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Tell this model from any other: 16 letters that depend on all that a result does."""
+        """16 hexadecimal digits of a digest of all that results depend on: equal for equal models."""
         digest = hashlib.sha256()
         q = self.quantization
         # worded as the first version did, so that a model keeps its fingerprint

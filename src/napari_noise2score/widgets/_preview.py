@@ -327,5 +327,6 @@ def _solve(
         for progress in planes.prepare(place, noise):
             yield Progress(progress.done, progress.total)
     values = planes.solve(place, noise, dtype)
-    solved = Solved(place, values, result_notes(planes.model, noise))
+    notes = {**result_notes(planes.model, noise), "model": wish.name}
+    solved = Solved(place, values, notes)
     yield Progress(1, 1, result=State(planes, solved))

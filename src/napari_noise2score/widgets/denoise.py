@@ -256,7 +256,8 @@ class DenoiseWidget(Dock):
     def _checked(self) -> tuple[napari.layers.Image, Image, ScoreModel, NoiseModel]:
         """Return what a job needs, or raise a `UserError` that says what is missing."""
         _, axes = self._layer.image()
-        model = self._models.model()
+        # by the name that the window shows, as the provenance states it
+        model = replace(self._models.model(), name=self._models.name)
         noise = parse(self._noise.text)  # fast, as torch was imported with the model
         return self._layer.layer, layer_image(self._layer.layer, axes), model, noise
 
