@@ -108,7 +108,7 @@ class ScoreModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of a digest of all that results depend on: equal for equal models."""
+        """Digest of everything that results depend on, 16 hexadecimal digits."""
         digest = hashlib.sha256()
         q = self.quantization
         # worded as the first version did, so that a model keeps its fingerprint
