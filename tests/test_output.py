@@ -17,6 +17,7 @@ from napari_noise2score import (
     denoise_steps,
     read_image,
     train,
+    uncertainty_steps,
     write_image,
 )
 from napari_noise2score.cli.main import main
@@ -66,14 +67,14 @@ def test_a_result_of_other_pixels_is_never_complete_already(name, model, tmp_pat
     # the same name, size and type, but another acquisition
     other = image_in(tmp_path, 2)
     for changed in (
-        (other, model, NOISE, {}),
-        (image_in(tmp_path, 1), model, "gaussian(sigma=9)", {}),
-        (image_in(tmp_path, 1), model, NOISE, {"what": "uncertainty"}),
-        (image_in(tmp_path, 1), model, NOISE, {"tile": (32, 32)}),
+        (denoise_steps, other, NOISE, {}),
+        (denoise_steps, image_in(tmp_path, 1), "gaussian(sigma=9)", {}),
+        (uncertainty_steps, image_in(tmp_path, 1), NOISE, {}),
+        (denoise_steps, image_in(tmp_path, 1), NOISE, {"tile": (32, 32)}),
     ):
-        *given, options = changed
+        steps, source, noise, options = changed
         with pytest.raises(UserError, match="exists already, and another input, model"):
-            list(denoise_steps(*given, target, **job, **options))
+            list(steps(source, model, noise, target, **job, **options))
     assert np.array_equal(read_image(target, "YX").data[:], before)
 
 
