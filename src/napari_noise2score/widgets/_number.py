@@ -39,7 +39,7 @@ class Number(QWidget):
     ):
         super().__init__()
         self._limits, self._reach = (lowest, highest), reach
-        self.slider: QDoubleSlider = _Slider()
+        self.slider = _Slider()
         self.box = _SpinBox()
         self.box.setDecimals(5)
         self.box.setRange(lowest, highest)
@@ -47,7 +47,6 @@ class Number(QWidget):
         self.box.setKeyboardTracking(False)
         self.box.setFixedWidth(92)
         self.box.setToolTip(tip)
-        self.slider.setOrientation(Qt.Orientation.Horizontal)
         self.slider.setMinimumWidth(60)
         self.slider.setToolTip(f"{tip} Drag to see the effect at once.")
         row = QHBoxLayout(self)
@@ -106,6 +105,9 @@ class Number(QWidget):
 
 
 class _Slider(QDoubleSlider):
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+
     def keyPressEvent(self, event: Any) -> None:
         """Follow the arrow and page keys, as Qt does for sliders of integers only."""
         small, large = self.singleStep(), self.pageStep()

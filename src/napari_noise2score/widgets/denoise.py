@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton
 
 from ..errors import UserError
 from ..progress import Progress
 from ._choosers import DeviceChooser, ModelChooser
+from ._denoise_controls import DenoiseControls
 from ._dock import Dock
 from ._guess import Found, find_noise
 from ._layers import (
@@ -69,23 +69,8 @@ class DenoiseWidget(Dock):
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
         self._noise = NoiseForm(self._settings)
-        self._estimate = QPushButton("Estimate from the layer")
-        self._estimate.setToolTip(
-            "Find the noise family and its parameters in the layer itself: from a time series "
-            "if there is one, otherwise from the flat areas of its planes. With a trained model, "
-            "the noise level is the one whose result comes closest to the other time points. "
-            "Takes a few seconds."
-        )
-        self._refine = QPushButton("Refine")
-        self._refine.setToolTip(
-            "Keep the noise family chosen above, with its offset and correlation, and estimate "
-            "only its gain (or strength) and read noise from the layer: use this if you know the "
-            "kind of noise but not its size. Takes a few seconds."
-        )
-        finders = QHBoxLayout()
-        finders.addWidget(self._estimate, stretch=1)
-        finders.addWidget(self._refine)
-        self._settings.addRow("", finders)
+        self._controls = DenoiseControls()
+        self._settings.addRow("", self._controls.estimation_row())
         self._preview = Preview(napari_viewer, self)
         self._row = PreviewRow(
             self._preview,
@@ -93,29 +78,7 @@ class DenoiseWidget(Dock):
             "Each new plane takes a moment; after that every change of the noise shows at once.",
         )
         self._device = DeviceChooser()
-        self._spread = QCheckBox("as a separate layer")
-        self._spread.setToolTip(
-            "Also add the standard deviation of every denoised pixel, in grey levels: if the "
-            "noise model is right, about two thirds of the pixels differ from the true value by "
-            "less than this. Takes about 30 times as long as denoising."
-        )
-        self._all = QPushButton("Denoise")
-        self._all.setToolTip(
-            "Denoise the whole layer in the background and add the result as a new layer. The "
-            "original layer does not change."
-        )
-        self._lazy = QPushButton("Add lazy layer")
-        self._lazy.setToolTip(
-            "Add a layer at once that denoises each plane when you first look at it, and keeps "
-            "it: for images too large to denoise as a whole. This turns on napari's asynchronous "
-            "rendering (Preferences, Experimental), so that the window does not freeze meanwhile."
-        )
-        self._store = QPushButton("Write OME-Zarr…")
-        self._store.setToolTip(
-            "Denoise the whole layer into a file of any size, block by block in the background, "
-            "and add it as a new layer. To finish a job that was stopped or interrupted by a "
-            "crash, choose the same name again."
-        )
+        self._spread = self._controls.uncertainty
         self._job.offer_cpu(self._run_on_cpu)
         self._job.set_stop_tip(
             "Stop denoising. No layer is added; an unfinished OME-Zarr can be finished later."
@@ -124,25 +87,18 @@ class DenoiseWidget(Dock):
         self._settings.addRow("Preview", self._row)
         self._settings.addRow("Uncertainty", self._spread)
         self._settings.addRow("Device", self._device)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self._all)
-        buttons.addWidget(self._lazy)
-        buttons.addWidget(self._store)
-        self._rows.addLayout(buttons)
+        self._rows.addLayout(self._controls.denoising_row())
         self._rows.addWidget(self._job)
         self._rows.addStretch()
-        self._estimate.clicked.connect(self.estimate)
-        self._refine.clicked.connect(self.refine)
-        self._all.clicked.connect(self.denoise)
-        self._lazy.clicked.connect(self.add_lazy)
-        self._store.clicked.connect(self.write)
+        self._controls.estimate.clicked.connect(self.estimate)
+        self._controls.refine.clicked.connect(self.refine)
+        self._controls.denoise.clicked.connect(self.denoise)
+        self._controls.add_lazy.clicked.connect(self.add_lazy)
+        self._controls.write.clicked.connect(self.write)
+        for button in self._controls.buttons:
+            self._job.busy_changed.connect(button.setDisabled)
         self._job.progressed.connect(self._show_progress)
         self._job.ended.connect(self._add)
-        self._job.busy_changed.connect(self._estimate.setDisabled)
-        self._job.busy_changed.connect(self._refine.setDisabled)
-        self._job.busy_changed.connect(self._all.setDisabled)
-        self._job.busy_changed.connect(self._lazy.setDisabled)
-        self._job.busy_changed.connect(self._store.setDisabled)
         self._layer.changed.connect(self._take_known_noise)
         self._layer.axes_changed.connect(self._show_preview)
         self._layer.changed.connect(self._show_preview)
