@@ -1,7 +1,5 @@
-"""What a training may be asked for, by the library and by the files of its settings."""
+"""Limits of the training budget and seed, for the library and for configuration files."""
 
 MAX_STEPS = 10**9
-# a year
-MAX_MINUTES = 525_600.0
-# what both numpy's and torch's generators take
-MAX_SEED = 2**63 - 1
+MAX_MINUTES = 525_600.0  # a year
+MAX_SEED = 2**63 - 1  # accepted by the generators of both numpy and torch

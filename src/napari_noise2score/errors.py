@@ -1,19 +1,19 @@
-"""The errors and warnings a person can act on, and what any error says in one line."""
+"""Define errors and warnings that users can act on, and explain any exception in one line."""
 
 import errno
 
 MAX_CHARACTERS = 400  # of a message
-# what torch, its parts and Python say where there is no memory left
+# messages of torch, its libraries and Python when memory is exhausted
 NO_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "could not create a primitive",
-    "can't start new thread",
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory",
+    "could not create a primitive", "can't start new thread",
 )  # fmt: skip
 
 
 class UserError(ValueError):
-    """A mistake in what was asked, told in one line: what was wrong and what would be right.
+    """A mistake of the user, in one line that says what is wrong and what would be right.
 
-    The command line prints it and exits with 2; napari shows it as a notification.
+    The command line prints the line and exits with code 2; napari shows it as a notification.
 
     Examples
     --------
@@ -25,9 +25,9 @@ class UserError(ValueError):
 
 
 class ReadError(UserError):
-    """An input whose pixels or metadata cannot be read: damaged, cut off, or gone in mid-job.
+    """An input whose pixels or metadata cannot be read: damaged, truncated, or no longer there.
 
-    A job that ends so keeps its finished blocks, as the input may come back.
+    A job that ends with this error keeps its finished blocks, as the input may return.
 
     Examples
     --------
@@ -39,9 +39,9 @@ class ReadError(UserError):
 
 
 class DataWarning(UserWarning):
-    """Something a person should know of their data or result, in one line; no job stops for it.
+    """Something users should know about their data or result, in one line; it stops no job.
 
-    The command line prints it once, and napari shows it as a notification.
+    The command line prints it once; napari shows it as a notification.
 
     Examples
     --------
@@ -55,17 +55,17 @@ class DataWarning(UserWarning):
 
 
 def one_line(text: object) -> str:
-    r"""Return a text as one line that a terminal takes as it is.
+    r"""Return a text as one printable line.
 
     Parameters
     ----------
     text : object
-        Its ``str`` may hold anything, as the name of a file may.
+        Converted by ``str``. It may contain any characters, as file names do.
 
     Returns
     -------
     str
-        Control characters and line ends escaped, at most 400 characters.
+        At most 400 characters, with control characters and line ends escaped.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def one_line(text: object) -> str:
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out, in whatever words a library says so.
+    """Return whether an exception means that memory is exhausted.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what an error says to a person, or None if it is a fault of this program.
+    """Return the message of an exception for the user, or None for a fault of this program.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def explain(error: BaseException) -> str | None:
     Returns
     -------
     str or None
-        One line, for what a file, a name, a number or the computer brought about.
+        One line, if a file, a name, a number or the computer caused the exception.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def quoted(text: str, most: int = 80) -> str:
-    r"""Return the beginning of a text from outside, as it may stand within one line.
+    r"""Return the beginning of an external text in quotes, safe to embed in a line.
 
     Examples
     --------

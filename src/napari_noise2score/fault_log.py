@@ -1,4 +1,4 @@
-"""The log of a fault of this program, for a person to send with a report."""
+"""Write a log of a fault of this program for users to attach to a report."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def write_log(error: BaseException) -> Path:
     Parameters
     ----------
     error : BaseException
+        The exception to log.
 
     Returns
     -------
     Path
-        In the folder for temporary files; it holds versions and the command, no pixels.
+        A file among the temporary files, with versions and the command, but no pixels.
     """
     number, name = tempfile.mkstemp(
         prefix=f"{PROGRAM}-{datetime.now():%Y%m%d-%H%M%S}-", suffix=".log"

@@ -145,7 +145,9 @@ def _no_window() -> str:
         return "there is no screen"
     # where a library is missing Qt ends the process, so it is tried in another one
     probe = "import napari; from qtpy.QtWidgets import QApplication; QApplication([])"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, check=False, text=True
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         return f"Qt or napari does not start here ({last})"

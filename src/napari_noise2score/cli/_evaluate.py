@@ -26,12 +26,12 @@ def evaluate(
     axes: Axes = None,
     as_json: Json = False,
 ) -> None:
-    """Compare with clean images: PSNR and SSIM of each image, and their means."""
+    """Compare denoised with clean images: PSNR and SSIM of each, and their means."""
     from ..denoising.evaluate import evaluate as compare
 
     rows = compare(denoised, clean, data_range=data_range, affine=affine, axes=axes)
     if as_json:
-        # JSON has no infinite number, as equal images have
+        # JSON has no infinity, the PSNR of equal images
         finite = {
             name: {k: v if v is None or math.isfinite(v) else None for k, v in row.items()}
             for name, row in rows.items()

@@ -12,7 +12,7 @@ from ._options import Json
 
 
 def info(model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Json = False) -> None:
-    """Say what a model file holds."""
+    """Print what a model file contains."""
     from ..score.model import ScoreModel
 
     facts = ScoreModel.load(model).describe()

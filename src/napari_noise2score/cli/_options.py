@@ -12,31 +12,38 @@ from ..image.paths import local_path
 
 
 def on_disk(text: str) -> Path:
-    """Return the path that an argument names, which may be an address of a disk."""
+    """Return an argument as a local path; ``file://`` addresses are accepted."""
     path = local_path(text)
     if path is None:
-        raise typer.BadParameter(f"{text}: results and models lie on a disk, not in the network")
+        raise typer.BadParameter(
+            f"{text}: results and models are local files, not network addresses"
+        )
     return path
 
 
-Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY, zarr; a folder or a quoted glob.")]
+Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY or zarr; a folder; or a quoted glob.")]
 Axes = Annotated[
     str | None,
-    typer.Option(help="Axes of the images, letters of TCZYX; only where the file does not say."),
+    typer.Option(
+        help="Axes of the images, letters of TCZYX; needed only if the file does not name them."
+    ),
 ]
 Series = Annotated[
     str | None,
-    typer.Option(help="Of files that hold several images: which, from 1, or all; the first."),
+    typer.Option(
+        help="Which image of a file that holds several: a number from 1, or all. Default: 1."
+    ),
 ]
 Noise = Annotated[
-    str, typer.Option(help='As "gaussian(sigma=25)", "poisson(gain=2.1) + gaussian(sigma=3)".')
+    str,
+    typer.Option(help='Such as "gaussian(sigma=25)" or "poisson(gain=2.1) + gaussian(sigma=3)".'),
 ]
 Model = Annotated[
-    Path, typer.Option(parser=on_disk, metavar="FILE", help="Model file, by custom NAME.n2s.")
+    Path, typer.Option(parser=on_disk, metavar="FILE", help="Model file, usually NAME.n2s.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[
-    int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same result.")
+    int, typer.Option(min=0, max=MAX_SEED, help="Seed; the same seed gives the same result.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,4 +1,4 @@
-"""Which file each input is written to, checked before the first is begun."""
+"""Choose the output file of each input, and check all of them before work begins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 
-MAX_OPENED_FIRST = 200  # files of a folder that are opened and checked before the first is denoised
+MAX_FILES_OPENED_IN_ADVANCE = 200  # of a folder, to check them before work begins
 
 
 def plan(
@@ -17,12 +17,12 @@ def plan(
     output: Path,
     replace_existing: bool,
     same: bool = False,
-    check: Callable[[Any], None] = lambda image: None,
+    check: Callable[[Any], None] | None = None,
     inputs: Sequence[Path] = (),
     only_zarr: bool = False,
     series: str | None = None,
 ) -> list[tuple[Path | str, int | None, Path]]:
-    """Return every input with the output it will have; check them before the first is begun."""
+    """Return path, series number and output of each input, all checked before work begins."""
     import numpy as np
 
     from ..image.files import find_images, read_image, series_numbers
@@ -44,8 +44,8 @@ def plan(
         ]
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some images differ only in their ending; rename them")
-    # of a large folder the names are all checked, and the images only as far as takes seconds
-    step = -(-len(read) // MAX_OPENED_FIRST)
+    # in a large folder, all names are checked but only some images are opened
+    step = -(-len(read) // MAX_FILES_OPENED_IN_ADVANCE)
     for count, ((path, number), target) in enumerate(zip(read, targets, strict=True)):
         if only_zarr and target.suffix.lower() != ".zarr":
             raise UserError(f"{target}: only .ome.zarr and .zarr are written by workers")
@@ -54,9 +54,10 @@ def plan(
             continue
         image = read_image(path, axes, number)
         kind = image.data.dtype if same else np.dtype("float32")
-        # what is there already may be this very result, or what is left of it
+        # an existing output may be the finished or incomplete result of this very job
         check_image_output(target, image, kind, replace_existing, inputs)
-        check(image)
+        if check is not None:
+            check(image)
     return [(path, number, target) for (path, number), target in zip(read, targets, strict=True)]
 
 
@@ -67,7 +68,7 @@ def write_all(
     fill: Callable[[Any, Any, str], None],
     describe: Callable[[Any], Any],
 ) -> None:
-    """Fill one output file for each input."""
+    """Write one output file for each input."""
     import numpy as np
 
     from ..image.files import read_image
@@ -80,7 +81,7 @@ def write_all(
 
 
 def _result_name(path: Path | str, same: bool, number: int | None = None) -> str:
-    """Return the input's own name, but for formats that cannot hold floating point numbers."""
+    """Return the name of the input, with another suffix if its format cannot hold floats."""
     path = Path(path)
     if number is not None:
         stem = path.name.removesuffix(path.suffix).removesuffix(".ome")

@@ -1,4 +1,4 @@
-"""Progress of a long job on the terminal."""
+"""Show the progress of a long job on the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def track(
     run: Iterator[Any], name: str, describe: Callable[[Any], tuple[float, str]]
 ) -> Iterator[Any]:
-    """Pass a job's progress on, with a bar on the terminal."""
+    """Yield the progress of a job while showing it as a bar on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as ProgressBar
@@ -35,7 +35,7 @@ def finish(run: Iterator[Progress[T]], name: str) -> T:
 
 
 def follow(run: Iterator[Any], name: str) -> None:
-    """Work through a job's tiles, with a bar on the terminal and a line for what happens."""
+    """Run a job to its end, with a progress bar and a line for each message."""
     for progress in track(run, name, lambda p: (p.fraction, f"tile {p.done} of {p.total}")):
         if progress.message:
             say(f"{name}: {progress.message}")

@@ -27,7 +27,7 @@ def simulate(
     series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make clean images noisy, in floating point, neither rounded nor clipped."""
+    """Add noise to clean images, in floating point, neither rounded nor clipped."""
     import numpy as np
 
     from .. import __version__
@@ -35,17 +35,17 @@ def simulate(
     from ..noise import parse_noise
 
     spec = parse_noise(noise)
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def fill(target: Any, image: Any, name: str) -> None:
-        # a plane at a time: a volume need not fit in memory
+        # one plane at a time, as a volume may not fit in memory
         where = layout(image.axes, image.data.shape)
         plane = [slice(0, n) for n in where.space_shape]
         for position in where.positions():
             clean = read_block(image.data, where, position, plane).astype(np.float64)
             if not np.isfinite(clean).all():
                 raise UserError(f"{name} holds pixels that are not numbers (NaN or infinite)")
-            noisy = spec.sample(clean, chance).astype(np.float32)
+            noisy = spec.sample(clean, rng).astype(np.float32)
             target[where.index(position, plane)] = where.from_block(noisy)
 
     notes = {"noise": str(spec), "seed": seed, "version": __version__}

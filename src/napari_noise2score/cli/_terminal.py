@@ -1,4 +1,4 @@
-"""The terminal's side of a program: how warnings, errors and faults reach the person at it."""
+"""Report warnings, errors and faults of a command on the terminal."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from typing import Any
 from ..errors import DataWarning, explain, one_line
 from ..fault_log import PROGRAM, write_log
 
-MISTAKE = 2
-FAULT = 70
-INTERRUPTED = 130
-MAX_WARNINGS = 20  # of one run: a folder of a thousand files may have the same thing to say of each
+EXIT_USER_ERROR = 2
+EXIT_FAULT = 70
+EXIT_INTERRUPTED = 130
+MAX_WARNINGS = 20  # per run: every file of a large folder may cause the same warning
 
 
 def say(message: str) -> None:
-    """Print a line for the person at the terminal, beside what the command prints."""
+    """Print a line to the standard error stream."""
     print(one_line(message), file=sys.stderr)
 
 
 @contextmanager
 def plain_warnings(debug: bool = False) -> Iterator[None]:
-    """Print each `DataWarning` once as a line, and keep all other warnings off the terminal.
+    """Print each `DataWarning` once, as one line, and suppress all other warnings.
 
     Parameters
     ----------
     debug : bool
-        Whether to let all of them through as they are.
+        Whether to show all warnings unchanged.
     """
     if debug:
         yield
@@ -50,7 +50,7 @@ def plain_warnings(debug: bool = False) -> Iterator[None]:
         if len(seen) <= MAX_WARNINGS:
             print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr)
         elif len(seen) == MAX_WARNINGS + 1:
-            print(f"{PROGRAM}: warning: and more of the kind", file=sys.stderr)
+            print(f"{PROGRAM}: warning: further warnings are not shown", file=sys.stderr)
 
     last_resort, logging.lastResort = logging.lastResort, None
     raise_errors, logging.raiseExceptions = logging.raiseExceptions, False
@@ -66,7 +66,7 @@ def plain_warnings(debug: bool = False) -> Iterator[None]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Let a request to terminate end the program as Ctrl-C does: cleared up, and resumable."""
+    """Handle SIGTERM like Ctrl-C, so that a terminated job is cleaned up and can be resumed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -83,28 +83,28 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interrupts_between_steps() -> Iterator[Callable[[], None]]:
-    """Hold an interrupt back until a step is complete; a second one is not held back.
+    """Defer an interrupt until the current step is complete; a second interrupt acts at once.
 
     Yields
     ------
     callable
-        To be called between two steps: raises the ``KeyboardInterrupt`` that was held back.
+        To be called between two steps: raises the deferred ``KeyboardInterrupt``, if any.
     """
-    held: list[int] = []
+    deferred: list[int] = []
 
     def check() -> None:
-        if held:
+        if deferred:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
 
-    def hold(number: int, _frame: Any) -> None:
+    def defer(number: int, _frame: Any) -> None:
         check()
-        held.append(number)
+        deferred.append(number)
 
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, defer) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield check
     finally:
@@ -113,7 +113,7 @@ def interrupts_between_steps() -> Iterator[Callable[[], None]]:
 
 
 def run(command: Callable[[], int | None], debug: bool = False) -> int:
-    """Run a command and return its exit code; whatever it raises is one line.
+    """Run a command and return its exit code; report any exception as one line.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def run(command: Callable[[], int | None], debug: bool = False) -> int:
     Returns
     -------
     int
-        0; 2 for a mistake of the person's or data that cannot answer; 70 for a fault of this
-        program; 130 when interrupted.
+        0 on success; 2 for a mistake of the user or unsuitable data; 70 for a fault of this
+        program; 130 if interrupted.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def run(command: Callable[[], int | None], debug: bool = False) -> int:
     with plain_warnings(debug):
         code = _run(command, debug)
         if code:
-            gc.collect()  # what a failed job leaves may warn when it is collected
+            gc.collect()  # objects left by a failed job may warn when they are collected
         return code
 
 
@@ -146,19 +146,19 @@ def _run(command: Callable[[], int | None], debug: bool) -> int:
             return command() or 0
     except KeyboardInterrupt:
         print(f"{PROGRAM}: stopped", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # who read what is printed has gone, as `| head` does; nothing can be said to it
+        # the reader of our output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return MISTAKE
+        return EXIT_USER_ERROR
     except Exception as error:
         if debug:
             traceback.print_exc()
         if said := explain(error):
             print(f"{PROGRAM}: {said}", file=sys.stderr)
-            return MISTAKE
+            return EXIT_USER_ERROR
         print(f"{PROGRAM}: {_fault(error)}", file=sys.stderr)
-        return FAULT
+        return EXIT_FAULT
 
 
 def _fault(error: Exception) -> str:

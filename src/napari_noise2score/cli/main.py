@@ -1,4 +1,4 @@
-"""The command line, ``noise2score``: the calls of the library, with progress and plain errors."""
+"""The entry point of the command line, ``noise2score``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._info import info
 from ._simulate import simulate
 from ._train import train
 
-# typer ships a click of its own or takes the installed one, as its version has it
+# depending on its version, typer bundles click or uses the installed one
 Usage: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
@@ -31,23 +31,23 @@ for command in (demo, train, denoise, estimate, simulate, evaluate, info):
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line and exit code 2."""
-    # wherever it stands, as for a command that has just failed it is added at the end
+    """Run the command line and exit with the code described in `_terminal.run`."""
+    # accepted in any position, as users append it to a command that has just failed
     words = [word for word in sys.argv[1:] if word != "--debug"]
     sys.exit(terminal.run(lambda: _run(words), debug="--debug" in sys.argv[1:]))
 
 
 def _run(words: list[str]) -> int | None:
     try:
-        code = typer.main.get_command(app)(words, standalone_mode=False)
+        code: int | None = typer.main.get_command(app)(words, standalone_mode=False)
     except Usage as error:
-        # with no command at all the message is the help, which is longer than a line
+        # without a command, the message is the help text
         if words:
             raise UserError(" ".join(error.format_message().split())) from None
         print(error.format_message(), file=sys.stderr)
-        return terminal.MISTAKE
+        return terminal.EXIT_USER_ERROR
     except typer.Abort:
         raise KeyboardInterrupt from None
-    if code == terminal.INTERRUPTED:
+    if code == terminal.EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return code

@@ -1,4 +1,4 @@
-"""How channels are shown: OME-Zarr's ``omero``, from and to the colours of other formats."""
+"""Convert display settings of channels between OME-Zarr's ``omero`` and other formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def channel(
     limits: tuple[float, float] = (0.0, 65535.0),
     active: bool = True,
 ) -> dict[str, Any]:
-    """Return how one channel is shown, as an entry of ``omero["channels"]``.
+    """Return the display settings of one channel as an entry of ``omero["channels"]``.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ def channel(
     color : str
         Colour of its brightest pixels, as six hexadecimal digits.
     window : (float, float), optional
-        Grey levels shown black and in full colour; by default the limits.
+        Grey levels displayed as black and in full colour; by default the limits.
     limits : (float, float)
-        Grey levels the data can have.
+        Smallest and largest possible grey level.
     active : bool
-        Whether the channel is on view.
+        Whether the channel is displayed.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def channel(
 
 
 def entries(omero: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the channels that are described, empty where the metadata are of another form."""
+    """Return the entries of all channels, empty if the metadata have another form."""
     listed = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         return []
@@ -60,7 +60,7 @@ def entries(omero: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def color_of(entry: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Return the colour of a channel as red, green and blue, None where it has none.
+    """Return the colour of a channel as red, green and blue, or None if it has none.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def color_of(entry: Mapping[str, Any]) -> tuple[int, int, int] | None:
 
 
 def window_of(entry: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the grey levels shown black and in full colour, None where they are not known."""
+    """Return the grey levels displayed as black and in full colour, or None if unknown."""
     window = entry.get("window")
     if not isinstance(window, Mapping):
         return None

@@ -1,4 +1,4 @@
-"""An array in a file, written by index with ordinary writes."""
+"""Write an array in a file by index, without a memory map."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-ZEROS_WRITTEN_AT_ONCE = 2**24  # bytes
+MAX_BYTES_OF_ZEROS = 2**24  # written at once
 
 
 class FileArray:
     """An array in a file, written by index with ordinary writes.
 
-    A memory map would end the whole process where the disk is full: here that is an error.
+    A memory map would crash the process on a full disk; here, a full disk is an exception.
 
     Parameters
     ----------
     path : Path
-        A file that exists; it is made as long as the array needs, and that room is taken at once.
+        An existing file. It is extended to the size of the array, and the space is allocated.
     dtype : numpy.dtype
-        Type of the pixels, as they lie in the file.
+        Type of the pixels in the file.
     shape : sequence of int
         Shape of the array, in C order.
     offset : int
@@ -33,7 +33,7 @@ class FileArray:
     Raises
     ------
     OSError
-        If the disk is too small.
+        If there is not enough space on the disk.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class FileArray:
         block = np.broadcast_to(np.asarray(values, dtype=self.dtype), kept)
         sizes = [stop - start for start, stop, _ in spans]
         block = np.ascontiguousarray(block).reshape(sizes)
-        # what lies in one piece in the file is written in one piece
+        # contiguous pixels are written at once
         first = len(sizes)
         while first > 0 and sizes[first:] == list(self.shape[first:]):
             first -= 1
@@ -82,14 +82,14 @@ class FileArray:
             self._write(self.offset + place, block[at].tobytes())
 
     def _spans(self, index: Any) -> list[tuple[int, int, bool]]:
-        """Return start and stop along each axis, and whether the index keeps that axis."""
-        parts = list(index) if isinstance(index, tuple) else [index]
-        if Ellipsis in [p for p in parts if p is Ellipsis]:
-            at = next(i for i, p in enumerate(parts) if p is Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
-        parts += [slice(None)] * (self.ndim - len(parts))
+        """Return start and stop along each axis, and whether the indexed array keeps the axis."""
+        items = list(index) if isinstance(index, tuple) else [index]
+        if any(item is Ellipsis for item in items):
+            at = next(i for i, item in enumerate(items) if item is Ellipsis)
+            items[at : at + 1] = [slice(None)] * (self.ndim - len(items) + 1)
+        items += [slice(None)] * (self.ndim - len(items))
         spans = []
-        for part, n in zip(parts, self.shape, strict=True):
+        for part, n in zip(items, self.shape, strict=True):
             if isinstance(part, slice):
                 start, stop, step = part.indices(n)
                 if step != 1:
@@ -108,16 +108,16 @@ class FileArray:
                 view = view[self._file.write(view) :]
 
     def sync(self) -> None:
-        """Return when the disk has what was written."""
+        """Flush what was written to the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; what was written is on its way to the disk."""
+        """Close the file."""
         self._file.close()
 
 
 def _allocate(file: Any, offset: int, nbytes: int) -> None:
-    """Make a file so long that the pixels have room, and take that room at once."""
+    """Extend a file to hold the pixels, and allocate the space."""
     if not nbytes:
         return
     size = os.fstat(file.fileno()).st_size
@@ -132,4 +132,4 @@ def _allocate(file: Any, offset: int, nbytes: int) -> None:
     file.seek(size)
     left = offset + nbytes - size
     while left > 0:
-        left -= file.write(bytes(min(left, ZEROS_WRITTEN_AT_ONCE)))
+        left -= file.write(bytes(min(left, MAX_BYTES_OF_ZEROS)))

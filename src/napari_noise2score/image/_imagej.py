@@ -1,4 +1,4 @@
-"""What ImageJ writes of an image into a TIFF file, read and written."""
+"""Read and write the metadata that ImageJ stores in TIFF files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ._channels import WHITE, channel, color_of, entries, window_of
 from ._units import SYMBOLS, number_of, size_of, unit_of
 from .image import Image
 
-# kept as they are, so that a result looks in ImageJ as its input did
+# kept unchanged, so that ImageJ displays a result like its input
 KEPT = ("mode", "min", "max", "Info", "Labels", "Ranges", "LUTs", "ROI", "Overlays", "Properties")
 LEVELS = 256
 INCH = 2
 CENTIMETER = 3
 CM_PER_INCH = 2.54
-# a file of such a resolution was made for a printer or a screen: it says nothing of a pixel's size
+# resolutions of printers and screens, which do not describe the size of a pixel
 PRINTED_DPI = (72, 96, 100, 120, 150, 180, 200, 240, 300, 350, 400, 600, 1200, 2400)
 
 
 def imagej_facts(file: tifffile.TiffFile, dtype: np.dtype, channels: int) -> dict[str, Any]:
-    """Return what ImageJ says of an image, as arguments of `Image`.
+    """Return the metadata of an ImageJ file as arguments of `Image`.
 
     Parameters
     ----------
     file : tifffile.TiffFile
-        An open file that ImageJ, or a program that writes as it does, has written.
+        An open file in ImageJ's format.
     dtype : numpy.dtype
         Type of the pixels.
     channels : int
@@ -56,12 +56,12 @@ def imagej_facts(file: tifffile.TiffFile, dtype: np.dtype, channels: int) -> dic
 
 
 def imagej_metadata(image: Image) -> dict[str, Any]:
-    """Return the metadata of an image as `tifffile` writes them for ImageJ."""
+    """Return the metadata of an image in the form in which `tifffile` writes them for ImageJ."""
     facts: dict[str, Any] = {"axes": image.axes}
     unit = image.units.get("X", "")
     for axis, key in (("X", "unit"), ("Y", "yunit"), ("Z", "zunit"), ("T", "tunit")):
         own = image.units.get(axis, "")
-        # ImageJ takes all axes of space for those of X, and time for seconds
+        # ImageJ assumes that Y and Z have the unit of X, and that time is in seconds
         if own and (axis == "X" or own != ("second" if axis == "T" else unit)):
             facts[key] = _ascii(SYMBOLS.get(own, own))
     if "Z" in image.scale:
@@ -71,14 +71,14 @@ def imagej_metadata(image: Image) -> dict[str, Any]:
     for axis, key in (("X", "xorigin"), ("Y", "yorigin"), ("Z", "zorigin")):
         if axis in image.translate and axis in image.scale:
             facts[key] = -image.translate[axis] / image.scale[axis]
-    facts |= _looks(image)
+    facts |= _display_settings(image)
     if image.notes:
         facts["noise2score"] = json.dumps(dict(image.notes))
     return facts
 
 
 def printed_resolution(tags: tifffile.TiffTags) -> dict[str, dict[str, Any]]:
-    """Return pixel sizes from the resolution in pixels per inch or centimeter, where it is one."""
+    """Return pixel sizes from a resolution in pixels per inch or centimetre."""
     scale, units = {}, {}
     unit = {INCH: "inch", CENTIMETER: "centimeter"}.get(tags.valueof("ResolutionUnit", 1))
     for axis in "YX" if unit else "":
@@ -92,7 +92,7 @@ def printed_resolution(tags: tifffile.TiffTags) -> dict[str, dict[str, Any]]:
 
 
 def resolution(tags: tifffile.TiffTags, axis: str) -> float | None:
-    """Return the size of a pixel along X or Y in the unit of its resolution."""
+    """Return the size of a pixel along X or Y in the unit of the resolution."""
     value = tags.valueof(f"{axis}Resolution")
     if not isinstance(value, tuple) or len(value) != 2 or not value[0]:
         return None
@@ -100,7 +100,7 @@ def resolution(tags: tifffile.TiffTags, axis: str) -> float | None:
 
 
 def read_notes(text: Any) -> dict[str, Any]:
-    """Return our own notes, empty where a text holds none."""
+    """Return our own notes from a text, empty if it has none."""
     try:
         notes = json.loads(text) if isinstance(text, str) else {}
     except (ValueError, RecursionError):
@@ -115,9 +115,9 @@ def _sizes(said: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, dict[s
     }
     sizes = {axis: resolution(tags, axis) for axis in "XY"}
     spacing = number_of(said.get("spacing"))
-    # ImageJ counts some stacks from below
+    # ImageJ uses a negative spacing for stacks that run downwards
     sizes["Z"] = size_of(abs(spacing)) if spacing else None
-    # without a unit, ImageJ's resolution is a printer's and no pixel size
+    # without a unit, the resolution is not a pixel size
     scale: dict[str, Any] = {a: s for a, s in sizes.items() if s is not None and own[a]}
     units: dict[str, Any] = {axis: own[axis] for axis in scale}
     if not unit:
@@ -127,7 +127,7 @@ def _sizes(said: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, dict[s
         scale["T"], units["T"] = interval, unit_of(said.get("tunit")) or "second"
     translate = {}
     for axis in "XYZ":
-        # ImageJ counts the origin in pixels
+        # ImageJ gives the origin in pixels
         place = number_of(said.get(f"{axis.lower()}origin"))
         if place is not None and axis in scale:
             translate[axis] = -place * scale[axis]
@@ -137,7 +137,7 @@ def _sizes(said: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, dict[s
 def _shown(
     kept: Mapping[str, Any], names: Sequence[str], dtype: np.dtype, count: int
 ) -> dict[str, Any]:
-    """Return how ImageJ shows the channels, as OME-Zarr has it; empty where it does not say."""
+    """Return ImageJ's display settings of the channels in OME-Zarr's form, or nothing."""
     tables, ranges = kept.get("LUTs") or [], list(kept.get("Ranges") or [])
     low, high = number_of(kept.get("min")), number_of(kept.get("max"))
     if not ranges and low is not None and high is not None:
@@ -156,51 +156,51 @@ def _shown(
     return {"channels": listed, "rdefs": {"model": "color" if composite else "greyscale"}}
 
 
-def _looks(image: Image) -> dict[str, Any]:
-    """Return tables of colours, ranges, labels and the like, as far as they fit the image."""
+def _display_settings(image: Image) -> dict[str, Any]:
+    """Return look-up tables, display ranges and labels that match the image."""
     planes = {a: n for a, n in zip(image.axes, image.data.shape, strict=True) if a not in "YX"}
     count, channels = int(np.prod([*planes.values()], dtype=int)), planes.get("C", 1)
-    looks: dict[str, Any] = dict(image.imagej)
+    settings: dict[str, Any] = dict(image.imagej)
     if not image.imagej:
-        looks = _from_omero(image, channels)
-    if len(looks.get("Labels") or []) != count:
-        looks.pop("Labels", None)
+        settings = _from_omero(image, channels)
+    if len(settings.get("Labels") or []) != count:
+        settings.pop("Labels", None)
         names = list(image.channels)
         if names and len(names) == channels and "C" in image.axes:
-            # labels are counted with the channel fastest, as ImageJ counts planes
-            looks["Labels"] = names * (count // len(names))
-    tables = [np.asarray(table, np.uint8) for table in looks.pop("LUTs", [])]
+            # ImageJ orders planes, and so labels, with the channel varying fastest
+            settings["Labels"] = names * (count // len(names))
+    tables = [np.asarray(table, np.uint8) for table in settings.pop("LUTs", [])]
     if len(tables) == channels and all(table.shape == (3, LEVELS) for table in tables):
-        looks["LUTs"] = tables
-    if len(looks.get("Ranges") or []) != 2 * channels:
-        looks.pop("Ranges", None)
-    if channels == 1 and looks.get("mode") == "composite":
-        looks.pop("mode")
-    return looks
+        settings["LUTs"] = tables
+    if len(settings.get("Ranges") or []) != 2 * channels:
+        settings.pop("Ranges", None)
+    if channels == 1 and settings.get("mode") == "composite":
+        settings.pop("mode")
+    return settings
 
 
 def _from_omero(image: Image, channels: int) -> dict[str, Any]:
-    looks: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     listed = entries(image.omero)
     if len(listed) != channels:
-        return looks
+        return settings
     windows = [window_of(entry) for entry in listed]
     if all(windows):
-        looks["Ranges"] = [float(v) for window in windows for v in window or ()]
-        looks["min"], looks["max"] = looks["Ranges"][:2]
+        settings["Ranges"] = [float(v) for window in windows for v in window or ()]
+        settings["min"], settings["max"] = settings["Ranges"][:2]
     colors = [color_of(entry) for entry in listed]
     if all(colors) and (channels > 1 or colors[0] != (255, 255, 255)):
         ramp = np.arange(LEVELS)
-        looks["LUTs"] = [[(ramp * c // 255).tolist() for c in color or ()] for color in colors]
-    if channels > 1 and "LUTs" in looks:
+        settings["LUTs"] = [[(ramp * c // 255).tolist() for c in color or ()] for color in colors]
+    if channels > 1 and "LUTs" in settings:
         grey = image.omero.get("rdefs")
         model = grey.get("model") if isinstance(grey, Mapping) else None
-        looks["mode"] = "grayscale" if model == "greyscale" else "composite"
-    return looks
+        settings["mode"] = "grayscale" if model == "greyscale" else "composite"
+    return settings
 
 
 def _plain_value(value: Any) -> Any:
-    """Return lists of numbers for arrays, so that images compare."""
+    """Convert arrays to lists, so that metadata can be compared."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (list, tuple)):
@@ -209,5 +209,5 @@ def _plain_value(value: Any) -> Any:
 
 
 def _ascii(unit: str) -> str:
-    # ImageJ writes its files in Latin-1, where its own sign for a micrometre is 'um'
+    # ImageJ files are Latin-1; ImageJ itself writes 'um' for a micrometre
     return unit.replace("µ", "u").replace("Å", "angstrom")

@@ -1,4 +1,4 @@
-"""NPY files: pixels only, so what else is known of them stands in a JSON file beside each."""
+"""Write NPY files, each with its metadata in a JSON file of the same name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KEYS = {"axes", "shape", "dtype", "notes"}
 
 
 def write_beside(path: Path, image: Image, dtype: np.dtype) -> None:
-    """Write the metadata that a NPY file cannot hold to a file beside it."""
+    """Write the metadata of a NPY file to the JSON file next to it."""
     name = beside(path)
     part = hidden_name(name)
-    # by these one sees whether the pixels are still those that are described
+    # shape and dtype show whether the pixels are still those that are described
     facts = described(image) | {"shape": list(image.data.shape), "dtype": str(np.dtype(dtype))}
     try:
         part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -31,7 +31,7 @@ def write_beside(path: Path, image: Image, dtype: np.dtype) -> None:
 
 
 def read_beside(path: Path) -> dict[str, Any]:
-    """Return what `write_beside` wrote, as it stands there; nothing if there is no such file."""
+    """Return the metadata written by `write_beside`, empty if there are none."""
     try:
         facts = json.loads(beside(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -40,12 +40,12 @@ def read_beside(path: Path) -> dict[str, Any]:
 
 
 def beside(path: Path) -> Path:
-    """Return the name of the file that holds the metadata of a NPY file."""
+    """Return the name of the JSON file with the metadata of a NPY file."""
     return path.with_name(path.name + BESIDE)
 
 
 def create_npy(part: Path, dtype: np.dtype, shape: tuple[int, ...]) -> FileArray:
-    """Make a NPY file of zeros and return what its pixels are written to."""
+    """Create a NPY file of zeros and return its pixels."""
     header = {
         "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
@@ -58,7 +58,7 @@ def create_npy(part: Path, dtype: np.dtype, shape: tuple[int, ...]) -> FileArray
 
 
 def open_npy(part: Path) -> FileArray:
-    """Open the pixels of a file that `create_npy` made for writing."""
+    """Open the pixels of a file made by `create_npy` for writing."""
     with open(part, "rb") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

@@ -1,4 +1,4 @@
-"""OME-XML as it stands in a TIFF file, read and written."""
+"""Read and write the OME-XML of TIFF files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ._imagej import read_notes
 from ._units import SYMBOLS, convert, number_of, size_of, unit_of
 from .image import Image
 
-# a file may be asked for no more planes than this, so that a damaged number does not fill memory
+# larger numbers are damage, and would exhaust memory
 MAX_PLANES = 20_000_000
-MAX_NAMED = 3
+MAX_FILES_NAMED = 3  # in a message
 
 
 def parse_ome(source: Any, text: str) -> ET.Element:
-    """Return the root of OME-XML.
+    """Return the root element of OME-XML.
 
     Raises
     ------
     ReadError
-        If it is no XML, or declares entities, which can expand without end.
+        If it is not XML, or declares entities, which can expand without limit.
     """
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise ReadError(f"{source}: its OME-XML declares a document type, which is not read")
@@ -45,7 +45,7 @@ def images_of(root: ET.Element) -> list[ET.Element]:
 
 
 def companion_of(root: ET.Element) -> str:
-    """Return the file that holds the metadata in place of this one, empty if none does."""
+    """Return the name of the companion file that holds the metadata, empty if there is none."""
     for child in root:
         if _name(child) == "BinaryOnly":
             return child.attrib.get("MetadataFile", "")
@@ -53,7 +53,7 @@ def companion_of(root: ET.Element) -> str:
 
 
 def members(root: ET.Element, own: str) -> set[str]:
-    """Return the names of the files that hold the images of which a file holds a part.
+    """Return the names of all files of the images that a file belongs to.
 
     Parameters
     ----------
@@ -68,12 +68,14 @@ def members(root: ET.Element, own: str) -> set[str]:
 
 
 def check_ome(path: Path, root: ET.Element) -> None:
-    """Raise a `ReadError` where files are missing, or numbers are beyond what a file can hold."""
+    """Raise a `ReadError` if files are missing, or numbers are larger than a file can hold."""
     missing = sorted(
         name for name in members(root, path.name) if not (path.parent / name).is_file()
     )
     if missing:
-        named = ", ".join(missing[:MAX_NAMED]) + (", …" if len(missing) > MAX_NAMED else "")
+        named = ", ".join(missing[:MAX_FILES_NAMED]) + (
+            ", …" if len(missing) > MAX_FILES_NAMED else ""
+        )
         some = "file of it is" if len(missing) == 1 else "files of it are"
         raise ReadError(f"{path}: {len(missing)} {some} missing: {named}")
     for image in images_of(root):
@@ -97,7 +99,7 @@ def check_ome(path: Path, root: ET.Element) -> None:
 
 
 def planes_promised(root: ET.Element) -> int:
-    """Return how many planes the first image has, 0 where it is not said."""
+    """Return the number of planes of the first image, 0 if unknown."""
     for image in images_of(root):
         for pixels in _children(image, "Pixels"):
             samples = [_whole(c.attrib.get("SamplesPerPixel", 1)) for c in _channels(pixels)]
@@ -107,7 +109,7 @@ def planes_promised(root: ET.Element) -> int:
 
 
 def ome_facts(image: ET.Element, dtype: np.dtype) -> dict[str, Any]:
-    """Return what OME-XML says of one image, as arguments of `Image`.
+    """Return the metadata of one OME-XML image as arguments of `Image`.
 
     Parameters
     ----------
@@ -160,7 +162,7 @@ def ome_facts(image: ET.Element, dtype: np.dtype) -> dict[str, Any]:
 
 
 def ome_metadata(image: Image) -> dict[str, Any]:
-    """Return the metadata of an image as `tifffile` writes them into OME-XML."""
+    """Return the metadata of an image in the form in which `tifffile` writes them into OME-XML."""
     axes = image.axes[:-1] + "S" if image.rgb and image.axes.endswith("C") else image.axes
     facts: dict[str, Any] = {"axes": axes, "Name": image.name}
     for axis, size in image.scale.items():
@@ -193,20 +195,20 @@ def ome_metadata(image: Image) -> dict[str, Any]:
     if image.notes:
         facts["Description"] = json.dumps(dict(image.notes))
     if job := image.notes.get("job"):
-        # the same job gives the same file, to the byte
+        # the same job writes the same bytes
         facts["UUID"] = str(uuid5(NAMESPACE_OID, str(job)))
     return facts
 
 
 def _positions(pixels: ET.Element, units: dict[str, str]) -> dict[str, float]:
-    """Return where the first plane lies, in the unit of the pixel size."""
+    """Return the position of the first plane in the unit of the pixel size."""
     translate: dict[str, float] = {}
     plane = next(iter(_children(pixels, "Plane")), None)
     for axis in "XYZ" if plane is not None else "":
         assert plane is not None
         place = number_of(plane.attrib.get(f"Position{axis}"))
         said = plane.attrib.get(f"Position{axis}Unit")
-        # the schema's default is 'reference frame', but many programs leave out a micrometre
+        # the schema's default is 'reference frame', but many programs mean micrometres
         unit = unit_of(said) if said is not None else units.get(axis, "micrometer")
         if place is None or not unit:
             continue
@@ -217,7 +219,7 @@ def _positions(pixels: ET.Element, units: dict[str, str]) -> dict[str, float]:
 
 
 def _files(image: ET.Element, uuid: str | None, own: str) -> set[str]:
-    """Return the names of the files that hold an image; a file is known by its UUID if renamed."""
+    """Return the names of the files of an image; a renamed file is recognised by its UUID."""
     names = set()
     for data in [d for p in _children(image, "Pixels") for d in _children(p, "TiffData")]:
         listed = list(_children(data, "UUID"))[:1]
@@ -247,7 +249,7 @@ def _whole(text: Any) -> int:
 
 
 def _color(text: str | None) -> str | None:
-    """Return red, green and blue of a number that holds them with alpha, as OME writes it."""
+    """Return a colour as hexadecimal RGB, from OME's signed RGBA number."""
     value = number_of(text)
     if value is None:
         return None
@@ -255,6 +257,6 @@ def _color(text: str | None) -> str | None:
 
 
 def _packed(color: tuple[int, int, int]) -> int:
-    """Return a colour with full alpha as the signed number of 32 bits that OME writes."""
+    """Return an opaque colour as OME's signed 32-bit RGBA number."""
     value = (color[0] << 24) | (color[1] << 16) | (color[2] << 8) | 255
     return value - (1 << 32) if value >= 1 << 31 else value

@@ -1,4 +1,4 @@
-"""PNG and JPEG pictures, read whole and written where they can hold what is to be written."""
+"""Read PNG and JPEG pictures, and write PNGs where no information is lost."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from .guard import reading
 from .image import Image
 
 PICTURE_DTYPES = ("uint8", "uint16")
-# how Pillow calls what it opens, and whether it is in colours; of others it says no grey levels
+# Pillow's modes that have grey levels, and whether they are in colour
 MODES = {
     "1": False, "L": False, "LA": False, "I": False, "I;16": False, "I;16B": False, "F": False,
     "RGB": True, "RGBA": True, "P": True,
 }  # fmt: skip
 PNG_HEADER = 26
-# pixels that a byte of a picture can hold at most, which is one grey level all over
+# pixels per byte of a file; a picture of a single grey level comes close
 MAX_EXPANSION = 10_000
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
-    """Read a picture without its alpha.
+    """Read a picture without its alpha channel.
 
     Returns
     -------
     numpy.ndarray
-        Shape (Y, X) or, in colours, (Y, X, 3).
+        Shape ``(Y, X)`` or, in colour, ``(Y, X, 3)``.
     bool
-        Whether it is in colours.
+        Whether it is in colour.
     dict
-        Our own notes, where it holds any.
+        Our own notes, if it has any.
 
     Raises
     ------
     ReadError
-        If it is damaged, larger than Pillow deems safe, a film, or in colours for a printer.
+        If it is damaged, larger than Pillow accepts, an animation, or in CMYK.
     """
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -61,7 +61,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
                 data = _read_deep(path)
                 return data, data.ndim == 3, notes
             if picture.mode == "P":
-                # a palette of greys is grey
+                # a palette of greys makes a grey-level image
                 picture.load()
                 colours = np.asarray(picture.convert("RGB"))
                 grey = bool(np.ptp(colours, axis=-1).max(initial=0) == 0)
@@ -77,16 +77,16 @@ def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
 
 
 def check_picture(path: Path, image: Image, dtype: np.dtype | None) -> None:
-    """Raise a `UserError` where a PNG cannot hold an image as it is.
+    """Raise a `UserError` if a PNG cannot hold an image without loss.
 
     Parameters
     ----------
     path : Path
         Name of the file.
     image : Image
-        Gives shape and axes.
+        Provides shape and axes.
     dtype : numpy.dtype or None
-        Type of the pixels to be written, None if that is not known yet.
+        Type of the pixels to be written, None if not known yet.
     """
     if image.axes not in ("YX", "YXC"):
         raise UserError(f"{path}: a PNG holds one plane (YX or YXC), not {image.axes}")
@@ -106,7 +106,7 @@ def check_picture(path: Path, image: Image, dtype: np.dtype | None) -> None:
 
 
 def write_picture(path: Path, values: np.ndarray, image: Image) -> None:
-    """Write an image as PNG, of a type that it can hold; see `check_picture`."""
+    """Write an image as PNG; see `check_picture` for what a PNG can hold."""
     text = PngInfo()
     if image.notes:
         text.add_text("noise2score", json.dumps(dict(image.notes)))
@@ -116,7 +116,7 @@ def write_picture(path: Path, values: np.ndarray, image: Image) -> None:
 
 
 def _deep_colours(path: Path) -> bool:
-    """Say whether a PNG holds colours of 16 bits, of which Pillow would keep 8."""
+    """Return whether a PNG has 16-bit colours, which Pillow would reduce to 8 bits."""
     with open(path, "rb") as file:
         head = file.read(PNG_HEADER)
     return len(head) == PNG_HEADER and head[24] == 16 and head[25] in (2, 4, 6)
@@ -132,7 +132,7 @@ def _read_deep(path: Path) -> np.ndarray:
 
 
 def _narrowed(data: np.ndarray) -> np.ndarray:
-    """Return grey levels of 16 bits, which Pillow may give in 32."""
+    """Return grey levels as 16-bit integers, which Pillow may return in 32 bits."""
     if data.size and (data.min() < 0 or data.max() > np.iinfo(np.uint16).max):
         return data
     return data.astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as they are: NPY, and TIFF that is not compressed."""
+"""Read uncompressed arrays from files: NPY and plain TIFF."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import numpy as np
 
 from ..errors import ReadError
 
-# a gap of so many bytes is read along, as asking again would cost more
+# gaps up to this many bytes are read along, as a further read would cost more
 MAX_GAP = 4096
-# nor is a run with gaps longer than this many bytes
+# length in bytes of a read that includes gaps
 MAX_RUN = 2**24
 
 
 @dataclass(frozen=True)
 class RawArray:
-    """An array in a file, which is open only while a part of it is read.
+    """An array in a file that is open only while a part of it is read.
 
-    A memory map would keep the file open, and a folder may hold more images than files may be;
-    and where a file shrinks or its disk is lost, a map ends the process.
+    A memory map would keep the file open, and a folder may hold more images than a process may open
+    files. It would also crash the process if the file were truncated or its disk lost.
 
     Attributes
     ----------
     path : Path
         The file.
     dtype : numpy.dtype
-        Type of the pixels, byte order included.
+        Type of the pixels, including byte order.
     shape : tuple of int
         Size along each axis.
     offset : int
         Bytes before the first pixel.
     fortran : bool
-        Whether the first axis varies fastest in the file, not the last.
+        Whether the first axis varies fastest in the file, rather than the last.
     """
 
     path: Path
@@ -54,28 +54,30 @@ class RawArray:
     def __getitem__(self, index: Any) -> np.ndarray:
         index, low, high = _bounds(index, self.shape)
         if self.fortran:
-            return self._box(low[::-1], high[::-1], self.shape[::-1]).T[index]
-        return self._box(low, high, self.shape)[index]
+            values = self._box(low[::-1], high[::-1], self.shape[::-1]).T
+        else:
+            values = self._box(low, high, self.shape)
+        return np.asarray(values[index])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[...].astype(dtype or self.dtype, copy=False)
 
     def _box(self, low: list[int], high: list[int], shape: tuple[int, ...]) -> np.ndarray:
-        """Read a box, in runs that are as long as the file allows."""
+        """Read a box in as few contiguous reads as possible."""
         size = tuple(b - a for a, b in zip(low, high, strict=True))
         values = np.empty(size, self.dtype)
         if not values.size:
             return values
         item = self.dtype.itemsize
         strides = [item * math.prod(shape[i + 1 :]) for i in range(len(shape))]
-        # one run of bytes spans the axes from `across` on
+        # one contiguous read spans the axes from `across` on
         across = len(shape) - 1
         while across > 0:
             gap = strides[across - 1] - size[across] * strides[across]
             if gap > MAX_GAP or (gap and size[across - 1] * strides[across - 1] > MAX_RUN):
                 break
             across -= 1
-        # a run begins at the lowest corner of the axes from `across` on, and ends at the highest
+        # a read runs from the lowest to the highest corner of the axes from `across` on
         start = sum(a * s for a, s in zip(low[across:], strides[across:], strict=True))
         end = sum((b - 1) * s for b, s in zip(high[across:], strides[across:], strict=True)) + item
         with open(self.path, "rb", buffering=0) as file:
@@ -101,7 +103,7 @@ def _read_exactly(file: Any, path: Path, offset: int, count: int) -> bytearray:
 
 
 def _bounds(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], list[int], list[int]]:
-    """Return an index within the smallest box that holds all it asks for, and that box."""
+    """Return the smallest box that contains an index, and the index relative to that box."""
     index = index if isinstance(index, tuple) else (index,)
     used = [i for i in index if i is not None and i is not Ellipsis]
     if any(np.ndim(i) > 1 and np.asarray(i).dtype == bool for i in used):

@@ -1,4 +1,4 @@
-"""Arrays written in the order of an image's axes, where a format wants another one."""
+"""Write arrays whose axes are in another order in the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Reordered:
-    """An array that is written with the axes in another order than its own."""
+    """An array that is written with its axes in an order other than its own.
+
+    Attributes
+    ----------
+    array : array-like
+        The array that is written to.
+    order : tuple of int
+        Axis i of the array is axis ``order[i]`` of the values that are assigned.
+    """
 
     array: Any
     order: tuple[int, ...]
@@ -18,11 +26,12 @@ class Reordered:
     @property
     def dtype(self) -> np.dtype:
         """Type of the pixels."""
-        return self.array.dtype
+        dtype: np.dtype = self.array.dtype
+        return dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the order in which it is written."""
+        """Shape in the order of the values that are assigned."""
         return tuple(self.array.shape[self.order.index(i)] for i in range(len(self.order)))
 
     def __setitem__(self, index: Any, values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""TIFF files read, as ImageJ, OME and others write them, with axes, pixel size and channels."""
+"""Read TIFF files written by ImageJ, OME and others, with axes, pixel size and channels."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from .axes import parse_axes
 from .guard import Guarded, reading, sized
 from .image import Image
 
-# beside the image a scanner keeps small pictures of the slide
-ASIDE = ("thumbnail", "label", "macro", "label image", "macro image")
+# slide scanners store small pictures of the slide along with the image
+AUXILIARY_SERIES = ("thumbnail", "label", "macro", "label image", "macro image")
 MAX_OPEN = 8
-# what it has to say is found by our own checks, and would reach the terminal as it is
+# its messages duplicate our own checks, and would reach the terminal unformatted
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class TiffSeries:
-    """A series of pages that must be decoded; the file is opened where it is read.
+    """A series of pages that must be decoded; the file is opened when it is read.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class TiffSeries:
     shape, dtype, chunks
         As those of an array.
     stamp : tuple of int
-        Size and time of the file, so that a file that is replaced is opened anew.
+        Size and modification time of the file, so that a replaced file is reopened.
     ome : str
-        OME-XML that stands in another file, empty if there is none.
+        OME-XML from a companion file, empty if there is none.
     """
 
     path: Path
@@ -71,10 +71,11 @@ class TiffSeries:
 
 @lru_cache(maxsize=MAX_OPEN)
 def _open_series(path: Path, number: int, stamp: tuple[int, int], ome: str) -> zarr.Array:
+    # the stamp is part of the cache's key only
     file = tifffile.TiffFile(path, omexml=ome or None)
     store = file.series[number].aszarr(level=0)
     array = zarr.open_array(store, mode="r")
-    # another thread may read on when it is no longer among those that are kept open
+    # another thread may still read from it after it has left the cache
     weakref.finalize(array, _close, store, file)
     return array
 
@@ -86,7 +87,7 @@ def _close(*things: Any) -> None:
 
 def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
     """Open one series of a TIFF file lazily; see `read_image`."""
-    with reading(path), _opened(path) as (file, root, ome):
+    with reading(path), _OpenedTiff(path) as (file, root, ome):
         listed = _listed(path, file)
         if series is not None and not 1 <= series <= len(listed):
             raise UserError(f"{path}: there is no series {series}; it has {len(listed)}")
@@ -95,7 +96,7 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
         dtype = chosen.dtype
         assert dtype is not None
         said, shape, offset = chosen.axes, tuple(chosen.shape), chosen.dataoffset
-        files = tuple(sorted({str(_path_of(page)) for page in chosen._pages if page is not None}))
+        files = tuple(sorted({str(_path_of(page)) for page in _pages_of(chosen)}))
         if root is not None:
             facts = ome_facts(_image_of(root, file.series, number), dtype)
         elif file.is_imagej:
@@ -118,7 +119,7 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
             title = f"{title} {chosen.name or series or 1}"
     image = Image(
         data=Guarded(data, str(path), sized(files)),
-        axes=parse_axes(axes, len(shape)) if axes else _axes_said(path, said, len(shape)),
+        axes=parse_axes(axes, len(shape)) if axes else _declared_axes(path, said, len(shape)),
         rgb="S" in said,
         name=title,
         files=files,
@@ -135,13 +136,13 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
 
 
 def count_series(path: Path) -> int:
-    """Return how many images a TIFF file holds beside each other; levels of a pyramid are one."""
-    with reading(path), _opened(path) as (file, _, _):
+    """Return the number of images in a TIFF file; the levels of a pyramid count as one."""
+    with reading(path), _OpenedTiff(path) as (file, _, _):
         return len(_listed(path, file))
 
 
 def tiff_members(path: Path) -> set[Path]:
-    """Return the files that hold an OME-TIFF image together with this one, itself among them."""
+    """Return all files of the OME-TIFF image that a file belongs to, including itself."""
     own = {path.resolve()}
     try:
         with reading(path), tifffile.TiffFile(path) as file:
@@ -150,12 +151,12 @@ def tiff_members(path: Path) -> set[Path]:
             root = parse_ome(path, file.ome_metadata)
             return own | {(path.parent / name).resolve() for name in members(root, path.name)}
     except ReadError:
-        # it is told when the file is read
+        # the error is reported when the file is read
         return own
 
 
 def ask_for_axes(path: Path | str, ndim: int) -> str:
-    """Return the line that says that an image does not name its axes, and how to."""
+    """Return a message saying that an image does not name its axes, and how to name them."""
     example = {3: "ZYX", 4: "TZYX", 5: "TCZYX"}.get(ndim, "YX")
     return (
         f"{path}: the file does not say what its {ndim} dimensions are; "
@@ -163,8 +164,8 @@ def ask_for_axes(path: Path | str, ndim: int) -> str:
     )
 
 
-class _opened:
-    """Open a TIFF file, with its OME-XML and where that stands in another file, the text of it."""
+class _OpenedTiff:
+    """Context that opens a TIFF file, its OME-XML, and that of a companion file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -192,12 +193,12 @@ class _opened:
             raise
         return self.file, root, ome
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.file.close()
 
 
 def _companion(path: Path, name: str) -> str:
-    """Return the OME-XML of a file that holds it for others."""
+    """Return the OME-XML of a companion file."""
     other = path.parent / name
     if not other.is_file():
         raise ReadError(f"{path}: 1 file of it is missing: {name}")
@@ -208,19 +209,24 @@ def _companion(path: Path, name: str) -> str:
 
 
 def _listed(path: Path, file: tifffile.TiffFile) -> list[tuple[int, tifffile.TiffPageSeries]]:
-    """Return the series that are images of this file, each with its number from 0."""
+    """Return the series of a file that are images, each with its number from 0."""
     every = [(i, s) for i, s in enumerate(file.series) if s.size and s.dtype is not None]
     if not every:
         raise ReadError(f"{path}: the file holds no image")
-    # of positions in files of their own, each file describes all
+    # if each position has its own file, every file describes all of them
     path = path.resolve()
-    own = [(i, s) for i, s in every if any(p is not None and _path_of(p) == path for p in s._pages)]
+    own = [(i, s) for i, s in every if any(_path_of(p) == path for p in _pages_of(s))]
     images = [
         (i, s)
         for i, s in own or every
-        if str(s.name).strip().lower() not in ASIDE and not s.keyframe.is_reduced
+        if str(s.name).strip().lower() not in AUXILIARY_SERIES and not s.keyframe.is_reduced
     ]
     return images or own or every
+
+
+def _pages_of(series: tifffile.TiffPageSeries) -> list[Any]:
+    # the public iterator would load every page
+    return [page for page in series._pages if page is not None]
 
 
 def _path_of(page: Any) -> Path:
@@ -229,7 +235,7 @@ def _path_of(page: Any) -> Path:
 
 
 def _image_of(root: Any, series: Sequence[tifffile.TiffPageSeries], number: int) -> Any:
-    """Return the OME-XML image of a series; images without pixels have no series."""
+    """Return the OME-XML element of a series; images without pixels have no series."""
     images = images_of(root)
     if len(images) == len(series):
         return images[number]
@@ -240,7 +246,7 @@ def _image_of(root: Any, series: Sequence[tifffile.TiffPageSeries], number: int)
     return images[min(at, len(images) - 1)]
 
 
-def _axes_said(path: Path, said: str, ndim: int) -> str:
+def _declared_axes(path: Path, said: str, ndim: int) -> str:
     if said in ("YX", "YXS", "SYX"):
         return said.replace("S", "C")
     if set(said) <= set("TCZYXS") and not {"C", "S"} <= set(said):

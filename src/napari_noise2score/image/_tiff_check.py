@@ -1,7 +1,8 @@
-"""Whether all that a TIFF file promises is in it, found without reading a pixel."""
+"""Check that a TIFF file is complete, without reading pixels."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import struct
@@ -19,12 +20,12 @@ from .guard import check_size
 MAX_TAGS = 4096
 DESCRIPTION = 270
 OME_TAIL = 16
-# of the types of values that a tag may have
+# size in bytes of each type of tag value
 TYPE_BYTES = {
     1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
     17: 8, 18: 8,
 }  # fmt: skip
-# what a byte of compressed data can hold at most; a damaged size claims more
+# pixels per byte of compressed data; damaged sizes imply more
 MAX_EXPANSION = 2**20
 
 
@@ -65,7 +66,7 @@ def walk(path: Path) -> tuple[int, bool]:
             here = offset + struct.calcsize(count_of) + tags * tag
             if tags > MAX_TAGS or here + size > end:
                 return len(seen), False
-            # metadata may lie at the very end of the file
+            # tag values may lie at the very end of the file
             whole = _values_fit(file.read(tags * tag), order or "<", kind == 43, end) and whole
             seen.add(offset)
             (offset,) = struct.unpack(offset_of, file.read(size))
@@ -73,7 +74,7 @@ def walk(path: Path) -> tuple[int, bool]:
 
 
 def _values_fit(directory: bytes, order: str, big: bool, end: int) -> bool:
-    """Return whether the values of all tags of a directory lie in the file."""
+    """Return whether the values of all tags of a directory lie within the file."""
     form, place = (f"{order}HHQQ", 8) if big else (f"{order}HHII", 4)
     return all(
         (nbytes := TYPE_BYTES.get(kind, 0) * count) <= place or offset + nbytes <= end
@@ -82,7 +83,7 @@ def _values_fit(directory: bytes, order: str, big: bool, end: int) -> bool:
 
 
 def says_ome(path: Path) -> bool:
-    """Return whether a file's description ends as OME-XML does; a folder may hold thousands."""
+    """Return whether a file's description ends like OME-XML, at the cost of one small read."""
     try:
         with open(path, "rb") as file:
             head = file.read(16)
@@ -100,13 +101,13 @@ def says_ome(path: Path) -> bool:
                     file.seek(place + max(0, count - OME_TAIL))
                     return b"OME>" in file.read(OME_TAIL)
     except (OSError, KeyError, struct.error, ValueError, OverflowError):
-        # it is told when the file is read
+        # the error is reported when the file is read
         return False
     return False
 
 
 def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) -> None:
-    """Raise a `ReadError` where the chain of pages is cut off, or ImageJ promised more planes.
+    """Raise a `ReadError` if the file is truncated or lacks planes that its metadata promise.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) ->
         if not file.is_imagej or pages != 1 or promised <= 1:
             return
         assert first is not None
-        # ImageJ writes the directory of the first plane only, and all pixels after each other
+        # ImageJ writes one directory for large stacks, followed by the pixels of all planes
         if not first.is_contiguous or first.dataoffsets[0] + promised * first.nbytes <= size:
             return
     found = 0
@@ -138,10 +139,10 @@ def check_whole(path: Path, file: tifffile.TiffFile, pages: int, whole: bool) ->
 
 
 def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Raise a `ReadError` where pixels of a series are missing or sizes cannot be.
+    """Raise a `ReadError` if pixels of a series are missing or its sizes are impossible.
 
-    Every page's pieces are compared with the size of its file; a warning says how many pieces
-    were never written, which read as zeros.
+    The strips or tiles of every page are compared with the size of its file. A warning reports
+    those that were never written and are read as zeros.
     """
     key = series.keyframe
     shape, dtype = tuple(series.shape), series.dtype
@@ -158,7 +159,7 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
     pieces = math.prod(key.chunked)
     check_decoder(path, key)
     found, unwritten, total = 0, 0, 0
-    # of a damaged file the listing itself may claim more pages than there can be
+    # a damaged file may list more pages than it can contain
     for page in series._pages:
         if page is None:
             continue
@@ -179,7 +180,7 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
 
 
 def check_decoder(path: Path, page: tifffile.TiffPage) -> None:
-    """Raise a `ReadError` that names a compression or a pixel type that cannot be read."""
+    """Raise a `ReadError` if a compression or a colour model is not supported."""
     try:
         tifffile.TIFF.DECOMPRESSORS[page.compression]
         tifffile.TIFF.UNPREDICTORS[page.predictor]
@@ -191,7 +192,7 @@ def check_decoder(path: Path, page: tifffile.TiffPage) -> None:
 
 
 def cut_off(path: Path, found: int, promised: int) -> str:
-    """Return the line that says how much is left of a file.
+    """Return the message about a truncated file.
 
     Examples
     --------
@@ -204,7 +205,7 @@ def cut_off(path: Path, found: int, promised: int) -> str:
 
 
 def _promised(file: tifffile.TiffFile) -> int:
-    """Return how many planes the metadata of a file name, 0 where they do not."""
+    """Return the number of planes according to the metadata, 0 if they do not say."""
     if not len(file.pages):
         return 0
     if file.is_ome and file.ome_metadata:
@@ -217,7 +218,7 @@ def _promised(file: tifffile.TiffFile) -> int:
         if samples > 1 and counts[2] == samples:
             counts[2] = 1
         images = said.get("images", 1)
-        return max(math.prod(counts), images if counts == [1, 1, 1] else 1)
+        return int(max(math.prod(counts), images if counts == [1, 1, 1] else 1))
     shaped: Any = file.shaped_metadata
     if file.is_shaped and shaped:
         shape = shaped[0].get("shape", ())
@@ -227,14 +228,11 @@ def _promised(file: tifffile.TiffFile) -> int:
 
 
 def _loadable(file: tifffile.TiffFile) -> list[Any]:
-    """Return the pages in front of where a file is cut off."""
+    """Return the pages before the point at which a file is truncated."""
     found: list[Any] = []
-    try:
-        for page in file.pages:
-            found.append(page)
-    except Exception:
-        # which directory is damaged does not matter: those before it are counted
-        pass
+    # which directory is damaged does not matter: those before it are counted
+    with contextlib.suppress(Exception):
+        found.extend(file.pages)
     return found
 
 
@@ -246,7 +244,7 @@ def _fits(page: Any, size: int) -> bool:
 
 
 def _state(page: Any, pieces: int, size: int, key: tifffile.TiffPage) -> int | None:
-    """Return how many pieces of a page were never written, None where some are cut off."""
+    """Return how many strips or tiles of a page were never written, None if some are truncated."""
     offsets = np.asarray(page.dataoffsets, dtype=np.float64)
     counts = np.asarray(page.databytecounts, dtype=np.float64)
     if len(offsets) != len(counts) or len(offsets) < pieces:
@@ -254,10 +252,10 @@ def _state(page: Any, pieces: int, size: int, key: tifffile.TiffPage) -> int | N
     if np.any(offsets + counts > size) or np.any(offsets < 0) or np.any(counts < 0):
         return None
     empty = int(np.count_nonzero((offsets == 0) | (counts == 0)))
-    room = counts.sum()
+    stored = counts.sum()
     expansion = 1 if key.compression == 1 else MAX_EXPANSION
     # pixels of 1, 4 or 12 bits are packed in the file
     bits = min(key.bitspersample, 8 * key.dtype.itemsize) if key.dtype is not None else 0
-    if not empty and key.size * bits > 8 * room * expansion:
+    if not empty and key.size * bits > 8 * stored * expansion:
         return None
     return empty

@@ -1,4 +1,4 @@
-"""TIFF files written: ImageJ hyperstacks where ImageJ can hold an image, and OME-TIFF."""
+"""Write TIFF files: ImageJ hyperstacks where possible, otherwise OME-TIFF."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .output import HIDDEN
 ORDER = "TZCYX"
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 TIFF_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
-# what a TIFF cannot hold, and what holds every value of it
+# types that TIFF does not support, and the type that holds all their values
 WIDER = {"bool": "uint8", "float16": "float32"}
 
 
@@ -38,7 +38,7 @@ class TiffLayout:
     shape : tuple of int
         Shape in the order of the file.
     dtype : numpy.dtype
-        Type of the pixels in the file, which holds all values of the type that was asked for.
+        Type of the pixels in the file; it holds all values of the requested type.
     options : dict
         Further arguments of ``tifffile.imwrite``.
     """
@@ -51,18 +51,18 @@ class TiffLayout:
 
 
 def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
-    """Return how an image is written as a TIFF file of this name.
+    """Return how an image is written as a TIFF file of a given name.
 
-    It is an ImageJ hyperstack where ImageJ knows the order of axes and the type, and the name
-    does not say ``.ome.tif``; otherwise an OME-TIFF. Planes must be whole in a file: where Y and X
-    are not the last axes, all are put in the order TZCYX.
+    An ImageJ hyperstack is written if ImageJ supports the order of axes and the dtype, and the name
+    does not end in ``.ome.tif``; otherwise an OME-TIFF. Planes are contiguous in a TIFF file: if Y
+    and X are not the last axes, the image is written in the order TZCYX.
 
     Parameters
     ----------
     path : Path
         Name of the file.
     image : Image
-        Gives shape and metadata; its pixels are not read.
+        Provides shape and metadata; its pixels are not read.
     dtype : numpy.dtype
         Type of the pixels to be written.
 
@@ -73,7 +73,7 @@ def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
     Raises
     ------
     UserError
-        If TIFF cannot hold the type.
+        If TIFF does not support the type.
 
     Examples
     --------
@@ -99,14 +99,14 @@ def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
 
 
 def create_tiff(path: Path, image: Image, dtype: np.dtype) -> FileArray | Reordered:
-    """Make a TIFF file of zeros with the metadata of an image, and return its pixels.
+    """Create a TIFF file of zeros with the metadata of an image; return its pixels.
 
     Parameters
     ----------
     path : Path
-        Name of the file, which says whether it is an OME-TIFF.
+        Name of the file; its suffix decides whether it is an OME-TIFF.
     image : Image
-        Gives shape and metadata.
+        Provides shape and metadata.
     dtype : numpy.dtype
         Type of the pixels.
 
@@ -119,20 +119,20 @@ def create_tiff(path: Path, image: Image, dtype: np.dtype) -> FileArray | Reorde
     if plan.axes != image.axes:
         warnings.warn(
             f"{path.name.removeprefix(HIDDEN)}: axes {image.axes} are written as {plan.axes}, "
-            "as planes are whole in a TIFF",
+            "as planes are contiguous in a TIFF",
             DataWarning,
             stacklevel=2,
         )
-    # the pixels are a hole in the file as yet
+    # the pixels are not allocated yet
     place = tifffile.imwrite(
         path, shape=plan.shape, dtype=plan.dtype, returnoffset=True, **plan.options
     )
-    assert place is not None  # as they are not compressed
+    assert place is not None  # uncompressed pixels have an offset
     return _target(path, plan, image.axes, place[0])
 
 
 def open_tiff(path: Path, axes: str) -> FileArray | Reordered:
-    """Open the pixels of a file that `create_tiff` made for writing, in the order of these axes."""
+    """Open the pixels of a file made by `create_tiff` for writing, in the given order of axes."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         offset, dtype = series.dataoffset, series.dtype
@@ -155,7 +155,7 @@ def _target(path: Path, plan: TiffLayout, axes: str, offset: int) -> FileArray |
 
 
 def tiff_dtype(path: Path, dtype: np.dtype) -> np.dtype:
-    """Return the type in which TIFF holds all values of a type, or raise a `UserError`.
+    """Return the TIFF type that holds all values of a dtype, or raise a `UserError`.
 
     Examples
     --------
@@ -172,13 +172,13 @@ def tiff_dtype(path: Path, dtype: np.dtype) -> np.dtype:
 
 
 def is_ome_tiff(path: Path) -> bool:
-    """Say whether a name is that of an OME-TIFF."""
+    """Return whether a name is that of an OME-TIFF."""
     return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Stands for the pixels of an image whose axes are put in another order."""
+    """Placeholder for the pixels of an image whose axes have been reordered."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -186,7 +186,7 @@ class _Shape:
 
 
 def _in_order(image: Image) -> Image:
-    """Return an image without pixels, its axes in an order that TIFF can hold."""
+    """Return an image without pixels whose axes are in an order that TIFF supports."""
     axes = image.axes
     colours = image.rgb and "C" in axes and image.data.shape[axes.index("C")] in (3, 4)
     wanted = _file_axes(axes, colours)
@@ -196,7 +196,7 @@ def _in_order(image: Image) -> Image:
 
 
 def _file_axes(axes: str, colours: bool) -> str:
-    """Return the axes in an order that TIFF can hold, their own where it can."""
+    """Return the axes in an order that TIFF supports, unchanged if possible."""
     if colours:
         return axes if axes.endswith("YXC") else _sorted(axes.replace("C", "")) + "C"
     return axes if axes.endswith("YX") else _sorted(axes)

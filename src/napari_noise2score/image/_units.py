@@ -1,11 +1,11 @@
-"""Units of pixel sizes and positions, as file formats spell them and as they convert."""
+"""Recognise and convert units of pixel sizes and positions."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-# spelt as OME-Zarr and napari spell them, with what one is in meters or seconds
+# names used by OME-Zarr and napari, with their size in metres or seconds
 LENGTHS = {
     "angstrom": 1e-10, "picometer": 1e-12, "nanometer": 1e-9, "micrometer": 1e-6,
     "millimeter": 1e-3, "centimeter": 1e-2, "decimeter": 1e-1, "meter": 1.0, "kilometer": 1e3,
@@ -35,7 +35,7 @@ NO_UNITS = ("", "pixel", "pixels", "reference frame", "none", "null", "unknown")
 
 
 def unit_of(text: Any) -> str:
-    """Return a unit by its full name, empty where it says nothing.
+    """Return the full name of a unit, empty if the text names none.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def unit_of(text: Any) -> str:
 
 
 def convert(value: float, unit: str, into: str) -> float | None:
-    """Return a length or a time in another unit, None where the two do not convert.
+    """Convert a length or a time to another unit; return None if the units are incompatible.
 
     Examples
     --------
@@ -62,13 +62,13 @@ def convert(value: float, unit: str, into: str) -> float | None:
         return value
     for family in (LENGTHS, TIMES):
         if unit in family and into in family:
-            # the factor alone is rounded, so that 12.5 mm are 12500 µm and not 12499.999
+            # the factor is rounded, so that 12.5 mm are 12500 µm rather than 12499.999
             return value * float(f"{family[unit] / family[into]:.12g}")
     return None
 
 
 def size_of(text: Any) -> float | None:
-    """Return a pixel size or an interval, None where it is not a positive number.
+    """Return a pixel size or an interval, or None if it is not a positive number.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def size_of(text: Any) -> float | None:
 
 
 def number_of(text: Any) -> float | None:
-    """Return a finite number, None where there is none."""
+    """Return a text or number as a finite float, or None if it is not one."""
     try:
         value = float(text)
     except (TypeError, ValueError, OverflowError):

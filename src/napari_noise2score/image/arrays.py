@@ -1,4 +1,4 @@
-"""Arrays as people have them: numpy, dask, zarr, torch, xarray, lists; checked in one place."""
+"""Check arrays of any library in one place: numpy, dask, zarr, torch, xarray, nested lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError, quoted
 
-# what is to be done about pixels that are no real numbers, by numpy's kind
+# advice for pixels that are not real numbers, by the kind of numpy dtype
 REMEDIES = {
     "b": "make it 0 and 1 by astype('uint8')",
     "c": "take its magnitude (abs) or its real part",
@@ -19,7 +19,7 @@ REMEDIES = {
     "V": "choose one of its fields",
     "O": "make it one array of numbers, all images of one size, by numpy.stack",
 }
-# names of xarray's dimensions, in lower case, besides the letters themselves
+# xarray dimension names, in lower case, that stand for an axis
 DIMENSIONS = {
     "time": "T", "frame": "T", "channel": "C", "band": "C", "wavelength": "C", "depth": "Z",
     "plane": "Z", "slice": "Z", "row": "Y", "lat": "Y", "latitude": "Y", "column": "X", "col": "X",
@@ -28,24 +28,25 @@ DIMENSIONS = {
 
 
 def as_image_array(data: Any) -> Any:
-    """Return an array-like that can be sliced, of integers or floating point numbers.
+    """Return a sliceable array-like of integers or floating-point numbers.
 
     Parameters
     ----------
     data : array-like
         numpy (also memory-mapped or masked), dask, zarr, h5py, anything else with ``shape``,
         ``dtype`` and slices; a torch or CuPy array on any device; an xarray DataArray; nested lists
-        of numbers; or what numpy makes an array of.
+        of numbers; anything else that numpy can convert.
 
     Returns
     -------
     array-like
-        What can be sliced stays as it is, unread; all else becomes a numpy array. A mask stays.
+        Sliceable arrays are returned unchanged and unread; everything else becomes a numpy array.
+        Masks are kept.
 
     Raises
     ------
     UserError
-        If the pixels are no real numbers, a size is not known, or it is no array at all.
+        If the pixels are not real numbers, a size is unknown, or it is not an array.
 
     Examples
     --------
@@ -68,7 +69,7 @@ def as_image_array(data: Any) -> Any:
         if data.chunks is not None:
             data = data.data
     elif isinstance(data, np.ndarray) and not isinstance(data, np.memmap | np.ma.MaskedArray):
-        # a matrix keeps two dimensions whatever is taken from it
+        # slices of a numpy.matrix always have two dimensions
         data = np.asarray(data)
     elif not (hasattr(data, "shape") and hasattr(data, "dtype")):
         data = _from_numbers(data)
@@ -95,7 +96,7 @@ def as_image_array(data: Any) -> Any:
 
 
 def read_piece(data: Any, index: Any) -> np.ndarray:
-    """Read a part of an array-like, touching nothing else.
+    """Read a part of an array-like, and nothing else.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def read_piece(data: Any, index: Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        dtype of the array; a masked array of one.
+        dtype of the array; a masked array if the array is one.
 
     Examples
     --------
@@ -117,14 +118,14 @@ def read_piece(data: Any, index: Any) -> np.ndarray:
     """
     piece = data[index]
     if hasattr(piece, "dask"):
-        # the caller may itself be a dask task: a second pool of threads would only fight it. Nor
-        # may a window's cache of dask tasks, which is for one thread only, see this one's
+        # The caller may itself be a dask task, so no second thread pool is used. Without callbacks,
+        # napari's opportunistic cache, which is not thread-safe, does not see these tasks.
         piece = piece.compute(scheduler="synchronous", callbacks=[])
     return np.asanyarray(piece) if isinstance(piece, np.ma.MaskedArray) else np.asarray(piece)
 
 
 def described_by_xarray(data: Any) -> dict[str, Any]:
-    """Return what an xarray DataArray says of its axes and pixel size; nothing of other arrays.
+    """Return the axes and pixel size of an xarray DataArray, and nothing for other arrays.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def described_by_xarray(data: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``axes``, ``scale`` and ``translate``, as `Image` takes them, as far as they are known.
+        ``axes``, ``scale`` and ``translate`` as arguments of `Image`, where known.
     """
     if type(data).__module__.partition(".")[0] != "xarray" or not hasattr(data, "dims"):
         return {}
@@ -161,7 +162,7 @@ def _places(coordinates: Mapping[Any, Any], dimension: Any) -> np.ndarray:
 def _from_torch(data: Any) -> np.ndarray:
     try:
         data = data.detach().cpu().resolve_conj().resolve_neg()
-        return (data.float() if str(data.dtype) == "torch.bfloat16" else data).numpy()
+        return np.asarray(data.float() if str(data.dtype) == "torch.bfloat16" else data)
     except (RuntimeError, TypeError, NotImplementedError):
         raise UserError(
             f"a torch tensor of type {data.dtype}, {data.layout}, on {data.device}, is not an "

@@ -1,7 +1,7 @@
-"""What the axes of an image mean: which are looped over, which are channels, which are space.
+"""Interpret the axes of an image: which are looped over, which are channels, which are space.
 
-Axes are one letter each out of ``TCZYX``, in the order of the array, as in ``"TZYX"``.
-Everything here works on shapes alone, so an image is never read to find out how it lies.
+Axes are letters of ``TCZYX`` in the order of the array, such as ``"TZYX"``. Everything here works
+on shapes alone; no pixels are read.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse_axes(axes: str, ndim: int) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array of some axes is cut into pieces of shape ``(channel, *space)``.
+    """How an array is divided into pieces of shape ``(channel, *space)``.
 
     Attributes
     ----------
@@ -79,8 +79,7 @@ class Layout:
     space : str
         The axes the network sees as space, ``"YX"`` or ``"ZYX"``, in this order.
     joint : bool
-        Whether the channels are seen together by the network; otherwise each is an image
-        of its own.
+        Whether the network sees all channels together; otherwise each is processed separately.
     """
 
     axes: str
@@ -90,49 +89,49 @@ class Layout:
 
     @property
     def channels(self) -> int:
-        """Number of channels the network sees."""
+        """Number of channels that the network sees at once."""
         return self.shape[self.axes.index("C")] if self.joint else 1
 
     @property
     def space_shape(self) -> tuple[int, ...]:
-        """Size along the axes of space, in their order."""
+        """Size along each axis of space, in the order of `space`."""
         return tuple(self.shape[self.axes.index(a)] for a in self.space)
 
     @property
     def loop(self) -> str:
-        """The axes that are looped over, in the order of the array."""
+        """Axes that are looped over, in the order of the array."""
         inside = self.space + ("C" if self.joint else "")
         return "".join(a for a in self.axes if a not in inside)
 
     def positions(self) -> Iterator[tuple[int, ...]]:
-        """Index along each looped axis, for every piece of the image."""
+        """Yield the index along each looped axis for every piece of the image."""
         return product(*(range(self.shape[self.axes.index(a)]) for a in self.loop))
 
     def index(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Any, ...]:
-        """Index of a block into the array: one position in the loop, slices in space."""
+        """Return the array index of a block, given its position and its slices in space."""
         at: dict[str, Any] = dict(zip(self.loop, position, strict=True))
         at |= dict(zip(self.space, space, strict=True))
         return tuple(at.get(a, slice(None)) for a in self.axes)
 
     def to_block(self, values: np.ndarray) -> np.ndarray:
-        """Arrange what `index` gave as ``(channel, *space)``."""
+        """Return a piece with its axes arranged as ``(channel, *space)``."""
         left = [a for a in self.axes if a not in self.loop]
         if self.joint:
             return values.transpose([left.index(a) for a in "C" + self.space])
         return values.transpose([left.index(a) for a in self.space])[None]
 
     def from_block(self, block: np.ndarray) -> np.ndarray:
-        """Undo `to_block`."""
+        """Return a block with its axes in the order of the array; the inverse of `to_block`."""
         left = [a for a in self.axes if a not in self.loop]
         order = ("C" if self.joint else "") + self.space
         return (block if self.joint else block[0]).transpose([order.index(a) for a in left])
 
 
 def layout(axes: str, shape: Sequence[int], ndim: int = 2) -> Layout:
-    """Say how an image is seen by a network of 2 or 3 spatial dimensions.
+    """Return how an image is presented to a network of 2 or 3 spatial dimensions.
 
-    A 2-D network takes each ``YX`` plane, a 3-D one each ``ZYX`` volume. Up to four channels
-    are seen together; more are taken one by one.
+    A 2-D network processes each ``YX`` plane, a 3-D network each ``ZYX`` volume. Up to four
+    channels are processed together, more than four separately.
 
     Parameters
     ----------
@@ -170,8 +169,10 @@ def layout(axes: str, shape: Sequence[int], ndim: int = 2) -> Layout:
     return Layout(axes, tuple(int(n) for n in shape), "ZYX"[3 - ndim :], joint)
 
 
-def read_block(array: Any, where: Layout, position: Sequence[int], space: Sequence[slice]):
-    """Read one block of an array-like as ``(channel, *space)``, touching nothing else.
+def read_block(
+    array: Any, where: Layout, position: Sequence[int], space: Sequence[slice]
+) -> np.ndarray:
+    """Read one block of an array-like as ``(channel, *space)``, and nothing else.
 
     Parameters
     ----------

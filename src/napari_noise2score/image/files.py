@@ -1,4 +1,4 @@
-"""Image files read: TIFF, PNG, NPY, zarr; folders and globs of them."""
+"""Open image files of any supported format, and folders and globs of them."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ COLOURS = 3
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
-    """Find the image files that a path, folder or glob stands for.
+    """Return the image files that a path, folder or glob refers to.
 
     Parameters
     ----------
     source : path-like
         A file, a zarr store or its address (``https://…``, ``s3://…``), a folder of images, or a
-        glob such as ``"shots/*.tif"``.
+        glob such as ``"frames/*.tif"``.
 
     Returns
     -------
     list of Path
-        In natural order: ``t2.tif`` comes before ``t10.tif``. An address stays a string.
+        In natural order: ``t2.tif`` precedes ``t10.tif``. Addresses remain strings.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is no image.
     """
     path = local_path(source)
     if path is None:
@@ -55,7 +55,7 @@ def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
         return [path]
     if path.is_dir():
         with reading(path):
-            # a folder entry knows its own kind, where asking for it costs a call for each
+            # directory entries know their type; `Path.is_file` would cost a system call for each
             names = [entry.name for entry in os.scandir(path)]
         found: list[Path | str] = [
             path / name for name in names if name.lower().endswith(READ) and name[0] != "."
@@ -74,14 +74,14 @@ def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
 def read_images(
     source: str | os.PathLike[str], axes: str | None = None, series: int | str | None = None
 ) -> list[Image]:
-    """Open all images that a path, folder or glob stands for; see `read_image`.
+    """Open all images that a path, folder or glob refers to; see `read_image`.
 
     Parameters
     ----------
     source : path-like
         As for `find_images`.
     axes : str, optional
-        Axes, where the files do not say.
+        Axes, where the files do not name them.
     series : int or "all", optional
         Which image of each file, from 1; by default the first.
 
@@ -99,19 +99,19 @@ def read_images(
 def series_numbers(
     path: str | os.PathLike[str], series: int | str | None
 ) -> list[int] | list[None]:
-    """Return which images of a file are asked for, each as `read_image` takes it.
+    """Return the numbers of the requested images of a file, as `read_image` takes them.
 
     Parameters
     ----------
     path : path-like
         The file.
     series : int, "all" or None
-        One of them from 1, all, or what is read by default. Digits may be a string.
+        A number from 1 (also as text), all images, or the default.
 
     Raises
     ------
     UserError
-        If it is none of these.
+        If it is anything else.
     """
     if series is None:
         return [None]
@@ -129,29 +129,29 @@ def series_numbers(
 def read_image(
     path: str | os.PathLike[str], axes: str | None = None, series: int | None = None
 ) -> Image:
-    """Open an image; its pixels stay in the file where the format allows.
+    """Open an image; if the format allows, pixels remain in the file until they are needed.
 
     Parameters
     ----------
     path : path-like
         TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image.
-        Zarr may also lie at an address that fsspec knows, as ``https://…`` or ``s3://…``.
+        Zarr stores may also be addresses supported by fsspec, such as ``https://…`` or ``s3://…``.
     axes : str, optional
-        Axes, letters of ``TCZYX``, where the file does not say.
+        Axes, letters of ``TCZYX``, where the file does not name them.
     series : int, optional
-        Which of several images of a TIFF file, from 1. By default it is the first, and a
-        `DataWarning` says that there are others.
+        Which of several images of a TIFF file, from 1. By default the first is read, with a
+        `DataWarning` if there are others.
 
     Returns
     -------
     Image
-        Without alpha, which holds no grey levels.
+        Without an alpha channel.
 
     Raises
     ------
     UserError
-        If there is no such file or series, it cannot be read, or its axes are not known. A
-        `ReadError` if the file is damaged, also later, where its pixels are read.
+        If the file or series does not exist or cannot be read, or its axes are unknown. Damaged
+        files raise a `ReadError`, possibly later, when pixels are read.
 
     Examples
     --------
@@ -213,13 +213,13 @@ def _only_series(path: str | os.PathLike[str], series: int | None) -> None:
 
 
 def _without_alpha(image: Image) -> Image:
-    """Return an image in colours without how opaque its pixels are."""
+    """Return a colour image without its alpha channel."""
     if not image.rgb:
         return image
     at = image.axes.find("C")
     count = image.data.shape[at] if at >= 0 else 0
     if count != COLOURS + 1:
-        # axes by --axes may say that what a file takes for colours are none
+        # --axes may reinterpret what the file declares as colours
         return image if count == COLOURS else replace(image, rgb=False)
     if isinstance(image.data, Guarded):
         data = replace(image.data, first=(at, COLOURS))
@@ -235,12 +235,12 @@ def _natural(path: Path | str) -> list[Any]:
 
 def _read_npy(path: Path) -> Guarded:
     try:
-        # the header alone is read; a map of the file checks that it is as long as that says
+        # only the header is read; mapping the file checks that its length agrees with the header
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(mapped, np.memmap):
             raise ValueError("not an array")
     except (Exception, MemoryError):
-        # the header is an expression, and a damaged one may nest without end
+        # the header is a Python literal, and a damaged one may be nested without limit
         raise ReadError(f"{path}: not a NPY array of numbers, or damaged") from None
     fortran = mapped.flags.f_contiguous and not mapped.flags.c_contiguous
     check_size(path, mapped.shape, mapped.dtype, ())
@@ -249,7 +249,7 @@ def _read_npy(path: Path) -> Guarded:
 
 
 def _pattern(path: Path) -> str:
-    """Return a glob in which folders that are there by that very name are no pattern."""
+    """Return a glob in which existing folders are taken literally, not as patterns."""
     here = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for i, part in enumerate(parts):
@@ -260,7 +260,7 @@ def _pattern(path: Path) -> str:
 
 
 def _without_members(paths: list[Path | str]) -> list[Path | str]:
-    """Leave out files that hold a part of an image of which another file is listed already."""
+    """Remove files that belong to a multi-file image of which another file is listed already."""
     tiffs = {path for path in paths if str(path).lower().endswith(TIFF)}
     if len(tiffs) < 2:
         return paths

@@ -1,4 +1,4 @@
-"""One guard for everything that is read: what a damaged or vanished input raises is one line."""
+"""Turn every failure to read an input, damaged or missing, into an error of one line."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO)
 
 @contextmanager
 def reading(source: Any) -> Iterator[None]:
-    """Raise a `ReadError` of one line for whatever goes wrong while an input is read.
+    """Convert any exception raised while an input is read into a `ReadError` of one line.
 
-    ``MemoryError`` passes, as does what ends a program. A `UserError` gets the name of the file
-    if it has none.
+    ``MemoryError`` and exceptions that end the program pass through. The name of the file is
+    prepended to a `UserError` that lacks it.
 
     Parameters
     ----------
     source : path-like
-        The file or address; the line begins with it.
+        File or address, with which the message begins.
 
     Raises
     ------
     ReadError
-        If anything else is raised inside.
+        If any other exception is raised inside the context.
 
     Examples
     --------
@@ -58,21 +58,21 @@ def reading(source: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Guarded:
-    """An array in a file, of which every failure to be read is a `ReadError`.
+    """An array in a file that raises a `ReadError` whenever reading fails.
 
-    Sliced as numpy arrays are; nothing is read until then. It can be pickled where the array
-    inside can, so that other processes may read it.
+    It is sliced like a numpy array, and read only then. It can be pickled if the wrapped array can,
+    so that other processes may read it.
 
     Attributes
     ----------
     array : array-like
-        What reads the file.
+        The array that reads the file.
     source : str
-        The file or address, for messages.
+        File or address, for messages.
     files : tuple of (str, int)
-        Local files with the size each must keep while they are read.
+        Local files with the size, in bytes, that each must keep while it is read.
     first : (int, int), optional
-        An axis, and how many of the first along it are there for the reader: colours and no alpha.
+        An axis, and how many of its leading elements are visible: colours without alpha.
 
     Examples
     --------
@@ -97,7 +97,8 @@ class Guarded:
     @property
     def dtype(self) -> np.dtype:
         """Type of the pixels, in the byte order of this machine."""
-        return np.dtype(self.array.dtype).newbyteorder("=")
+        dtype: np.dtype = np.dtype(self.array.dtype).newbyteorder("=")
+        return dtype
 
     @property
     def ndim(self) -> int:
@@ -111,7 +112,7 @@ class Guarded:
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
-        """Size of the pieces that are read at once, None where any part can be."""
+        """Shape of the pieces that are read at once; None if any part can be read."""
         return getattr(self.array, "chunks", None)
 
     def __len__(self) -> int:
@@ -122,8 +123,8 @@ class Guarded:
             try:
                 values = np.asarray(self.array[self._within(index)])
             finally:
-                # that a file is gone says more than how its decoder failed; and what was read of
-                # one that shrank meanwhile need not be what it held
+                # a missing file explains more than the decoder's error, and data read from a file
+                # that was truncated meanwhile may be wrong
                 self._check_files()
         return values.astype(self.dtype, copy=False)
 
@@ -133,7 +134,7 @@ class Guarded:
                 raise ReadError(f"{path}: was changed while it was read")
 
     def _within(self, index: Any) -> Any:
-        """Return an index into the whole array, of one into what is there for the reader."""
+        """Convert an index into the visible part to an index into the whole array."""
         if self.first is None:
             return index
         axis, count = self.first
@@ -155,27 +156,26 @@ class Guarded:
 
 
 def sized(paths: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """Return local files with their sizes in bytes, as `Guarded` wants them."""
+    """Return local files with their sizes in bytes, as `Guarded` takes them."""
     return tuple((path, os.stat(path).st_size) for path in paths)
 
 
 def check_size(source: Any, shape: Sequence[int], dtype: np.dtype, piece: Sequence[int]) -> None:
-    """Raise a `ReadError` where metadata claim a size that no array can have.
+    """Raise a `ReadError` if metadata claim an impossible size.
 
     Parameters
     ----------
     source : path-like
         The file or address.
     shape, dtype
-        What the metadata say of the whole array.
+        Shape and dtype of the whole array according to the metadata.
     piece : sequence of int
-        Shape of the smallest part that can be read, which must fit in memory.
+        Shape of the smallest part that can be read; it must fit in memory.
 
     Raises
     ------
     ReadError
-        If the sizes are negative or beyond what can be addressed, or a piece exceeds the memory
-        of this machine.
+        If a size is negative or not addressable, or a piece exceeds the memory of this machine.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def check_size(source: Any, shape: Sequence[int], dtype: np.dtype, piece: Sequen
 
 
 def plain(error: BaseException) -> str:
-    r"""Return what an error says in one short line.
+    r"""Return the message of an exception as one short line.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a job works on, so that one that was cut off is never finished with something else."""
+"""Identify the inputs of a job, so that it is never resumed with other data."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from .axes import layout, read_block
 from .image import Image
 from .paths import local_path
 
-MAX_BYTES_DIGESTED = 2**28  # of an image in memory; of a larger one three blocks are
+MAX_BYTES_DIGESTED = 2**28  # larger images in memory are identified by three blocks
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def files_of(image: Image) -> tuple[str, ...]:
-    """Return every file, store or address that an image is read from."""
+    """Return all files, stores and addresses that an image is read from."""
     return image.files or ((image.source,) if image.source else ())
 
 
 def identify_image(image: Image) -> dict[str, Any]:
-    """Describe the pixels of an image, so that any other image differs.
+    """Describe the pixels of an image such that another image has another description.
 
     Parameters
     ----------
     image : Image
-        Of its pixels three blocks are read, and all of them where they are in memory.
+        Three blocks of its pixels are read; all of them if they are in memory.
 
     Returns
     -------
     dict
-        Size and time of change of each file, a digest of the metadata and of the listing of the
-        chunks of each store, and a digest of pixels; values are JSON.
+        Size and modification time of each file; for each store, a digest of its metadata and of
+        the list of its chunks; and a digest of pixels. Values are JSON.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def identify_image(image: Image) -> dict[str, Any]:
 
 
 def key_of(facts: Any) -> str:
-    """Return 16 letters that stand for all that a job is."""
+    """Return a 16-digit hexadecimal key of the description of a job."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
@@ -61,7 +61,7 @@ def key_of(facts: Any) -> str:
 def _identify_file(file: str) -> Any:
     path = local_path(file)
     if path is None:
-        return "remote"  # it is known by its pixels
+        return "remote"  # identified by its pixels
     try:
         if path.is_dir():
             return _digest_store(path)
@@ -72,7 +72,7 @@ def _identify_file(file: str) -> Any:
 
 
 def _digest_store(path: Path) -> str:
-    """Return a digest of the metadata, and of name, size and time of every other file."""
+    """Return a digest of the metadata and of name, size and time of every other file."""
     digest = blake2b(digest_size=8)
     for folder, names, files in os.walk(path):
         names.sort()

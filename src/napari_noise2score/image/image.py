@@ -1,4 +1,4 @@
-"""An image with what a scientist needs to know of it: axes, pixel size, channels, where from."""
+"""An image with its metadata: axes, pixel size, units, channels, provenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .valid import ValidPixels, find_valid
 
 @dataclass(frozen=True)
 class Image:
-    """An array-like and its metadata. The data stay where they are until sliced.
+    """An array-like with its metadata. Pixels are not read until the data are sliced.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class Image:
     axes : str
         One letter of ``TCZYX`` for each dimension.
     scale : mapping of str to float
-        Pixel size along an axis, in the axis's unit; absent means not known, and what is not a
-        positive number is left out.
+        Pixel size along each axis, in the unit of that axis. Unknown sizes are absent; values that
+        are not positive numbers are dropped.
     translate : mapping of str to float
         Position of the first pixel along an axis, in the axis's unit.
     units : mapping of str to str
@@ -40,18 +40,18 @@ class Image:
     name : str
         A short name, for layers and files.
     omero : mapping
-        How the channels are shown (names, colours, contrast), as OME-Zarr's ``omero`` has it.
+        Display settings of the channels (names, colours, contrast), as in OME-Zarr's ``omero``.
     imagej : mapping
-        What ImageJ keeps beside (tables of colours, ranges, labels, info), for it to find again.
+        ImageJ's own metadata (look-up tables, display ranges, labels, info), kept for writing.
     notes : mapping
-        What made it: model, noise, version. Written with the image where the format can.
+        Provenance: model, noise, version. Written with the image if the format allows.
     source : str
-        Where it was read from, empty if it was not.
+        Path or address that it was read from; empty for an array.
     files : tuple of str
-        Every file or store that holds its pixels, as resolved paths; a result may replace none.
+        Resolved paths of all files and stores that hold its pixels; no result may replace them.
     valid : ValidPixels or None
-        Which pixels were recorded; None if it was not looked for yet, see `valid_of`. A masked
-        array brings its mask along.
+        Which pixels were recorded; None before they have been searched for, see `valid_of`. The
+        mask of a masked array is taken over.
 
     Examples
     --------
@@ -75,13 +75,13 @@ class Image:
     files: tuple[str, ...] = ()
     valid: ValidPixels | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "data", as_image_array(self.data))
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
         object.__setattr__(self, "axes", parse_axes(self.axes, len(self.data.shape)))
-        # damaged metadata bring others, which no format can hold
+        # damaged metadata may contain values that no format can hold
         sizes = {axis: size for axis, size in self.scale.items() if size_of(size) is not None}
         places = {axis: at for axis, at in self.translate.items() if number_of(at) is not None}
         object.__setattr__(self, "scale", sizes)
@@ -93,14 +93,14 @@ class Image:
 
 
 def as_image(data: Any, axes: str | None = None) -> Image:
-    """Return an `Image` of whatever an image may be given as.
+    """Return an `Image` for an image in any of the accepted forms.
 
     Parameters
     ----------
     data : Image or array-like
-        See `as_image_array`. An xarray DataArray brings axes and pixel size along.
+        See `as_image_array`. Axes and pixel size of an xarray DataArray are used.
     axes : str, optional
-        Axes, if not those that it has; needed where it has none, but for a plain YX one.
+        Axes of the array; required if it has none and is not two-dimensional.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def as_image(data: Any, axes: str | None = None) -> Image:
     Raises
     ------
     UserError
-        If it is no image, or its axes are not known or do not fit.
+        If it is not an image, or its axes are unknown or do not match.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def as_images(data: Any, axes: str | Sequence[str] | None = None) -> list[Image]
     Parameters
     ----------
     data : Image or array-like, or a list or tuple of them
-        Lists of numbers are one image.
+        A nested list of numbers is one image.
     axes : str or sequence of str, optional
         Axes of all of them, or of each.
 
@@ -146,7 +146,7 @@ def as_images(data: Any, axes: str | Sequence[str] | None = None) -> list[Image]
     Raises
     ------
     UserError
-        If there is none, or as for `as_image`.
+        If there is no image, or as for `as_image`.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def as_images(data: Any, axes: str | Sequence[str] | None = None) -> list[Image]
 
 
 def described(image: Image) -> dict[str, Any]:
-    """Return all that an image says of itself but for its pixels; values are JSON.
+    """Return all metadata of an image as JSON values.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def described(image: Image) -> dict[str, Any]:
     Returns
     -------
     dict
-        As `facts_of` reads it back.
+        Can be read back by `facts_of`.
     """
     return {
         "axes": image.axes,
@@ -192,7 +192,8 @@ def described(image: Image) -> dict[str, Any]:
 
 def _plain(value: Any) -> dict[str, Any]:
     """Return a mapping that can be written as JSON, or raise a ``ValueError``."""
-    return json.loads(json.dumps(dict(value), allow_nan=False))
+    plain: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    return plain
 
 
 def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     said : mapping
-        From a file, so anything may stand in it.
+        Content of a file, which is not trusted.
 
     Returns
     -------
@@ -210,7 +211,7 @@ def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a value is not of the kind that `described` writes.
+        If a value is not of the type that `described` writes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Locks, by which one job sees that another writes the same file."""
+"""Lock files that keep two jobs from writing the same output."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-# seconds that the owner of a lock has to write who it is
-LOCK_PATIENCE = 0.5
-# what a file system without locks says
+# seconds to wait until the owner of a lock has written its name
+MAX_WAIT_FOR_OWNER = 0.5
+# error codes of file systems without locks
 NO_LOCKS = {"ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL"}
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Hold a path against any other job that would write it, until the block ends.
+    """Lock an output path against other jobs for the duration of the context.
 
-    The folders above it are made, and removed again if the block fails and leaves them empty.
+    Missing folders are created; they are removed again if the context fails and leaves them empty.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def claimed(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        If another job writes it; with its host, process and start time.
+        If another job is writing it. The message names its host, process and start time.
     """
     made = [folder for folder in path.parents if not folder.exists()]
     try:
@@ -64,26 +64,28 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path} cannot be made: {error.strerror or error}") from None
     try:
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without its owner's name
+        with contextlib.suppress(
+            OSError
+        ):  # on a full disk, the lock works without its owner's name
             file.truncate(0)
             file.write(json.dumps(_this_process()))
             file.flush()
         yield
     finally:
-        # no longer: once it is closed another job may take it
+        # unlink before closing: once closed, another job may hold the file
         with contextlib.suppress(OSError):
             lock.unlink(missing_ok=True)
         file.close()
 
 
 def _open_lock(lock: Path, path: Path) -> IO[str]:
-    """Return the lock file, open and held; a lock that nobody holds any more is taken over."""
+    """Return the lock file, open and locked; a stale lock is taken over."""
     while True:
         file = open(lock, "a+")  # noqa: SIM115
         try:
             if not _hold(file):
                 raise UserError(_busy(lock, path))
-            # its owner may have removed it between both
+            # the previous owner may have removed it after it was opened here
             if os.path.exists(lock) and os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
                 return file
         except BaseException:
@@ -93,7 +95,7 @@ def _open_lock(lock: Path, path: Path) -> IO[str]:
 
 
 def _hold(file: IO[str]) -> bool:
-    """Take hold of an open lock file; False if another process has it."""
+    """Lock an open lock file; return False if another process holds the lock."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +105,7 @@ def _hold(file: IO[str]) -> bool:
         except OSError as error:
             if errno.errorcode.get(error.errno or 0) not in NO_LOCKS:
                 raise
-    # without locks of the system, what stands in the file must do
+    # without system locks, rely on the owner named in the file
     return not _is_running(_owner(file))
 
 
@@ -128,14 +130,14 @@ def _is_running(owner: dict[str, Any]) -> bool:
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():
-        return True  # that cannot be told from here
+        return True  # processes of another host cannot be checked
     import psutil
 
     return isinstance(owner.get("process"), int) and psutil.pid_exists(owner["process"])
 
 
 def _busy(lock: Path, path: Path) -> str:
-    until = time.monotonic() + LOCK_PATIENCE
+    until = time.monotonic() + MAX_WAIT_FOR_OWNER
     owner: dict[str, Any] = {}
     while not owner and time.monotonic() < until:
         with contextlib.suppress(OSError), open(lock) as file:

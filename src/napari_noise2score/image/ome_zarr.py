@@ -1,4 +1,4 @@
-"""OME-Zarr images written block by block: metadata, chunks fit for viewing, and the pyramid."""
+"""Write OME-Zarr images block by block: metadata, chunks suited to viewing, and the pyramid."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .zarrs import SyncedStore, valid_scales
 VERSIONS = ("0.5", "0.4")
 ORDER = "TCZYX"
 KINDS = {"T": "time", "C": "channel"}
-# a chunk is what a viewer reads at once, a shard (one file) what is written at once
+# a viewer reads one chunk at a time; a job writes one shard (one file) at a time
 CHUNK = {2: {"Y": 512, "X": 512}, 3: {"Z": 8, "Y": 256, "X": 256}}
 SHARD = {2: {"Y": 1024, "X": 1024}, 3: {"Z": 32, "Y": 512, "X": 512}}
-SMALLEST = 256
+MAX_SIZE_OF_COARSEST_LEVEL = 256  # pixels along Y and X
 COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 RGB = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 
@@ -30,7 +30,7 @@ RGB = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 def write_units(
     axes: str, shape: Sequence[int], ndim: int = 2
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the size of a chunk and of a shard, for results of a 2-D or a 3-D network.
+    """Return the shapes of a chunk and of a shard, for results of a 2-D or 3-D network.
 
     Examples
     --------
@@ -52,35 +52,35 @@ def write_units(
 def create_ome_zarr(
     path: Path, image: Image, dtype: np.dtype, version: str = "0.5", ndim: int = 2
 ) -> zarr.Array | Reordered:
-    """Make an OME-Zarr image of zeros with the metadata of an image and all levels of a pyramid.
+    """Create an OME-Zarr image of zeros with the metadata of an image and all pyramid levels.
 
     Parameters
     ----------
     path : Path
         The store.
     image : Image
-        Gives shape and metadata; its pixels are not read.
+        Provides shape and metadata; its pixels are not read.
     dtype : numpy.dtype
         Type of the pixels.
     version : {"0.5", "0.4"}
         Version of OME-Zarr.
     ndim : {2, 3}
-        Whether it is written plane by plane, or in blocks of planes.
+        Whether the image is written plane by plane or in blocks of planes.
 
     Returns
     -------
     array-like
-        The sharpest level, written in the order of the image's axes. `build_pyramid` makes the
-        others of it.
+        The finest level, written in the order of the image's axes. `build_pyramid` derives the
+        other levels from it.
 
     Raises
     ------
     UserError
-        If there is no such version.
+        If the version is not supported.
     """
     if version not in VERSIONS:
         raise UserError(f"OME-Zarr {version} is not written; {' and '.join(VERSIONS)} are")
-    # the specification wants time, channel and space in this order
+    # the specification prescribes the order time, channel, space
     axes = "".join(a for a in ORDER if a in image.axes)
     order = tuple(image.axes.index(a) for a in axes)
     shape = tuple(image.data.shape[i] for i in order)
@@ -93,21 +93,23 @@ def create_ome_zarr(
     for level, factor in enumerate(factors):
         size = tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
         _create_level(group, str(level), axes, size, dtype, version, ndim)
-    return sharpest_of(path, image.axes)
+    return open_finest_level(path, image.axes)
 
 
 def pyramid_blocks(path: Path) -> list[tuple[str, tuple[slice, ...]]]:
-    """Give every block of every level below the sharpest, each level after the one above it."""
+    """Return the blocks of all coarser levels, ordered from fine to coarse."""
     group = zarr.open_group(str(path), mode="r")
     found = []
     for level in _names(group)[1:]:
         array: Any = group[level]
-        found += [(level, at) for at in blocks(array.shape, array.shards or _grown(array.chunks))]
+        found += [
+            (level, at) for at in blocks(array.shape, array.shards or _two_chunks(array.chunks))
+        ]
     return found
 
 
 def build_block(group: zarr.Group, level: str, block: tuple[slice, ...]) -> None:
-    """Fill one block of a level with the mean of what it covers of the level above."""
+    """Fill one block of a level with means of the next finer level."""
     above: Any = group[str(int(level) - 1)]
     target: Any = group[level]
     factor = [round(a / b) for a, b in zip(above.shape, target.shape, strict=True)]
@@ -116,14 +118,14 @@ def build_block(group: zarr.Group, level: str, block: tuple[slice, ...]) -> None
 
 
 def build_pyramid(path: Path) -> None:
-    """Fill all levels below the sharpest, a block at a time."""
+    """Fill all coarser levels, one block at a time."""
     group = zarr.open_group(str(path), mode="r+")
     for level, block in pyramid_blocks(path):
         build_block(group, level, block)
 
 
 def mean_of_cells(values: np.ndarray, factor: Sequence[int]) -> np.ndarray:
-    """Average cells of so many pixels along each axis; the last may hold fewer.
+    """Return the means of cells of ``factor`` pixels along each axis; the last may be smaller.
 
     Examples
     --------
@@ -144,13 +146,13 @@ def mean_of_cells(values: np.ndarray, factor: Sequence[int]) -> np.ndarray:
 
 
 def _levels(axes: str, shape: Sequence[int], scale: Mapping[str, float]) -> list[tuple[int, ...]]:
-    """Give for every level how many pixels of the sharpest one of its pixels spans."""
+    """Return, for each level, the size of a pixel along each axis in pixels of the finest level."""
     sizes = dict(zip(axes, shape, strict=True))
     factors = [dict.fromkeys(axes, 1)]
-    while max(-(-sizes[a] // factors[-1][a]) for a in "YX") > SMALLEST:
+    while max(-(-sizes[a] // factors[-1][a]) for a in "YX") > MAX_SIZE_OF_COARSEST_LEVEL:
         factor = dict(factors[-1])
         halved = [a for a in "YX" if -(-sizes[a] // factor[a]) > 1]
-        # planes are far apart in most stacks: they are thinned once they are the finer axis
+        # in most stacks planes are far apart: Z is downsampled once its pixels are as small as X's
         if "Z" in axes and {"Z", "X"} <= set(scale) and -(-sizes["Z"] // factor["Z"]) > 1:
             halved += ["Z"] * (scale["Z"] * factor["Z"] <= scale["X"] * factor["X"] * 1.001)
         factors.append(factor | {a: 2 * factor[a] for a in halved})
@@ -160,12 +162,12 @@ def _levels(axes: str, shape: Sequence[int], scale: Mapping[str, float]) -> list
 def _attributes(
     image: Image, axes: str, factors: list[tuple[int, ...]], version: str
 ) -> dict[str, Any]:
-    """Give the metadata as the specification has them, checked."""
+    """Return the metadata as prescribed by the specification, validated."""
     size = {a: float(image.scale.get(a, 1.0)) for a in axes}
     start = {a: float(image.translate.get(a, 0.0)) for a in axes}
     datasets: list[dict[str, Any]] = []
     for level, factor in enumerate(factors):
-        # the middle of a cell lies between the pixels it was made of
+        # a coarse pixel is centred on the pixels that it averages
         at = [start[a] + (f - 1) / 2 * size[a] for a, f in zip(axes, factor, strict=True)]
         steps: list[dict[str, Any]] = [
             {"type": "scale", "scale": [size[a] * f for a, f in zip(axes, factor, strict=True)]}
@@ -199,7 +201,7 @@ def _attributes(
 
 
 def _omero(image: Image) -> dict[str, Any]:
-    """Give how the channels are shown: as in the source, or by their names alone."""
+    """Return the display settings of the channels: those of the source, or defaults with names."""
     if image.omero:
         return dict(image.omero)
     names = image.channels or (("red", "green", "blue", "alpha") if image.rgb else ())
@@ -216,34 +218,34 @@ def _omero(image: Image) -> dict[str, Any]:
     return {"channels": channels}
 
 
-def sharpest_of(path: Path, axes: str) -> zarr.Array | Reordered:
-    """Open the sharpest level for writing in the order of these axes."""
+def open_finest_level(path: Path, axes: str) -> zarr.Array | Reordered:
+    """Open the finest level for writing in the given order of axes."""
     array: Any = zarr.open_group(SyncedStore(path), mode="r+")["0"]
     ordered = "".join(a for a in ORDER if a in axes)
     return array if ordered == axes else Reordered(array, tuple(axes.index(a) for a in ordered))
 
 
 def open_levels(path: Path, axes: str) -> list[Any]:
-    """Open all levels, the sharpest first, as dask arrays with these axes.
+    """Open all levels, the finest first, as dask arrays.
 
     Parameters
     ----------
     path : Path
         An OME-Zarr image, as from `create_ome_zarr`.
     axes : str
-        Its axes, in the order that is wanted.
+        Its axes, in the order of the arrays to be returned.
 
     Returns
     -------
     list of dask.array.Array
-        Nothing is read until a part is looked at.
+        Nothing is read until a part is computed.
     """
-    import dask.array as da  # slow to import, and for viewers only
+    import dask.array as da  # slow to import, and needed for viewing only
 
     group = zarr.open_group(str(path), mode="r")
     ordered = "".join(a for a in ORDER if a in axes)
     levels: list[Any] = [group[name] for name in _names(group)]
-    # a name of its own: a store of this name may be another one tomorrow
+    # a unique name, as another store may have the same path later
     lazy = [da.from_array(level, chunks=level.chunks, name=False) for level in levels]
     return [level.transpose([ordered.index(a) for a in axes]) for level in lazy]
 
@@ -280,13 +282,13 @@ def _names(group: zarr.Group) -> list[str]:
     return [d["path"] for d in facts.get("ome", facts)["multiscales"][0]["datasets"]]
 
 
-def _grown(chunks: Sequence[int]) -> tuple[int, ...]:
-    """Two chunks along each axis that has more than one pixel in a chunk."""
+def _two_chunks(chunks: Sequence[int]) -> tuple[int, ...]:
+    """Return the size of two chunks along each axis on which a chunk has several pixels."""
     return tuple(2 * n if n > 1 else 1 for n in chunks)
 
 
 def blocks(shape: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Cut an array into blocks of a size, the last along an axis being what is left."""
+    """Yield the slices of consecutive blocks of an array; the last along an axis may be smaller."""
     cuts = [
         [slice(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, size, strict=True)
     ]

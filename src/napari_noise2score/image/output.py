@@ -1,7 +1,7 @@
-"""The one way in which anything is written: claimed, complete or not at all, never over an input.
+"""Write results safely: locked, complete or not at all, and never over an input.
 
-A result grows under a hidden name beside its own, behind a lock that another job sees, and gets
-its name by a rename when all of it is on the disk.
+A result is written under a hidden name in the same folder, protected by a lock, and renamed to its
+final name once all of it is on the disk.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .lock import claimed
 from .paths import is_zarr, local_path
 
 HIDDEN = ".part-"
-MAX_NAME_BYTES = 255  # of most file systems, where the system does not say
+MAX_NAME_BYTES = 255  # used where the system does not report its limit
 
 
 def hidden_name(path: Path) -> Path:
-    """Return the name under which a result grows until it is complete."""
+    """Return the hidden name under which a result is written until it is complete."""
     return path.with_name(f"{HIDDEN}{path.name}")
 
 
 def aside_name(path: Path) -> Path:
-    """Return the name that a store which is replaced has until that is done."""
+    """Return the name of a store that is being replaced, until its replacement is in place."""
     return path.with_name(f".old-{path.name}")
 
 
@@ -39,29 +39,29 @@ def check_output(
     overwrite: bool = False,
     nbytes: int = 0,
 ) -> Path:
-    """Raise a `UserError` if a file or store cannot be written there; change nothing.
+    """Raise a `UserError` if an output cannot be written; nothing is changed.
 
     Parameters
     ----------
     path : path-like
-        Where it would be written.
+        Where the output is to be written.
     inputs : iterable of path-like
-        What the job reads: files, stores, models, configurations. None of it may be replaced.
+        Everything the job reads: files, stores, models, configurations. None may be replaced.
     overwrite : bool
-        Whether a file or a store that exists may be replaced.
+        Whether an existing file or store may be replaced.
     nbytes : int
-        Bytes that are needed, 0 if that is not known beforehand.
+        Size of the output in bytes, 0 if unknown.
 
     Returns
     -------
     Path
-        The path on the disk, with symbolic links to files resolved.
+        Local path, with symbolic links to files resolved.
 
     Raises
     ------
     UserError
-        If it is no place on a disk, is an input or part of one, exists already, is neither a file
-        nor a store, cannot be made, has too long a name, or is too large for the disk.
+        If the path is not local, is an input or part of one, exists already, is neither a file nor
+        a store, cannot be created, has too long a name, or the output does not fit on the disk.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def check_output(
     """
     found = local_path(path)
     if found is None:
-        # a Path has one slash where the address had two
+        # pathlib merges the two slashes of an address
         address = str(path).replace("://", ":/", 1).replace(":/", "://", 1)
         raise UserError(f"{address}: results are written to a disk, not through the network")
     if os.path.islink(found):
@@ -112,7 +112,7 @@ def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
 
 
 def _check_no_store_above(path: Path) -> None:
-    # a store is a folder, which is easily entered by mistake
+    # a store is a folder, and easily entered by mistake in a file dialog
     if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
         raise UserError(f"{path} would lie inside the store {inside}: choose a folder beside it")
 
@@ -168,24 +168,24 @@ def _size(nbytes: int) -> str:
 
 @contextmanager
 def written(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a hidden path to write a file or a store to; it gets its name when the block ends.
+    """Yield a hidden path to write a file or a store to; rename it when the context ends.
 
     Parameters
     ----------
     path : Path
         As from `check_output`.
     overwrite : bool
-        Whether what is there may be replaced.
+        Whether an existing result may be replaced.
 
     Yields
     ------
     Path
-        What is written there is published, or removed if the block fails.
+        Where to write. The file or store is published on success, and removed on failure.
 
     Raises
     ------
     UserError
-        If another job writes it, or it has come into being meanwhile.
+        If another job is writing it, or has created it meanwhile.
 
     Examples
     --------
@@ -205,27 +205,27 @@ def written(path: Path, overwrite: bool = False) -> Iterator[Path]:
             yield part
             publish(part, path, overwrite)
         finally:
-            with contextlib.suppress(OSError):  # where the disk is gone so is the part
+            with contextlib.suppress(OSError):  # if the disk is gone, so is the part
                 remove(part)
 
 
 def publish(part: Path, path: Path, overwrite: bool = False) -> None:
-    """Give a complete file or store its name, once all of it is on the disk.
+    """Rename a complete file or store to its final name, once all of it is on the disk.
 
     Parameters
     ----------
     part : Path
         The complete file or store.
     path : Path
-        Its name, in the same folder.
+        Its final name, in the same folder.
     overwrite : bool
-        Whether to replace what has that name: a file at one stroke, a store by moving it aside
-        first and removing it last.
+        Whether to replace an existing result: a file atomically; a store by moving it aside first
+        and removing it last.
 
     Raises
     ------
     UserError
-        If something has that name and may not be replaced; the part is left as it is.
+        If the final name exists and may not be replaced. The part is kept.
     """
     sync(part)
     if not os.path.lexists(path):
@@ -251,20 +251,20 @@ def publish(part: Path, path: Path, overwrite: bool = False) -> None:
 def _rename_without_replacing(part: Path, path: Path) -> None:
     if part.is_file():
         try:
-            os.link(part, path)  # unlike a rename this never replaces a file
+            os.link(part, path)  # unlike a rename, this never replaces a file
         except FileExistsError:
             raise UserError(f"{path} exists already; use --overwrite to replace it") from None
         except OSError:
-            pass  # a file system without hard links
+            pass  # the file system has no hard links
         else:
             os.unlink(part)
             return
-    # a folder replaces nothing but an empty folder
+    # renaming a folder can only replace an empty folder
     os.rename(part, path)
 
 
 def sync(path: Path) -> None:
-    """Return when a file, or a store with all that is in it, is on the disk."""
+    """Flush a file, or all files of a store, to the disk."""
     if path.is_dir():
         for folder, _, names in os.walk(path):
             for name in names:
@@ -275,8 +275,8 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder are on the disk."""
-    if os.name != "nt":  # where a folder cannot be opened
+    """Flush the directory entries of a folder to the disk."""
+    if os.name != "nt":  # Windows cannot open a folder
         _sync_file(folder)
 
 
@@ -289,7 +289,7 @@ def _sync_file(path: str | Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a store with all that is in it, if it is there."""
+    """Remove a file or a whole store, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

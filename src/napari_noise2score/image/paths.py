@@ -1,4 +1,4 @@
-"""Where an image lies: a path on a disk, or an address in the network."""
+"""Distinguish paths on a disk from network addresses, and recognise zarr stores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
 def local_path(source: str | os.PathLike[str]) -> Path | None:
-    """Return the path on a disk that a path or an address stands for, or None for the network.
+    """Return the local path that a path or an address refers to, or None for a network address.
 
     Parameters
     ----------
     source : path-like
-        A path, or an address as ``file:///data/a.zarr``, ``local://a.zarr`` or ``s3://bucket/a``.
+        A path, or an address such as ``file:///data/a.zarr``, ``local://a.zarr`` or ``s3://bucket/a``.
 
     Returns
     -------
@@ -39,15 +39,15 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
 
 
 def is_remote(source: str | os.PathLike[str]) -> bool:
-    """Return whether a path is an address in the network."""
+    """Return whether a path is a network address."""
     return local_path(source) is None
 
 
 def is_ome_zarr(path: str | os.PathLike[str]) -> bool:
-    """Return whether the name is that of an OME-Zarr image."""
+    """Return whether a name ends in ``.ome.zarr``."""
     return os.path.basename(path).lower().endswith(".ome.zarr")
 
 
 def is_zarr(path: Path) -> bool:
-    """Return whether there is a zarr store."""
+    """Return whether a path is a zarr store."""
     return path.is_dir() and any((path / name).exists() for name in ZARR_METADATA)

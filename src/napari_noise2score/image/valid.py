@@ -1,4 +1,4 @@
-"""Pixels that were never recorded: padding, masked background, NaN and nodata values."""
+"""Find pixels that were never recorded: padding, masked background, NaN and nodata values."""
 
 from __future__ import annotations
 
@@ -11,48 +11,34 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UserError
+from ._padding import MAX_GROWTH, grown, padding_levels
 from .axes import Layout, parse_axes, read_block
 
-# No detector records more: float32 nodata values (-3.4e38) and netCDF fill values (9.97e36) do.
+# Larger values are nodata markers, such as -3.4e38 (float32) and 9.97e36 (netCDF).
 LARGEST_VALUE = 1e30
-# Padding is first seen as solid squares of one grey level, of this side in pixels (odd).
-SOLID_SIDE = 15
-# Levels of solid squares: with more of them the image is flat rather than padded.
-MAX_LEVELS = 2
-# How many planes are looked at, whole up to this many pixels, else in windows on a grid.
-PLANES = 4
-WHOLE_PLANE = 384**2
-WINDOW, WINDOWS_PER_AXIS = 128, 3
-# Padding is at least this share of the pixels looked at.
-MIN_SHARE = 0.002
-# Padding is pure: single pixels of other values within it are rarer than this. Where few photons
-# are detected, single counts lie among zeros.
-MAX_SPECKS = 1e-4
-# Probability that a solid square of the level occurs by chance anywhere in the image.
-MAX_CHANCE = 1e-9
-# Pixels of the level that are joined to a solid square belong to it up to this distance.
-GROWN, MAX_GROWN_SIDE = 15, 7
-# Pixels around padding in which the level is counted.
-RING = 4
-# Invalid pixels are filled from the nearest valid one no further away than this besides the reach
-# that is asked for, and smoothed by a Gaussian of this standard deviation.
+# Number of planes that are sampled. Planes of more pixels are sampled in windows on a grid.
+MAX_PLANES_SAMPLED = 4
+MAX_PIXELS_OF_WHOLE_PLANE = 384**2
+WINDOW_SIDE, WINDOWS_PER_AXIS = 128, 3
+# Invalid pixels this far, in pixels, beyond the requested reach are still filled from the nearest
+# valid one; filled pixels are smoothed by a Gaussian of this standard deviation.
 FILL_REACH, FILL_SMOOTHING = 24, 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class ValidPixels:
-    """Which pixels of an image were recorded, decided block by block.
+    """A rule that decides, block by block, which pixels of an image were recorded.
 
-    NaN, infinite and absurdly large values (above 1e30) are never valid. Besides, there may be
-    grey levels that fill solid areas, and a mask.
+    NaN, infinite values and magnitudes above 1e30 are never valid. Neither are solid areas of a
+    padding level, nor masked pixels.
 
     Attributes
     ----------
     levels : tuple of (float, int)
-        Grey levels of padding, each with the side of the solid square (odd, in pixels) from which
-        on an area of it is padding; 1 where the level occurs nowhere else.
+        Grey levels of padding, each with the side (odd, in pixels) of the smallest solid square
+        that counts as padding; 1 if the level occurs nowhere else.
     excluded : array-like or None
-        True where a pixel was masked, of the shape of the image.
+        Mask of the shape of the image, True where a pixel is excluded.
 
     Examples
     --------
@@ -71,17 +57,17 @@ class ValidPixels:
 
     @property
     def halo(self) -> int:
-        """How many pixels around a block along Y and X its mask depends on."""
-        return max((side - 1 + GROWN for _, side in self.levels if side > 1), default=0)
+        """Number of pixels along Y and X around a block that its mask depends on."""
+        return max((side - 1 + MAX_GROWTH for _, side in self.levels if side > 1), default=0)
 
     def invalid(self, block: np.ndarray) -> np.ndarray | None:
-        """Say which pixels of a block are not valid, by their values.
+        """Return which pixels of a block are invalid, judged by their values.
 
         Parameters
         ----------
         block : ndarray
-            Grey levels, shape ``(..., Y, X)``. Within `halo` of an edge that is not one of the
-            image the answer may differ from that for the whole image.
+            Grey levels, shape ``(..., Y, X)``. Within `halo` of an edge that is not an edge of the
+            image, the result may differ from that for the whole image.
 
         Returns
         -------
@@ -94,7 +80,7 @@ class ValidPixels:
                 limit = min(LARGEST_VALUE, float(np.finfo(block.dtype).max))
                 found |= ~(np.abs(block) <= limit)
         for level, side in self.levels:
-            found |= _grown(block == level, side)
+            found |= grown(block == level, side)
         return found if found.any() else None
 
     def read(
@@ -104,7 +90,7 @@ class ValidPixels:
         position: Sequence[int],
         space: Sequence[slice],
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read one block and say which of its pixels are not valid.
+        """Read one block and find its invalid pixels.
 
         Parameters
         ----------
@@ -141,13 +127,13 @@ class ValidPixels:
 
 
 def find_valid(data: Any, axes: str) -> ValidPixels:
-    """Find which pixels of an image were recorded, from a few of its planes.
+    """Find which pixels of an image were recorded by sampling a few of its planes.
 
     Parameters
     ----------
     data : array-like
-        numpy (also masked), dask or zarr array; four planes of it are read, of large ones a grid
-        of windows.
+        numpy (also masked), dask or zarr array. At most four planes are read; of large planes, a
+        grid of windows.
     axes : str
         One letter of ``TCZYX`` for each dimension.
 
@@ -158,15 +144,15 @@ def find_valid(data: Any, axes: str) -> ValidPixels:
     Raises
     ------
     UserError
-        If none of the pixels looked at is valid.
+        If none of the sampled pixels is valid.
 
     Notes
     -----
-    A grey level is padding if it fills solid squares of 15 × 15 pixels that chance does not
-    explain: by how often the level occurs right beside them, no such square is expected anywhere
-    in a billion such images, and hardly any single pixel of another value lies among them. The
-    brightest level is saturation rather than padding, unless it is far from all others. An image
-    of one value is constant, not padded.
+    A grey level is padding if it fills solid squares of 15 × 15 pixels that recorded pixels would
+    not form: given how often the level occurs in the border of the area, the probability of one
+    such square in the image is below 10⁻⁹, and almost no pixels of other values lie inside. The
+    brightest level is taken for saturation unless it is far from all others. An image of a single
+    value is constant, not padded.
 
     Examples
     --------
@@ -183,14 +169,14 @@ def find_valid(data: Any, axes: str) -> ValidPixels:
 
 
 def look_for_valid(data: Any, axes: str) -> tuple[ValidPixels, bool]:
-    """Do what `find_valid` does, and say whether there is any valid pixel."""
+    """Return the result of `find_valid`, and whether any sampled pixel is valid."""
     axes = parse_axes(axes, len(data.shape))
     excluded = None
     if isinstance(data, np.ma.MaskedArray):
         mask = np.ma.getmask(data)
         excluded = mask if mask is not np.ma.nomask and mask.any() else None
         data = data.data
-    # planes one by one, as channels may be padded differently
+    # one plane at a time, as padding may differ between channels
     where = Layout(axes, tuple(int(n) for n in data.shape), "YX", False)
     plain = ValidPixels((), excluded)
     planes, hidden, seen = [], 0, 0
@@ -200,11 +186,11 @@ def look_for_valid(data: Any, axes: str) -> tuple[ValidPixels, bool]:
         if invalid is not None:
             hidden += int(invalid.sum())
         planes.append((block[0], None if invalid is None else invalid[0]))
-    return ValidPixels(_padding_levels(planes), excluded), hidden < seen or not seen
+    return ValidPixels(padding_levels(planes), excluded), hidden < seen or not seen
 
 
 def valid_of(image: Any, axes: str | None = None) -> ValidPixels:
-    """Give the valid pixels of an image, which are looked for once if it is an `Image`.
+    """Return the valid pixels of an image; for an `Image` they are searched for once.
 
     Parameters
     ----------
@@ -234,7 +220,7 @@ def valid_of(image: Any, axes: str | None = None) -> ValidPixels:
 
 
 class LazyValid:
-    """The valid pixels of an image that nothing is read of until they are asked for.
+    """The valid pixels of an image, searched for at the first call.
 
     Parameters
     ----------
@@ -249,14 +235,14 @@ class LazyValid:
         self._found: ValidPixels | None = None
 
     def __call__(self) -> ValidPixels:
-        """Return the valid pixels, looked for once; see `valid_of`."""
+        """Return the valid pixels; see `valid_of`."""
         if self._found is None:
             self._found = valid_of(self._image, self._axes)
         return self._found
 
 
 def fill(block: np.ndarray, invalid: np.ndarray, reach: int, default: float) -> np.ndarray:
-    """Continue the valid part of a block smoothly into its invalid pixels.
+    """Extrapolate the valid part of a block smoothly into its invalid pixels.
 
     Parameters
     ----------
@@ -265,14 +251,14 @@ def fill(block: np.ndarray, invalid: np.ndarray, reach: int, default: float) -> 
     invalid : ndarray
         bool, of the same shape.
     reach : int
-        How far from a valid pixel the values of invalid ones matter.
+        Distance, in pixels, from valid pixels up to which filled values have an effect.
     default : float
-        Value of pixels farther from a valid one than that and some more.
+        Value of pixels farther away than that plus `FILL_REACH`.
 
     Returns
     -------
     ndarray
-        Of the shape of the block, floating point; valid pixels as they were.
+        Floating point, same shape; valid pixels are unchanged.
 
     Examples
     --------
@@ -302,151 +288,23 @@ def _fits(valid: ValidPixels, data: Any) -> bool:
 
 
 def _places(where: Layout) -> list[tuple[list[int], list[slice]]]:
-    """Give position and space of what is looked at: a few planes, whole or in windows."""
+    """Return position and slices of the samples: a few planes, whole or in windows."""
     sizes = [where.shape[where.axes.index(a)] for a in where.loop]
     count = int(np.prod(sizes, dtype=np.int64))
-    chosen = sorted({round(i * (count - 1) / max(PLANES - 1, 1)) for i in range(PLANES)})
-    if np.prod(where.space_shape, dtype=np.int64) <= WHOLE_PLANE:
+    chosen = sorted(
+        {round(i * (count - 1) / max(MAX_PLANES_SAMPLED - 1, 1)) for i in range(MAX_PLANES_SAMPLED)}
+    )
+    if np.prod(where.space_shape, dtype=np.int64) <= MAX_PIXELS_OF_WHOLE_PLANE:
         windows = [[slice(0, n) for n in where.space_shape]]
     else:
         starts = [
-            sorted({round(i * max(n - WINDOW, 0) / (WINDOWS_PER_AXIS - 1))
+            sorted({round(i * max(n - WINDOW_SIDE, 0) / (WINDOWS_PER_AXIS - 1))
                     for i in range(WINDOWS_PER_AXIS)})
             for n in where.space_shape
         ]  # fmt: skip
-        windows = [[slice(a, a + WINDOW) for a in corner] for corner in product(*starts)]
+        windows = [[slice(a, a + WINDOW_SIDE) for a in corner] for corner in product(*starts)]
     return [
         ([int(p) for p in (np.unravel_index(number, sizes) if sizes else ())], space)
         for number in chosen
         for space in windows
     ]
-
-
-def _padding_levels(
-    planes: Sequence[tuple[np.ndarray, np.ndarray | None]],
-) -> tuple[tuple[float, int], ...]:
-    """Give the grey levels of padding and the side from which on an area of each is padding."""
-    candidates = set().union(*(_solid_levels(plane, mask) for plane, mask in planes))
-    if not candidates or len(candidates) > MAX_LEVELS:
-        return ()
-    if len(candidates) == 1 and all(
-        mask is None and (plane == plane.flat[0]).all() for plane, mask in planes
-    ):
-        return ()
-    found = []
-    for level in sorted(candidates):
-        side = _padding_side(planes, level, candidates)
-        if side is not None:
-            found.append((float(level), side))
-    return tuple(found)
-
-
-def _solid_levels(plane: np.ndarray, mask: np.ndarray | None) -> set[Any]:
-    """Give the values of which aligned squares of a plane consist, such as a solid square holds."""
-    half = (SOLID_SIDE + 1) // 2
-    rows, columns = (n // half for n in plane.shape)
-    if not rows or not columns:
-        return set()
-    cells = plane[: rows * half, : columns * half]
-    # most squares differ in their first two pixels: only the others are looked at in full
-    same = cells[::half, ::half] == cells[half - 1 :: half, half - 1 :: half]
-    found = set()
-    for row, column in zip(*np.nonzero(same), strict=True):
-        at = np.s_[row * half : (row + 1) * half, column * half : (column + 1) * half]
-        cell = plane[at]
-        value = cell[0, 0]
-        if value in found or (mask is not None and mask[at].any()):
-            continue
-        if (cell == value).all():
-            found.add(value)
-            if len(found) > MAX_LEVELS:
-                break
-    return found
-
-
-def _padding_side(
-    planes: Sequence[tuple[np.ndarray, np.ndarray | None]], level: Any, candidates: set[Any]
-) -> int | None:
-    """Give the least side of a solid square of padding of a level; None if it is no padding."""
-    area = specks = ring_size = ring_hits = valid_count = loose = total = 0
-    densest = 0.0
-    others = []
-    for plane, mask in planes:
-        here = plane == level
-        total += plane.size
-        solid = _opened(here, SOLID_SIDE)
-        known = np.ones(plane.shape, bool) if mask is None else ~mask
-        if solid.any():
-            area += int(solid.sum())
-            closed = ~_opened(~solid, SOLID_SIDE)
-            around = ndimage.uniform_filter(here.astype(np.float32), 3, mode="reflect")
-            # of its eight neighbours six or more have the level
-            alone = ~here & known & (around > 5.5 / 9)
-            specks += int((alone & closed).sum())
-            ring = ndimage.maximum_filter(closed, 2 * RING + 1) & ~closed & known
-            ring_size += int(ring.sum())
-            ring_hits += int((here & ring).sum())
-            # corners too acute for a square, but not what zeros of few photons are joined by
-            joined = ndimage.binary_dilation(solid, np.ones((3, 3)), GROWN, here)
-        else:
-            joined = np.zeros(plane.shape, bool)
-        rest = ~joined & known
-        valid_count += int(rest.sum())
-        loose += int((here & rest).sum())
-        densest = max(densest, _densest(here & rest, rest))
-        values = plane[rest & ~here & ~np.isin(plane, list(candidates))]
-        others.append(values[:: values.size // 100_000 + 1])
-    if area < max(MIN_SHARE * total, 1) or not valid_count:
-        return None
-    if specks > MAX_SPECKS * area:
-        return None
-    limit = (MAX_CHANCE / total) ** (1 / SOLID_SIDE**2)
-    if ring_size and ring_hits > limit * ring_size:
-        return None
-    rest = np.concatenate(others).astype(np.float64)
-    if not rest.size:
-        return None
-    low, high = np.quantile(rest, [0.001, 0.999])
-    if level >= rest.max() and level - high <= high - low:
-        return None  # saturated
-    if not loose and valid_count > 10_000 and not rest.min() <= level <= rest.max():
-        return 1
-    often = max(densest, loose / valid_count, 1 / valid_count)
-    for side in range(3, SOLID_SIDE + 1, 2):
-        if often ** (side**2) * total < MAX_CHANCE:
-            return side
-    return SOLID_SIDE
-
-
-def _densest(here: np.ndarray, known: np.ndarray) -> float:
-    """Give the largest share of a level in any square that is valid throughout."""
-    side = SOLID_SIDE + 1
-    rows, columns = (n // side for n in here.shape)
-    if not rows or not columns:
-        return 0.0
-    cut = np.s_[: rows * side, : columns * side]
-    shape = rows, side, columns, side
-    share = here[cut].reshape(shape).mean(axis=(1, 3))
-    whole = known[cut].reshape(shape).all(axis=(1, 3))
-    return float(share[whole].max()) if whole.any() else 0.0
-
-
-def _grown(area: np.ndarray, side: int) -> np.ndarray:
-    """Return the part of an area, ``(..., Y, X)``, that is solid or joined to what is."""
-    solid = _opened(area, side)
-    # among zeros of few photons one would go on from pixel to pixel
-    if side == 1 or side > MAX_GROWN_SIDE or not solid.any():
-        return solid
-    cross = ndimage.generate_binary_structure(2, 1)
-    around = cross.reshape(*[1] * (area.ndim - 2), 3, 3)
-    return ndimage.binary_dilation(solid, around, GROWN, area)
-
-
-def _opened(area: np.ndarray, side: int) -> np.ndarray:
-    """Give what squares of a side that lie in an area cover; it is mirrored at its edges."""
-    if side == 1:
-        return area
-    for filtered in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
-        for axis in (-2, -1):
-            area = filtered(area.view(np.uint8), side, axis=axis, mode="reflect").view(bool)
-    return area

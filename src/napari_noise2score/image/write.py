@@ -1,4 +1,4 @@
-"""Image files written: TIFF, PNG, NPY, zarr; the format follows the name."""
+"""Write images as TIFF, PNG, NPY or zarr; the name decides the format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._pictures import check_picture, write_picture
 from ._tiff_write import create_tiff, open_tiff, tiff_dtype
 from .arrays import read_piece
 from .image import Image
-from .ome_zarr import blocks, build_pyramid, create_ome_zarr, sharpest_of, write_units
+from .ome_zarr import blocks, build_pyramid, create_ome_zarr, open_finest_level, write_units
 from .output import check_output, written
 from .paths import is_ome_zarr
 from .zarrs import SyncedStore, create_zarr
@@ -39,19 +39,19 @@ def write_image(
     Parameters
     ----------
     path : path-like
-        Ending in one of .tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr. Beside ``x.npy`` the
-        metadata are written to ``x.npy.json``.
+        Its suffix is one of .tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr. The metadata of
+        ``x.npy`` are written to ``x.npy.json``.
     image : Image
         The image; lazy data are computed block by block.
     overwrite : bool
-        Whether a file that exists may be replaced.
+        Whether an existing file may be replaced.
     ome_zarr : {"0.5", "0.4"}
         Version of OME-Zarr to write.
 
     Raises
     ------
     UserError
-        If the file exists, is an input, cannot be made, or its ending is unknown.
+        If the file exists, is an input, cannot be created, or has an unknown suffix.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def write_image(
     """
     with open_output(Path(path), image, image.data.dtype, overwrite, ome_zarr) as target:
         shape = image.data.shape
-        # whole shards of a store; whole planes, or what there is of them, of any other file
+        # whole shards of a store, whole planes of any other file
         unit = write_units(image.axes, shape)[1]
         if Path(path).suffix.lower() != ".zarr":
             unit = (1, *shape[1:]) if len(shape) > 2 else shape
@@ -81,7 +81,7 @@ def open_output(
     ome_zarr: str = "0.5",
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> Iterator[Any]:
-    """Open a file to be filled block by block; it appears under its name only when complete.
+    """Yield an array to fill block by block; the file gets its name only when complete.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ def open_output(
     dtype : numpy.dtype
         Type of the pixels.
     overwrite : bool
-        Whether a file that exists may be replaced.
+        Whether an existing file may be replaced.
     ome_zarr : {"0.5", "0.4"}
         Version of OME-Zarr to write.
     inputs : iterable of path-like
-        What else the job reads, and may not be replaced.
+        Other inputs of the job, none of which may be replaced.
 
     Yields
     ------
@@ -106,8 +106,8 @@ def open_output(
     Raises
     ------
     UserError
-        If the file exists, is an input, cannot be made, or its ending is unknown. Whatever is
-        raised inside, nothing is left of a file that was begun.
+        If the file exists, is an input, cannot be created, or has an unknown suffix. If the context
+        raises an exception, the incomplete file is removed.
     """
     dtype = np.dtype(dtype)
     path = check_image_output(path, image, dtype, overwrite, inputs)
@@ -128,7 +128,7 @@ def check_image_output(
     overwrite: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Raise a `UserError` if an image cannot be written there; change nothing.
+    """Raise a `UserError` if an image cannot be written to a path; nothing is changed.
 
     Parameters
     ----------
@@ -138,14 +138,14 @@ def check_image_output(
     Returns
     -------
     Path
-        Where it is written, as from `output.check_output`.
+        The path to write to, as from `output.check_output`.
     """
     name = os.path.basename(os.fspath(path)).lower()
     kind = os.path.splitext(name)[1]
     if kind in SUFFIXES:
         check_format(kind, path, image, np.dtype(dtype))
     files = [*image.files, image.source, *inputs]
-    # how large a compressed store becomes is not known beforehand
+    # the size of a compressed store is not known in advance
     pixels = 0 if kind in (".zarr", ".png") else np.prod(image.data.shape, dtype=float)
     nbytes = int(pixels * np.dtype(dtype).itemsize)
     found = check_output(path, inputs=filter(None, files), overwrite=overwrite, nbytes=nbytes)
@@ -157,7 +157,7 @@ def check_image_output(
 
 
 def check_format(kind: str, path: Any, image: Image, dtype: np.dtype) -> None:
-    """Raise a `UserError` if a format cannot hold an image of such axes and such a type."""
+    """Raise a `UserError` if a format cannot hold the axes or the dtype of an image."""
     if kind == ".png":
         check_picture(path, image, dtype)
     elif kind in TIFF:
@@ -167,20 +167,20 @@ def check_format(kind: str, path: Any, image: Image, dtype: np.dtype) -> None:
 def create_target(
     part: Path, image: Image, dtype: np.dtype, ome_zarr: str = "0.5", ndim: int = 2
 ) -> Any:
-    """Make an empty file or store for an image and return what its pixels are written to.
+    """Create an empty file or store for an image and return the target array.
 
     Parameters
     ----------
     part : Path
-        The file or store to make, as from `output.hidden_name`; its ending says the format.
+        The file or store to create, as from `output.hidden_name`; the suffix decides the format.
     image : Image
-        Gives shape and metadata.
+        Provides shape and metadata.
     dtype : numpy.dtype
         Type of the pixels.
     ome_zarr : {"0.5", "0.4"}
         Version of OME-Zarr.
     ndim : {2, 3}
-        Whether a store is written plane by plane, or in blocks of planes.
+        Whether a store is written plane by plane or in blocks of planes.
 
     Returns
     -------
@@ -200,14 +200,14 @@ def create_target(
 
 
 def open_target(part: Path, axes: str) -> Any:
-    """Open what `create_target` made, to write pixels to it.
+    """Open a file or store made by `create_target` to write pixels.
 
     Parameters
     ----------
     part : Path
         The file or store.
     axes : str
-        Axes in whose order it is written.
+        Axes in the order in which pixels are written.
 
     Returns
     -------
@@ -218,14 +218,14 @@ def open_target(part: Path, axes: str) -> Any:
     if kind in TIFF:
         return open_tiff(part, axes)
     if is_ome_zarr(part):
-        return sharpest_of(part, axes)
+        return open_finest_level(part, axes)
     if kind == ".npy":
         return open_npy(part)
     return zarr.open_array(SyncedStore(part), mode="r+")
 
 
 def finish_target(part: Path, target: Any, image: Image) -> None:
-    """Complete a file or store, all of whose pixels are written."""
+    """Complete a file or store whose pixels have all been written."""
     if part.suffix.lower() == ".png":
         write_picture(part, target, image)
     elif is_ome_zarr(part):
@@ -233,12 +233,12 @@ def finish_target(part: Path, target: Any, image: Image) -> None:
 
 
 def publish_beside(path: Path, image: Image, dtype: np.dtype) -> None:
-    """Write what the format of a result cannot hold to a file beside it."""
+    """Write metadata that the format of a result cannot hold to a second file."""
     if path.suffix.lower() == ".npy":
         write_beside(path, image, dtype)
 
 
 def close_target(target: Any) -> None:
-    """Close the file behind what pixels are written to, if there is one."""
+    """Close the file behind a target array, if there is one."""
     if close := getattr(target, "close", None):
         close()

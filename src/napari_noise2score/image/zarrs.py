@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr images, read from a disk or through the network."""
+"""Read zarr arrays and OME-Zarr images from a disk or over the network; create zarr arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .image import Image, described, facts_of
 from .output import sync
 
 MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
-# the specification fixed these before axes were named
+# fixed by the specification before axes were named
 FIRST_AXES = "tczyx"
 FIRST_VERSIONS = ("0.1", "0.2")
 KINDS = {"t": "time", "c": "channel"}
@@ -31,7 +31,7 @@ METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def read_zarr(path: Path | str, axes: str | None) -> Image:
-    """Open a zarr array, or the sharpest level of an OME-Zarr image; see `read_image`."""
+    """Open a zarr array, or the finest level of an OME-Zarr image; see `read_image`."""
     name = str(path).rstrip("/").rsplit("/")[-1].removesuffix(".zarr").removesuffix(".ome")
     with reading(path):
         node = _open(path)
@@ -57,8 +57,8 @@ def read_zarr(path: Path | str, axes: str | None) -> Image:
 
 
 def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
-    """Make a zarr 3 array of zeros with the metadata of an image."""
-    # chunks of one plane: fit for viewing, and never shared by two tiles
+    """Create a zarr 3 array of zeros with the metadata of an image."""
+    # chunks of one plane: suited to viewing, and never shared by two tiles
     sizes = {"Y": 512, "X": 512}
     chunks = tuple(
         min(n, sizes.get(a, 1)) for a, n in zip(image.axes, image.data.shape, strict=True)
@@ -75,29 +75,29 @@ def create_zarr(path: Path, image: Image, dtype: np.dtype) -> zarr.Array:
 
 
 class SyncedStore(LocalStore):
-    """A store on a disk, whose chunks are on that disk once they are written.
+    """A store on a disk that flushes each chunk to the disk before it reports success.
 
-    So that a journal that calls a block finished is right after a power cut, too.
+    A journal that lists a block as finished is then right even after a power failure.
     """
 
     async def set(self, key: str, value: Any) -> None:
-        """Write a chunk, and return when the disk has it."""
+        """Write a chunk and flush it to the disk."""
         await super().set(key, value)
         await asyncio.to_thread(sync, self.root / key)
 
 
 class _Watched(WrapperStore[Store]):
-    """A store that knows a chunk that was never written from one that is gone.
+    """A store that distinguishes a chunk that was never written from a store that vanished.
 
-    zarr takes a chunk that is missing for the fill value. So it is, in an array that was written
-    in part; but where the array's own metadata are gone too, the store itself has vanished: a
-    folder that was removed, a disk or a server that is away.
+    zarr reads a missing chunk as the fill value, which is right for an array that was written in
+    part. If the metadata of the array are missing too, the store itself is gone: its folder was
+    removed, or its disk or server is unavailable.
     """
 
     def __init__(self, store: Store, address: str, found: set[str] | None = None):
         super().__init__(store)
         self._address = address
-        # keys of the metadata of nodes that have been opened
+        # metadata keys of all nodes opened so far
         self._found = set() if found is None else found
 
     def _with_store(self, store: Store) -> _Watched:
@@ -128,7 +128,7 @@ class _Watched(WrapperStore[Store]):
         )
         mark = next(known, "")
         try:
-            # read, and not asked for: the list of a bucket may be an old one
+            # read rather than list: the listing of a bucket may be cached
             there = not mark or await self._store.get(mark, prototype) is not None
         except Exception as error:
             raise ReadError(_unreachable(self._address, error)) from error
@@ -137,7 +137,7 @@ class _Watched(WrapperStore[Store]):
 
 
 def _open(path: Path | str) -> zarr.Array | zarr.Group:
-    """Open what is there; whatever keeps it from being opened is one line."""
+    """Open a zarr array or group; any failure becomes an error of one line."""
     if "://" in str(path):
         return _open_remote(str(path))
     store = _Watched(LocalStore(Path(path).resolve(), read_only=True), str(path))
@@ -154,7 +154,7 @@ def _open(path: Path | str) -> zarr.Array | zarr.Group:
 def _open_node(store: Store) -> zarr.Array | zarr.Group:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # consolidated metadata may be older than the store
+        # consolidated metadata may be outdated
         try:
             return zarr.open_array(store, mode="r")
         except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError):
@@ -166,8 +166,8 @@ def _open_remote(path: str) -> zarr.Array | zarr.Group:
         from fsspec.core import url_to_fs
 
         files, root = url_to_fs(path)
-        # one question before the many that zarr asks at a time: where there is no answer, those
-        # would still wait for theirs when the program ends, and complain
+        # one request before zarr's many concurrent ones: without an answer those would still be
+        # pending at exit, and print errors
         files.exists(f"{root}/zarr.json")
         return _open_node(_Watched(FsspecStore.from_url(path, read_only=True), path))
     except ImportError as error:
@@ -189,7 +189,7 @@ def _open_remote(path: str) -> zarr.Array | zarr.Group:
 
 
 def _unreachable(path: str, error: Exception) -> str:
-    # a server may fail in as many ways as there are servers
+    # servers fail in many different ways; the message is passed on as it is
     said = plain(error)
     if "credentials" in said:
         said += "; set FSSPEC_S3_ANON=true if the bucket is open to all"
@@ -253,7 +253,7 @@ def _read_ome(
     except (UserError, ValueError, KeyError, TypeError, AttributeError):
         if axes is None:
             raise
-        # what is wrong does not concern the pixels, and their axes are named
+        # the faulty metadata do not concern the pixels, and the caller names the axes
         scales = {}
     named = scales.get("axes") or []
     letters = parse_axes(axes or "".join(a["name"] for a in named), array.ndim)
@@ -278,7 +278,7 @@ def _read_ome(
 
 
 def _levels(group: zarr.Group, scales: Mapping[str, Any]) -> list[zarr.Array]:
-    """Return the arrays of all levels, the sharpest first."""
+    """Return the arrays of all levels, the finest first."""
     datasets = scales["datasets"]
     if not datasets:
         raise UserError("its list of datasets is empty")
@@ -290,7 +290,7 @@ def _levels(group: zarr.Group, scales: Mapping[str, Any]) -> list[zarr.Array]:
 
 
 def _completed(scales: dict[str, Any], version: str, ndim: int) -> dict[str, Any]:
-    """Return a multiscale image with what its version left out, or what is left out of it."""
+    """Return multiscale metadata completed with axes and transformations that are missing."""
     if version not in MODELS and version not in (*FIRST_VERSIONS, "0.3"):
         raise UserError(f"OME-Zarr {version} is not known here; {' and '.join(MODELS)} are")
     if "axes" not in scales and (version in FIRST_VERSIONS or ndim == len(FIRST_AXES)):
@@ -301,7 +301,7 @@ def _completed(scales: dict[str, Any], version: str, ndim: int) -> dict[str, Any
         scales = scales | {
             "axes": [{"name": a, "type": KINDS.get(a, "space")} for a in scales["axes"]]
         }
-    # a pixel size of None says that none is known; the specification wants a number
+    # without a known pixel size the specification still requires a number
     ones = [{"type": "scale", "scale": [1.0] * len(scales["axes"])}]
     datasets = [
         d if d.get("coordinateTransformations") else d | {"coordinateTransformations": ones}
@@ -311,7 +311,7 @@ def _completed(scales: dict[str, Any], version: str, ndim: int) -> dict[str, Any
 
 
 def _place(scales: Mapping[str, Any], ndim: int) -> tuple[list[float | None], list[float]]:
-    """Return pixel size and position along each axis of the sharpest level."""
+    """Return pixel size and position along each axis of the finest level."""
     scale, translate = np.ones(ndim), np.zeros(ndim)
     if not scales:
         return [None] * ndim, [0.0] * ndim
@@ -330,19 +330,20 @@ def _place(scales: Mapping[str, Any], ndim: int) -> tuple[list[float | None], li
 
 
 def _way_round(group: zarr.Group) -> str:
-    """Return how an array inside may be read all the same, empty if there is none."""
+    """Return a hint how to read an array inside the group, empty if there is none."""
     try:
         names = sorted(name for name, _ in group.arrays())
     except Exception:
-        # a server need not list what it holds, and a damaged store cannot
+        # some servers cannot list their content, nor can a damaged store be listed
         return ""
     return f"; name an array of it, as {names[0]}, with --axes" if names else ""
 
 
 def valid_scales(scales: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return a multiscale image as its version's specification has it, or raise."""
+    """Return multiscale metadata validated against their version of the specification."""
     with warnings.catch_warnings():
-        # a unit that is spelt in an unusual way is taken as it is
+        # unusual names of units are accepted
         warnings.simplefilter("ignore")
         checked = MODELS[version].model_validate(dict(scales) | {"version": version})
-    return checked.model_dump(mode="json")
+    validated: dict[str, Any] = checked.model_dump(mode="json")
+    return validated
