@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from napari_noise2score import Image, read_image, write_image
 from napari_noise2score.noise.tables import equation_table, parameter_table, summary_table
+from napari_noise2score.sample import simulate_cells
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,3 +68,23 @@ def test_a_decision_is_short_dated_and_listed(page):
 def test_tables_of_noise_families_are_those_of_the_registry(page, table):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert table() in text, f"put the output of {table.__name__}() into {page}"
+
+
+def first_python_block(page: str) -> str:
+    """Return the code of the first Python block of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text.split("```python\n")[1].split("```")[0]
+
+
+def test_the_python_of_the_pages_runs(tmp_path, monkeypatch, capsys):
+    noisy, _ = simulate_cells((4, 2, 64, 64))
+    monkeypatch.chdir(tmp_path)
+    write_image("stack.tif", Image(noisy, "TZYX"))
+    names: dict[str, Any] = {}
+    exec(first_python_block("README.md").replace("minutes=5", "steps=10"), names)
+    assert "explains the noise" in capsys.readouterr().out
+    assert names["clean"].data.shape == names["std"].data.shape == noisy.shape
+    names["model"].save("cells.n2s")
+    write_image("big.ome.zarr", names["image"])
+    exec(first_python_block("docs/volumes.md"), names)
+    assert read_image("clean.ome.zarr").data.shape == noisy.shape
