@@ -76,6 +76,7 @@ def first_python_block(page: str) -> str:
     return text.split("```python\n")[1].split("```")[0]
 
 
+@pytest.mark.slow
 def test_the_python_of_the_pages_runs(tmp_path, monkeypatch, capsys):
     noisy, _ = simulate_cells((4, 2, 64, 64))
     monkeypatch.chdir(tmp_path)
