@@ -11,9 +11,10 @@ import torch
 
 from napari_noise2score.image.axes import layout
 from napari_noise2score.noise import NoiseModel
+from napari_noise2score.score._evaluate import perturbed_score
 from napari_noise2score.score._trainer import Trainer
 from napari_noise2score.score.device import choose_device, inner_precision
-from napari_noise2score.score.model import ScoreModel, perturbed_score
+from napari_noise2score.score.model import ScoreModel
 from napari_noise2score.score.patches import Patches
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from napari_noise2score import Empirical, ScoreModel, UserError, parse_noise, train_steps
 from napari_noise2score.noise.kernel import A
+from napari_noise2score.score._evaluate import network_with
 from napari_noise2score.score._network import UNet
-from napari_noise2score.score.model import CHECKSUM_KEY, FORMAT, KEY, _metadata, filled
+from napari_noise2score.score._tensor_file import CHECKSUM_KEY, FORMAT, KEY, _metadata
 from napari_noise2score.solve.quantization import Quantization
 from napari_noise2score.solve.transform import Transform
 
@@ -29,7 +30,7 @@ def small_model(**changes):
         k: v + 0.1 * torch.randn(v.shape, generator=source) for k, v in network.state_dict().items()
     }
     facts = {
-        "network": filled(network, weights, "cpu"),
+        "network": network_with(network, weights, "cpu"),
         "transform": Transform(90, 9, 2, 0),
         "mean": 10.0,
         "scale": 4.0,

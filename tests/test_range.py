@@ -34,7 +34,7 @@ from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
 from napari_noise2score.noise.kernel import A
-from napari_noise2score.score._trainer import _survey
+from napari_noise2score.score._survey import survey
 from napari_noise2score.solve.quantization import estimate_quantization
 from napari_noise2score.solve.solver import check_levels, make_solver
 from napari_noise2score.solve.transform import Transform
@@ -67,7 +67,7 @@ def noisy(kind, seed=0, brightness=1.0):
 
 def trained(image, kernel=None):
     """What training reads off an image; the network is of no importance here."""
-    facts = _survey([image], [layout("YX", image.shape)], np.random.default_rng(0), kernel)
+    facts = survey([image], [layout("YX", image.shape)], np.random.default_rng(0), kernel)
     names = (
         "transform",
         "mean",

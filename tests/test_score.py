@@ -16,8 +16,8 @@ from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_
 from napari_noise2score.image.axes import layout, parse_axes
 from napari_noise2score.score._network import UNet
 from napari_noise2score.score._objective import antithetic_loss, balanced_normal
+from napari_noise2score.score._tensor_file import KEY
 from napari_noise2score.score._trainer import Trainer
-from napari_noise2score.score.model import KEY
 from napari_noise2score.score.training import describe_kept
 from napari_noise2score.solve.quantization import find_quantization_step
 from napari_noise2score.solve.stabilization import fit_transform

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..noise import Gamma, Gaussian, NoiseModel, Poisson
 from ..noise.parameter import round_to_four_digits
-from ..score.model import MOVED, ScoreModel
+from ..score.model import SLOPE_STEP, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
 from ._binning import bin_numbers
@@ -89,7 +89,7 @@ def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = ""
     if not change:
         return Probe(*first, *first)
     u = torch.randn(y.shape, generator=rng).to(y)
-    step = model.sigma_a * u if change == "perturbed" else MOVED * torch.sign(u)
+    step = model.sigma_a * u if change == "perturbed" else SLOPE_STEP * torch.sign(u)
     changed = model.transform.inverse(model.transform.forward(y) + step)
     return Probe(*first, planes(changed), planes(model.score(changed)))
 

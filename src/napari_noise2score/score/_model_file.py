@@ -1,0 +1,147 @@
+"""The content of a model file: header and tensors from a model, and back with every check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..image.axes import parse_axes
+from ..noise.kernel import Kernel
+from ..solve.quantization import Quantization
+from ..solve.transform import Transform
+from ._evaluate import network_with
+from ._network import UNet
+
+if TYPE_CHECKING:
+    from ._tensor_file import Shapes
+    from .model import ScoreModel
+
+MAX_NAME_LENGTH = 1000
+MAX_SIGMA_A = 100.0  # a larger perturbation would hide the noise of the image
+
+# keys of the file and the attributes of `Quantization` that they hold
+_QUANTIZATION_KEYS = {
+    "step": "step", "zero": "origin", "floor": "floor", "ceiling": "saturation",
+}  # fmt: skip
+_PLAIN_FIELDS = (
+    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "name",
+    "provenance",
+)  # fmt: skip
+
+
+def model_header(model: ScoreModel) -> dict[str, Any]:
+    """Return everything of a model but its weights, as JSON values."""
+    net = model.network
+    return {
+        "network": {
+            "ndim": net.ndim,
+            "channels": net.channels,
+            "width": net.width,
+            "depth": net.depth,
+        },
+        "transform": asdict(model.transform),
+        "kernel": model.kernel and model.kernel.taps,
+        "recording": {
+            key: value
+            for key, name in _QUANTIZATION_KEYS.items()
+            if math.isfinite(value := getattr(model.quantization, name))
+        },
+    } | {key: getattr(model, key) for key in _PLAIN_FIELDS}
+
+
+def network_shapes(header: Mapping[str, Any]) -> Shapes:
+    """Return the name and shape of each tensor of the network that a header describes."""
+    return UNet.shapes(**_mapping(header, "network", {"ndim", "channels", "width", "depth"}))
+
+
+def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the fields of a `ScoreModel` from the content of a file.
+
+    Raises
+    ------
+    ValueError
+        Naming the value that is impossible.
+    """
+    network = network_with(UNet.empty(**header["network"]), tensors, "cpu")
+    low, high = (_number(header, key) for key in ("low", "high"))
+    if low >= high:
+        raise ValueError(f"grey levels from {low:g} to {high:g}")
+    sigma_a = _number(header, "sigma_a")
+    least, most = sigma_a_range = _pair(header, "sigma_a_range")
+    if not 0 < least <= sigma_a <= most <= MAX_SIGMA_A:
+        raise ValueError(f"sigma_a is {sigma_a:g}, of {sigma_a_range}")
+    mean, scale = _number(header, "mean"), _number(header, "scale")
+    if scale <= 0:
+        raise ValueError(f"scale is {scale:g}")
+    curve = _mapping(header, "transform", {"start", "c0", "c1", "c2"})
+    transform = Transform(**{key: _number(curve, key) for key in curve})
+    # single precision is what pixels are computed in
+    z = transform.forward(torch.linspace(low, high, 64, dtype=torch.float32))
+    if not (z.isfinite().all() and (z.diff() >= 0).all() and z[-1] > z[0]):
+        raise ValueError("the transform does not rise over the grey levels")
+    marks = _mapping(header, "recording", {"step", "zero"}, {"floor", "ceiling"})
+    quantization = Quantization(**{_QUANTIZATION_KEYS[key]: _number(marks, key) for key in marks})
+    if quantization.step < 0 or quantization.floor >= quantization.saturation:
+        raise ValueError(f"the quantization is {quantization}")
+    kernel = None if header["kernel"] is None else Kernel(header["kernel"])
+    joint, axes = header["joint"], header["axes"]
+    if not isinstance(joint, bool) or not isinstance(axes, str):
+        raise ValueError("axes are a text, and joint is true or false")
+    fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
+    if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
+        raise ValueError(f"axes '{axes}' do not fit the network")
+    name, provenance = header["name"], header["provenance"]
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise ValueError("the name is not a short text")
+    if not isinstance(provenance, dict):
+        raise ValueError("the provenance is not a list of named values")
+    return dict(
+        network=network,
+        transform=transform,
+        mean=mean,
+        scale=scale,
+        sigma_a=sigma_a,
+        sigma_a_range=sigma_a_range,
+        low=low,
+        high=high,
+        quantization=quantization,
+        kernel=kernel,
+        axes=axes,
+        joint=joint,
+        name=name,
+        provenance=provenance,
+    )
+
+
+def _mapping(
+    header: Mapping[str, Any], key: str, required: set[str], optional: set[str] | None = None
+) -> dict[str, Any]:
+    """Return a mapping of a header that has the required keys and no unknown ones."""
+    values = header[key]
+    if not isinstance(values, dict) or not (
+        required <= set(values) <= required | (optional or set())
+    ):
+        raise ValueError(f"{key} needs {', '.join(sorted(required))}")
+    return values
+
+
+def _number(header: Mapping[str, Any], key: str) -> float:
+    """Return a finite number of a header, kept as it is: 0 and 0.0 print differently."""
+    value = header[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key} is not a finite number")
+    return value
+
+
+def _pair(header: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """Return two finite numbers of a header."""
+    values = header[key]
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError(f"{key} is not a pair of numbers")
+    first, last = (_number({key: value}, key) for value in values)
+    return first, last
