@@ -237,7 +237,7 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
     field(widget, "Noise").setCurrentText("chosen for the layer")
     click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
-    image, taken = check_noise(noisy, "TZYX", NOISE), check_noise(noisy, "TZYX", NOISE, model)
+    image, taken = (check_noise(noisy, NOISE, axes="TZYX", model=used) for used in (None, model))
     assert taken.source == "denoised"
     assert image.summary != taken.summary
     assert taken.summary[0].upper() + taken.summary[1:] in texts(widget)

@@ -107,7 +107,8 @@ def _places(image: Image, repeats: str, count: int) -> list[tuple[Place, Place |
 def _read(image: Image, place: Place) -> NDArray[np.float64]:
     """Read a plane, ``(Y, X)``, in double precision; masked where it is not valid."""
     planes = read_planes(image.data, image.axes, valid_of(image), place)
-    return in_units(planes, 1.0)[0]
+    plane: NDArray[np.float64] = in_units(planes, 1.0)[0]
+    return plane
 
 
 def _arranged(piece: NDArray[Any], axes: str) -> NDArray[np.float64]:

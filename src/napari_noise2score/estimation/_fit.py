@@ -213,7 +213,8 @@ def _fit(
                     (moments.third - third) / errors.third,
                 ]
             )
-        return np.nan_to_num(each, nan=1e6, posinf=1e6, neginf=-1e6)
+        finite: Array = np.nan_to_num(each, nan=1e6, posinf=1e6, neginf=-1e6)
+        return finite
 
     problem = Problem(residuals, low, high, positive_scale, negative_scale)
     values, residual, weight = minimize(problem, start)
