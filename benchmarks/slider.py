@@ -83,7 +83,7 @@ def in_window(image: np.ndarray, model) -> None:
             QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
     preview, gain = dock._preview, dock._noise._boxes[0, "gain"]
-    wait(lambda: dock._noise._ready and preview.layer is not None and preview._worker is None)
+    wait(lambda: preview.layer is not None and preview._worker is None)
     took = []
     for position in np.linspace(0.7, 1.1, MOVES):
         before = preview.layer.data.copy()

@@ -9,6 +9,7 @@ import typer
 
 from ..budget import MAX_SEED
 from ..image.paths import local_path
+from ..noise.tables import help_text
 
 
 def on_disk(text: str) -> Path:
@@ -36,7 +37,7 @@ Series = Annotated[
 ]
 Noise = Annotated[
     str,
-    typer.Option(help='Such as "gaussian(sigma=25)" or "poisson(gain=2.1) + gaussian(sigma=3)".'),
+    typer.Option(help=f'Such as "poisson(gain=2.1) + gaussian(sigma=3)". Families: {help_text()}.'),
 ]
 Model = Annotated[
     Path, typer.Option(parser=on_disk, metavar="FILE", help="Model file, usually NAME.n2s.")

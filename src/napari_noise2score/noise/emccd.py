@@ -116,7 +116,7 @@ class Emccd(Pulses):
             "EMCCD or photomultiplier",
             (GAIN, OFFSET, EXCESS),
             "emccd(gain=20, offset=100)",
-            "multiplied counts: EMCCDs; with excess=1.2 to 1.5, photomultipliers",
+            "multiplied counts: EMCCD cameras; photomultipliers with `excess=1.25`",
             "e^(−x/g − kt/g)/t Σₙ ((x/g)(kt/g)ᵏ)ⁿ/(n! Γ(nk)), and e^(−x/g) at t = 0; "
             "k = 1/(excess − 1)",
             "(k E[n | x, y] − 1)/t − k/g",

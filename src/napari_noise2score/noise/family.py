@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from ..errors import UserError
 from ._torch import torch
 from .base import Array, Components, NoiseModel
@@ -184,7 +186,7 @@ class NoiseFamily(NoiseModel):
         variance, third : ndarray
             In grey levels squared and cubed, of the same shape.
         """
-        x = self.clean_from_mean(torch.from_numpy(mean))
+        x = self.clean_from_mean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
         return self.variance(x).numpy(), self.third_cumulant(x).numpy()
 
     def cdf(self, y: Tensor, x: Tensor) -> Tensor:

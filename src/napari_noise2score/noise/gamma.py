@@ -90,7 +90,7 @@ class Gamma(NoiseFamily):
             "Gamma: speckle, intensity",
             (ALPHA,),
             "gamma(alpha=26)",
-            "speckle as intensity: SAR, OCT, ultrasound; alpha = 1 for a single look",
+            "speckle intensity: SAR, OCT, ultrasound; alpha = 1 for a single look",
             "(α/x)^α y^(α−1) e^(−αy/x)/Γ(α)",
             "(α − 1)/y − α/x",
         ),

@@ -87,7 +87,7 @@ class Nakagami(NoiseFamily):
             "Nakagami: speckle, amplitude",
             (M,),
             "nakagami(m=1)",
-            "speckle as amplitude: ultrasound, OCT, SAR; m = 1 for a single look",
+            "speckle amplitude: ultrasound, OCT, SAR; m = 1 for a single look",
             "2(m/x²)^m y^(2m−1) e^(−my²/x²)/Γ(m)",
             "(2m − 1)/y − 2my/x²",
         ),

@@ -89,7 +89,7 @@ class Poisson(Counting):
             "Poisson: photon counting",
             (GAIN, OFFSET),
             "poisson(gain=2.1, offset=100)",
-            "counted photons: cameras, with read noise on top; gain in grey levels per photon",
+            "photon counting; gain in grey levels per photon",
             "e^(−x/g) (x/g)ᵏ/k!, k = t/g",
             "(log(x/g) − ψ(k + 1))/g",
         ),

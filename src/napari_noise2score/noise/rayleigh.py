@@ -89,7 +89,7 @@ class Rayleigh(NoiseFamily):
             "Rayleigh: multiplicative",
             (SIGMA,),
             "rayleigh(sigma=0.3)",
-            "y = (1 + η) x, as in the papers",
+            "multiplicative: y = (1 + η) x, as in the papers",
             "t e^(−t²/2σ²)/(σ²x), t = y/x − 1",
             "1/(y − x) − (y − x)/(σx)²",
         ),

@@ -90,7 +90,7 @@ class Rician(NoiseFamily):
             "Rician: magnitude (MRI)",
             (SIGMA,),
             "rician(sigma=10)",
-            "magnitude images of MRI",
+            "MRI magnitude images",
             "y/σ² e^(−(y²+x²)/2σ²) I₀(xy/σ²)",
             "1/y − y/σ² + (x/σ²) I₁/I₀(xy/σ²)",
         ),
@@ -125,7 +125,7 @@ class Rician(NoiseFamily):
 
         A mean below that of no signal cannot be: the variance then grows with what is missing.
         """
-        at = mean / self.sigma
+        at = np.asarray(mean, dtype=np.float64) / self.sigma
         means, variances, thirds = _table_of_moments()
         missing = np.maximum(means[0] - at, 0)
         variance = self.sigma**2 * (np.interp(at, means, variances) + missing)

@@ -18,7 +18,7 @@ def summary_table() -> str:
     Examples
     --------
     >>> print(summary_table().splitlines()[4])
-    | `gaussian(a=0.098, b=25)` | the same, where bright pixels are noisier |
+    | `gaussian(a=0.098, b=25)` | standard deviation a x + b, which grows with the signal |
     """
     rows = [(form.example, form.use) for _, form in forms()]
     lines = [f"| `{example}` | {use} |" for example, use in (*rows, *COMPOSITIONS)]

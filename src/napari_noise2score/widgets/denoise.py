@@ -16,6 +16,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import QEvent
 
 from ..errors import UserError
+from ..noise.parse import parse_noise
 from ..progress import Progress
 from ._choosers import DeviceChooser, ModelChooser
 from ._denoise_controls import DenoiseControls
@@ -30,7 +31,7 @@ from ._layers import (
     spread_settings,
     store_settings,
 )
-from ._noise_form import NoiseForm, parse
+from ._noise_form import NoiseForm
 from ._preview import Preview, PreviewRow, Wish
 from ._session import session
 from ._work import report
@@ -214,7 +215,7 @@ class DenoiseWidget(Dock):
         _, axes = self._layer.image()
         # by the name that the window shows, as the provenance states it
         model = replace(self._models.model(), name=self._models.name)
-        noise = parse(self._noise.text)  # fast, as torch was imported with the model
+        noise = parse_noise(self._noise.text)
         return self._layer.layer, layer_image(self._layer.layer, axes), model, noise
 
     def _run(self, steps: Any, target: Target | None = None) -> None:
