@@ -202,4 +202,6 @@ class Emccd(Pulses):
         second, third = (1 + 1 / k) / mean, (1 + 1 / k) * (1 + 2 / k) / mean**2
         power = 1 - third / (3 * second**2)
         middle = 1 + power * (power - 1) / 2 * second
-        return torch.special.ndtr(((t / mean) ** power - middle) / (power * torch.sqrt(second)))
+        standardized = ((t / mean) ** power - middle) / (power * torch.sqrt(second))
+        cdf: Tensor = torch.special.ndtr(standardized)
+        return cdf

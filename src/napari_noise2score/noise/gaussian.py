@@ -203,7 +203,8 @@ class Gaussian(NoiseFamily):
 
     def cdf(self, y: Tensor, x: Tensor) -> Tensor:
         """Return P(Y < y | x)."""
-        return torch.special.ndtr((y - x) / self._std(x))
+        probability: Tensor = torch.special.ndtr((y - x) / self._std(x))
+        return probability
 
     def _std(self, x: Tensor) -> Tensor:
         """Return the standard deviation at x."""

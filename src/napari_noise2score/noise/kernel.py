@@ -158,7 +158,7 @@ class Kernel:
         half = spectrum[:, : block.shape[-1] // 2 + 1].to(block.device)
         if block.dtype == torch.float32:
             half = half.to(torch.complex64 if half.is_complex() else torch.float32)
-        out = torch.fft.irfft2(torch.fft.rfft2(block) * half, s=block.shape[-2:])
+        out: Tensor = torch.fft.irfft2(torch.fft.rfft2(block) * half, s=block.shape[-2:])
         return out.to(block.dtype)
 
     def _spectrum(self, shape: Sequence[int]) -> Tensor:

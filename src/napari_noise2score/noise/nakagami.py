@@ -119,7 +119,8 @@ class Nakagami(NoiseFamily):
         """Return E[y³] − 3 E[y²] E[y] + 2 E[y]³, with E[y³] = x³ Γ(m + 3/2) / (Γ(m) m^(3/2))."""
         first = self._mean_of_ratio
         third = math.exp(math.lgamma(self.m + 1.5) - math.lgamma(self.m)) / self.m**1.5
-        return x**3 * (third - 3 * first + 2 * first**3)
+        cumulant: Tensor = x**3 * (third - 3 * first + 2 * first**3)
+        return cumulant
 
     def clean_from_mean(self, mean: Tensor) -> Tensor:
         """Return the x that has this E[y | x]."""

@@ -119,7 +119,8 @@ class Rayleigh(NoiseFamily):
 
     def third_cumulant(self, x: Tensor) -> Tensor:
         """Return the skewness of a Rayleigh variable times the cube of the standard deviation."""
-        return SKEWNESS * (STD * self.sigma * x) ** 3
+        cumulant: Tensor = SKEWNESS * (STD * self.sigma * x) ** 3
+        return cumulant
 
     def clean_from_mean(self, mean: Tensor) -> Tensor:
         """Return the x that has this E[y | x]."""

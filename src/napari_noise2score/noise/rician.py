@@ -181,7 +181,8 @@ class Rician(NoiseFamily):
         start, rise = cdf.gather(1, left), (cell / total).gather(1, left)
         first, last = slope.gather(1, left), slope.gather(1, left + 1)
         cubic = first + t * (3 * rise - 2 * first - last + t * (first + last - 2 * rise))
-        return (start + t * cubic).diff(dim=1).clamp(min=0)
+        cdf_at_edges: Tensor = start + t * cubic
+        return cdf_at_edges.diff(dim=1).clamp(min=0)
 
 
 @cache
@@ -206,4 +207,5 @@ def _mean(square: Tensor) -> tuple[Tensor, Tensor]:
 
 def _ratio(z: Tensor) -> Tensor:
     """Return I₁(z) / I₀(z)."""
-    return torch.special.i1e(z) / torch.special.i0e(z)
+    ratio: Tensor = torch.special.i1e(z) / torch.special.i0e(z)
+    return ratio
