@@ -29,9 +29,7 @@ BANNED = {
     "unsure",
 }
 #: Packages, and modules of the top level, whose names are not yet the glossary's.
-UNFINISHED = frozenset(
-    ("cli", "denoising", "estimation", "image", "noise", "sample.py", "score", "solve", "widgets")
-)
+UNFINISHED = frozenset(("cli", "denoising", "image", "sample.py", "score", "solve", "widgets"))
 PACKAGES = sorted({path.relative_to(ROOT).parts[0] for path in ROOT.rglob("*.py")})
 
 

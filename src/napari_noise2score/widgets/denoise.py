@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from ..noise import NoiseModel
     from ..score.model import ScoreModel
 
+ESTIMATION = "Estimation step"  # what the progress of an estimate counts
+
 
 class DenoiseWidget(Dock):
     """Denoise an image layer with a trained model.
@@ -58,15 +60,17 @@ class DenoiseWidget(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer):
         super().__init__(napari_viewer)
         self._result: Result | None = None
-        self._found: Found | None = None  # the last
-        self._then: Callable[[], None] | None = None  # what follows on the estimate
-        self._what = "Tile"  # of which the job tells the number
-        self._target: Target | None = None  # the store that is written, if one is
+        self._found: Found | None = None  # by the last estimation
+        self._after_estimate: Callable[[], None] | None = None  # called after an estimation
+        self._unit = "Tile"  # what the progress counts
+        self._target: Target | None = None  # the file that is written, if any
         self._folder = Path.home()
-        self._stores: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()  # of layers, the last
-        self._note = ""  # what is to be known of the job
-        self._began: tuple[float, int] | None = None  # when, and with how much done before
-        self._looks: dict[str, Any] = {}  # of the layer it will be
+        # the last file that each layer was written to
+        self._stores: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
+        self._note = ""  # the last message of the job
+        # time of the first progress, in seconds, and how much was done by then
+        self._started: tuple[float, int] | None = None
+        self._layer_settings: dict[str, Any] = {}  # of the result, for add_image
         self._models = ModelChooser()
         self._settings.addRow("Model", self._models)
         self._noise = NoiseForm(self._settings)
@@ -145,8 +149,8 @@ class DenoiseWidget(Dock):
             report(error)
             return
         self._result, self._source, self._target = None, self._layer.layer, None
-        self._begin("Estimating the noise…", "Look")
-        self._then = then
+        self._begin("Estimating the noise…", ESTIMATION)
+        self._after_estimate = then
         self._job.run(find_noise(data, axes, **how), f"Noise of {self._source.name}")
 
     def denoise(self) -> None:
@@ -233,9 +237,9 @@ class DenoiseWidget(Dock):
         found = self._found if self._found and self._found.noise == str(noise) else None
         noise_notes = dict(found.notes) if found else {}
         notes = result_notes(model, noise, noise_notes=noise_notes)
-        self._looks = result_settings(layer, notes)
+        self._layer_settings = result_settings(layer, notes)
         self._begin("Preparing…", "Tile")
-        self._steps = steps  # to be run again, if the device does not suffice
+        self._steps = steps  # to run again on the processor if memory is short
         device, dtype = self._device.currentText(), display_type(layer)
         more = self._spread.isChecked() if target is None else target
         self._job.run(
@@ -245,7 +249,7 @@ class DenoiseWidget(Dock):
 
     def _begin(self, words: str, what: str) -> None:
         self._job.say(words)
-        self._began, self._note, self._what, self._then = None, "", what, None
+        self._started, self._note, self._unit, self._after_estimate = None, "", what, None
 
     def _run_on_cpu(self) -> None:
         self._device.setCurrentText("cpu")
@@ -256,15 +260,16 @@ class DenoiseWidget(Dock):
     def _show_progress(self, batch: Sequence[Any]) -> None:
         last = batch[-1]
         if last.result is not None:
-            if self._what == "Look":
+            if self._unit == ESTIMATION:
                 self._found = last.result
             else:
                 self._result = last.result
             return
         now = time.monotonic()
-        if self._began is None or last.done < self._began[1]:  # of the uncertainty, which is next
-            self._began = now, last.done
-        since, before = self._began
+        # the count starts again with the uncertainty, which follows the result
+        if self._started is None or last.done < self._started[1]:
+            self._started = now, last.done
+        since, before = self._started
         left = None
         if last.done > before:
             left = (now - since) * (last.total - last.done) / (last.done - before)
@@ -272,32 +277,32 @@ class DenoiseWidget(Dock):
         for step in batch:
             self._note = step.message or self._note
         note = f" ({self._note})" if self._note else ""
-        self._job.say(f"{self._what} {last.done} of {last.total}{note}")
+        self._job.say(f"{self._unit} {last.done} of {last.total}{note}")
 
     def _add(self, outcome: str) -> None:
         result, source = self._result, self._source
         self._result = self._source = None
-        if self._what == "Look":
+        if self._unit == ESTIMATION:
             self._take_found(outcome, source)
             return
         self._preview.hide()  # until the noise changes again, so that the result is seen
         if outcome != "done" or result is None:
-            self._job.say(f"{outcome.capitalize()}; {self._what_is_left()}")
+            self._job.say(f"{outcome.capitalize()}; {self._describe_remains()}")
             return
         if result.target is not None:
             name = self._add_stored(result, result.target)
         else:
-            looks = spread_settings(self._looks)
+            settings = spread_settings(self._layer_settings)
             if hasattr(result.data, "dask"):
                 get_settings().experimental.async_ = True
-                if "contrast_limits" in self._looks:
+                if "contrast_limits" in self._layer_settings:
                     # a guess, as napari would compute planes for them on the window's thread
-                    low, high = self._looks["contrast_limits"]
-                    looks["contrast_limits"] = 0, (high - low) / 4
+                    low, high = self._layer_settings["contrast_limits"]
+                    settings["contrast_limits"] = 0, (high - low) / 4
             if result.spread is not None:
-                self._viewer.add_image(result.spread, **looks)
-            name = self._viewer.add_image(result.data, **self._looks).name
-        check = self._looks["metadata"]["noise2score"].get("noise check", "")
+                self._viewer.add_image(result.spread, **settings)
+            name = self._viewer.add_image(result.data, **self._layer_settings).name
+        check = self._layer_settings["metadata"]["noise2score"].get("noise check", "")
         self._job.say(f"Added '{name}'. {_sentence(check)}".rstrip())
 
     def _take_found(self, outcome: str, source: Any) -> None:
@@ -308,20 +313,21 @@ class DenoiseWidget(Dock):
             self._job.say(f"Found {self._found.noise}. {_sentence(check)}".rstrip())
         else:
             self._job.say(f"{outcome.capitalize()}; the noise model was not changed.")
-        if self._then is not None and outcome != "stopped" and source is self._layer.layer:
-            self._then()
+        follow = self._after_estimate
+        if follow is not None and outcome != "stopped" and source is self._layer.layer:
+            follow()
 
     def _add_stored(self, stored: Result, target: Target) -> str:
         """Add what was written as layers of all its levels, and give the name of the result's."""
         if target.spread is not None:
-            looks = spread_settings(store_settings(self._looks, target.spread))
+            settings = spread_settings(store_settings(self._layer_settings, target.spread))
             # napari would read the file for them, on the window's thread
-            looks["contrast_limits"] = 0, stored.widest or 1
-            self._viewer.add_image(stored.spread, **looks)
-        looks = store_settings(self._looks, target.path)
-        return self._viewer.add_image(stored.data, **looks).name
+            settings["contrast_limits"] = 0, stored.widest or 1
+            self._viewer.add_image(stored.spread, **settings)
+        settings = store_settings(self._layer_settings, target.path)
+        return self._viewer.add_image(stored.data, **settings).name
 
-    def _what_is_left(self) -> str:
+    def _describe_remains(self) -> str:
         """Return what is left of a job that did not finish, as a sentence."""
         if self._target is None:
             return "nothing was added."
