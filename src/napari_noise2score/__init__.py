@@ -5,9 +5,13 @@ Neither torch nor Qt is imported until something is used that needs it.
 
 import os
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("napari-noise2score")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"
 
 # Read by torch when it is first imported. Without it, torch's threads spin while they wait for each
 # other, and training slows down twentyfold as soon as anything else wants a core: a window does.
