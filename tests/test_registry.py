@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import math
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -208,14 +207,13 @@ def test_a_name_belongs_to_one_family():
         register(Other)
 
 
-def points(monkeypatch, value):
-    """Let another package declare one family."""
-    point = EntryPoint("from_afar", value, registry.GROUP)
-
-    def entry_points(group, name="from_afar"):
-        return [point] if (group, name) == (registry.GROUP, "from_afar") else []
-
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+def install_package(folder, monkeypatch, value):
+    """Install a package that declares one family by an entry point."""
+    about = folder / "afar-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: afar\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{registry.GROUP}]\nfrom_afar = {value}\n")
+    monkeypatch.syspath_prepend(folder)
 
 
 def test_a_family_of_another_package_is_found(monkeypatch, tmp_path):
@@ -223,8 +221,7 @@ def test_a_family_of_another_package_is_found(monkeypatch, tmp_path):
         "from napari_noise2score.noise import Gaussian\n"
         "class FromAfar(Gaussian):\n    name = 'from_afar'\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    points(monkeypatch, "afar_noise:FromAfar")
+    install_package(tmp_path, monkeypatch, "afar_noise:FromAfar")
     assert str(parse_noise("from_afar(sigma=3)")) == "from_afar(sigma=3)"
     assert "from_afar" in [family.name for family in families()]
 
@@ -237,8 +234,8 @@ def test_a_family_of_another_package_is_found(monkeypatch, tmp_path):
         ("napari_noise2score.noise.family:NoiseFamily", "does not define name, forms"),
     ],
 )
-def test_one_that_cannot_be_loaded_is_reported_in_one_line(monkeypatch, value, says):
-    points(monkeypatch, value)
+def test_one_that_cannot_be_loaded_is_reported_in_one_line(monkeypatch, tmp_path, value, says):
+    install_package(tmp_path, monkeypatch, value)
     with pytest.raises(UserError, match=says) as caught:
         parse_noise("from_afar(sigma=3)")
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import sys
 import warnings
 from functools import cache
 from importlib import import_module
@@ -63,7 +64,7 @@ def families() -> tuple[type[NoiseFamily], ...]:
     ['poisson', 'gaussian', 'gamma']
     """
     found = dict(_of_this_package()) | _registered
-    for point in entry_points(group=GROUP):
+    for point in _entry_points():
         if point.name not in found:
             try:
                 found[point.name] = _load(point)
@@ -96,8 +97,9 @@ def find_family(name: str) -> type[NoiseFamily] | None:
     """
     found = _of_this_package().get(name) or _registered.get(name)
     if found is None:
-        for point in entry_points(group=GROUP, name=name):
-            return _load(point)
+        for point in _entry_points():
+            if point.name == name:
+                return _load(point)
     return found
 
 
@@ -119,6 +121,16 @@ def family_of_alias(words: str) -> type[NoiseFamily] | None:
         if wanted and any(wanted == _words(alias) for alias in family.aliases):
             return family
     return None
+
+
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@cache
+def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return our entry points of the packages installed on a path; a search takes 50 ms."""
+    return tuple(entry_points(group=GROUP))
 
 
 def _words(text: str) -> str:
