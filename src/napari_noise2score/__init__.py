@@ -23,6 +23,7 @@ _WHERE = {
     "Gamma": "noise",
     "Gaussian": "noise",
     "Nakagami": "noise",
+    "NoiseModel": "noise",
     "Poisson": "noise",
     "Rayleigh": "noise",
     "Rician": "noise",
@@ -42,6 +43,7 @@ _WHERE = {
     "denoise_steps": "denoising.denoise",
     "estimate_noise": "estimation.estimate",
     "estimate_steps": "estimation.estimate",
+    "evaluate": "denoising.evaluate",
     "uncertainty": "denoising.denoise",
     "uncertainty_steps": "denoising.denoise",
     "read_image": "image.files",
@@ -57,6 +59,7 @@ __all__ = [
     "Image",
     "Nakagami",
     "NoiseCheck",
+    "NoiseModel",
     "NoiseReport",
     "Poisson",
     "Progress",
@@ -73,6 +76,7 @@ __all__ = [
     "denoise_steps",
     "estimate_noise",
     "estimate_steps",
+    "evaluate",
     "parse_noise",
     "read_image",
     "train",
@@ -84,6 +88,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .denoising.denoise import denoise, denoise_steps, uncertainty, uncertainty_steps
+    from .denoising.evaluate import evaluate
     from .errors import UserError
     from .estimation.estimate import estimate_noise, estimate_steps
     from .estimation.goodness_of_fit import NoiseCheck
@@ -98,6 +103,7 @@ if TYPE_CHECKING:
         Gamma,
         Gaussian,
         Nakagami,
+        NoiseModel,
         Poisson,
         Rayleigh,
         Rician,

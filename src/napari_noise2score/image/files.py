@@ -251,10 +251,10 @@ def _read_npy(path: Path) -> Guarded:
 def _pattern(path: Path) -> str:
     """Return a glob in which existing folders are taken literally, not as patterns."""
     here = Path(path.anchor)
-    parts = path.parts[1:] if path.anchor else path.parts
-    for i, part in enumerate(parts):
+    names = path.parts[1:] if path.anchor else path.parts
+    for i, part in enumerate(names):
         if not (here / part).is_dir():
-            return str(Path(glob.escape(str(here)), *parts[i:]))
+            return str(Path(glob.escape(str(here)), *names[i:]))
         here = here / part
     return glob.escape(str(here))
 
