@@ -26,8 +26,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # no test asserts a time; and where a change is judged, the same examples are tried each time
-settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "project", deadline=None, derandomize="NOISE2SCORE_SEED" not in os.environ
+)
 settings.load_profile("project")
+
+
+@pytest.fixture
+def seed(request):
+    """The seed of a random test: fixed, printed when it fails, and chosen by NOISE2SCORE_SEED."""
+    number = os.environ.get("NOISE2SCORE_SEED", "0")
+    print(f"NOISE2SCORE_SEED={number}")
+    return f"{number} {request.node.name}"
 
 
 def pytest_configure(config):

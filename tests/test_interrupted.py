@@ -95,15 +95,17 @@ def right(world, forks, tmp_path_factory):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_any_moment_and_resumed_it_is_the_same(kind, how, world, forks, right, tmp_path):
-    chance = random.Random()
+def test_killed_at_any_moment_and_resumed_it_is_the_same(
+    kind, how, world, forks, right, tmp_path, seed
+):
+    rng = random.Random(seed)
     whole, seconds = right[kind]
     for number in range(TIMES):
         out, log = tmp_path / str(number), tmp_path / f"{number}.log"
         out.mkdir()
         words = command(world, out, kind)
         process = forks.start(words, log)
-        time.sleep(chance.uniform(0, seconds))
+        time.sleep(rng.uniform(0, seconds))
         os.kill(process, how)
         ended = forks.wait(process)
         assert ended in ((0, -9) if how == signal.SIGKILL else (0, 130, -15)), log.read_text()
@@ -119,8 +121,8 @@ def test_killed_at_any_moment_and_resumed_it_is_the_same(kind, how, world, forks
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_of_two_jobs_on_one_output_one_is_refused(kind, world, forks, right, tmp_path):
-    chance = random.Random()
+def test_of_two_jobs_on_one_output_one_is_refused(kind, world, forks, right, tmp_path, seed):
+    rng = random.Random(seed)
     whole, seconds = right[kind]
     for number in range(TIMES):
         out = tmp_path / str(number)
@@ -128,7 +130,7 @@ def test_of_two_jobs_on_one_output_one_is_refused(kind, world, forks, right, tmp
         words = [word for word in command(world, out, kind) if word != "--resume"]
         logs = [tmp_path / f"{number}-{which}.log" for which in "ab"]
         first = forks.start(words, logs[0])
-        time.sleep(chance.uniform(0, seconds))
+        time.sleep(rng.uniform(0, seconds))
         second = forks.start(words, logs[1])
         codes = sorted([forks.wait(first), forks.wait(second)])
         said = [log.read_text() for log in logs]
@@ -162,16 +164,16 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_once_there_is_room(
-    kind, world, forks, right, tmp_path, small_disk
+    kind, world, forks, right, tmp_path, seed, small_disk
 ):
-    chance, log = random.Random(), tmp_path / "log"
+    rng, log = random.Random(seed), tmp_path / "log"
     whole = right[kind][0]
     size = 64 + sum(
         len(v) if isinstance(v, bytes) else sum(map(len, v.values()))  # type: ignore[attr-defined]
         for v in whole.values()
     ) // 1024  # fmt: skip
     for _ in range(TIMES):
-        disk = small_disk(max(16, int(size * chance.uniform(0.05, 0.9))))
+        disk = small_disk(max(16, int(size * rng.uniform(0.05, 0.9))))
         words = command(world, disk, kind)
         ended = forks.run(words, log)
         said = log.read_text()
@@ -189,16 +191,16 @@ def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_once_there_is_room(
 @pytest.mark.parametrize("kind", ["x.ome.zarr", "x.tif", "m.n2s"])
 @pytest.mark.parametrize("trouble", [["mount", "-o", "remount,ro"], ["umount", "-l"]])
 def test_a_disk_that_is_lost_leaves_no_result_that_looks_whole(
-    kind, trouble, world, forks, right, tmp_path, small_disk
+    kind, trouble, world, forks, right, tmp_path, seed, small_disk
 ):
-    chance, log = random.Random(), tmp_path / "log"
+    rng, log = random.Random(seed), tmp_path / "log"
     whole, seconds = right[kind]
     for _ in range(TIMES):
         disk = small_disk(64 * 1024)
         # a process that works in it would keep it alive
         words = command(world, disk, kind)
         process = forks.start(words, log)
-        time.sleep(chance.uniform(0.2, 0.8) * seconds)
+        time.sleep(rng.uniform(0.2, 0.8) * seconds)
         done = subprocess.run([*trouble, str(disk)], capture_output=True)
         ended = forks.wait(process)
         said = log.read_text()
@@ -218,14 +220,14 @@ def test_a_disk_that_is_lost_leaves_no_result_that_looks_whole(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no such limit elsewhere")
 @pytest.mark.parametrize("kind", KINDS)
 def test_short_of_memory_it_ends_in_one_line_and_goes_on_with_more(
-    kind, world, forks, right, tmp_path
+    kind, world, forks, right, tmp_path, seed
 ):
-    chance, log = random.Random(), tmp_path / "log"
+    rng, log = random.Random(seed), tmp_path / "log"
     for number in range(TIMES):
         out = tmp_path / str(number)
         out.mkdir()
         words = command(world, out, kind)
-        ended = forks.run(words, log, memory=chance.randint(300, 1400) * 10**6)
+        ended = forks.run(words, log, memory=rng.randint(300, 1400) * 10**6)
         said = log.read_text()
         if ended == 0:
             continue  # it was enough, if only for smaller tiles

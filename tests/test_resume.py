@@ -57,8 +57,10 @@ def files(store):
     return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
 
 
-def test_killed_at_five_random_points_and_resumed_it_is_the_same_to_the_byte(world, job, tmp_path):
-    chance = random.Random()
+def test_killed_at_five_random_points_and_resumed_it_is_the_same_to_the_byte(
+    world, job, tmp_path, seed
+):
+    rng = random.Random(seed)
     target = tmp_path / "out.ome.zarr"
     record = tmp_path / ".part-out.ome.zarr.journal"
     words = [
@@ -69,11 +71,11 @@ def test_killed_at_five_random_points_and_resumed_it_is_the_same_to_the_byte(wor
     killed, seen = [], 0
     for part in range(5):
         process = subprocess.Popen(list(map(str, words)), stderr=subprocess.DEVNULL)
-        until = 6 * part + chance.randint(1, 6)
+        until = 6 * part + rng.randint(1, 6)
         while process.poll() is None and seen < until:
             seen = record.read_text().count("done") if record.exists() else 0
             time.sleep(0.002)
-        time.sleep(chance.random() * 0.02)
+        time.sleep(rng.random() * 0.02)
         process.kill()
         process.wait()
         killed.append(seen)

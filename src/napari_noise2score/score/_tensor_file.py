@@ -23,6 +23,7 @@ KEY = "napari-noise2score"
 CHECKSUM_KEY = f"{KEY} sha256"
 MAX_HEADER_BYTES = 2**24
 MAX_JSON_DEPTH = 32
+COPIES_OF_SAVE = 2  # that safetensors makes of all tensors while it serializes them
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Name and shape of each tensor that a file must hold, all of them float32."""
@@ -33,7 +34,10 @@ def write_tensors(
 ) -> None:
     """Write tensors and a header as a safetensors file, complete or not at all."""
     plain = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
-    data = save(plain, metadata=_metadata(plain, header))
+    metadata = _metadata(plain, header)
+    # safetensors aborts the process where it cannot allocate memory; Python raises a MemoryError
+    bytearray(COPIES_OF_SAVE * sum(t.nbytes for t in plain.values()))
+    data = save(plain, metadata=metadata)
     with written(check_output(path, overwrite=True, nbytes=len(data)), overwrite=True) as part:
         part.write_bytes(data)
 
