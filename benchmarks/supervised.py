@@ -36,7 +36,7 @@ class Supervised(Trainer):
         both = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
         self.patches = Patches(pairs, both, self.patches.size, np.random.default_rng(seed))
 
-    def _loss(self, network, y, u, sigma_a):
+    def _loss(self, network, y, u, sigma_a, valid=None):
         noisy, clean = y.to(self.device).chunk(2, dim=1)
         # as in the score's training: bfloat16 inside, but not when it is used
         with inner_precision(self.device):
@@ -45,11 +45,11 @@ class Supervised(Trainer):
 
 
 def estimate(network, y: torch.Tensor, noise: NoiseModel, facts: dict[str, Any]) -> torch.Tensor:
-    """Give x̂ for a batch of y, float32."""
+    """Return x̂ for a batch of y, float32."""
     transform = facts["transform"]
-    told = torch.full((len(y),), facts["sigma_a"], device=y.device)
+    sigma_a = torch.full((len(y),), facts["sigma_a"], device=y.device)
     z = transform.forward(y)
-    out = perturbed_score(network, z, told, facts["mean"], facts["scale"])
+    out = perturbed_score(network, z, sigma_a, facts["mean"], facts["scale"])
     return noise.clean_from_mean(y) + out / transform.slope(y)
 
 

@@ -165,7 +165,7 @@ def test_ctrl_c_stops_workers_quietly_and_keeps_what_is_done(world, tmp_path):
     os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, said = job.communicate()
     assert job.returncode == 130, said
-    assert "--resume goes on from there" in said
+    assert "with --resume to continue" in said
     assert "Traceback" not in said
     assert "Port" not in said
     assert "done" in record.read_text()

@@ -33,17 +33,23 @@ BAD = {
     "a list for a name": ("? [1, 2]\n: 3", "line 1: the name of a setting"),
     "a mapping for a name": ("{a: 1}: 3", "line 1: the name of a setting"),
     "a merge": ("steps: 1\n<<: {seed: 3}", "line 2: the name of a setting"),
-    "twice": ("seed: 1\nsteps: 2\nseed: 3", "line 3: 'seed' stands on line 1 already"),
-    "a list for a value": ("steps: 5\nseed: [1, 2]", "line 2: 'seed' has one value"),
-    "a mapping for a value": ("seed: {a: 1}", "line 1: 'seed' has one value"),
-    "an alias bomb": (BOMB, "line 1: 'a' has one value"),
-    "an alias of itself": ("seed: &a [*a]", "line 1: 'seed' has one value"),
+    "twice": ("seed: 1\nsteps: 2\nseed: 3", "line 3: 'seed' is already set on line 1"),
+    "a list for a value": ("steps: 5\nseed: [1, 2]", "line 2: 'seed' must have a single value"),
+    "a mapping for a value": ("seed: {a: 1}", "line 1: 'seed' must have a single value"),
+    "an alias bomb": (BOMB, "line 1: 'a' must have a single value"),
+    "an alias of itself": ("seed: &a [*a]", "line 1: 'seed' must have a single value"),
     "an unknown alias": ("seed: *a", "line 1: not a YAML file"),
-    "a tag of Python": ("seed: !!python/object/apply:os.system [echo]", "line 1: 'seed' has one"),
-    "a tag of Python, plain": ("seed: !!python/name:os.system ''", "line 1: 'seed' has no value"),
+    "a tag of Python": (
+        "seed: !!python/object/apply:os.system [echo]",
+        "line 1: 'seed' must have a single",
+    ),
+    "a tag of Python, plain": (
+        "seed: !!python/name:os.system ''",
+        "line 1: the value of 'seed' cannot be read",
+    ),
     "a tag of a name": ("!!python/name:os.system x: 1", "line 1: the name of a setting"),
-    "a tag that does not fit": ("seed: !!int abc", "line 1: 'seed' has no value"),
-    "binary": ("seed: !!binary a", "line 1: 'seed' has no value"),
+    "a tag that does not fit": ("seed: !!int abc", "line 1: the value of 'seed' cannot be read"),
+    "binary": ("seed: !!binary a", "line 1: the value of 'seed' cannot be read"),
     "deep": ("seed: " + "[" * 20_000, "not a YAML file"),
     "a huge seed": ("seed: " + "9" * 300, "line 1: seed: "),
     "digits without end": ("seed: " + "9" * 10_000, "line 1: "),
@@ -82,9 +88,9 @@ def test_what_is_no_setting_is_refused_by_its_line(what, tmp_path):
 def test_what_is_no_small_text_is_refused(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"seed: 1\naxes: \xff\xfe")
-    assert "line 2: not a text in UTF-8" in refusal(path)
+    assert "line 2: not UTF-8 text" in refusal(path)
     path.write_bytes("seed: 1".encode("utf-16"))
-    assert "line 1: not a text in UTF-8" in refusal(path)
+    assert "line 1: not UTF-8 text" in refusal(path)
     path.write_text("# " + "a" * 2**20)
     assert "too many" in refusal(path)
     assert "a folder" in refusal(tmp_path)

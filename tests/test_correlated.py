@@ -188,7 +188,7 @@ def test_correlated_noise_is_removed_without_seams(model, tmp_path):
 @pytest.mark.slow
 def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
     _, noisy = blobs(Poisson(5), 1, (64, 64))
-    with pytest.raises(UserError, match=r"must say so, as in '\.\.\. @ A'"):
+    with pytest.raises(UserError, match=r"has no correlation: write it as '\.\.\. @ A'"):
         denoise(noisy, model, "poisson(gain=5)")
 
 

@@ -41,7 +41,7 @@ def prepared(planes, at, noise=GAUSSIAN):
 def test_a_live_plane_is_what_denoising_the_image_gives_there(
     axes, shape, settings, noise, monkeypatch
 ):
-    monkeypatch.setattr(live, "TILE", 32)  # so that there are seams
+    monkeypatch.setattr(live, "TILE_SIDE", 32)  # so that there are seams
     image = noisy(*shape)
     model = train(image, axes=axes, steps=3, **settings)
     whole = np.asarray(denoise(image, model, noise, axes=axes))
@@ -70,7 +70,7 @@ def test_the_network_is_asked_once_whatever_the_noise(monkeypatch):
 
 
 def test_noise_correlated_farther_than_usual_asks_for_more_around(monkeypatch):
-    monkeypatch.setattr(live, "MARGIN", 4)
+    monkeypatch.setattr(live, "MIN_MARGIN", 4)
     image = noisy(60, 60)
     planes = LivePlanes(image, train(image, steps=2), "YX")
     place = prepared(planes, (0, 0))
@@ -80,7 +80,7 @@ def test_noise_correlated_farther_than_usual_asks_for_more_around(monkeypatch):
 
 
 def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
-    monkeypatch.setattr(live, "TILE", 32)
+    monkeypatch.setattr(live, "TILE_SIDE", 32)
     image = noisy(40, 80)
     planes = LivePlanes(image, train(image, steps=2), "YX")
     steps = planes.prepare((0, 0))
@@ -101,7 +101,7 @@ def test_what_cannot_be_is_told(monkeypatch):
     image = noisy(40, 40)
     model = train(image, steps=2)
     with monkeypatch.context() as smaller:
-        smaller.setattr(live, "LARGEST", 1000)
+        smaller.setattr(live, "MAX_PIXELS", 1000)
         with pytest.raises(UserError, match="40 × 40 pixels is too large"):
             prepared(LivePlanes(image, model, "YX"), (0, 0))
     with pytest.raises(UserError, match="1 channel"):

@@ -25,7 +25,7 @@ def small_model(**changes):
     """A model of the smallest network there can be, with weights of every size."""
     network = UNet.empty(2, 1, 1, 0)
     source = torch.Generator().manual_seed(0)
-    network.initialise(source)
+    network.initialize(source)
     weights = {
         k: v + 0.1 * torch.randn(v.shape, generator=source) for k, v in network.state_dict().items()
     }

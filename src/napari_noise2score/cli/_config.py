@@ -1,4 +1,4 @@
-"""Settings of a training from a YAML file, checked line by line."""
+"""Read the settings of a training from a YAML file, and report errors by line."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class TrainSettings(BaseModel):
     Attributes
     ----------
     axes : str, optional
-        Axes of the images, where the files do not say.
+        Axes of the images, if the files do not contain them.
     ndim : {2, 3}
-        Train on planes or volumes.
+        Train on planes (2) or volumes (3).
     steps : int, optional
-        Number of steps.
+        Number of training steps.
     minutes : float, optional
-        Time to train, in minutes.
+        Training time in minutes.
     device : str
-        Where to train.
+        Device to train on.
     seed : int
-        Source of chance.
+        Seed of the random generators.
     correlation : str, optional
         Correlation of the noise, as ``A`` or ``kernel([[0.1, 0.8, 0.1]])``.
 
@@ -54,14 +54,14 @@ class TrainSettings(BaseModel):
 
     @classmethod
     def read(cls, path: Path | None, given: dict[str, Any]) -> TrainSettings:
-        """Read a YAML file, over which the settings given otherwise take precedence.
+        """Return settings read from a YAML file; settings given otherwise take precedence.
 
         Parameters
         ----------
         path : Path or None
             The file.
         given : dict
-            Settings from elsewhere.
+            Settings from the command line.
 
         Returns
         -------
@@ -70,7 +70,8 @@ class TrainSettings(BaseModel):
         Raises
         ------
         UserError
-            Naming the line, if a setting is unknown or out of range.
+            If the file cannot be read, or a setting is unknown or out of range. The message names
+            the line.
         """
         values, lines = _read_yaml(path) if path is not None else ({}, {})
         try:
@@ -86,10 +87,10 @@ class TrainSettings(BaseModel):
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return values by key, and the line that each key stands on.
+    """Return the values by key, and the line of each key.
 
-    Only plain names with plain values are taken, so no more of YAML is needed: aliases, tags,
-    nested values and names that are no text are refused by the line they stand on.
+    Only text keys with scalar values are accepted. Nested values, tags, aliases and other keys
+    raise a `UserError` that names the line.
     """
     text = _read_text(path)
     try:
@@ -108,37 +109,40 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     for key, value in root.value:
         where = f"{path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-            raise UserError(f"{where}: the name of a setting is a plain text")
+            raise UserError(f"{where}: the name of a setting must be plain text")
         name = key.value
         if name in values:
-            raise UserError(f"{where}: {quoted(name)} stands on line {lines[name]} already")
+            raise UserError(f"{where}: {quoted(name)} is already set on line {lines[name]}")
         if not isinstance(value, yaml.ScalarNode):
-            raise UserError(f"{where}: {quoted(name)} has one value, not a list or more settings")
+            raise UserError(f"{where}: {quoted(name)} must have a single value, not a list")
         try:
             values[name] = loader.construct_object(value)
         except (yaml.YAMLError, ValueError, OverflowError):
-            raise UserError(f"{where}: {quoted(name)} has no value that can be read") from None
+            raise UserError(f"{where}: the value of {quoted(name)} cannot be read") from None
         lines[name] = key.start_mark.line + 1
     return values, lines
 
 
 def _read_text(path: Path) -> str:
-    """Read a small text file; a `UserError` if it is anything else."""
+    """Return the content of a small text file; a `UserError` if it is anything else."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
             raise UserError(f"{path}: {kind}, not a file of settings")
         if found.st_size > MAX_BYTES:
-            raise UserError(f"{path}: {found.st_size} bytes are too many for a file of settings")
+            raise UserError(
+                f"{path}: {found.st_size} bytes, too large for a file of settings "
+                f"(at most {MAX_BYTES})"
+            )
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not a text in UTF-8") from None
+        raise UserError(f"{path}, line {line}: not UTF-8 text") from None
     except UserError:
         raise
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no name of a file"
+        reason = getattr(error, "strerror", None) or "not a valid file name"
         raise UserError(f"{path}: cannot be read ({reason})") from None

@@ -1,4 +1,4 @@
-"""The demo: train on the embedded sample, denoise it, measure, and show."""
+"""Run the demo: train on the embedded sample, denoise it, measure its error, and show it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BUDGET: dict[str, Any] = {"minutes": 1.0}
 MODEL = "demo.n2s"
 NAMES = ("noisy", "denoised", "truth")
 FILES = (*(f"{name}{ending}" for name in NAMES for ending in (".tif", ".ome.tif", ".png")), MODEL)
-# stands in every file of a demo, which another one may replace
+# note in every file of a demo; a later demo may replace files with this note
 MADE_BY = {"made by": "noise2score demo"}
 
 
 def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str], None]) -> None:
-    """Train for a minute on the sample, denoise it, write and show the results.
+    """Train on the sample for a minute, denoise it, and write and show the results.
 
     Parameters
     ----------
@@ -37,14 +37,15 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     headless : bool
         Whether to open no window.
     track : callable
-        Passes a job's progress on: ``track(job, name, describe)``.
+        Reports the progress of a job, called as ``track(job, name, describe)``.
     say : callable
-        Takes lines for the person who runs it.
+        Prints a line of text.
 
     Raises
     ------
     UserError
-        If the folder cannot be written, or holds a file of one of these names that no demo wrote.
+        If the folder cannot be written, or contains a file with one of these names that was not
+        written by a demo.
     """
     from ..denoising.denoise import denoise_steps
     from ..denoising.evaluate import compare
@@ -74,10 +75,10 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     notes = result_notes(model, NOISE, noise_notes=MADE_BY)
     denoised = result_image(noisy, result, "denoised", notes)
 
-    # both are compared without the offset, which is no part of the signal
-    reach = float(signal.max())
+    # both are compared without the offset, as the signal does not include it
+    data_range = float(signal.max())
     for name, stack in (("noisy", raw.astype(np.float32)), ("denoised", result)):
-        psnr = compare(stack - OFFSET, signal, "TZYX", reach)["psnr"]
+        psnr = compare(stack - OFFSET, signal, "TZYX", data_range)["psnr"]
         print(f"{name:<9} PSNR {psnr:.2f} dB")
 
     images = {"noisy": noisy, "denoised": denoised, "truth": truth}
@@ -106,19 +107,21 @@ def _check_folder(out: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Say whether a file was written by a demo, by what stands in it."""
+    """Return whether a file contains the note of a demo."""
     from ..image.files import read_image
     from ..score.model import ScoreModel
 
     try:
-        said = ScoreModel.load(path).provenance if path.suffix == ".n2s" else read_image(path).notes
+        notes = (
+            ScoreModel.load(path).provenance if path.suffix == ".n2s" else read_image(path).notes
+        )
     except (UserError, OSError):
         return False
-    return MADE_BY.items() <= said.items()
+    return MADE_BY.items() <= notes.items()
 
 
 def _write(out: Path, images: dict[str, Any], model: Any) -> None:
-    """Write each stack, a picture of its middle plane, and the model."""
+    """Write each stack, a PNG of its middle plane, and the model."""
     from ..image.image import Image
     from ..image.write import write_image
 
@@ -126,10 +129,10 @@ def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     truth = np.asarray(images["truth"].data)
     low, high = np.quantile(truth, [0.01, 0.999])
     for name, image in images.items():
-        # an OME-TIFF under the plain name
-        part = out / f"{name}.ome.tif"
-        write_image(part, image, overwrite=True)
-        os.replace(part, out / f"{name}.tif")
+        # an OME-TIFF with the ending .tif
+        temporary = out / f"{name}.ome.tif"
+        write_image(temporary, image, overwrite=True)
+        os.replace(temporary, out / f"{name}.tif")
         plane = np.asarray(image.data[0, image.data.shape[1] // 2], dtype=np.float32)
         gray = np.clip((plane - low) / (high - low), 0, 1) * 255
         picture = Image(np.rint(gray).astype(np.uint8), "YX", name=name, notes=image.notes)
@@ -138,18 +141,18 @@ def _write(out: Path, images: dict[str, Any], model: Any) -> None:
 
 
 def _no_window() -> str:
-    """Say why no window can be opened, or nothing if one can."""
+    """Return the reason why no window can be opened, or an empty text if one can."""
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         return "there is no screen"
-    # where a library is missing Qt ends the process, so it is tried in another one
+    # Qt ends the process if a library is missing, so this is tried in another process
     probe = "import napari; from qtpy.QtWidgets import QApplication; QApplication([])"
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, check=False, text=True
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return f"Qt or napari does not start here ({last})"
     return ""
 

@@ -31,7 +31,8 @@ def track(
 
 def finish(run: Iterator[Progress[T]], name: str) -> T:
     """Run a job to its result, with a bar on the terminal."""
-    return run_to_end(track(run, name, lambda p: (p.fraction, "")))
+    result: T = run_to_end(track(run, name, lambda p: (p.fraction, "")))
+    return result
 
 
 def follow(run: Iterator[Any], name: str) -> None:

@@ -56,10 +56,11 @@ def lazy_array(job: Job, quantity: Quantity, dtype: np.dtype[Any]) -> da.Array:
         values = values if dtype == np.float32 else round_to_dtype(values, dtype)
         return values[tuple(None if a in where.loop else slice(None) for a in where.axes)]
 
-    return da.map_blocks(
+    lazy: da.Array = da.map_blocks(
         compute_chunk,
         chunks=chunks,
         dtype=dtype,
         meta=np.empty((0,) * len(chunks), dtype),
         name=f"{quantity.name}-{uuid.uuid4().hex}",
     )
+    return lazy

@@ -175,7 +175,7 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
             path=str(path.resolve()),
         )
         _wait_for_workers(client)
-        # the result of a task, not scattered data: it is computed again if its worker is lost
+        # the result of a task, not scattered data, is computed again if its worker is lost
         ready = client.submit(_identity, setup, pure=False, retries=RETRIES)
         waiting = iter(todo)
         running = as_completed(loop=client.loop)
@@ -202,7 +202,7 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
                 yield number, tile
                 submit_until_full()
         finally:
-            # no task may write after this has ended; tasks end with their client
+            # no task may write after this generator has ended
             until = time.monotonic() + SECONDS_TO_END
             while client.status == "running" and time.monotonic() < until:
                 if all(future.done() for future in list(running.futures)):
@@ -213,6 +213,7 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
 
 
 def _identity(setup: Setup) -> Setup:
+    """Return the setup; run as a task, its result stays on the workers."""
     return setup
 
 
@@ -236,20 +237,24 @@ def _one_block(
 
 
 def _outcome(future: Any) -> tuple[int, tuple[int, ...]]:
+    """Return the result of a task; an `OSError` if its workers failed repeatedly."""
     from distributed import KilledWorker
 
     try:
-        return future.result()
+        finished: tuple[int, tuple[int, ...]] = future.result()
+        return finished
     except KilledWorker as error:
-        raise OSError(f"workers are lost again and again ({error})") from None
+        raise OSError(f"workers failed repeatedly ({error})") from None
 
 
 def _threads(client: Any) -> int:
+    """Return the number of threads of all workers."""
     return sum(client.nthreads().values())
 
 
 def _wait_for_workers(client: Any) -> None:
+    """Wait for the first worker; a `UserError` if there is none in time."""
     try:
         client.wait_for_workers(1, timeout=SECONDS_TO_FIRST_WORKER)
     except TimeoutError:
-        raise UserError("the scheduler has no worker") from None
+        raise UserError("the scheduler has no worker: start one") from None

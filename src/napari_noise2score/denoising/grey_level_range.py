@@ -17,39 +17,36 @@ from ..noise import NoiseModel
 from ..score.model import ScoreModel
 from ..score.patches import decorrelated
 from ..solve.quantization import find_quantization_step
-from ..solve.stabilization import noise_of_tiles
+from ..solve.stabilization import measure_noise_by_intensity
 from ..solve.transform import Transform
 
-# what is looked at: so many blocks in all, of so many pixels along Y and X
-BLOCKS = 9
-SIDE = 128
-# and of a block that was read anyhow, pixels along Y and X
-WIDEST = 512
-# pixels beyond the grey levels of training, in standard deviations of the noise there, and the
-# share of them that is worth a warning
-MARGIN = 3.0
-OUTSIDE = 0.01
-# a factor between image and training that no difference in brightness or focus explains; one
-# between images of the same grid of grey levels; and by how much the noise must differ besides
+MAX_BLOCKS = 9  # that are read from an image
+BLOCK_SIDE = 128  # pixels along Y and X of such a block
+MAX_SIDE = 512  # pixels along Y and X that are used of a block that has been read already
+# A pixel is outside the range of training if it exceeds it by this many standard deviations of the
+# noise. There is a warning if more than this share of the pixels is outside.
+MAX_DEVIATIONS_OUTSIDE = 3.0
+MAX_SHARE_OUTSIDE = 0.01
+# A different unit or gain is assumed only for larger factors between the image and the training
+# images: smaller ones can be differences in brightness or focus. The noise must differ as well.
 MIN_FACTOR = 6.0
-MIN_FACTOR_ON_SAME_GRID = 16.0
+MIN_FACTOR_ON_SAME_GRID = 16.0  # if both have the same quantization step
 MIN_NOISE_FACTOR = 2.5
-# so many times the range of training above its darkest, nothing is known of an image
+# An image that exceeds the lowest grey level of training by more, in units of the range of
+# training, is always refused.
 MAX_RANGES = 8.0
-# noise that differs by more, at the same grey levels, is worth a warning
-NOISE_FACTOR_TO_SAY = 4.0
-# factors that are tried, from a millionth to a million
-FACTORS = np.geomspace(1e-6, 1e6, 721)
-# what a factor costs that puts the image beyond the range of training by the whole of that range,
-# and one that makes it e times flatter
-COST_OF_RANGE, COST_OF_FLAT = 4.0, 0.25
-# factors between bit depths and units, one of which is likelier than another number
-USUAL = (10, 16, 64, 100, 255, 257, 1000, 4095, 65535)
-NEAR_USUAL = 1.6
+MAX_NOISE_FACTOR = 4.0  # there is a warning if the noise differs by more at the same grey levels
+TRIED_FACTORS = np.geomspace(1e-6, 1e6, 721)
+# costs of a factor that shifts the image beyond the range of training by that range, and of one
+# that reduces its contrast by a factor e
+COST_OF_RANGE, COST_OF_CONTRAST = 4.0, 0.25
+# Factors between bit depths and units. A factor within this ratio of one of them is replaced by it.
+COMMON_FACTORS = (10, 16, 64, 100, 255, 257, 1000, 4095, 65535)
+MAX_RATIO_TO_COMMON = 1.6
 
 
 class Sample(NamedTuple):
-    """A few blocks of an image.
+    """Grey levels and noise of a few blocks of an image.
 
     Attributes
     ----------
@@ -58,8 +55,8 @@ class Sample(NamedTuple):
     values : ndarray
         Finite grey levels, float64, 1-D.
     mean, variance : ndarray
-        Of the noise, by ranges of brightness, in grey levels and grey levels squared; empty if
-        no noise is seen.
+        Intensity and variance of the noise in intensity bins, in grey levels and grey levels
+        squared; empty if no noise is found.
     step : float
         Quantization step, 0 if there is none.
     """
@@ -83,29 +80,30 @@ def check_range(
     data : array-like
         The image; a few blocks of it are read.
     where : Layout
-        How it lies.
+        Layout of the image.
     model : ScoreModel
         The model.
     valid : ValidPixels, optional
-        Which pixels count.
+        Which pixels are valid; all by default.
 
     Raises
     ------
     UserError
-        If image and training differ in unit or gain: both grey levels and noise are a factor away.
+        If the image has another unit or gain than the training images: grey levels and noise differ
+        by a large factor.
 
     Warns
     -----
     DataWarning
-        If some grey levels lie beyond those of the training, or the noise is far stronger or weaker
-        at the same grey levels.
+        If some grey levels are outside the range of training, or the noise is much stronger or
+        weaker at the same grey levels.
 
     Notes
     -----
-    A darker or brighter image of the same kind is not refused: its noise is that which the model
-    knows at these grey levels.
+    A darker or brighter image of the same kind is accepted, because its noise agrees with that of
+    the training images at the same grey levels.
     """
-    _compare(look_at(data, where, model, valid), model)
+    _compare(sample_blocks(data, where, model, valid), model)
 
 
 def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
@@ -114,51 +112,58 @@ def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
     Parameters
     ----------
     noise : NoiseModel
-        What the images are to be denoised by.
+        The noise model for denoising.
     model : ScoreModel
-        The model; its transform holds the variance of its images' noise by grey level.
+        The model, whose transform contains the variance of the noise at each grey level.
 
     Warns
     -----
     DataWarning
-        If they are more than a factor of four apart in the middle of the range. Of correlated
-        noise nothing is said: what the transform holds is then of something else.
+        If they differ by more than a factor of four in the middle of the range. Correlated noise is
+        not compared, because the transform does not contain its variance.
     """
     _, kernel, _ = noise.components
     if kernel is not None or model.kernel is not None:
         return
-    level = torch.tensor((model.low + model.high) / 2, dtype=torch.float64)
-    x = noise.clean_from_mean(level).clamp(min=noise.lowest)
-    told = math.sqrt(float(noise.variance(x)))
-    seen = math.sqrt(float(model.transform.variance(level)))
-    if not seen / NOISE_FACTOR_TO_SAY < told < NOISE_FACTOR_TO_SAY * seen:
+    middle = torch.tensor((model.low + model.high) / 2, dtype=torch.float64)
+    x = noise.clean_from_mean(middle).clamp(min=noise.lowest)
+    predicted = math.sqrt(float(noise.variance(x)))
+    measured = math.sqrt(float(model.transform.variance(middle)))
+    if not measured / MAX_NOISE_FACTOR < predicted < MAX_NOISE_FACTOR * measured:
         warnings.warn(
-            f"the noise model says a standard deviation of {told:.3g} at grey level "
-            f"{float(level):.4g}, where the images that the model was trained on show {seen:.3g}: "
-            "check it by the noise check, or with --noise auto",
+            f"the noise model predicts a standard deviation of {predicted:.3g} at grey level "
+            f"{float(middle):.4g}, but it is {measured:.3g} in the images that the model was "
+            "trained on: run the noise check, or estimate the noise (--noise auto)",
             DataWarning,
             stacklevel=3,
         )
 
 
 def check_block(y: torch.Tensor, model: ScoreModel) -> None:
-    """Compare the grey levels of a block, of which more is not to be read, as `check_range` does.
+    """Compare the grey levels of a block that has been read already, as `check_range` does.
 
     Parameters
     ----------
     y : Tensor
-        Grey levels as the model sees them, shape ``(1, channels, *space)``.
+        Grey levels of the block, decorrelated if the model requires it, shape
+        ``(1, channels, *space)``.
     model : ScoreModel
         The model.
+
+    Raises
+    ------
+    UserError
+        As `check_range`.
     """
     planes = y[0].flatten(0, -3).double().cpu().numpy()
-    planes = planes[len(planes) // 2 :][:BLOCKS]
-    inner = (slice(None), *(middle_of(n, WIDEST) for n in planes.shape[-2:]))
+    planes = planes[len(planes) // 2 :][:MAX_BLOCKS]
+    inner = (slice(None), *(middle_of(n, MAX_SIDE) for n in planes.shape[-2:]))
     planes = planes[inner]
     _compare(_sample([planes[np.isfinite(planes)]], list(planes)), model)
 
 
 def _compare(sample: Sample | None, model: ScoreModel) -> None:
+    """Warn, or raise a `UserError`, if an image differs from the training images."""
     if sample is None or sample.values.min() == sample.values.max():
         return
     ranges = (
@@ -171,7 +176,7 @@ def _compare(sample: Sample | None, model: ScoreModel) -> None:
             f"(compare {ranges}): {_remedy(factor)}, or train a model on it"
         )
     outside = _share_outside(sample, model)
-    if outside > OUTSIDE:
+    if outside > MAX_SHARE_OUTSIDE:
         warnings.warn(
             f"{100 * outside:.0f} % of the pixels are darker or brighter than all that the model "
             f"was trained on (compare {ranges}): they may be denoised less well",
@@ -180,43 +185,43 @@ def _compare(sample: Sample | None, model: ScoreModel) -> None:
         )
     elif len(sample.mean):
         noise = math.exp(_noise_factors(sample, model.transform, np.ones(1))[0])
-        if not 1 / NOISE_FACTOR_TO_SAY < noise < NOISE_FACTOR_TO_SAY:
+        if not 1 / MAX_NOISE_FACTOR < noise < MAX_NOISE_FACTOR:
             warnings.warn(
                 f"the image's noise is {noise:.2g} times as strong as that of the images the model "
-                "was trained on, at the same grey levels: a model trained on this image may serve "
+                "was trained on, at the same grey levels: a model trained on this image may be "
                 "better",
                 DataWarning,
                 stacklevel=4,
             )
 
 
-def look_at(
+def sample_blocks(
     data: Any, where: Layout, model: ScoreModel, valid: ValidPixels | None = None
 ) -> Sample | None:
-    """Read a few blocks that are spread over an image; None if there is nothing in them."""
+    """Read a few blocks that are spread over an image; None if they contain no valid pixel."""
     sizes = [where.shape[where.axes.index(a)] for a in where.loop]
     ends = where.space_shape[-2:]
-    shares = [min(3, -(-n // SIDE)) for n in ends]
-    places = list(product(*(_starts(n, count) for n, count in zip(ends, shares, strict=True))))
+    counts = [min(3, -(-n // BLOCK_SIDE)) for n in ends]
+    places = list(product(*(_starts(n, count) for n, count in zip(ends, counts, strict=True))))
     total = math.prod(sizes)
-    # a block of each of several planes says more than several of one
-    count = min(total, BLOCKS)
+    # blocks of different planes are more representative than several blocks of one
+    count = min(total, MAX_BLOCKS)
     planes = [i * total // count for i in range(count)]
     picks = [
         (plane, place)
         for number, plane in enumerate(planes)
-        for place in _turned(places, number)[: max(1, BLOCKS // len(planes))]
+        for place in _rotated(places, number)[: max(1, MAX_BLOCKS // len(planes))]
     ]
     deep = (
         [slice(where.space_shape[0] // 2, where.space_shape[0] // 2 + 1)]
         if len(where.space) == 3
         else []
     )
-    known = valid or ValidPixels()
+    valid = valid or ValidPixels()
     values, planes_read = [], []
     for plane, place in picks:
         position = [int(i) for i in np.unravel_index(plane, sizes)] if sizes else []
-        read, invalid = known.read(data, where, position, [*deep, *place])
+        read, invalid = valid.read(data, where, position, [*deep, *place])
         block = np.asarray(read, dtype=np.float64)
         if invalid is not None:
             block = np.where(invalid, np.nan, block)
@@ -229,60 +234,64 @@ def look_at(
     return _sample(values, planes_read)
 
 
-def middle_of(size: int, most: int) -> slice:
-    """Return the middle of an axis, no longer than this."""
-    start = max(0, (size - most) // 2)
-    return slice(start, min(size, start + most))
+def middle_of(size: int, length: int) -> slice:
+    """Return the middle of an axis, of at most a given length."""
+    start = max(0, (size - length) // 2)
+    return slice(start, min(size, start + length))
 
 
 def _sample(values: list[np.ndarray], planes: list[np.ndarray]) -> Sample | None:
+    """Return the sample of grey levels and of planes in which the noise is measured."""
     found = np.concatenate(values)
     if not len(found):
         return None
     low, center, high = (float(v) for v in np.quantile(found, [0.01, 0.5, 0.99]))
-    mean, variance = noise_of_tiles(planes)
+    mean, variance = measure_noise_by_intensity(planes)
     step = find_quantization_step(found[:: len(found) // 50_000 + 1])
     return Sample(low, center, high, found, mean, variance, step)
 
 
 def factor_between(sample: Sample, model: ScoreModel) -> float | None:
-    """Return by how much an image is another unit or gain than the training, None if it is not.
+    """Return the factor of unit or gain between an image and the training images.
 
-    The factor is that which takes both the grey levels and their noise to where the model has them.
+    It is the factor by which the image must be divided so that grey levels and noise agree with
+    those of the training images; None if unit and gain are the same.
     """
     span = model.high - model.low
     own, known = sample.step, model.quantization.step
     same_grid = own > 0 and math.isclose(own, known, rel_tol=1e-3)
-    least = MIN_FACTOR_ON_SAME_GRID if same_grid else MIN_FACTOR
+    lowest = MIN_FACTOR_ON_SAME_GRID if same_grid else MIN_FACTOR
     too_bright = sample.high > model.low + MAX_RANGES * span
     if not len(sample.mean):
-        # nothing but the grey levels themselves to go by
+        # without noise, only the grey levels can be compared
         apart = too_bright or sample.low > model.high or sample.high < model.low
         factor = sample.high / model.high if model.high else 0.0
-        far = factor > 0 and not 1 / least < factor < least
+        far = factor > 0 and not 1 / lowest < factor < lowest
         return _likely(factor, sample, model) if apart and far else None
-    noise = _noise_factors(sample, model.transform, FACTORS)
-    beyond = np.maximum(model.low - sample.low / FACTORS, sample.high / FACTORS - model.high)
-    flat = np.log(span * FACTORS / max(sample.high - sample.low, 1e-300))
+    noise = _noise_factors(sample, model.transform, TRIED_FACTORS)
+    beyond = np.maximum(
+        model.low - sample.low / TRIED_FACTORS, sample.high / TRIED_FACTORS - model.high
+    )
+    contrast_loss = np.log(span * TRIED_FACTORS / max(sample.high - sample.low, 1e-300))
     cost = (
         np.abs(noise)
         + COST_OF_RANGE * np.minimum(np.maximum(beyond, 0) / span, 10)
-        + COST_OF_FLAT * np.maximum(flat, 0)
+        + COST_OF_CONTRAST * np.maximum(contrast_loss, 0)
     )
-    factor = float(FACTORS[cost.argmin()])
+    factor = float(TRIED_FACTORS[cost.argmin()])
     if too_bright:
         factor = max(factor, (sample.high - model.low) / span)
     elif not _is_elsewhere(sample, model):
         return None
     else:
         differs = abs(float(_noise_factors(sample, model.transform, np.ones(1))[0]))
-        if differs < math.log(MIN_NOISE_FACTOR) or 1 / least < factor < least:
+        if differs < math.log(MIN_NOISE_FACTOR) or 1 / lowest < factor < lowest:
             return None
     return _likely(factor, sample, model)
 
 
 def _is_elsewhere(sample: Sample, model: ScoreModel) -> bool:
-    """Return whether the grey levels themselves are others, whatever their noise is."""
+    """Return whether the range of the grey levels differs from that of the training images."""
     ratio = (sample.high - sample.low) / (model.high - model.low)
     apart = sample.low > model.high or sample.high < model.low
     return apart or not 1 / MIN_FACTOR < ratio < MIN_FACTOR
@@ -293,39 +302,43 @@ def _noise_factors(sample: Sample, curve: Transform, factors: np.ndarray) -> np.
     at = torch.from_numpy(sample.mean / factors[:, None])
     known = curve.variance(at).numpy()
     own = sample.variance / factors[:, None] ** 2
-    return np.median(np.log(own / known), axis=1) / 2
+    factor: np.ndarray = np.median(np.log(own / known), axis=1) / 2
+    return factor
 
 
 def _share_outside(sample: Sample, model: ScoreModel) -> float:
+    """Return the share of the pixels outside the range of training."""
     ends = torch.tensor([model.low, model.high], dtype=torch.float64)
-    below, above = (MARGIN * model.transform.variance(ends).sqrt()).tolist()
+    below, above = (MAX_DEVIATIONS_OUTSIDE * model.transform.variance(ends).sqrt()).tolist()
     values = sample.values
     return float(np.mean((values < model.low - below) | (values > model.high + above)))
 
 
 def _likely(factor: float, sample: Sample, model: ScoreModel) -> float:
-    """Return a factor more exactly, if it is nearly that of two grids or between usual units."""
+    """Return the ratio of quantization steps or the common factor near a factor, else itself."""
     own, known = sample.step, model.quantization.step
     nearby = [own / known] if own and known and not math.isclose(own, known) else []
-    nearby += [f for n in USUAL for f in (float(n), 1 / n)]
+    nearby += [f for n in COMMON_FACTORS for f in (float(n), 1 / n)]
     for candidate in nearby:
-        if abs(math.log(candidate / factor)) < math.log(NEAR_USUAL):
+        if abs(math.log(candidate / factor)) < math.log(MAX_RATIO_TO_COMMON):
             return candidate
     return factor
 
 
 def _remedy(factor: float) -> str:
+    """Return how to correct an image that differs by a factor."""
     if factor < 1:
         return f"multiply the image by {1 / factor:.3g}"
     return f"divide the image by {factor:.3g}"
 
 
 def _starts(size: int, count: int) -> list[slice]:
-    """Return slices that lie evenly along an axis."""
-    side = min(size, SIDE)
+    """Return slices that are evenly spaced along an axis."""
+    side = min(size, BLOCK_SIDE)
     return [slice(int(a), int(a) + side) for a in np.linspace(0, size - side, count)]
 
 
-def _turned(items: list[Any], by: int) -> list[Any]:
+def _rotated(items: list[Any], by: int) -> list[Any]:
+    """Return a list that starts at another of its items."""
     by %= len(items)
     return items[by:] + items[:by]

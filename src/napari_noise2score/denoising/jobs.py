@@ -54,7 +54,7 @@ class Output(NamedTuple):
 
     @property
     def hidden(self) -> Path:
-        """Path under which it grows until it is complete."""
+        """Path of the incomplete result."""
         return hidden_name(self.path)
 
 
@@ -130,8 +130,8 @@ def write_steps(
             raise UserError(_exists_message(path, resume))
         if journal is not None and not resume and journal.done:
             raise UserError(
-                f"{path} was begun before and not finished: go on with --resume, "
-                "or begin again with --overwrite"
+                f"{path} was started before and not finished: continue with --resume, "
+                "or start again with --overwrite"
             )
         if journal is not None and resume:
             check_same(journal, facts)
@@ -154,14 +154,15 @@ def write_steps(
 
 
 def _on_cluster(client: Any, image: Image, device: str) -> Runner:
-    # dask.distributed is imported only where it is used
+    """Return a `Runner` that uses the workers of a client."""
+    # dask.distributed is imported only if it is used
     from .cluster import on_cluster
 
     return on_cluster(client, image, device)
 
 
 def left_of(path: Path) -> bool:
-    """Return whether an interrupted job has left a part of this result."""
+    """Return whether there are remains of an interrupted job for this result."""
     return _journal_name(path).exists()
 
 
@@ -220,7 +221,7 @@ def _in_blocks(
     except BaseException as error:
         if journal.done:
             error.add_note(
-                f"{output.path}: cut off; the same command with --resume goes on from there"
+                f"{output.path}: interrupted; run the same command with --resume to continue"
             )
         else:
             forget(output.path)
@@ -238,7 +239,7 @@ def _fill(
 ) -> Iterator[Progress[Path]]:
     """Process the unfinished blocks of the image, and then those of the pyramid."""
     if hidden.is_dir():
-        # remains of what was being written when the job was killed
+        # incomplete files of a job that was killed
         for torn in hidden.rglob("*.partial"):
             torn.unlink()
     identity = os.stat(hidden)
@@ -248,7 +249,7 @@ def _fill(
     todo = [(number, block) for number, block in blocks if number not in journal.done]
 
     def finish(number: int, tile: tuple[int, ...]) -> None:
-        # after a disk is disconnected, writing would create a new store in an empty folder
+        # if the disk was disconnected, writing would create a new store in an empty folder
         if not _is_same_file(hidden, identity):
             raise OSError(f"{hidden} is gone: its disk may have been disconnected")
         journal.finish(number, tile)
@@ -285,6 +286,7 @@ def _identify_noise(noise: NoiseModel) -> str:
 
 
 def _journal_name(path: Path) -> Path:
+    """Return the path of the journal of a result."""
     return path.with_name(f"{hidden_name(path).name}.journal")
 
 
@@ -294,13 +296,14 @@ def _made_by(path: Path, result: Image) -> bool:
         notes = read_image(path, result.axes if path.suffix.lower() == ".png" else None).notes
     except UserError:
         return False
-    return notes.get("job") == result.notes["job"]
+    return bool(notes.get("job") == result.notes["job"])
 
 
 def _exists_message(path: Path, resume: bool) -> str:
+    """Return the message that a result exists already."""
     if not resume:
         return f"{path} exists already; use --overwrite to replace it"
     return (
         f"{path} exists already, and another input, model, noise or version made it; "
-        "choose another name, or --overwrite it"
+        "choose another name, or use --overwrite to replace it"
     )

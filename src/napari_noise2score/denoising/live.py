@@ -1,6 +1,6 @@
-"""Denoise one plane of an image again and again, each time for another noise model.
+"""Denoise single planes of an image repeatedly, for one noise model after another.
 
-The score of the plane is computed once; what is left to do for a noise model are milliseconds.
+The score of a plane is computed once; solving for another noise model takes milliseconds.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..progress import Progress
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..solve.solver import reach_of
-from ..solve.table import Place, Table
+from ..solve.table import GridPosition, Table
 from ._blocks import round_to_dtype
 from .grey_level_range import check_block
 from .halo import read_with_halo, solved_region
 from .job import fit_layout
 from .tile_size import cut_axis
 
-TILE_SIDE = 512  # pixels; small, so that a plane that is no longer shown is given up soon
-# Pixels of score around a plane: a correlated noise model of a larger reach needs the score again.
+TILE_SIDE = 512  # pixels; small, so that work on a plane that is no longer shown stops soon
+# Pixels of score around a plane. For noise of a larger reach, the score is computed again.
 MIN_MARGIN = 16
 MAX_PLANES = 8
-MAX_PIXELS = 4096**2  # of all channels of a plane, and of all planes kept; about 32 bytes each
+MAX_PIXELS = 4096**2  # of all channels of a plane, and of all cached planes; about 32 bytes each
 
 
 class PlaneScore(NamedTuple):
@@ -46,12 +46,12 @@ class PlaneScore(NamedTuple):
 
 
 class LivePlanes:
-    """The planes of an image that were looked at last, ready to be solved for any noise model.
+    """The last planes of an image that were shown, ready to be solved for any noise model.
 
     Parameters
     ----------
     image : array-like
-        Noisy image in grey levels: numpy, dask or zarr; only the planes asked for are read.
+        Noisy image in grey levels: numpy, dask or zarr; only the requested planes are read.
     model : ScoreModel
         A score learned on images like this one.
     axes : str
@@ -68,7 +68,7 @@ class LivePlanes:
     --------
     >>> from napari_noise2score import train
     >>> stack = np.random.default_rng(0).normal(100, 10, (4, 64, 64))
-    >>> planes = LivePlanes(stack, train(stack, "TYX", steps=2), "TYX")
+    >>> planes = LivePlanes(stack, train(stack, axes="TYX", steps=2), "TYX")
     >>> place = planes.place((3, 0, 0))
     >>> for progress in planes.prepare(place):  # the slow part, once for each plane
     ...     pass
@@ -82,11 +82,11 @@ class LivePlanes:
         self.layout: Layout = fit_layout(layout(axes, image.shape, model.ndim), model)
         self.valid = valid_of(image, axes)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
-        self._placed: tuple[PlaneScore, Any, Place] | None = None
+        self._located: tuple[PlaneScore, Any, GridPosition] | None = None
         self._compared = False
 
     def place(self, at: Sequence[int]) -> tuple[int, ...]:
-        """Tell where the plane through a pixel lies.
+        """Return the index of the plane through a pixel.
 
         Parameters
         ----------
@@ -102,26 +102,26 @@ class LivePlanes:
         return tuple(0 if a in spans else i for a, i in zip(self.layout.axes, at, strict=True))
 
     def is_ready(self, place: Sequence[int], noise: NoiseModel | str) -> bool:
-        """Tell whether a plane can be solved for a noise model without its score being computed."""
+        """Return whether a plane can be solved for a noise model without computing its score."""
         known = self._scores.get(tuple(place))
         return known is not None and known.margin >= self._reach(noise)
 
     def prepare(
         self, place: Sequence[int], noise: NoiseModel | str = ""
     ) -> Iterator[Progress[None]]:
-        """Compute the score of a plane, piece by piece; closing the generator gives it up.
+        """Compute the score of a plane, tile by tile; closing the generator stops.
 
         Parameters
         ----------
         place : sequence of int
             As from `place`.
         noise : NoiseModel or str
-            Needed only where its pixels are correlated farther than usual.
+            Needed only if its correlation has a larger reach than `MIN_MARGIN`.
 
         Yields
         ------
         Progress
-            After every piece.
+            After every tile.
 
         Raises
         ------
@@ -131,7 +131,9 @@ class LivePlanes:
         height, width = self.layout.space_shape[-2:]
         pixels = height * width * self.layout.channels
         if pixels > MAX_PIXELS:
-            raise UserError(f"a plane of {height} × {width} pixels is too large to be shown live")
+            raise UserError(
+                f"a plane of {height} × {width} pixels is too large for the live preview"
+            )
         at = dict(zip(self.layout.axes, place, strict=True))
         position = [at[a] for a in self.layout.loop]
         stride = self.model.network.stride[-1]
@@ -158,7 +160,7 @@ class LivePlanes:
     def solve(
         self, place: Sequence[int], noise: NoiseModel | str, dtype: np.dtype | None = None
     ) -> np.ndarray:
-        """Denoise a plane that was prepared.
+        """Return a denoised plane; its score must have been computed by `prepare`.
 
         Parameters
         ----------
@@ -172,8 +174,8 @@ class LivePlanes:
         Returns
         -------
         numpy.ndarray
-            Clean grey levels, offset included, with all axes of the image: of length 1 along
-            those the plane does not span. The same as `denoise` gives there.
+            Clean grey levels, offset included, with all axes of the image, of length 1 along those
+            that the plane does not span. They are equal to those that `denoise` returns.
 
         Raises
         ------
@@ -187,13 +189,13 @@ class LivePlanes:
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
         with torch.inference_mode():
             if isinstance(solve, Table):
-                x = solve.look_up(self._place_of(plane, solve, cut))
+                x = solve.look_up(self._located_in(plane, solve, cut))
             else:
                 x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
             inner = slice(reach, -reach or None)
             found = (x + noise.offset)[0, ..., inner, inner].cpu().numpy()
         if plane.invalid is not None:
-            # what was never recorded stays as it is
+            # invalid pixels keep their value
             found = np.where(plane.invalid, plane.block, found)
         where = self.layout
         found = where.from_block(found)[
@@ -202,6 +204,7 @@ class LivePlanes:
         return found if dtype is None else round_to_dtype(found, dtype)
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
+        """Return the grey levels of a tile and their score."""
         y = read_with_halo(self.image, self.layout, self.model, position, space, 0, self.valid).y
         if not self._compared:
             check_block(y, self.model)
@@ -210,20 +213,21 @@ class LivePlanes:
         return y[wide], self.model.score(y)[wide]
 
     def _reach(self, noise: NoiseModel | str) -> int:
+        """Return how many pixels around a pixel the solver for a noise model uses."""
         noise = parse_noise(noise) if isinstance(noise, str) else noise
         return reach_of(noise, self.model.kernel)
 
-    def _place_of(self, plane: PlaneScore, table: Table, cut: slice) -> Place:
-        """Find the pixels of a plane on the grid of a table, once for all noise models."""
-        last, grid = self._placed, (table.grid, cut)
+    def _located_in(self, plane: PlaneScore, table: Table, cut: slice) -> GridPosition:
+        """Return the positions of a plane's pixels on the grid of a table, computed once."""
+        last, grid = self._located, (table.grid, cut)
         if last is None or last[0] is not plane or last[1] != grid:
-            place = table.place(plane.y[..., cut, cut], plane.score[..., cut, cut])
-            self._placed = last = plane, grid, place
+            position = table.locate(plane.y[..., cut, cut], plane.score[..., cut, cut])
+            self._located = last = plane, grid, position
         return last[2]
 
 
 def _cuts(size: int, margin: int) -> list[slice]:
-    """Cut an axis into tiles, the first and the last of which are longer by the margin."""
+    """Cut an axis into tiles; the first and the last include the margin."""
     cuts = cut_axis(size, TILE_SIDE)
     first, last = cuts[0], cuts[-1]
     cuts[0] = slice(-margin, first.stop)

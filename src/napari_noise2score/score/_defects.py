@@ -1,4 +1,4 @@
-"""Single pixels that are far from all their neighbours: hot, dead, or hit by a cosmic ray."""
+"""Find defects: single pixels that are hot, dead or hit by a cosmic ray."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from scipy import ndimage
 
 from ..solve.transform import Transform
 
-# A defect is so many standard deviations of the noise from the median of its neighbours, and
-# stands out by so many times as much as they differ among themselves, but for one at either end:
-# what an optical system images, however small and bright, spreads over some pixels.
+# A defect differs from the median of its neighbours by this many standard deviations of the noise,
+# and by this multiple of their range, which excludes their highest and lowest. Real structures,
+# however small and bright, extend over several pixels.
 MIN_DEVIATIONS = 12.0
 MIN_CONTRAST = 4.0
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
 
 
 def defects(plane: np.ndarray, transform: Transform) -> np.ndarray:
-    """Find defects of a plane.
+    """Return which pixels of a plane are defects.
 
     Parameters
     ----------
     plane : ndarray
         Grey levels, finite, shape ``(Y, X)``.
     transform : Transform
-        Coordinates in which the noise is about 1.
+        Variance-stabilizing transform of the image.
 
     Returns
     -------
@@ -38,17 +38,18 @@ def defects(plane: np.ndarray, transform: Transform) -> np.ndarray:
     >>> int(defects(plane, Transform(c0=25)).sum())
     1
     """
-    # torch takes no negative strides
+    # torch does not accept negative strides
     levels = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float64))
     z = transform.forward(levels).numpy()
-    around = ndimage.median_filter(z, footprint=NEIGHBOURS, mode="mirror")
-    away = z - around
-    far = np.abs(away) > MIN_DEVIATIONS
+    neighbours = ndimage.median_filter(z, footprint=NEIGHBOURS, mode="mirror")
+    difference = z - neighbours
+    far: np.ndarray = np.abs(difference) > MIN_DEVIATIONS
     if not far.any():
         return far
     brightest, darkest = (
         ndimage.rank_filter(z, rank, footprint=NEIGHBOURS, mode="mirror") for rank in (-2, 1)
     )
     contrast = brightest - darkest
-    height = np.where(away > 0, z - darkest, brightest - z)
-    return far & (height > MIN_CONTRAST * contrast)
+    height = np.where(difference > 0, z - darkest, brightest - z)
+    found: np.ndarray = far & (height > MIN_CONTRAST * contrast)
+    return found

@@ -48,5 +48,5 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
     """
     sigma = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
     condition = torch.log(sigma).expand(-1, 1, *z.shape[2:])
-    out = network(torch.cat([(z - mean) / scale, condition], dim=1))
+    out: Tensor = network(torch.cat([(z - mean) / scale, condition], dim=1))
     return out.float() / torch.sqrt(1 + sigma**2)

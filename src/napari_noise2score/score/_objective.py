@@ -15,18 +15,19 @@ def antithetic_loss(
     sigma_a: Tensor,
     weight: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Objective whose minimiser is the score of ``z + σ_a u``, ``u ~ N(0, 1)``.
+    """Return the objective whose minimizer is the score of ``z + σ_a u``, ``u ~ N(0, 1)``.
 
-    ``w [ ½ (‖s₊‖² + ‖s₋‖²) + u · (s₊ − s₋) / σ_a ]`` with ``s± = s(z ± σ_a u)`` and
-    ``w = 1 + σ_a²``, the mean over pixels. It is the AR-DAE objective of Lim et al., ICML 2020,
-    ``‖u + σ_a s(z + σ_a u)‖² / σ_a²``, averaged over u and −u and less its constant: the same
-    minimiser, but the term that grows as 1/σ_a cancels from the gradient's noise. A weight that
-    depends on nothing but what the network sees leaves the minimiser as it is, too.
+    It is the mean over pixels of ``w [ ½ (‖s₊‖² + ‖s₋‖²) + u · (s₊ − s₋) / σ_a ]`` with
+    ``s± = s(z ± σ_a u)`` and ``w = 1 + σ_a²``: the AR-DAE objective of Lim et al., ICML 2020,
+    ``‖u + σ_a s(z + σ_a u)‖² / σ_a²``, averaged over u and −u, without its constant. The minimizer
+    is the same, but the noise of the gradient no longer has a term that grows as 1 / σ_a. Weights
+    that depend only on the input of the network do not change the minimizer either.
 
     Parameters
     ----------
     score : callable
-        From images ``(2n, channels, *space)`` and σ_a ``(2n,)`` to scores.
+        From images ``(2n, channels, *space)`` and σ_a ``(2n,)`` to scores of the shape of the
+        images.
     z : Tensor
         Noisy images in coordinates T, float32, shape ``(n, channels, *space)``.
     u : Tensor
@@ -34,12 +35,12 @@ def antithetic_loss(
     sigma_a : Tensor
         Perturbation of each image in units of z, shape ``(n,)``.
     weight : callable, optional
-        From perturbed images to what their pixels count, about 1, of a shape that broadcasts.
+        From perturbed images to the weights of their pixels, about 1, of a shape that broadcasts.
 
     Returns
     -------
     Tensor
-        A number; about −1 where the noise has variance 1 and hides the image.
+        A scalar; about −1 if the noise has variance 1 and masks the image.
 
     Examples
     --------
@@ -48,35 +49,36 @@ def antithetic_loss(
     >>> round(loss.item(), 1)
     -1.0
     """
-    way, sigma_a = torch.cat([u, -u]), torch.cat([sigma_a, sigma_a])
-    level = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
+    direction, sigma_a = torch.cat([u, -u]), torch.cat([sigma_a, sigma_a])
+    sigma = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
     # perturbed and summed in float32: bfloat16 would round the perturbation away
-    perturbed = torch.cat([z, z]) + level * way
+    perturbed = torch.cat([z, z]) + sigma * direction
     s = score(perturbed, sigma_a)
-    loss = (1 + level**2) * (s**2 + 2 * way * s / level)
+    loss: Tensor = (1 + sigma**2) * (s**2 + 2 * direction * s / sigma)
     if weight is not None:
         loss = weight(perturbed) * loss
     return loss.mean()
 
 
-def balanced_normal(shape: tuple[int, ...], source: torch.Generator) -> Tensor:
-    """Draw standard normal images that, as a batch, are exactly white.
+def balanced_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return standard normal images that are exactly white as a batch.
 
-    At every frequency the mean of u uᵀ over the images, with channels for rows, is the identity, as
-    it would be over infinitely many of them. What the network does to all places alike then puts no
-    noise on the gradient of `antithetic_loss`, whose u · (s₊ − s₋) estimates a trace.
+    At every frequency, the mean of u uᵀ over the images, where u is the vector of channels, is the
+    identity, as for infinitely many images. The term ``u · (s₊ − s₋)`` of `antithetic_loss`
+    estimates a trace; the component of the network that is the same at all pixels then adds no
+    noise to its gradient.
 
     Parameters
     ----------
     shape : tuple of int
         ``(n, channels, *space)``, with no more channels than images.
-    source : torch.Generator
-        Source of chance.
+    generator : torch.Generator
+        Random generator.
 
     Returns
     -------
     Tensor
-        float32, of that shape. Each image by itself is a normal one, but for the last digits.
+        float32, of that shape. Each single image is standard normal within rounding.
 
     Examples
     --------
@@ -88,10 +90,11 @@ def balanced_normal(shape: tuple[int, ...], source: torch.Generator) -> Tensor:
     True
     """
     space = tuple(range(2, len(shape)))
-    waves = torch.fft.rfftn(torch.randn(shape, generator=source), dim=space, norm="ortho")
-    # of each frequency, images by channels
-    matrices = waves.flatten(2).permute(2, 0, 1).to(torch.complex128)
+    spectrum = torch.fft.rfftn(torch.randn(shape, generator=generator), dim=space, norm="ortho")
+    # one matrix of images by channels for each frequency
+    matrices = spectrum.flatten(2).permute(2, 0, 1).to(torch.complex128)
     root = torch.linalg.cholesky(matrices.mH @ matrices / shape[0])
     white = torch.linalg.solve_triangular(root, matrices.mH, upper=False).mH
-    white = white.permute(1, 2, 0).reshape(waves.shape).to(waves.dtype)
-    return torch.fft.irfftn(white, s=shape[2:], dim=space, norm="ortho")
+    white = white.permute(1, 2, 0).reshape(spectrum.shape).to(spectrum.dtype)
+    images: Tensor = torch.fft.irfftn(white, s=shape[2:], dim=space, norm="ortho")
+    return images

@@ -16,22 +16,26 @@ from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
 from ._defects import defects
 from .patches import (
-    Drawn,
+    Block,
     ValidOfEach,
     count_pieces,
+    draw_nonempty,
+    fill_and_decorrelate,
     is_large,
     loop_shape,
     no_valid_pixel,
-    telling,
-    undone,
 )
 
+MAX_CROPS, CROPS_PER_PIECE = 64, 8
+MAX_CROP_SIDE = 128  # pixels
 MIN_NOISE_RATIO = 2.0**-22  # of the noise to the grey levels; float32 rounds smaller noise away
-# mean and scale are computed with this share of the values at either end set to the next ones
+# mean and scale are computed with this share of the values at either end clipped
 EXTREME_SHARE = 0.001
-MIN_VALID_SHARE = 0.25  # of a crop; crops of fewer valid pixels, and constant ones, are skipped
-# of the range of A⁻¹ y: closer grey levels count as one, as float32 resolves no more
-LEVEL_TOLERANCE = 1e-4
+MIN_VALID_SHARE = 0.25  # of a crop; crops with fewer valid pixels, and constant ones, are skipped
+# Of the range of A⁻¹ y: closer grey levels count as one, because of the precision of float32.
+GREY_LEVEL_TOLERANCE = 1e-4
+MIN_SIGMA_A, MAX_SIGMA_A = 0.2, 1.0  # in units of the noise
+SIGMA_A_PER_STEP = 0.7  # less perturbation would not smooth the density of quantized data
 
 
 def survey(
@@ -41,23 +45,47 @@ def survey(
     kernel: Kernel | None,
     valid: ValidOfEach | None = None,
 ) -> dict[str, Any]:
-    """Look at a few pieces of the images and choose coordinates, σ_a and normalisation.
+    """Choose transform, perturbation σ_a and normalization by reading a few crops of the images.
 
-    Neither invalid pixels nor defects have a say, and the brightest and darkest not in mean and
-    scale.
+    Parameters
+    ----------
+    arrays : sequence of array-like
+        Noisy images.
+    layouts : sequence of Layout
+        Layout of each image.
+    rng : numpy.random.Generator
+        Chooses the crops.
+    kernel : Kernel or None
+        Correlation kernel that is undone before the score is learned.
+    valid : ValidOfEach, optional
+        The valid pixels of the images; determined if not given.
+
+    Returns
+    -------
+    dict
+        The fields of `ScoreModel` from ``transform`` to ``kernel``. Invalid pixels and defects are
+        left out, and the brightest and darkest pixels do not affect mean and scale.
+
+    Raises
+    ------
+    UserError
+        If the images contain no valid pixel, are constant, or contain no noise, or if single
+        precision cannot resolve the noise.
     """
-    known, choosy = valid or ValidOfEach(arrays, layouts), is_large(layouts)
-    wanted = min(64, 8 * count_pieces(layouts))
-    crops: list[Drawn] = []
+    masks_of, skip_empty = valid or ValidOfEach(arrays, layouts), is_large(layouts)
+    wanted = min(MAX_CROPS, CROPS_PER_PIECE * count_pieces(layouts))
+    crops: list[Block] = []
     constant: set[float] = set()
     for _ in range(3 * wanted):
-        block, invalid = telling(lambda: _crop(arrays, layouts, known, rng), rng, choosy)
-        some = block if invalid is None else block[~invalid]
-        if not some.size:
+        block, invalid = draw_nonempty(
+            lambda: _draw_crop(arrays, layouts, masks_of, rng), rng, skip_empty
+        )
+        pixels = block if invalid is None else block[~invalid]
+        if not pixels.size:
             continue
-        if some.min() == some.max():
-            constant.add(float(some.flat[0]))
-        elif some.size >= MIN_VALID_SHARE * block.size:
+        if pixels.min() == pixels.max():
+            constant.add(float(pixels.flat[0]))
+        elif pixels.size >= MIN_VALID_SHARE * block.size:
             crops.append((block, invalid))
         if len(crops) == wanted:
             break
@@ -65,7 +93,7 @@ def survey(
         if not constant:
             raise no_valid_pixel()
         raise UserError(
-            f"the images are constant (every pixel looked at is {min(constant):g}): "
+            f"the images are constant (every pixel that was read is {min(constant):g}): "
             "there is nothing to learn from them"
         )
     if kernel is not None:
@@ -75,7 +103,7 @@ def survey(
     try:
         transform = _fit_transform(planes, masks, step)
         masks = [
-            mask | defects(_as_level(plane, mask), transform)
+            mask | defects(_with_median(plane, mask), transform)
             for plane, mask in zip(planes, masks, strict=True)
         ]
         transform = _fit_transform(planes, masks, step)
@@ -87,8 +115,8 @@ def survey(
     )
     if largest * MIN_NOISE_RATIO > transform.c0**0.5:
         raise UserError(
-            f"the noise is so small beside grey levels of {largest:g} that single precision does "
-            "not hold it: subtract a constant from the images"
+            f"the noise is too small for single precision at grey levels of {largest:g}: subtract "
+            "a constant from the images"
         )
     values = np.concatenate([plane[~mask] for plane, mask in zip(planes, masks, strict=True)])
     quantization = estimate_quantization(values)
@@ -97,14 +125,14 @@ def survey(
     ends = np.quantile(z.numpy(), [EXTREME_SHARE, 1 - EXTREME_SHARE])
     inner = z.clamp(*ends.tolist())
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
-    # light comes in steps too: of one photon, which is what the variance grows by
+    # photons are a quantization too: their step in grey levels is c1, the slope of the variance
     sigma_a = _choose_sigma_a(max(quantization.step, transform.c1) * float(transform.slope(dark)))
     return {
         "transform": transform,
         "mean": float(inner.mean()),
         "scale": float(inner.std()),
         "sigma_a": sigma_a,
-        # not below what will be asked for: the smaller the perturbation, the noisier its gradient
+        # no smaller perturbation than the score is evaluated at: its gradient would be noisier
         "sigma_a_range": (sigma_a, max(0.7, 1.5 * sigma_a)),
         "low": float(values.min()),
         "high": float(values.max()),
@@ -113,8 +141,8 @@ def survey(
     }
 
 
-def _planes(crops: Sequence[Drawn]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Give the planes of crops, and where they are not valid."""
+def _planes(crops: Sequence[Block]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the planes of crops, and which of their pixels are invalid."""
     planes, masks = [], []
     for block, invalid in crops:
         invalid = np.zeros(block.shape, bool) if invalid is None else invalid
@@ -123,34 +151,35 @@ def _planes(crops: Sequence[Drawn]) -> tuple[list[np.ndarray], list[np.ndarray]]
     return planes, masks
 
 
-def _values(crops: Sequence[Drawn]) -> np.ndarray:
-    """Give the valid pixels of crops."""
+def _values(crops: Sequence[Block]) -> np.ndarray:
+    """Return the valid pixels of crops, 1-D."""
     return np.concatenate([c.ravel() if i is None else c[~i] for c, i in crops])
 
 
 def _fit_transform(
     planes: Sequence[np.ndarray], masks: Sequence[np.ndarray], step: float
 ) -> Transform:
+    """Return the transform estimated from the valid pixels of planes."""
     return fit_transform([_as_nan(p, m) for p, m in zip(planes, masks, strict=True)], step)
 
 
 def _as_nan(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:
-    """Give a plane with NaN for its invalid pixels."""
+    """Return a plane with NaN in its invalid pixels."""
     return np.where(invalid, np.nan, plane) if invalid.any() else plane
 
 
-def _as_level(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:
-    """Give a plane with a usual grey level for its invalid pixels."""
+def _with_median(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:
+    """Return a plane with the median of its valid pixels in its invalid pixels."""
     if not invalid.any() or invalid.all():
         return np.zeros_like(plane) if invalid.all() else plane
     return np.where(invalid, np.median(plane[~invalid]), plane)
 
 
-def _decorrelated_crops(crops: Sequence[Drawn], kernel: Kernel) -> list[Drawn]:
-    """Give A⁻¹ of crops, on the grid of counts again where they were on one before A."""
+def _decorrelated_crops(crops: Sequence[Block], kernel: Kernel) -> list[Block]:
+    """Return A⁻¹ of crops, rounded to the grid of grey levels if they were on one before A."""
     made = [_decorrelated_crop(block, invalid, kernel) for block, invalid in crops]
     values = _values(made)
-    step = find_quantization_step(values, LEVEL_TOLERANCE * float(np.ptp(values)))
+    step = find_quantization_step(values, GREY_LEVEL_TOLERANCE * float(np.ptp(values)))
     if not step:
         return made
     low = float(values.min())
@@ -158,37 +187,37 @@ def _decorrelated_crops(crops: Sequence[Drawn], kernel: Kernel) -> list[Drawn]:
     return [(low + step * np.round((c - low) / step), i) for c, i in made]
 
 
-def _decorrelated_crop(crop: np.ndarray, invalid: np.ndarray | None, kernel: Kernel) -> Drawn:
-    """Give A⁻¹ of a crop, without its borders, within reach of which it is inexact."""
-    # too little would be left of a small one
+def _decorrelated_crop(crop: np.ndarray, invalid: np.ndarray | None, kernel: Kernel) -> Block:
+    """Return A⁻¹ of a crop, without its border, where A⁻¹ is not exact."""
+    # without its border, too little of a small crop would be left
     if min(crop.shape[-2:]) >= 4 * kernel.reach:
-        return undone(crop, invalid, kernel)
-    crop, invalid = undone(crop, invalid, None)
+        return fill_and_decorrelate(crop, invalid, kernel)
+    crop, invalid = fill_and_decorrelate(crop, invalid, None)
     return kernel.undo_image(np.asarray(crop, dtype=np.float32)), invalid
 
 
 def _choose_sigma_a(step: float) -> float:
-    """Choose the perturbation, in units of the noise, for a step of the data in the same units.
+    """Return the perturbation for a quantization step, both in units of the noise.
 
-    On a grid the density is a comb unless it is blurred by 0.7 steps; without one, less
-    perturbation is less lost, until the gradient drowns.
+    The density of quantized data is a comb that must be smoothed. Otherwise a small perturbation
+    preserves more detail, until the gradient becomes too noisy.
     """
-    return min(max(0.2, 0.7 * step), 1.0)
+    return min(max(MIN_SIGMA_A, SIGMA_A_PER_STEP * step), MAX_SIGMA_A)
 
 
-def _crop(
+def _draw_crop(
     arrays: Sequence[Any],
     layouts: Sequence[Layout],
     valid: ValidOfEach,
     rng: np.random.Generator,
-) -> Drawn:
-    """Read a random plane of a random image, at most 128 pixels wide, ``(channel, [1,] Y, X)``."""
+) -> Block:
+    """Read a random crop of a random plane, shape ``(channels, [1,] Y, X)``."""
     which = int(rng.integers(len(arrays)))
     where = layouts[which]
     position = [int(rng.integers(n)) for n in loop_shape(where)]
     space = []
     for axis, n in zip(where.space, where.space_shape, strict=True):
-        size = min(n, 1 if axis == "Z" else 128)
+        size = min(n, 1 if axis == "Z" else MAX_CROP_SIDE)
         start = int(rng.integers(n - size + 1))
         space.append(slice(start, start + size))
     return valid[which].read(arrays[which], where, position, space)

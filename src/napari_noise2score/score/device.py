@@ -1,4 +1,4 @@
-"""Where to compute, and in what precision."""
+"""Choose the device to compute on and its precision, and measure its free memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch
 
 from ..errors import UserError, quoted
 
-# freed memory that the process keeps, in bytes, and what glibc's mallopt calls it
-KEPT = 2**29
+MAX_KEPT_BYTES = 2**29  # of freed memory that the process keeps
+# options of glibc's mallopt
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Find a device by name.
+    """Return a device by its name.
 
     Parameters
     ----------
     name : str
-        ``"auto"`` takes a GPU if there is one; otherwise as torch names it.
+        ``"auto"`` for a GPU if there is one and the CPU otherwise, or a name that torch knows.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def choose_device(name: str = "auto") -> torch.device:
         or (device.type != "cuda" and device.index)
         or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
     ):
-        raise UserError(f"device {quoted(str(name))} is not there; there is {', '.join(found)}")
+        raise UserError(f"there is no device {quoted(str(name))}; use one of {', '.join(found)}")
     if device.type == "cpu":
         _keep_memory()
     return device
@@ -63,20 +63,20 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @cache
 def _keep_memory() -> None:
-    """Let the process keep memory that was freed, where the C library can be told so.
+    """Let the process keep freed memory, if the C library has this option.
 
-    A network's features are dozens of large arrays for every tile. Given back to the system and
-    asked for again, each of their pages is cleared anew: a third of the time on a CPU.
+    The features of a network are dozens of large arrays for every tile. If they were returned to
+    the system and allocated again, clearing their pages would take a third of the time on a CPU.
     """
     library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_THRESHOLD, KEPT)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
+        library.mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES)
         library.mallopt(M_ARENA_MAX, 1)
 
 
 def inner_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Let the inside of a network train in bfloat16 where that is faster."""
+    """Return a context in which networks train in bfloat16, if that is faster on the device."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
@@ -87,7 +87,7 @@ def inner_precision(device: torch.device) -> contextlib.AbstractContextManager[A
 
 
 def free_memory(device: torch.device) -> int:
-    """Give how many bytes are free where a device computes.
+    """Return how many bytes are free in the memory of a device.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def free_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # what torch holds in reserve is free as well
+        # memory that torch has reserved is free as well
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + reserve)
     return int(psutil.virtual_memory().available)

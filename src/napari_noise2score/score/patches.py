@@ -1,4 +1,4 @@
-"""Random patches of images that may be larger than memory, some kept back for validation."""
+"""Draw random patches of images of any size, and hold some out for validation."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from ..image.axes import Layout
 from ..image.valid import ValidPixels, fill, look_for_valid
 from ..noise.kernel import Kernel
 
-# from so many pieces on, whole ones are held out
-MANY = 10
-HELD_OUT_PIECES = 32
-# what has more pixels than this may be empty for the most part, and is searched for what is not
-LARGE = 2**27
-TRIES = 8
-# the dark is part of the image as well: so many of the empty patches are kept
-KEPT = 0.1
-# the mean of a cell of 4×4 pixels varies 1.0 times as much as white noise makes it vary
-CELL = 4
-EMPTY = 1.5
-# a patch of which less than this share is valid is drawn anew, so often at most
-MIN_VALID, MAX_DRAWS = 0.5, 30
+MIN_PIECES_TO_SPLIT = 10  # with fewer planes or volumes, a corner of each is held out instead
+MAX_HELD_OUT_PIECES = 32
+# Larger images may be mostly empty: most empty patches are drawn again, but not all, because dark
+# areas belong to the image.
+MAX_PIXELS_DRAWN_EVENLY = 2**27
+MAX_DRAWS_OF_EMPTY = 8
+KEPT_SHARE_OF_EMPTY = 0.1
+# A patch is empty if the variance of the means of its cells is at most this multiple of what white
+# noise causes.
+CELL_SIDE = 4  # pixels
+MAX_VARIANCE_RATIO = 1.5
+MIN_VALID_SHARE = 0.5  # of a patch; otherwise it is drawn again
+MAX_DRAWS_OF_INVALID = 30
+MAX_DRAWS_OF_CORNER = 1000
 
 
 class Patches:
-    """Draws patches from images, reading nothing but what it gives.
+    """Draws random patches from images, and reads only these patches.
 
-    Validation patches come from pieces (planes, volumes) that training never sees or, where
-    there are few pieces, from a corner of each that training never touches.
+    Validation patches come from planes or volumes that are held out from training or, if there are
+    few, from a corner of each that is held out.
 
     Parameters
     ----------
@@ -42,18 +43,19 @@ class Patches:
     layouts : sequence of Layout
         One for each image.
     size : tuple of int
-        Size of a patch in space. Where an image is smaller it is continued by reflection.
+        Size of a patch in pixels, along the axes of space. Smaller images are continued by
+        reflection.
     rng : numpy.random.Generator
-        Chooses which pieces are held out.
+        Chooses which planes or volumes are held out.
     kernel : Kernel, optional
-        Correlation to undo.
+        Correlation kernel to undo.
     valid : ValidOfEach, optional
-        The valid pixels of the images; looked for if not given.
+        The valid pixels of the images; determined if not given.
 
     Notes
     -----
-    Patches are flipped along each axis and turned by quarter turns in the YX plane. From images of
-    more than 2²⁷ pixels most patches that hold nothing but noise are passed over.
+    Patches are flipped along each axis and rotated by multiples of 90° in the YX plane. From images
+    of more than 2²⁷ pixels, most patches that contain only noise are skipped.
     """
 
     def __init__(
@@ -68,19 +70,19 @@ class Patches:
         self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
         self.valid = valid or ValidOfEach(self.images, self.layouts)
         self.size = tuple(size)
-        # what A⁻¹ takes from around a patch is read with it
-        self._around = around(kernel, len(size))
+        # A⁻¹ needs pixels around a patch, which are read with it
+        self._margins = margins_of(kernel, len(size))
         counts = np.array([count_pieces([where]) for where in self.layouts])
         self._ends = np.cumsum(counts)
         pieces = int(self._ends[-1])
-        self._whole = pieces >= MANY
+        self._whole = pieces >= MIN_PIECES_TO_SPLIT
         if self._whole:
-            kept = min(HELD_OUT_PIECES, max(1, pieces // 20))
+            kept = min(MAX_HELD_OUT_PIECES, max(1, pieces // 20))
             self._held = np.sort(rng.choice(pieces, kept, replace=False))
         else:
             self._held = np.arange(pieces)
-        self._choosy = is_large(self.layouts)
-        # a pixel is as likely as any other, whatever image it is in
+        self._skip_empty = is_large(self.layouts)
+        # images are drawn in proportion to their pixels, so that all pixels are equally likely
         area = np.array([float(np.prod(where.space_shape)) for where in self.layouts])
         self._share = np.cumsum(counts * area) / np.sum(counts * area)
 
@@ -92,87 +94,93 @@ class Patches:
         count : int
             Number of patches.
         rng : numpy.random.Generator
-            Source of chance.
+            Random generator.
         held_out : bool
-            From what training never sees, or from all else.
+            Draw from the pixels that are held out, or from the others.
 
         Returns
         -------
         ndarray
-            float32, shape ``(count, channels, *size)``, grey levels, of A⁻¹ y if there is a kernel.
-            Invalid pixels are filled smoothly.
+            Grey levels y, or A⁻¹ y if there is a kernel, float32, shape
+            ``(count, channels, *size)``. Invalid pixels are filled smoothly.
 
         Raises
         ------
         UserError
-            If the images hold no valid pixel.
+            If the images contain no valid pixel.
         """
         return self.draw_masked(count, rng, held_out)[0]
 
     def draw_masked(
         self, count: int, rng: np.random.Generator, held_out: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw patches as `draw` does, and say which of their pixels are valid.
+        """Draw patches as `draw` does, and return which of their pixels are valid.
+
+        Parameters
+        ----------
+        count, rng, held_out
+            As for `draw`.
 
         Returns
         -------
         patches : ndarray
             As from `draw`.
-        known : ndarray or None
-            float32, of the same shape, 1 where a pixel is valid and 0 elsewhere; None if all are.
+        valid : ndarray or None
+            1 for valid and 0 for invalid pixels, float32, of the same shape; None if all are valid.
         """
-        drawn = [self._one(rng, held_out) for _ in range(count)]
+        drawn = [self._draw_one(rng, held_out) for _ in range(count)]
         patches = np.stack([patch for patch, _ in drawn])
-        if all(known is None for _, known in drawn):
+        if all(valid is None for _, valid in drawn):
             return patches, None
-        known = np.stack([np.ones_like(patch) if k is None else k for patch, k in drawn])
-        return patches, known
+        masks = [np.ones_like(patch) if valid is None else valid for patch, valid in drawn]
+        return patches, np.stack(masks)
 
-    def _one(
+    def _draw_one(
         self, rng: np.random.Generator, held_out: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        block, invalid = telling(lambda: self._valid(rng, held_out), rng, self._choosy)
-        block, invalid = undone(block, invalid, self.kernel)
+        """Draw a patch, and return which of its pixels are valid."""
+        block, invalid = draw_nonempty(
+            lambda: self._draw_valid(rng, held_out), rng, self._skip_empty
+        )
+        block, invalid = fill_and_decorrelate(block, invalid, self.kernel)
         if invalid is None:
-            return _turn(block, rng), None
-        both = _turn(np.concatenate([block, ~invalid]).astype(np.float32), rng)
+            return _flip_and_rotate(block, rng), None
+        both = _flip_and_rotate(np.concatenate([block, ~invalid]).astype(np.float32), rng)
         return both[: len(block)], both[len(block) :]
 
-    def _valid(
-        self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw until most of a patch is valid, or take the one that was best."""
-        best: tuple[np.ndarray, np.ndarray | None] | None = None
-        most = 0.0
-        for _ in range(MAX_DRAWS):
-            block, invalid = self._any(rng, held_out)
+    def _draw_valid(self, rng: np.random.Generator, held_out: bool) -> Block:
+        """Draw until most of a patch is valid; return the most valid patch otherwise."""
+        best: Block | None = None
+        best_share = 0.0
+        for _ in range(MAX_DRAWS_OF_INVALID):
+            block, invalid = self._read_random(rng, held_out)
             share = 1.0 if invalid is None else 1 - float(invalid.mean())
-            if share >= MIN_VALID:
+            if share >= MIN_VALID_SHARE:
                 return block, invalid
-            if share > most:
-                best, most = (block, invalid), share
+            if share > best_share:
+                best, best_share = (block, invalid), share
         if best is None:
             raise no_valid_pixel()
         return best
 
-    def _any(
-        self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _read_random(self, rng: np.random.Generator, held_out: bool) -> Block:
+        """Read a random patch with its margins, and which of its pixels are invalid."""
         piece = self._choose(rng, held_out)
         which = int(np.searchsorted(self._ends, piece, side="right"))
         where = self.layouts[which]
         first = int(self._ends[which - 1]) if which else 0
         position = np.unravel_index(piece - first, loop_shape(where)) if where.loop else ()
         start = self._start(where.space_shape, rng, held_out)
-        read = [size + more for size, more in zip(self.size, self._around, strict=True)]
+        read = [size + margin for size, margin in zip(self.size, self._margins, strict=True)]
         space = [slice(a, a + n) for a, n in zip(start, read, strict=True)]
         block, invalid = self.valid[which].read(
             self.images[which], where, [int(p) for p in position], space
         )
         block = np.asarray(block, dtype=np.float32)
-        return _grow(block, read), None if invalid is None else _grow(invalid, read)
+        return _pad(block, read), None if invalid is None else _pad(invalid, read)
 
     def _choose(self, rng: np.random.Generator, held_out: bool) -> int:
+        """Return the number of a random plane or volume."""
         if held_out:
             return int(rng.choice(self._held))
         while True:
@@ -184,27 +192,28 @@ class Patches:
                 return piece
 
     def _start(self, shape: tuple[int, ...], rng: np.random.Generator, held_out: bool) -> list[int]:
-        # noise that A⁻¹ has made white has nothing in common outside the patches themselves
-        inner = [n - more for n, more in zip(shape, self._around, strict=True)]
-        room = [max(n - size, 0) for n, size in zip(inner, self.size, strict=True)]
+        """Return the first index of a random patch along each axis of space."""
+        # margins may overlap with held-out patches: A⁻¹ makes the noise of the patches independent
+        inner = [n - margin for n, margin in zip(shape, self._margins, strict=True)]
+        last = [max(n - size, 0) for n, size in zip(inner, self.size, strict=True)]
         if self._whole:
-            return [int(rng.integers(r + 1)) for r in room]
-        # the corner at the far end of Y and X, a quarter of each, is for validation
+            return [int(rng.integers(n + 1)) for n in last]
+        # the last quarter along both Y and X is held out
         corner = [max(n - max(n // 4, size), 0) for n, size in zip(inner, self.size, strict=True)]
-        for _ in range(1000):
-            start = [int(rng.integers(r + 1)) for r in room]
+        for _ in range(MAX_DRAWS_OF_CORNER):
+            start = [int(rng.integers(n + 1)) for n in last]
             if held_out:
-                inside = zip(corner[-2:], room[-2:], strict=True)
-                return start[:-2] + [int(rng.integers(c, r + 1)) for c, r in inside]
+                inside = zip(corner[-2:], last[-2:], strict=True)
+                return start[:-2] + [int(rng.integers(c, n + 1)) for c, n in inside]
             ends = [a + size for a, size in zip(start, self.size, strict=True)]
             if any(end <= c for end, c in zip(ends[-2:], corner[-2:], strict=True)):
                 return start
-        # too small to be divided: validation then shares pixels with training
+        # the image is too small to hold anything out: validation shares pixels with training
         return start
 
 
 class ValidOfEach:
-    """The valid pixels of each of many images, looked for when one is first used."""
+    """The valid pixels of each of many images, determined when an image is first used."""
 
     def __init__(self, images: Sequence[Any], layouts: Sequence[Layout]):
         self._images, self._layouts = images, layouts
@@ -212,43 +221,72 @@ class ValidOfEach:
 
     def __getitem__(self, which: int) -> ValidPixels:
         if which not in self._found:
-            # one image of many without a valid pixel is passed over
+            # an image without a valid pixel is skipped
             axes = self._layouts[which].axes
             self._found[which], _ = look_for_valid(self._images[which], axes)
         return self._found[which]
 
 
 def no_valid_pixel() -> UserError:
-    """Give the error of images in which nothing was recorded."""
+    """Return the error for images that contain no valid pixel."""
     return UserError(
-        "the images hold no valid pixel: all that were looked at are NaN, infinite, masked or "
-        "padding"
+        "the images hold no valid pixel: all that were read are NaN, infinite, masked or padding"
     )
 
 
 def is_large(layouts: Sequence[Layout]) -> bool:
-    """Say whether images are so large that it pays to look for what is in them."""
-    return sum(float(np.prod(where.shape, dtype=np.float64)) for where in layouts) > LARGE
+    """Return whether images are so large that most of their empty patches are skipped."""
+    pixels = sum(float(np.prod(where.shape, dtype=np.float64)) for where in layouts)
+    return pixels > MAX_PIXELS_DRAWN_EVENLY
 
 
-Drawn = tuple[np.ndarray, np.ndarray | None]
-"""A block, and which of its pixels are not valid."""
+Block = tuple[np.ndarray, np.ndarray | None]
+"""A block, shape ``(channels, *space)``, and which of its pixels are invalid, None if none are."""
 
 
-def telling(draw: Callable[[], Drawn], rng: np.random.Generator, choosy: bool = True) -> Drawn:
-    """Draw a block, and most often another in its place as long as it is empty."""
+def draw_nonempty(
+    draw: Callable[[], Block], rng: np.random.Generator, skip_empty: bool = True
+) -> Block:
+    """Draw a block, and draw again most times that it is empty.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws a block.
+    rng : numpy.random.Generator
+        Random generator.
+    skip_empty : bool
+        Whether to skip empty blocks at all.
+
+    Returns
+    -------
+    block : ndarray
+        The block.
+    invalid : ndarray or None
+        Which of its pixels are invalid.
+    """
     block, invalid = draw()
-    for _ in range(TRIES if choosy else 0):
-        if not is_empty(block) or rng.random() < KEPT:
+    for _ in range(MAX_DRAWS_OF_EMPTY if skip_empty else 0):
+        if not is_empty(block) or rng.random() < KEPT_SHARE_OF_EMPTY:
             break
         block, invalid = draw()
     return block, invalid
 
 
 def is_empty(block: np.ndarray) -> bool:
-    """Say whether a block holds nothing but white noise, or nothing at all.
+    """Return whether a block is constant or contains only white noise.
 
-    Noise is told by the differences of neighbours, what is in the image by the means of cells.
+    The noise is measured by the differences of neighbouring pixels, the signal by the variance of
+    the means of cells.
+
+    Parameters
+    ----------
+    block : ndarray
+        Grey levels, shape ``(channels, *space)``.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
@@ -256,37 +294,40 @@ def is_empty(block: np.ndarray) -> bool:
     >>> is_empty(noise), is_empty(noise + 10 * np.sin(np.arange(64) / 10))
     (True, False)
     """
-    y, x = (n - n % CELL for n in block.shape[-2:])
-    if min(y, x) < 2 * CELL:
+    side = CELL_SIDE
+    y, x = (n - n % side for n in block.shape[-2:])
+    if min(y, x) < 2 * side:
         return False
-    part = block[..., :y, :x].astype(np.float64)
-    noise = float(np.mean(np.diff(part, axis=-1) ** 2)) / 2
-    cells = part.reshape(*part.shape[:-2], y // CELL, CELL, x // CELL, CELL).mean((-3, -1))
-    # each channel has a level of its own
-    varies = float(np.mean(np.var(cells, axis=tuple(range(1, cells.ndim)))))
-    return varies <= EMPTY * noise / CELL**2
+    cropped = block[..., :y, :x].astype(np.float64)
+    noise = float(np.mean(np.diff(cropped, axis=-1) ** 2)) / 2
+    cells = cropped.reshape(*cropped.shape[:-2], y // side, side, x // side, side).mean((-3, -1))
+    # the variance within each channel, as channels differ in brightness
+    variance = float(np.mean(np.var(cells, axis=tuple(range(1, cells.ndim)))))
+    return variance <= MAX_VARIANCE_RATIO * noise / side**2
 
 
-def undone(block: np.ndarray, invalid: np.ndarray | None, kernel: Kernel | None) -> Drawn:
+def fill_and_decorrelate(
+    block: np.ndarray, invalid: np.ndarray | None, kernel: Kernel | None
+) -> Block:
     """Fill the invalid pixels of a block, and undo a correlation.
 
     Parameters
     ----------
     block, invalid : ndarray
-        Grey levels, shape ``(channels, *space)``, and where they are not valid.
+        Grey levels, shape ``(channels, *space)``, and which of them are invalid.
     kernel : Kernel or None
-        The correlation; the block is then smaller by its reach on each side of Y and X.
+        Correlation kernel; if given, the result is smaller by its reach on each side along Y and X.
 
     Returns
     -------
     block : ndarray
-        float32 if anything was done to it.
+        Grey levels, float32 if they were changed.
     invalid : ndarray or None
-        Where it is not valid, or depends most on what is not.
+        Which pixels are invalid or depend strongly on invalid ones, bool.
     """
     if invalid is not None:
-        usual = float(np.median(block[~invalid])) if not invalid.all() else 0.0
-        block = fill(block, invalid, max(block.shape), usual).astype(np.float32)
+        typical = float(np.median(block[~invalid])) if not invalid.all() else 0.0
+        block = fill(block, invalid, max(block.shape), typical).astype(np.float32)
     if kernel is not None:
         block = decorrelated(np.asarray(block, dtype=np.float32), kernel)
         if invalid is not None:
@@ -298,22 +339,38 @@ def undone(block: np.ndarray, invalid: np.ndarray | None, kernel: Kernel | None)
 
 
 def decorrelated(block: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """Give A⁻¹ of every plane of a block, less `Kernel.reach` on each side of Y and X."""
+    """Return A⁻¹ of every plane of a block.
+
+    Parameters
+    ----------
+    block : ndarray
+        Grey levels, float32, shape ``(..., Y, X)``.
+    kernel : Kernel
+        Correlation kernel A.
+
+    Returns
+    -------
+    ndarray
+        float32, smaller by `Kernel.reach` on each side along Y and X.
+    """
     inner = slice(kernel.reach, -kernel.reach or None)
-    return kernel.undo(torch.from_numpy(block))[..., inner, inner].numpy()
+    whitened: np.ndarray = kernel.undo(torch.from_numpy(block))[..., inner, inner].numpy()
+    return whitened
 
 
-def around(kernel: Kernel | None, ndim: int) -> tuple[int, ...]:
-    """Give by how much more, in all, is read along each axis of space for A⁻¹ of a patch."""
+def margins_of(kernel: Kernel | None, ndim: int) -> tuple[int, ...]:
+    """Return the pixels that A⁻¹ needs beside a patch, both sides together, for each axis."""
     return (0,) * (ndim - 2) + (2 * kernel.reach if kernel else 0,) * 2
 
 
-def _grow(block: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def _pad(block: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return a block continued by reflection to a size along the axes of space."""
     missing = [(0, wanted - n) for n, wanted in zip(block.shape[1:], size, strict=True)]
     return np.pad(block, [(0, 0), *missing], mode="reflect")
 
 
-def _turn(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _flip_and_rotate(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a block flipped and rotated at random."""
     if block.ndim == 4 and rng.random() < 0.5:
         block = block[:, ::-1]
     if rng.random() < 0.5:
@@ -325,10 +382,10 @@ def _turn(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def loop_shape(where: Layout) -> tuple[int, ...]:
-    """Size along each looped axis."""
+    """Return the size along each looped axis."""
     return tuple(where.shape[where.axes.index(a)] for a in where.loop)
 
 
 def count_pieces(layouts: Sequence[Layout]) -> int:
-    """Give the number of planes, or of volumes for a 3-D network."""
+    """Return the number of planes, or of volumes for a 3-D network."""
     return sum(int(np.prod(loop_shape(where), dtype=np.int64)) for where in layouts)

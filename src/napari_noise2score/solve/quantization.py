@@ -12,8 +12,8 @@ from torch import Tensor
 
 MAX_GAP = 2.0**53  # grey levels; double precision does not resolve larger ones to the unit
 MIN_OCCUPANCY = 0.02  # share of the levels of a grid that must occur for it to count as one
-MIN_PIXELS_AT_END = 20
-MIN_EXCESS_AT_END = 3  # times as many pixels as lie right beside the end
+MIN_PIXELS_AT_END = 20  # for a range to count as clipped
+MIN_EXCESS_AT_END = 3  # ratio of the pixels at the end to those right beside it
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def estimate_quantization(values: NDArray[Any]) -> Quantization:
     Parameters
     ----------
     values : ndarray
-        Pixel values of any shape, at least some thousand.
+        Pixel values of any shape, a few thousand or more.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From a score to the clean image, and how certain it is: what each noise model needs."""
+"""Solve for the clean image, given a score and a noise model, and for its posterior covariance."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .transform import Transform
 
 Solver = Callable[[Tensor, Tensor], Tensor]
 """From y and the score of T(y), both of one shape ``(..., Y, X)``, to x."""
-Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+TweedieStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From y and the score of T(y) to y less its Gaussian noise, the score of y, and σ_a² T'⁻²."""
 Shift = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From x, y and a change of x to a change of y, all of one shape ``(..., Y, X)``."""
-NONE = Kernel(((1.0,),))
-# noise of a larger standard deviation than so many times the range of the grey levels is none
-MAX_NOISE = 2.0
+IDENTITY = Kernel(((1.0,),))
+MAX_NOISE_RATIO = 2.0  # of the noise's standard deviation to the range of the grey levels
 
 
 def make_solver(
@@ -37,46 +37,48 @@ def make_solver(
     kernel: Kernel | None = None,
     exact: bool = True,
 ) -> Solver:
-    """Make what solves ``s = f(x, y)`` for x.
+    """Return a function that solves ``s = f(x, y)`` for x.
 
     Parameters
     ----------
     noise : NoiseModel
         The noise p(y | x).
     transform : Transform
-        Coordinates T in which the score was learned.
+        The transform T to the coordinates in which the score was learned.
     sigma_a : float
-        Noise added in training, in units of z = T(y); it is known and accounted for.
+        Perturbation σ_a of the training, in units of z = T(y), which the solver accounts for.
     low, high : float
         Range of the noisy grey levels to be solved.
     quantization : Quantization
-        What digitisation did to y; taken into account where pixels are independent.
+        How y was digitized; used only if the noise of pixels is independent.
     kernel : Kernel, optional
-        The correlation K that was undone before the score was learned; best that of the whole
-        noise, read noise included.
+        Correlation kernel K that was undone before the score was learned; ideally that of the
+        whole noise, read noise included.
     exact : bool
-        By the table where that can be, or by the closed forms of the papers.
+        Solve by a look-up table where possible, otherwise by the closed forms of the papers.
 
     Returns
     -------
     callable
-        From y and the score of T(y) to x. Where a kernel was undone, y stands for K⁻¹ y. For
-        correlated noise, x within `reach_of` the border of a block is not valid.
+        From y and the score of T(y) to x. If a kernel was undone, y is K⁻¹ y. For correlated noise,
+        x within `reach_of` pixels of the border of a block is not valid.
 
     Raises
     ------
     UserError
-        If the score was learned for a correlation and the model has none.
+        If the noise cannot belong to these grey levels, or the score was learned for correlated
+        noise and the noise model has no correlation.
 
     Notes
     -----
-    Pixelwise models are solved exactly, by a `Table`. For correlated noise, what the score says
-    of y (K⁻ᵀ times that of K⁻¹ y) is turned by Tweedie's formula into what it says of
-    ``z ~ base(x)``: read noise and perturbation are taken off, but for white noise of the size
-    that they have per pixel of A⁻¹ y, which the table solves for (Xie et al., Section 3.3, take all
-    of it off). That is exact for Gaussian noise, and for all else where K = A and there is no read
-    noise. Where K differs from A and no read noise smooths what is left, the closed forms of the
-    papers serve, with the perturbation counted as read noise.
+    Noise that is independent between pixels is solved exactly, by a `Table`. For correlated noise
+    with kernel A, the score of y (K⁻ᵀ times that of K⁻¹ y) is converted by Tweedie's formula to
+    that of ``z ~ base(x)``. This removes read noise and perturbation except for the white noise
+    that they leave in each pixel of A⁻¹ y, which the table accounts for (Xie et al., Section 3.3,
+    remove all of it). The result is exact for Gaussian noise, and for any noise if K = A and there
+    is no read noise. If K differs from A and there is no read noise, the remaining noise is too
+    rough for the table; the closed forms of the papers are used, with the perturbation counted as
+    read noise.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def make_solver(
     >>> solve(torch.full((64, 64), 100.0), torch.full((64, 64), -1.0))[32, 32]
     tensor(89.1000)
     """
-    check_levels(noise, low, high)
+    check_grey_levels(noise, low, high)
     base, own, read = noise.components
     if own is None and kernel is None:
         if exact:
@@ -94,20 +96,20 @@ def make_solver(
         return make_closed_form(noise, transform, sigma_a, kernel)
     if own is None:
         raise UserError(
-            f"the model was trained for noise correlated by {kernel}: "
-            f"the noise must say so, as in '... @ {kernel}', not '{noise}'"
+            f"the model was trained for noise that is correlated by {kernel}, and the noise model "
+            f"'{noise}' has no correlation: write it as '... @ {kernel}'"
         )
-    # undoing another correlation leaves the noise too rough for the table, but for read noise
+    # if another correlation was undone, the noise is too rough for the table without read noise
     if not exact or (own != kernel and not read and not base.additive):
         return make_closed_form(noise, transform, sigma_a, kernel)
-    split = _split(kernel or NONE, read, transform, sigma_a)
+    tweedie_step = _make_tweedie_step(kernel or IDENTITY, read, transform, sigma_a)
     if base.additive:
-        return _additive(base, own, split, (low, high))
-    return _blurred(base, own, read, split, transform, sigma_a, low, high)
+        return _make_additive_solver(base, own, tweedie_step, (low, high))
+    return _make_blurred_solver(base, own, read, tweedie_step, transform, sigma_a, low, high)
 
 
-def check_levels(noise: NoiseModel, low: float, high: float) -> None:
-    """Raise a `UserError` if a noise model cannot be that of such grey levels.
+def check_grey_levels(noise: NoiseModel, low: float, high: float) -> None:
+    """Raise a `UserError` if a noise model cannot belong to these grey levels.
 
     Parameters
     ----------
@@ -119,41 +121,56 @@ def check_levels(noise: NoiseModel, low: float, high: float) -> None:
     Raises
     ------
     UserError
-        Naming the parameter that lies outside: an offset above all grey levels, or noise several
-        times as strong as all grey levels are apart.
+        If the offset is above all grey levels, or the standard deviation of the noise is more than
+        `MAX_NOISE_RATIO` times their range. The message names the parameter.
 
     Examples
     --------
     >>> from napari_noise2score.noise import Poisson
-    >>> check_levels(Poisson(gain=2, offset=5000), 92, 225)
+    >>> check_grey_levels(Poisson(gain=2, offset=5000), 92, 225)
     Traceback (most recent call last):
     ...
-    napari_noise2score.errors.UserError: offset=5000 lies above all grey levels, 92 to 225: no pixel
-    would hold any light
+    napari_noise2score.errors.UserError: offset=5000 lies above all grey levels, 92 to 225: correct
+    the offset, as no pixel would contain any signal
     """
     base, _, read = noise.components
     levels = f"grey levels, {low:.4g} to {high:.4g}"
     if noise.offset >= high:
         raise UserError(
-            f"offset={base.offset:g} lies above all {levels}: no pixel would hold any light"
+            f"offset={base.offset:g} lies above all {levels}: correct the offset, as no pixel "
+            "would contain any signal"
         )
-    room = MAX_NOISE * (high - low)
-    if read > room:
-        raise UserError(f"sigma={read:g} is more than all {levels}, are apart: use their unit")
+    max_deviation = MAX_NOISE_RATIO * (high - low)
+    if read > max_deviation:
+        raise UserError(
+            f"sigma={read:g} is too large for the {levels}: give it in the unit of the image"
+        )
     middle = torch.tensor((max(low, noise.offset) + high) / 2, dtype=torch.float64)
     x = noise.clean_from_mean(middle).clamp(min=noise.lowest)
     spread = float(noise.variance(x).sqrt())
     darkest = max(noise.lowest, -MAX_GREY_LEVEL)
-    nothing = float(noise.mean(torch.tensor(darkest, dtype=torch.float64)))
-    if not spread <= room or nothing >= high:
+    lowest_mean = float(noise.mean(torch.tensor(darkest, dtype=torch.float64)))
+    if not spread <= max_deviation or lowest_mean >= high:
         raise UserError(
-            f"the noise '{noise}' is more than all {levels}, are apart: its standard deviation "
-            f"would be {spread:.4g}; use the unit of the image"
+            f"the noise '{noise}' is too strong for the {levels}: its standard deviation would be "
+            f"{spread:.4g}; give its parameters in the unit of the image"
         )
 
 
 def reach_of(noise: NoiseModel, learned: Kernel | None) -> int:
-    """How far, in pixels, the solver takes from a pixel's surroundings."""
+    """Return how many pixels along Y and X around a pixel the solver uses.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        The noise.
+    learned : Kernel or None
+        Correlation kernel that was undone before the score was learned.
+
+    Returns
+    -------
+    int
+    """
     own = noise.components.kernel
     if own is None:
         return 0
@@ -163,11 +180,11 @@ def reach_of(noise: NoiseModel, learned: Kernel | None) -> int:
 def make_closed_form(
     noise: NoiseModel, transform: Transform, sigma_a: float, kernel: Kernel | None = None
 ) -> Solver:
-    """Make what solves ``s = f(x, y)`` by the closed forms and algorithms of the papers.
+    """Return a function that solves ``s = f(x, y)`` by the closed forms of the papers.
 
-    The perturbation σ_a counts as read noise of that size, which is removed together with the
-    model's own by Tweedie's formula, ``z̄ = y + (σ_g² + σ_a²) s`` (Xie et al., Section 3.3),
-    before the rest is solved by ``noise.solve``.
+    The perturbation σ_a is counted as read noise. Together with that of the noise model, it is
+    removed by Tweedie's formula, ``z̄ = y + (σ_g² + σ_a²) s`` (Xie et al., Section 3.3);
+    ``noise.solve`` then solves for x.
 
     Parameters
     ----------
@@ -177,7 +194,7 @@ def make_closed_form(
     Returns
     -------
     callable
-        As that of `make_solver`.
+        As from `make_solver`.
 
     Examples
     --------
@@ -204,7 +221,7 @@ def make_closed_form(
 def make_shift(
     noise: NoiseModel, transform: Transform, sigma_a: float, kernel: Kernel | None = None
 ) -> Shift:
-    """Make what tells along which change of y the solution shows its posterior covariance.
+    """Return the function by whose result the posterior covariance of the solution is measured.
 
     Parameters
     ----------
@@ -214,13 +231,13 @@ def make_shift(
     Returns
     -------
     callable
-        Of x, y and v it gives ``Σ B⁻ᵀ v``, where E[y | x] = B x, and Σ is the covariance of the
-        noise at x, σ_a included. Where a kernel was undone, y stands for K⁻¹ y. Planes wrap around.
+        From x, y and v to ``Σ B⁻ᵀ v``, where E[y | x] = B x and Σ is the covariance of the noise at
+        x, σ_a included. If a kernel was undone, y is K⁻¹ y. Planes wrap around.
 
     Notes
     -----
-    ``Cov[x | y] = (∂x/∂y) Σ B⁻ᵀ``: for Gaussian noise of any covariance this is exact whatever the
-    picture, being the second order of Tweedie's formula.
+    The posterior covariance is ``Cov[x | y] = (∂x/∂y) Σ B⁻ᵀ``. This second-order Tweedie formula is
+    exact for Gaussian noise of any covariance.
 
     Examples
     --------
@@ -228,18 +245,18 @@ def make_shift(
     >>> from napari_noise2score.noise import A, Gaussian
     >>> shift = make_shift(Gaussian(10) @ A, Transform(c0=100), 0.3, kernel=A)
     >>> flat = torch.ones(32, 32)
-    >>> shift(flat, flat, flat)[0, 0]  # of σ² Aᵀ v + σ_a² T'⁻² Aᵀ v
+    >>> shift(flat, flat, flat)[0, 0]  # σ² Aᵀ v + σ_a² T'⁻² Aᵀ v
     tensor(109.)
     """
     base, own, read = noise.components
-    own, learned = own or NONE, kernel or NONE
+    own, learned = own or IDENTITY, kernel or IDENTITY
 
     def shift(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         variance = base.variance(x.clamp(min=base.lowest))
         if base.additive:
             spread = own.apply_transposed(variance * own.apply(v)) + read**2 * v
         else:
-            # the picture is blurred with its noise
+            # the image is blurred together with its noise
             blurred = own.apply(variance * v)
             v = own.undo_transposed(v)
             spread = blurred + read**2 * v
@@ -250,52 +267,57 @@ def make_shift(
     return shift
 
 
-def _split(learned: Kernel, read: float, transform: Transform, sigma_a: float) -> Split:
-    """Make what gives y less read noise and perturbation, the score of y, and what σ_a added."""
+def _make_tweedie_step(
+    learned: Kernel, read: float, transform: Transform, sigma_a: float
+) -> TweedieStep:
+    """Return a function that removes read noise and perturbation by Tweedie's formula."""
 
-    def split(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def tweedie_step(w: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         score = transform.raw_score(w, s, sigma_a)
         added = sigma_a**2 * transform.variance(w)
         own = learned.undo_transposed(score)
         return learned.apply(w + added * score) + read**2 * own, own, added
 
-    return split
+    return tweedie_step
 
 
-def _additive(
-    base: NoiseFamily, kernel: Kernel, split: Split, limits: tuple[float, float]
+def _make_additive_solver(
+    base: NoiseFamily, kernel: Kernel, tweedie_step: TweedieStep, limits: tuple[float, float]
 ) -> Solver:
+    """Return a solver for additive correlated noise, whose variance may depend on x."""
+
     def solve(w: Tensor, s: Tensor) -> Tensor:
-        known, score, _ = split(w, s)
+        z, score, _ = tweedie_step(w, s)
         drift = kernel.apply(score)
         return fixed_point(
-            base, known, lambda variance: known + kernel.apply_transposed(variance * drift), limits
+            base, z, lambda variance: z + kernel.apply_transposed(variance * drift), limits
         )
 
     return solve
 
 
-def _blurred(
+def _make_blurred_solver(
     base: NoiseModel,
     kernel: Kernel,
     read: float,
-    split: Split,
+    tweedie_step: TweedieStep,
     transform: Transform,
     sigma_a: float,
     low: float,
     high: float,
 ) -> Solver:
-    # The read noise of a pixel of A⁻¹ y given that of all others. Less, as the least that it has at
-    # any frequency, would leave so much to Tweedie's formula that the curvature of f is felt.
+    """Return a solver for noise that is blurred by a kernel together with the image."""
+    # Variance of the read noise of a pixel of A⁻¹ y given that of all others. With less, such as
+    # the minimum over all frequencies, the curvature of f would affect Tweedie's formula.
     white = read**2 / kernel.power
     noise = base.with_read_noise(white**0.5)
     table = make_table(noise, transform, sigma_a, low, high)
 
     def solve(w: Tensor, s: Tensor) -> Tensor:
-        known, score, added = split(w, s)
+        z, score, added = tweedie_step(w, s)
         score = kernel.apply_transposed(score)
-        # what is white of read noise and perturbation the table solves for exactly
-        q = kernel.undo(known) - (white + added) * score
+        # the white component of read noise and perturbation is left in: the table is exact for it
+        q = kernel.undo(z) - (white + added) * score
         return table(q, transform.own_score(q, score, sigma_a))
 
     return solve

@@ -106,7 +106,7 @@ class Number(QWidget):
 
 class _Slider(QDoubleSlider):
     def __init__(self) -> None:
-        super().__init__(Qt.Orientation.Horizontal)
+        QDoubleSlider.__init__(self, Qt.Orientation.Horizontal)
 
     def keyPressEvent(self, event: Any) -> None:
         """Follow the arrow and page keys, as Qt does for sliders of integers only."""

@@ -325,7 +325,8 @@ class DenoiseWidget(Dock):
             settings["contrast_limits"] = 0, stored.widest or 1
             self._viewer.add_image(stored.spread, **settings)
         settings = store_settings(self._layer_settings, target.path)
-        return self._viewer.add_image(stored.data, **settings).name
+        name: str = self._viewer.add_image(stored.data, **settings).name
+        return name
 
     def _describe_remains(self) -> str:
         """Return what is left of a job that did not finish, as a sentence."""
