@@ -92,7 +92,7 @@ def test_what_is_no_small_text_is_refused(tmp_path):
     path.write_bytes("seed: 1".encode("utf-16"))
     assert "line 1: not UTF-8 text" in refusal(path)
     path.write_text("# " + "a" * 2**20)
-    assert "too many" in refusal(path)
+    assert "too large" in refusal(path)
     assert "a folder" in refusal(tmp_path)
     assert "no such file" in refusal(tmp_path / "none")
     os.mkfifo(tmp_path / "pipe")

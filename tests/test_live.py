@@ -91,10 +91,10 @@ def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
 
 @pytest.mark.slow
 def test_memory_holds_the_last_planes_only():
-    image = noisy(live.REMEMBERED + 1, 32, 32)
+    image = noisy(live.MAX_PLANES + 1, 32, 32)
     planes = LivePlanes(image, train(image, axes="TYX", steps=2), "TYX")
     places = [prepared(planes, (t, 0, 0)) for t in range(len(image))]
-    assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.REMEMBERED]
+    assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.MAX_PLANES]
 
 
 def test_what_cannot_be_is_told(monkeypatch):

@@ -28,8 +28,6 @@ BANNED = {
     "parts",
     "unsure",
 }
-#: Packages, and modules of the top level, whose names are not yet the glossary's.
-UNFINISHED = frozenset(("cli", "denoising", "image", "sample.py", "score", "solve", "widgets"))
 PACKAGES = sorted({path.relative_to(ROOT).parts[0] for path in ROOT.rglob("*.py")})
 
 
@@ -68,10 +66,7 @@ def banned_names(package: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_name_is_made_of_a_banned_word(package):
-    found = banned_names(package)
-    if found and package in UNFINISHED:
-        pytest.xfail(f"{len(found)} names to change: " + ", ".join(found))
-    assert not found
+    assert not banned_names(package)
 
 
 @pytest.mark.parametrize(
