@@ -139,7 +139,7 @@ def test_it_can_be_followed_and_stopped(model, noisy):
     estimate_steps(noisy, axes="TYX", model=model).close()
     with pytest.raises(UserError, match="there are auto, images"):
         estimate_noise(noisy, axes="TYX", model=model, method="guess")
-    with pytest.raises(UserError, match="give one of the two"):
+    with pytest.raises(UserError, match="give only one of the two"):
         estimate_noise(noisy, axes="TYX", model=model, noise=TRUE, method="curve")
     with pytest.raises(UserError, match="uses a trained model"):
         estimate_noise(noisy, axes="TYX", method="curve")

@@ -135,7 +135,7 @@ def test_what_a_denoised_image_leaves_is_checked_too(repeats):
     # a brutal denoiser takes the picture away with the noise: it is not the noise model's fault
     brutal = np.broadcast_to(picture() + 20 + 40 * np.sin(np.arange(256) / 3), repeats.shape)
     lost = check_noise(repeats, RIGHT, axes="TYX", denoised=brutal)
-    assert "some of the picture goes with it" in lost.verdict
+    assert "some of the picture is removed with it" in lost.verdict
     with pytest.raises(UserError, match="shape of the one image"):
         check_noise(repeats, RIGHT, axes="TYX", denoised=truth[0])
 

@@ -190,7 +190,7 @@ def test_channels_of_different_noise_are_seen():
 def test_texture_may_be_taken_for_noise_and_this_is_said():
     noisy = data.grass().astype(float) + np.random.default_rng(0).normal(0, 20, (512, 512))
     check = estimate_noise(noisy).check
-    assert "texture may be taken for noise" in check.verdict
+    assert "texture may be mistaken for noise" in check.verdict
     assert not check.explains
 
 

@@ -572,7 +572,7 @@ def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
         ("must rise", lambda: Empirical.from_density(lambda x, y: 1 + 0 * (x + y), LEVELS, edges)),
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x[:5], LEVELS)),
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x / 0, LEVELS, 10)),
-        ("same at all levels", lambda: Empirical.from_sampler(lambda x, rng: 0 * x, LEVELS, 10)),
+        ("same value at all", lambda: Empirical.from_sampler(lambda x, rng: 0 * x, LEVELS, 10)),
         ("noisy is", lambda: Empirical.from_pairs(np.zeros((3, 4)), np.zeros(4))),
         ("at least 2", lambda: Empirical.from_pairs(np.zeros(9), np.arange(9))),
         ("double quote", lambda: Empirical([0, 1], [0, 1, 2], [[1, 0], [0, 1]]).save('a".npz')),

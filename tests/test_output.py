@@ -198,7 +198,7 @@ def test_a_job_script_may_always_say_resume(call, model, tmp_path):
     # of other images it is not
     tifffile.imwrite(tmp_path / "a.tif", noisy + 1, imagej=True, metadata={"axes": "TYX"})
     code, said = call(*new)
-    assert (code, "other images or settings" in said) == (2, True)
+    assert (code, "trained on other images" in said) == (2, True)
     assert (tmp_path / "m.n2s").read_bytes() == weights
 
 

@@ -154,12 +154,12 @@ def test_it_is_estimated_from_moments_of_simulated_pixels():
 
 
 def test_it_is_estimated_from_simulated_images():
-    from napari_noise2score.estimation._from_images import estimate_from_shots
+    from napari_noise2score.estimation._from_images import estimate_from_frames
 
     rng = np.random.default_rng(0)
     scene = np.kron(rng.uniform(30, 200, (8, 8)), np.ones((40, 40)))
     frames = np.stack([Logistic(0.2).sample(scene, rng) for _ in range(6)])
-    found = estimate_from_shots([frames])
+    found = estimate_from_frames([frames])
     assert isinstance(found.noise, Logistic)
     assert found.noise.width == pytest.approx(0.2, rel=0.03)
 
@@ -203,7 +203,7 @@ def test_a_name_belongs_to_one_family():
     class Other(Logistic):
         name = "gaussian"
 
-    with pytest.raises(UserError, match="another noise family called 'gaussian'"):
+    with pytest.raises(UserError, match="already a noise family called 'gaussian'"):
         register(Other)
 
 

@@ -220,7 +220,7 @@ def test_neither_the_input_nor_what_is_there_is_written_over(world, job, tmp_pat
         (there, False, "--overwrite"),
         (world / "noisy.ome.zarr", True, "input of this job"),
         (world / "link.ome.zarr", True, "input of this job"),
-        (world / "noisy.ome.zarr" / "new.ome.zarr", True, "lies in an input of this job"),
+        (world / "noisy.ome.zarr" / "new.ome.zarr", True, "is inside an input of this job"),
     ]:
         with pytest.raises(UserError, match=says):
             list(denoise_steps(image, model, NOISE, target, overwrite=overwrite))

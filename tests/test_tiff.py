@@ -286,7 +286,7 @@ def test_types_are_widened_or_refused(tmp_path):
         assert back.data.dtype == kept
         assert np.array_equal(back.data[:], values)
     for given in ("int64", "uint64"):
-        with pytest.raises(UserError, match=f"a TIFF holds no {given}"):
+        with pytest.raises(UserError, match=f"a TIFF cannot hold {given}"):
             write_image(tmp_path / "b.tif", Image(STACK[0].astype(given), "YX"))
     assert not (tmp_path / "b.tif").exists()
 

@@ -193,7 +193,7 @@ def test_nothing_is_written_over_or_into_a_store(
     viewer.add_image(data, name="plane")
     for name, says in [
         ("in.ome.zarr", "exists already: choose another name"),
-        ("in.ome.zarr/new.ome.zarr", "would lie inside"),
+        ("in.ome.zarr/new.ome.zarr", "would be inside"),
     ]:
         named(tmp_path / name)
         write(qtbot, widget)

@@ -1,4 +1,4 @@
-"""What every long job yields, so that a window, a terminal and a test drive it alike."""
+"""The progress object that every long job yields, for the window, the terminal and tests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress(Generic[T]):
-    """How far a job has come.
+    """The progress of a job.
 
     Attributes
     ----------
     done, total : float
         Work done and work to do, in units of the job: blocks, planes, seconds or steps.
     message : str
-        What there is to say of it, in one line; mostly nothing.
+        A message for the user, in one line; usually empty.
     result : T or None
-        What the job has made, once it is there: with the last progress at the latest.
+        The result of the job; set in the last progress at the latest.
 
     Examples
     --------

@@ -51,7 +51,7 @@ def denoise(
         str | None, typer.Option(help="Address of a dask scheduler, as tcp://host:8786.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where this was cut off, if it was.")
+        bool, typer.Option("--resume", help="Continue an interrupted job, if there is one.")
     ] = False,
     series: Series = None,
     overwrite: Overwrite = False,
@@ -72,7 +72,7 @@ def denoise(
     if ome_zarr not in VERSIONS:
         raise UserError(f"--ome-zarr {ome_zarr}: {' and '.join(VERSIONS)} are written")
     if dtype not in ("float32", "same"):
-        raise UserError(f"--dtype {dtype}: give float32 or same")
+        raise UserError(f"--dtype {dtype}: use float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
     if noise.strip() == "auto":
         images = read_images(source, axes, series)

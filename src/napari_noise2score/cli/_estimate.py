@@ -16,7 +16,7 @@ from ._progress import finish
 def estimate(
     source: Input,
     model: Annotated[
-        Path | None, typer.Option(help="A trained model: its score is used, too.")
+        Path | None, typer.Option(help="A trained model, whose score is used as well.")
     ] = None,
     method: Annotated[
         str | None,
@@ -43,9 +43,11 @@ def estimate(
     from ..score.model import ScoreModel
 
     if method and noise:
-        raise UserError("--method finds the noise and --noise keeps to one: give either")
+        raise UserError(
+            "--method finds the noise model and --noise keeps one: give only one of them"
+        )
     if method and model is None:
-        raise UserError("--method chooses how a trained model is used: give --model, too")
+        raise UserError("--method chooses how a trained model is used: give --model as well")
     score = ScoreModel.load(model) if model else None
     images = read_images(source, axes, series)
     run = estimate_steps(images, model=score, noise=noise, method=method or "auto", device=device)

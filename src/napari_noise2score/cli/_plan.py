@@ -37,18 +37,18 @@ def plan(
     many = len(read) > 1 or (folder is not None and folder.is_dir() and paths[0] != folder)
     targets = [output]
     if many and output.suffix.lower() in SUFFIXES:
-        raise UserError(f"{output}: several images are written, a file for each; name a folder")
+        raise UserError(f"{output}: each image gets a file of its own; name a folder")
     if many:
         targets = [
             output / _result_name(path, same, number if every else None) for path, number in read
         ]
         if len(set(targets)) < len(targets):
-            raise UserError(f"{source}: some images differ only in their ending; rename them")
+            raise UserError(f"{source}: some file names differ only in their suffix; rename them")
     # in a large folder, all names are checked but only some images are opened
     step = -(-len(read) // MAX_FILES_OPENED_IN_ADVANCE)
     for count, ((path, number), target) in enumerate(zip(read, targets, strict=True)):
         if only_zarr and target.suffix.lower() != ".zarr":
-            raise UserError(f"{target}: only .ome.zarr and .zarr are written by workers")
+            raise UserError(f"{target}: workers can write only .ome.zarr and .zarr")
         if count % step:
             check_output(target, inputs=[path, *inputs], overwrite=replace_existing)
             continue

@@ -30,21 +30,21 @@ def train(
     axes: Axes = None,
     ndim: Annotated[int | None, typer.Option(help="Train on planes (2) or volumes (3).")] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time to train; 5 minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time; default 5.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed, the same weights.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random numbers.")] = None,
     correlation: Annotated[
         str | None,
         typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where training was cut off, if it was.")
+        bool, typer.Option("--resume", help="Continue an interrupted training, if any.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="The same settings from a YAML file.")] = None,
     series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn the score of noisy images. No clean image and no noise model is needed."""
+    """Learn the score of noisy images. Neither clean images nor a noise model are needed."""
     from ._config import TrainSettings
 
     given = {
@@ -73,8 +73,8 @@ def train(
             return
         if not overwrite:
             raise UserError(
-                f"{model} exists already, and other images or settings made it; "
-                "choose another name, or --overwrite it"
+                f"{model} exists already and was trained on other images or with other "
+                "settings; choose another name, or replace it with --overwrite"
             )
     run = train_steps(
         images,
@@ -113,7 +113,7 @@ def train(
 
 
 def _finished(model: Any, job: str) -> bool:
-    """Return whether a model is the result of this very training."""
+    """Return whether a model is the result of exactly this training."""
     return bool(model.provenance.get("finished")) and model.provenance.get("job") == job
 
 

@@ -68,7 +68,7 @@ def measure_correlation(
     with_kernel : bool
         Whether to compute the kernel.
     flat_share : float
-        Share of the pixels of the noises that is used, where the frames are flattest.
+        Share of the pixels that is used: those where the frames are flattest.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def measure_correlation(
 
 
 def kernel_size(shared: Floats, repeated: bool) -> int:
-    """Return the number of rows and columns of the kernel of noise of these correlations.
+    """Return the number of rows and columns of a kernel for noise with these correlations.
 
     The autocorrelation A Aᵀ of a kernel A reaches twice as far as the kernel.
     """
@@ -157,7 +157,7 @@ def restore_local_mean(shared: Floats) -> NDArray[np.float64]:
 
     Notes
     -----
-    Of correlations R the subtraction leaves (1 − G)² R = R − 2 G R + G² R, a linear system.
+    The subtraction turns correlations R into (1 − G)² R = R − 2 G R + G² R: a linear system.
     """
     reach = len(shared) // 2
     grid = np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, indexing="ij")
@@ -187,8 +187,9 @@ def correlations_of_frames(
     Returns
     -------
     ndarray
-        Shape ``(5, 5)``, 1 in the middle, the same on opposite sides. It is 0 elsewhere if
-        neighbours seem to be anticorrelated, as where too much was subtracted for the picture.
+        Shape ``(5, 5)``, 1 in the middle, the same on opposite sides. All other values are 0 if
+        neighbours seem to be anticorrelated, which happens if too much was subtracted for the
+        picture.
 
     Raises
     ------
@@ -197,9 +198,10 @@ def correlations_of_frames(
 
     Notes
     -----
-    The DCT power of the calmest patches is that of the noise, which is linear in its correlations,
-    and of what is left of the picture. What pictures are like is seen from the power that patches
-    with more structure have above it. Least squares over the frequencies separate the two.
+    The DCT power of the patches with the least structure is the sum of the power of the noise,
+    which is linear in its correlations, and of the remaining structure. The spectrum of the
+    structure is measured as the additional power of patches with more of it. A least-squares fit
+    over the frequencies separates the two.
 
     Examples
     --------
@@ -254,16 +256,16 @@ def power_by_structure(
     invalid: Sequence[NDArray[Any]],
     max_patches: int = MAX_PATCHES_OF_POWER,
 ) -> NDArray[np.float64]:
-    """Return the DCT power of groups of patches of single frames, the least structure first.
+    """Return the DCT power of groups of patches of single frames, sorted by structure.
 
     Parameters
     ----------
     frames : sequence of ndarray
-        Single noisy planes in grey levels, each ``(Y, X)``. Their noise is taken to be the same.
+        Single noisy planes in grey levels, each ``(Y, X)``. Their noise is assumed to be the same.
     invalid : sequence of ndarray
         Infinite where a pixel is not valid, else 0.
     max_patches : int
-        Number of patches of all frames together.
+        Total number of patches from all frames.
 
     Returns
     -------
@@ -300,7 +302,7 @@ def power_by_structure(
 
 
 def _power_of_lag(y: int, x: int) -> NDArray[np.float64]:
-    """Return the DCT power of noise whose pixels have product 1 at this distance alone."""
+    """Return the DCT power of noise whose autocorrelation is 1 at one distance, 0 elsewhere."""
     row, column = np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE)
     pairs = (row[:, None] - row == y) & (column[:, None] - column == x)
     return dct_power((pairs | pairs.T).astype(float))

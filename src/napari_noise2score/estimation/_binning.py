@@ -1,4 +1,4 @@
-"""Bins of pixels or patches of like intensity, within which noise is measured."""
+"""Sort pixels or patches of similar intensity into bins, within which noise is measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bin_numbers(
     side : {"left", "right"}
         The side of an edge to which values on it are assigned: the darker or the brighter bin.
     distinct : bool
-        Drop repeated edges, as where many values are equal. Without it their bins are empty.
+        Drop repeated edges, which occur if many values are equal; otherwise their bins are empty.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def overlapping_bins(intensity: Floats, quantiles: Sequence[float] | Floats) -> 
     Returns
     -------
     list of ndarray
-        Indices, the darkest bin first. Equal edges make no bin.
+        Indices, the darkest bin first. There is no bin between equal edges.
 
     Examples
     --------
@@ -108,8 +108,8 @@ def merge_close_bins(
 ) -> list[Indices]:
     """Merge bins whose means differ by no more than the noise of the intensities in them.
 
-    Within such bins values are sorted by their own noise, so that the variance of the noise would
-    be seen to change with itself and not with the signal.
+    Such bins would sort the values by their own noise and not by the signal, so the measured
+    variance would depend on the noise itself.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def merge_close_bins(
     intensity : ndarray
         Intensities in grey levels, shape ``(values,)``.
     min_distance : callable
-        From the indices in a bin to the distance, in grey levels, of the mean of the next one.
+        Maps the indices in a bin to the smallest distance, in grey levels, to the mean of the next.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Choice among noise models of counts by the likelihood p(y | x̂) of single frames."""
+"""Choose among noise models of counts by the likelihood p(y | x̂) of single frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTLIER_SHARE = 0.001
 
 
 def is_of_counts(noise: NoiseModel) -> bool:
-    """Return whether a noise is that of counted photons, multiplied or not, and white."""
+    """Return whether a noise model is white and made of counted photons, multiplied or not."""
     base, kernel, _ = noise.components
     return base.is_counting and kernel is None
 
@@ -39,8 +39,8 @@ def choose_by_likelihood(
 ) -> tuple[NoiseModel, dict[str, Any]] | None:
     """Choose the likeliest of the noise models of counts that the moments allow.
 
-    All of them give each x nearly the same variance, so that their shapes are compared: whether
-    they put grey levels where there are none, or none where there are many.
+    All of them predict nearly the same variance at each x, so only the shapes of their
+    distributions are compared: for example, whether a model predicts grey levels that never occur.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def choose_by_likelihood(
     -------
     noise : NoiseModel
     notes : dict
-        The log-likelihoods; values are JSON. None in place of both if no pixel is valid.
+        The log-likelihoods; values are JSON. None instead of both if no pixel is valid.
     """
     limit = found.fits[0].misfit + MAX_MISFIT_BEHIND
     rivals = [fit.noise for fit in found.fits if fit.misfit <= limit and is_of_counts(fit.noise)]
@@ -84,7 +84,7 @@ def _selected(values: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def mean_log_likelihood(noise: NoiseModel, x: Tensor, y: Tensor, step: float) -> float:
-    """Return the mean logarithm of p(y | x), by classes of both.
+    """Return the mean logarithm of p(y | x), computed from a joint histogram of x and y.
 
     Parameters
     ----------

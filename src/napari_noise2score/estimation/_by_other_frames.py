@@ -1,6 +1,6 @@
-"""Choice of the noise with which a denoised frame is nearest to the other frames of its scene.
+"""Choose the noise model for which a denoised frame is closest to the other frames of its scene.
 
-The noise of the other frames is independent, so that the mean squared difference from them is the
+The noise of the other frames is independent. The mean squared difference from them is therefore the
 error of the denoised frame plus a constant, and no clean image is needed.
 """
 
@@ -40,7 +40,7 @@ def choose_by_other_frames(
     others: Sequence[Tensor],
     valid: Sequence[Tensor | None],
 ) -> tuple[NoiseModel | None, dict[str, Any]]:
-    """Choose the strength of the noise, and its family, by the other frames of each scene.
+    """Choose the strength and the family of the noise by comparison with the other frames.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def choose_by_other_frames(
     noise : NoiseModel or None
         None if the sample moves, or if the score is hardly trained.
     notes : dict
-        What was found, or why nothing was; values are JSON.
+        The result, or why there is none; values are JSON.
     """
     own = None if model.kernel else found.noise.components.kernel
     seen = [
@@ -103,7 +103,7 @@ def _best_of_each_family(found: ImageEstimate) -> list[NoiseModel]:
 
 
 def _best_factor(measure: Callable[[NoiseModel], float], noise: NoiseModel) -> tuple[float, float]:
-    """Return the smallest measure over the factor of the variance, and that factor."""
+    """Minimize a measure over a factor of the variance; return the minimum and the factor."""
     values = {float(k): measure(noise.scaled(2.0**k)) for k in FACTORS}
     best = min(values, key=values.__getitem__)
     for k in (best - FINE_STEP, best + FINE_STEP):
@@ -118,7 +118,7 @@ def _best_factor(measure: Callable[[NoiseModel], float], noise: NoiseModel) -> t
 
 
 def _squared_difference(x: Tensor, other: Tensor, still: Tensor, reach: int) -> float:
-    """Return the mean squared difference of a frame, fitted in scale and offset, from another."""
+    """Return the mean squared difference of two frames after a fit of scale and offset."""
     inner = (..., slice(reach, -reach or None), slice(reach, -reach or None))
     x, other = x[inner][still[inner]].double(), other[inner][still[inner]].double()
     x, other = x - x.mean(), other - other.mean()
@@ -129,9 +129,9 @@ def _squared_difference(x: Tensor, other: Tensor, still: Tensor, reach: int) -> 
 
 
 def still_mask(difference: Tensor, valid: Tensor | None) -> Tensor:
-    """Return in which tiles a difference of frames is no more than white noise.
+    """Return a mask of the tiles in which a difference of frames is white noise alone.
 
-    White noise has as much power in the mean of a cell as in its pixels; what moves has more.
+    White noise has as much power in the mean of a cell as in its pixels; moving structure has more.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
-"""Tests of the assumptions of an estimate: white, independent noise of one kind.
+"""Test the assumptions of an estimate: white, independent noise of one kind.
 
-An estimate cannot disagree with what it assumes. Each test here measures the images in another way.
+An estimate cannot reveal that its own assumptions are wrong, so each test here measures the images
+in a different way.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ ROBUST_VARIANCE = 2 * 2.7 * 2
 
 
 def time_ratio(prepared: PreparedFrames) -> float:
-    """Return the variance of differences of successive frames, as a share of frames two apart.
+    """Return the variance of differences of successive frames over that of frames two apart.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def time_ratio(prepared: PreparedFrames) -> float:
     Returns
     -------
     float
-        1 where frames are independent, one half for the mean of two successive ones; 1 also if
-        there are less than three frames. Only the finest structure of flat tiles is used, in which
+        1 if frames are independent, 0.5 if each is the mean of two successive ones; also 1 if there
+        are fewer than three frames. Only the finest structure of flat tiles is used, in which
         motion and bleaching have little power.
 
     Examples
@@ -114,13 +115,13 @@ def line_shares(prepared: PreparedFrames) -> tuple[float, float]:
 
 
 def texture(prepared: PreparedFrames) -> float:
-    """Return the power of calm patches of single frames at middle over that at high frequencies.
+    """Return the ratio of power at middle and high frequencies in the flattest patches.
 
     Returns
     -------
     float
-        About 1 for white noise; more where even the calmest patches hold a picture, which is then
-        easily taken for noise.
+        About 1 for white noise; more if even the flattest patches contain structure, which is then
+        easily mistaken for noise.
     """
     invalid = infinite_where_invalid(prepared.clipped)
     try:
@@ -136,7 +137,7 @@ def _power(difference: Floats) -> NDArray[np.float64]:
 
 
 def _flat_tiles(frame: Floats, invalid: Mask) -> Mask:
-    """Return which tiles are among the flatter half, and valid throughout."""
+    """Return which tiles are in the flatter half and contain only valid pixels."""
     slope = _tile_means(slope_of(frame)[1:-1, 1:-1])
     near_invalid = ndimage.binary_dilation(invalid, iterations=2)[1:-1, 1:-1]
     whole: Mask = _tile_means(near_invalid.astype(float)) == 0
@@ -200,12 +201,12 @@ def findings(
     ----------
     prepared : PreparedFrames
     white : bool
-        Whether the noise of neighbouring pixels is taken to be independent.
+        Whether the noise of neighbouring pixels is assumed to be independent.
     pattern : float
         The standard deviation of the noise of single frames in units of the model's, if repeats
         were compared.
     channels : sequence of float
-        The same of each channel by itself, where there are several.
+        The same for each channel, if there are several.
 
     Returns
     -------
@@ -216,8 +217,8 @@ def findings(
     if prepared.several and (ratio := time_ratio(prepared)) < MIN_TIME_RATIO:
         found.append(
             f"Successive frames share noise: their differences have {ratio:.0%} of the variance "
-            "of frames two apart, as after a running or Kalman average, so that there is more "
-            "noise than repeats show. Use the raw frames, or estimate from single frames."
+            "that frames two apart have, as after a running or Kalman average. The noise is "
+            "stronger than the repeats show. Use the raw frames, or estimate from single frames."
         )
     elif prepared.repeated and pattern > MIN_PATTERN:
         found.append(
@@ -227,9 +228,9 @@ def findings(
         )
     if not prepared.repeated and white and (excess := texture(prepared)) > MIN_TEXTURE:
         found.append(
-            f"Even the flattest parts hold fine structure ({excess:.1f} times the power that white "
-            "noise has): texture may be taken for noise. Estimate from repeats of one scene, or "
-            "from images with flat areas."
+            "Even the flattest areas contain fine structure "
+            f"({excess:.1f} times the power of white noise): texture may be mistaken for noise. "
+            "Estimate from repeats of one scene, or from images with flat areas."
         )
     for share, lines in zip(line_shares(prepared), ("rows", "columns"), strict=True):
         if share > MIN_LINE_SHARE:
@@ -241,6 +242,6 @@ def findings(
     if len(channels) > 1 and max(channels) > MIN_CHANNEL_RATIO * min(channels) > 0:
         found.append(
             f"The noise of the channels differs: {', '.join(f'{value:.2f}' for value in channels)} "
-            "times what the model says. Take each channel as an image of its own."
+            "times what the model says. Treat each channel as a separate image."
         )
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Reading of the planes of which a noise check computes the residual."""
+"""Read the planes whose residual a noise check computes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Place = dict[str, Any]
 
 
 def count_planes(images: Sequence[Image], repeats: str) -> int:
-    """Return the number of planes of which the residual is computed."""
+    """Return the number of planes whose residual is computed."""
     return min(MAX_PLANES, sum(len(_places(image, repeats, MAX_PLANES)) for image in images))
 
 
@@ -49,11 +49,11 @@ def read_compared_planes(
     images : sequence of Image
         Noisy images.
     noise : NoiseModel
-        With which the model denoises.
+        The noise model used for denoising.
     model, denoised, repeats
         As for `check_noise`.
     scenes : sequence of ndarray
-        Frames that are compared if all of the planes are faulty, shape ``(repeats, Y, X)``.
+        Frames to compare if all of the planes are faulty, shape ``(repeats, Y, X)``.
 
     Yields
     ------

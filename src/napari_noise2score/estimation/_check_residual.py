@@ -1,4 +1,4 @@
-"""The residual of images without their picture, compared with noise drawn from a noise model."""
+"""Compare the residual of images with noise drawn from a noise model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MIN_MODEL_VARIANCE_SHARE = 0.01
 
 
 class ComparedPlane(NamedTuple):
-    """A plane of an image, and what its picture is estimated from.
+    """A plane of an image, and the data that its noise-free content is estimated from.
 
     Attributes
     ----------
@@ -89,18 +89,18 @@ class Residual:
 def compare_residual(
     planes: Iterable[ComparedPlane], noise: NoiseModel, quantization: Quantization, seed: int = 0
 ) -> Residual:
-    """Compare the residual of images without their picture with noise drawn from a model.
+    """Compare the residual of images with noise drawn from a model.
 
     Parameters
     ----------
     planes : iterable of ComparedPlane
-        Either all or none with a clean plane, or with a next repeat.
+        Either all or none of them have a clean plane; the same applies to a next repeat.
     noise : NoiseModel
         The model.
     quantization : Quantization
         That of the images; the drawn noise is quantized alike.
     seed : int
-        Of the noise that is drawn.
+        Seed of the drawn noise.
 
     Returns
     -------
@@ -116,9 +116,9 @@ def compare_residual(
     Images drawn from the model are processed like the measured ones, in the same places, so that
     neither quantization nor the subtraction of a local mean, the correlation of the model or the
     selection of pixels counts against the model. Only the flattest 30 % of the pixels are used,
-    where a denoiser can miss no detail. In single frames even these hold enough of a picture to
-    look correlated: there the correlation is that of `correlations_of_frames`, which separates
-    noise and picture.
+    where there is no detail for a denoiser to miss. In single frames even these contain enough
+    structure to look correlated; their correlation is therefore computed by
+    `correlations_of_frames`, which separates noise from structure.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def _filled(masked: ComparedPlane) -> tuple[ComparedPlane, Mask]:
 def _model_at(
     plane: ComparedPlane, noise: NoiseModel, quantization: Quantization
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the clean plane, and the mean and the standard deviation of y that it gives."""
+    """Return the clean plane, and the mean and the standard deviation of y that follow from it."""
     if plane.x is not None:
         x = np.asarray(plane.x, dtype=np.float64)
         x = np.maximum(x, noise.lowest)
@@ -238,7 +238,7 @@ def _model_correlations(
 
 
 def _residual_of(plane: ComparedPlane, mean: Floats, deviation: Floats, out: Mask) -> Floats:
-    """Return y without the picture, in standard deviations of the model; 0 where not valid."""
+    """Return the residual of y, in standard deviations of the model; 0 where not valid."""
     if plane.x is not None:
         residual = (plane.y - mean) / deviation
     elif plane.other is not None:

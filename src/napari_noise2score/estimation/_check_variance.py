@@ -52,11 +52,11 @@ class VarianceCurve:
 
     @property
     def strength(self) -> float:
-        """The standard deviation of the noise in units of that which the model predicts."""
+        """The measured standard deviation of the noise divided by the predicted one."""
         return _median_ratio(self.variance, self.model_variance)
 
     def strengths(self) -> tuple[float, float]:
-        """Return the same for the darker and for the brighter half of the bins."""
+        """Return `strength` for the darker and for the brighter half of the bins."""
         half = (len(self.mean) + 1) // 2
         dark, bright = slice(None, half), slice(-half, None)
         return (
@@ -107,7 +107,7 @@ def compare_variance(found: ImageEstimate, noise: NoiseModel) -> VarianceCurve:
 def compare_variance_with_read_noise(
     scenes: Sequence[NDArray[Any]], noise: NoiseModel
 ) -> VarianceCurve:
-    """Compare the variance of correlated noise with white read noise on top.
+    """Compare the variance of correlated noise plus white read noise with that of a model.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def compare_variance_with_read_noise(
     Returns
     -------
     VarianceCurve
-        The variance is fitted to the DCT power under the correlation of the model.
+        The variance is fitted to the DCT power, given the correlation of the model.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def compare_variance_with_read_noise(
 
 
 def variance_at(noise: NoiseModel, mean: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the variance of y under a model where the mean of y is this."""
+    """Return the variance that a model predicts for y at a given mean of y."""
     x = noise.clean_from_mean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
     variance: NDArray[np.float64] = noise.variance(x.clamp(min=noise.lowest)).numpy()
     return variance

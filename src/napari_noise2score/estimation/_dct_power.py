@@ -1,7 +1,8 @@
-"""The variance of noise of a known correlation, from the DCT power of patches.
+"""Measure the variance of noise whose correlation is known, from the DCT power of patches.
 
-The power at each frequency of noise of a known correlation is known up to a factor. The power of
-pictures at each frequency is seen where patches have more of it. Least squares separate the two.
+If the correlation of noise is known, its power at each frequency is known up to a factor. The power
+of image structure at each frequency is measured in patches with more structure. A least-squares fit
+separates the two.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class DctPower(NamedTuple):
         Mean power in the patches with the least structure, in squared grey levels, shape
         ``(bins, frequencies)``.
     pictures : ndarray
-        Power that patches with more structure have above this, shape
+        Additional power of patches with more structure, shape
         ``(bins, frequencies, groups)``; for differences of repeats there are no groups.
     """
 
@@ -115,13 +116,13 @@ def patch_dct_power(
     Parameters
     ----------
     frame, noise : ndarray
-        A plane in grey levels, and that whose power is measured, which may be the same one.
+        A plane in grey levels, and the plane whose power is measured, which may be the same.
     count : int
         The largest number of patches.
     rng : numpy.random.Generator
         Chooses the patches.
     invalid : ndarray, optional
-        Infinite where a pixel is not valid: patches that hold one are left out.
+        Infinite where a pixel is not valid: patches that contain one are left out.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def patch_dct_power(
 def fit_dct_power(
     power: DctPower, noise: Floats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimate the factors of noises of known power by least squares.
+    """Estimate the strengths of noise components with known power spectra by least squares.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ def fit_dct_power(
     Returns
     -------
     factor, error : ndarray
-        Of each noise, with its standard error, shape ``(noises,)``.
+        Factor of each component and its standard error, shape ``(noises,)``.
     """
     count, frequencies, groups = power.pictures.shape
     # the pictures of one bin are alike, those of others need not be
@@ -179,8 +180,8 @@ def separate_pictures(
     relative_error : float
         Of the measured power.
     iterations : int
-        How often the weights are computed: after the first time, frequencies with much power of a
-        picture have less weight.
+        Number of times the weights are computed: from the second time on, frequencies dominated by
+        structure have less weight.
 
     Returns
     -------
@@ -211,7 +212,7 @@ def kernel_autocorrelation(kernel: Kernel | None, reach: int) -> NDArray[np.floa
     Parameters
     ----------
     kernel : Kernel or None
-        None leaves the noise white.
+        None for white noise.
     reach : int
         Largest distance in pixels.
 

@@ -1,4 +1,4 @@
-"""Frames of a series from which no noise can be measured: black, saturated, or copies."""
+"""Find frames of a series whose noise cannot be measured: black, saturated, or copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def valid_values(frame: NDArray[Any]) -> NDArray[Any]:
 
 
 def faults_of(frames: Sequence[NDArray[Any]]) -> list[str]:
-    """Return for each frame of a series why its noise is not that of the others.
+    """Return for each frame of a series why its noise cannot be measured, if that is so.
 
     Parameters
     ----------

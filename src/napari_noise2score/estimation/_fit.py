@@ -53,10 +53,10 @@ class Fit:
     noise : NoiseModel
         The model.
     misfit : float
-        Sum of the squared residuals in units of their errors, limited for outliers, and a penalty
-        for each parameter: the smaller, the likelier.
+        Sum of the squared residuals in units of their errors, limited for outliers, plus a penalty
+        for each parameter; smaller means likelier.
     intervals : dict
-        For each parameter both ends of its 95 % confidence interval.
+        For each parameter, the two ends of its 95 % confidence interval.
     """
 
     noise: NoiseModel
@@ -78,21 +78,21 @@ def fit_families(
     decorrelated: bool = False,
     static: bool = False,
 ) -> list[Fit]:
-    """Fit every family to moments, the likeliest first.
+    """Fit every family to moments, and return the fits, the likeliest first.
 
     Parameters
     ----------
     moments : Moments
         Mean, variance and third moment in intensity bins.
     single_frames : bool
-        Whether variances can contain structure of the image besides noise: one that is too large
-        then counts less than one that is too small.
+        Whether variances may contain image structure besides noise; if so, a variance above the
+        model counts less than one below it.
     negative_fraction : float, optional
-        Fraction of the pixels that are negative; None if none could be.
+        Fraction of the pixels that are negative; None if no pixel can be negative.
     decorrelated : bool
-        Whether a correlation was undone before.
+        Whether a correlation was removed beforehand.
     static : bool
-        Whether the moments are those of repeats that differ by nothing but noise.
+        Whether the moments are those of repeats that differ only by noise.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def errors_of(moments: Moments, single_frames: bool, static: bool) -> Errors:
 
 
 def _is_structure(noise: NoiseModel, variance: Array) -> bool:
-    """Return whether read noise on multiplicative noise is no more than structure of the image.
+    """Return whether read noise fitted on top of multiplicative noise may be image structure.
 
     Multiplicative noise vanishes where the image is dark, structure does not.
     """
@@ -163,10 +163,10 @@ def _is_structure(noise: NoiseModel, variance: Array) -> bool:
 
 
 def _magnitude_penalty(noise: NoiseModel, negative_fraction: float | None, penalty: float) -> float:
-    """Return what is added to the misfit of magnitudes after a correlation was undone.
+    """Return the penalty of magnitude families after a correlation was removed.
 
-    Magnitudes differ from Gaussian noise in little but their signs, all other families in more. As
-    the signs are not exactly known, it counts as a parameter that y is a magnitude.
+    Magnitudes differ from Gaussian noise mainly in their signs, which are not exactly known here;
+    therefore the assumption that y is a magnitude counts as a parameter.
     """
     if not noise.components.base.is_magnitude:
         return 0.0
@@ -175,7 +175,7 @@ def _magnitude_penalty(noise: NoiseModel, negative_fraction: float | None, penal
 
 
 def _sign_penalty(noise: NoiseModel, negative_fraction: float, expected: float) -> float:
-    """Return what is added to the misfit of a model that allows other signs than pixels have."""
+    """Return the penalty of a model that allows signs other than those of the pixels."""
     if noise.signed:
         missing = expected > MANY_EXPECTED * MAX_WRONG_SIGN and negative_fraction < MAX_WRONG_SIGN
         return SIGN_PENALTY if missing else 0.0
@@ -191,7 +191,7 @@ def _fit(
     single_frames: bool,
     common: float,
 ) -> Fit | None:
-    """Fit one set of parameters of a family; return None if they run out of range."""
+    """Fit one set of parameters of a family; return None if they leave their range."""
     low, high = fitted.ranges(family)
     start = np.array(fitted.start(moments.mean, moments.variance), dtype=float).clip(low, high)
     if not np.isfinite(start).all():
@@ -257,7 +257,7 @@ def _fit(
 def _parameter_penalty(
     found: dict[str, float], count: int, fixed: int, single_frames: bool
 ) -> float:
-    """Return what is added to the misfit for the parameters that a fit needs."""
+    """Return the penalty for the number of parameters of a fit."""
     offset = found.get("offset", 0) > 0
     read_noise = offset and found.get(READ_NOISE, 0) > 0
     penalty = PARAMETER_PENALTY[single_frames] * (count - offset - read_noise)
@@ -294,7 +294,7 @@ def _model(
     names: Sequence[str],
     values: Sequence[float],
 ) -> NoiseModel:
-    """Return the model of fitted values.
+    """Return the model with the fitted values.
 
     Raises
     ------

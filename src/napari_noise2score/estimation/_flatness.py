@@ -1,4 +1,4 @@
-"""The flattest pixels of a picture, where its structure adds least to the noise."""
+"""Find the flattest pixels of an image, where structure adds least to the noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOPE_SIGMA = 2.0
 
 
 def smooth(plane: Floats, sigma: float) -> NDArray[np.float64]:
-    """Convolve a plane with a Gaussian of up to 3 σ, mirrored at its edges.
+    """Convolve a plane, mirrored at its edges, with a Gaussian truncated at 3 σ.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Frames of a few scenes, prepared for the measurement of their noise."""
+"""Prepare frames of a few scenes for the measurement of their noise."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _filled(frames: NDArray[Any], invalid: Mask) -> Floats:
 
 
 def _widened(masks: Sequence[Mask], kernel: Kernel | None) -> list[Mask]:
-    """Return masks grown by the pixels from which A⁻¹ takes most of a pixel."""
+    """Return masks grown by the pixels that contribute most to A⁻¹ at a pixel."""
     if kernel is None:
         return list(masks)
     side = 2 * (max(len(kernel.taps), len(kernel.taps[0])) // 2) * 2 + 1
@@ -194,7 +194,7 @@ def _widened(masks: Sequence[Mask], kernel: Kernel | None) -> list[Mask]:
 
 
 def still_pixels(prepared: PreparedFrames, kernel: Kernel | None) -> list[Mask] | None:
-    """Return the pixels in which repeats differ by noise of this correlation alone.
+    """Return the pixels in which repeats differ only by noise with this correlation.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ def still_pixels(prepared: PreparedFrames, kernel: Kernel | None) -> list[Mask] 
     Returns
     -------
     list of ndarray or None
-        All but the defects of each scene, bool, shape ``(Y, X)``; None if anything moves, or if
-        there are less than three repeats.
+        All pixels of each scene except defects, bool, shape ``(Y, X)``; None if anything moves, or
+        if there are fewer than three repeats.
     """
     if not prepared.several:
         return None
@@ -218,7 +218,7 @@ def still_pixels(prepared: PreparedFrames, kernel: Kernel | None) -> list[Mask] 
 def moments_of(
     prepared: PreparedFrames, kernel: Kernel | None, still: list[Mask] | None
 ) -> Moments:
-    """Measure the moments of the noise by intensity, before it was correlated.
+    """Measure the moments of the noise by intensity, with its correlation removed.
 
     Parameters
     ----------
@@ -266,12 +266,12 @@ def dct_power_of(prepared: PreparedFrames) -> DctPower:
 
 
 def infinite_where_invalid(clipped: Sequence[NDArray[Any]]) -> list[Floats]:
-    """Return planes that are infinite where pixels are not valid, else 0: without the clipped."""
+    """Return planes that are infinite where pixels are not valid, and 0 elsewhere."""
     return [np.where(np.isposinf(plane.astype(float)), np.inf, 0.0) for plane in clipped]
 
 
 def _infinite_where_invalid(prepared: PreparedFrames, kernel: Kernel | None) -> list[Floats]:
-    """Return the same after A⁻¹; an empty list if all pixels are valid."""
+    """Return the same for planes after A⁻¹; an empty list if all pixels are valid."""
     if not any(mask.any() for mask in prepared.invalid):
         return []
     masks = [np.isposinf(plane.astype(float)) for plane in prepared.clipped]
@@ -334,7 +334,7 @@ def check_scenes(
 
 
 def _runs(frames: Floats, count: int) -> Iterator[Floats]:
-    """Yield each run of so many successive frames, or the only frame."""
+    """Yield runs of a given number of successive frames, or the only frame."""
     count = min(count, len(frames))
     return (frames[i : i + count] for i in range(len(frames) - count + 1))
 

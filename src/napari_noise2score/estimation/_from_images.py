@@ -1,4 +1,4 @@
-"""The noise model of images, estimated from the images alone."""
+"""Estimate the noise model of images from the images alone."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class ImageEstimate:
     noise : NoiseModel
         The model that fits best.
     fits : tuple of Fit
-        Every family, the best first, with its misfit and confidence intervals; those of correlated
-        noise are of the noise before it was correlated.
+        Every family, the best first, with its misfit and confidence intervals; for correlated
+        noise, they describe the noise before correlation.
     moments : Moments
         Mean, variance and third moment by intensity, of A⁻¹ y where the noise is correlated.
     correlation : float
-        Largest correlation of the noise of neighbouring pixels, as measured.
+        Largest measured correlation of the noise of neighbouring pixels.
     quantization : Quantization
         Step and limits of the grey levels.
     source : str
-        What it was measured in: ``"repeats"`` or ``"single frames"``.
+        What it was measured from: ``"repeats"`` or ``"single frames"``.
     """
 
     noise: NoiseModel
@@ -173,7 +173,7 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
 
 
 def _correlation_of_still_repeats(prepared: PreparedFrames) -> tuple[float, Kernel | None]:
-    """Measure the correlation again in all contrasts of the repeats, which is more exact."""
+    """Measure the correlation again from all contrasts of the repeats, which is more exact."""
     noises, means, invalid = [], [], []
     for frames, mask in zip(prepared.scenes, prepared.invalid, strict=True):
         for noise in np.tensordot(contrasts(len(frames)), frames, 1):
@@ -184,7 +184,7 @@ def _correlation_of_still_repeats(prepared: PreparedFrames) -> tuple[float, Kern
 
 
 def _negative_share(prepared: PreparedFrames, kernel: Kernel | None) -> float | None:
-    """Return the share of negative pixels, of A⁻¹ y with a kernel; None where none can be.
+    """Return the share of negative pixels of y or A⁻¹ y; None if none can be negative.
 
     Pixels that were clipped or stored without a sign are not negative even where their noise is.
     """
@@ -200,8 +200,8 @@ def _negative_share(prepared: PreparedFrames, kernel: Kernel | None) -> float | 
 def _with_quantized_gain(fit: Fit, quantization: Quantization) -> Fit:
     """Return counts without read noise with a gain equal to the step of their grey levels.
 
-    Counts of any other gain would have other grey levels. Where rounding made the steps, the gain
-    may equal the step by chance; the moments do not distinguish the two then.
+    Counts of any other gain would have other grey levels. If the steps are due to rounding, the
+    gain may equal the step by accident; the moments cannot distinguish the two cases.
     """
     noise, step = fit.noise, quantization.step
     if not (isinstance(noise, NoiseFamily) and noise.is_discrete) or noise.offset:

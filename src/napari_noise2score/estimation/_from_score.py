@@ -48,8 +48,8 @@ class Probe(NamedTuple):
     score : Tensor
         Score of z = T(y).
     changed : Tensor
-        y changed as requested: perturbed, z + σ_a u with u standard normal, or moved, each pixel up
-        or down by a tenth of the noise; else y itself.
+        y changed as requested: "perturbed" (z + σ_a u with u standard normal) or "moved" (each
+        pixel up or down by a tenth of the noise); otherwise y itself.
     changed_score : Tensor
         Score of the changed planes.
     """
@@ -72,7 +72,7 @@ def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = ""
     inner : sequence of slice
         The part of y without its surroundings, over all axes of y.
     change : {"", "perturbed", "moved"}
-        The change of y after which the score is evaluated, too.
+        The change of y after which the score is evaluated as well.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
 
 
 def first_solution(model: ScoreModel, y: Tensor, score: Tensor) -> Tensor:
-    """Return the clean image if the noise is as large as the model's transform assumes."""
+    """Return the clean image for noise as strong as the model's transform assumes."""
     z = model.transform.forward(y) + (1 + model.sigma_a**2) * score
     return model.transform.inverse(z)
 
@@ -239,13 +239,13 @@ def search_quality(
     probes : sequence of Probe
         As `probe` returns them.
     solver : callable
-        From a noise model to its solver.
+        Returns the solver of a noise model.
 
     Returns
     -------
     NoiseModel
-        With the best of 33 parameters, from a third to three times that which the transform of the
-        model suggests.
+        With the best of 33 parameters between a third of and three times the value that the
+        transform of the model suggests.
 
     References
     ----------

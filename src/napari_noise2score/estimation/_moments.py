@@ -1,4 +1,4 @@
-"""Mean, variance and third moment of noise by intensity, measured in patches of frames."""
+"""Measure mean, variance and third moment of noise by intensity in patches of frames."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Moments:
         In grey levels, squared and cubed grey levels, shape ``(bins,)``; the third moment is 0
         where it is not known.
     variance_error, third_error : ndarray
-        Standard errors, by the number of pixels; infinite where the moment is not known.
+        Standard errors due to the limited number of pixels; infinite where the moment is not known.
     spread : ndarray or float
-        Standard deviation of the clean intensity within a bin, where the variance is the mean of
-        that of its pixels; 0 where it is the variance of a pixel of mean intensity.
+        Standard deviation of the clean intensity within a bin, if the variance is the average over
+        its pixels; 0 if it is the variance of a pixel of mean intensity.
     """
 
     mean: NDArray[np.float64]
@@ -129,8 +129,8 @@ def _frames_without_grain(
 ) -> list[int]:
     """Return the indices of the frames whose variance is not above that of any other frame.
 
-    Frames of one recording share their noise, and a picture can only add to its variance: the
-    frame with the least shows what all have.
+    All frames of a recording have the same noise, and structure can only add to its variance, so
+    the frame with the smallest variance is closest to the noise.
     """
     ratios, errors = np.full((2, len(frames)), np.inf)
     for i, frame in enumerate(frames):
@@ -153,7 +153,7 @@ def _moments_of(
     clipped: Sequence[NDArray[Any]],
     count: int,
 ) -> Moments:
-    """Measure the moments in so many patches of each frame."""
+    """Measure the moments in a given number of patches of each frame."""
     rng = np.random.default_rng(0)
     patches = [
         random_patches(

@@ -1,9 +1,9 @@
-"""The variance of noise in bins of intensity, separated from the picture in DCT power.
+"""Separate the variance of noise in bins of intensity from the picture by its DCT power.
 
-White noise has the same power at every frequency of a patch. A picture has most of its power at
-low frequencies, and where it has more of it there it has more at high frequencies, too. Groups of
-patches of like intensity, sorted by structure, show this relation; extrapolated to no structure
-it gives the variance of the noise alone.
+White noise has the same power at every frequency of a patch. A picture has most of its power at low
+frequencies, and patches with more power there also have more at high frequencies. This relation is
+measured in groups of patches of similar intensity, sorted by structure; extrapolated to no
+structure, it gives the variance of the noise alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ START_QUANTILE = 0.3
 
 
 def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.float64]]:
-    """Return the mean power of each patch in the sorting, the structure and each high band.
+    """Return the mean power of each patch in the sorting, structure and high bands.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def noise_variance(
     intensity, pixel_variance : ndarray
         Mean and variance of the pixels of each patch, shape ``(patches,)``.
     noise_factor : float
-        The variance of the pixels holds that of the picture and this multiple of that of the noise.
+        The variance of the pixels is that of the picture plus this multiple of that of the noise.
     bins : sequence of ndarray
         Indices of the patches in each bin.
 
@@ -207,11 +207,11 @@ def interpolate_variance(mean: Floats, variance: Floats, intensity: Floats) -> N
 
 
 def _parabola(mean: Floats, variance: Floats) -> Polynomial:
-    """Fit a parabola with relative weights, limited where there is next to no noise."""
+    """Fit a parabola with relative weights, limited where there is almost no noise."""
     return Polynomial.fit(mean, variance, 2, w=1 / with_floor(variance))
 
 
 def with_floor(variance: Floats) -> NDArray[np.float64]:
-    """Return variances by intensity, none below 5 % of their median."""
+    """Return variances by intensity, raised to at least 5 % of their median."""
     floored: NDArray[np.float64] = np.maximum(variance, MIN_VARIANCE_SHARE * np.median(variance))
     return floored

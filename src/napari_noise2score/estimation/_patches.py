@@ -1,4 +1,4 @@
-"""Random patches of frames, from which noise is measured."""
+"""Cut random patches out of frames, from which noise is measured."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Patches(NamedTuple):
         Mean and variance of the pixels in the frame, and the slope of the smoothed frame in the
         middle, shape ``(patches,)``.
     noise, skewed : ndarray
-        Pixels of the patches in the plane of which the variance is measured, and in that of which
-        the third moment is, shape ``(patches, pixels)``.
+        Pixels of the patches in the plane used for the variance and in the one used for the third
+        moment, shape ``(patches, pixels)``.
     """
 
     intensity: Floats
@@ -52,8 +52,8 @@ def random_patches(
     Parameters
     ----------
     frame, noise, skewed : ndarray
-        The frame, and the planes of which variance and third moment are measured (which may be
-        the frame itself), in grey levels, shape ``(Y, X)``.
+        The frame, and the planes whose variance and third moment are measured (which may be the
+        frame itself), in grey levels, shape ``(Y, X)``.
     clipped : ndarray
         1 where pixels are clipped, infinite where they are not valid, else 0, shape ``(Y, X)``.
         Patches with too many of them are left out.

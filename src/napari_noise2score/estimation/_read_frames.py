@@ -1,4 +1,4 @@
-"""Reading of a few frames of images, no more than the measurement of noise needs."""
+"""Read a few frames of images, no more than the measurement of noise needs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def read_planes(
     at : dict
         Slices along Y and X, and the index along every other axis.
     along : str
-        The axis of the planes; one that the image does not have gives a single plane.
+        The axis of the planes; if the image does not have it, a single plane is read.
     which : slice
         The range along it.
 
@@ -195,12 +195,12 @@ def _plane_size(image: Image) -> int:
 
 
 def spread_over(items: Sequence[T], count: int) -> list[T]:
-    """Return evenly spaced items, at most so many."""
+    """Return at most a given number of items, evenly spaced."""
     count = min(len(items), count)
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def middle(size: int, length: int) -> slice:
-    """Return the middle of an axis, at most so long."""
+    """Return the middle of an axis, at most of a given length."""
     start = max(0, (size - length) // 2)
     return slice(start, min(size, start + length))

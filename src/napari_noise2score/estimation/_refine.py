@@ -1,4 +1,4 @@
-"""The parameters of a noise model of given family, offset and correlation, fitted to images."""
+"""Fit strength and read noise of a noise model whose family, offset and correlation are known."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def refine_from_frames(scenes: Sequence[NDArray[Any]], noise: NoiseModel) -> Noi
     -----
     For white noise, strength and read noise are fitted to the variance by intensity of
     `moments_of`. For correlated noise they are fitted to the DCT power of patches: read noise has
-    the same power at all frequencies, the rest has that which the correlation leaves, and the power
-    of pictures is seen where patches have more of it.
+    the same power at all frequencies, the power of the other noise follows from its correlation,
+    and the power of image structure is measured in patches with more of it.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def _refined(scenes: Sequence[NDArray[Any]], noise: NoiseModel) -> NoiseModel:
 
 
 def _fit_to_variance(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
-    """Return a fit of a base's factor and of the squared read noise to variances by intensity."""
+    """Fit the factor of a base and the squared read noise to variances by intensity."""
     still = still_pixels(prepared, None)
     moments = moments_of(prepared, None, still)
     seen = moments.variance
@@ -123,7 +123,7 @@ def _fit_to_variance(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
 
 
 def _fit_to_dct_power(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
-    """Return a fit of a base's factor and of the squared read noise to the DCT power."""
+    """Fit the factor of a base and the squared read noise to the DCT power."""
     own, kernel, _ = noise.components
     assert kernel is not None
     power = dct_power_of(prepared)
@@ -142,7 +142,7 @@ def _fit_to_dct_power(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
 
 
 def _variance(base: NoiseModel, mean: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the variance of y where its mean is this."""
+    """Return the variance of y at a given mean of y."""
     x = base.clean_from_mean(torch.from_numpy(np.asarray(mean, dtype=np.float64)))
     variance: NDArray[np.float64] = base.variance(x.clamp(min=base.lowest)).numpy()
     return variance

@@ -1,7 +1,7 @@
-"""The noise of repeats of a scene in which nothing moves, pixel by pixel.
+"""Measure the noise of repeats of a static scene, pixel by pixel.
 
-Such repeats differ by noise alone. The noise of each pixel is measured by itself, with no picture
-to be separated from it, so that all that the repeats hold is used.
+Such repeats differ only by noise. The noise of each pixel is measured on its own and need not be
+separated from the picture, so all the information in the repeats is used.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def is_still(scenes: Sequence[Floats], usable: Sequence[Mask]) -> bool:
     Returns
     -------
     bool
-        False if anything moves, drifts or bleaches, and if a scene has less than three repeats,
-        which hold no third moment.
+        False if anything moves, drifts or bleaches, or if a scene has fewer than three repeats,
+        which do not determine a third moment.
     """
     return all(
         len(frames) > 2 and not any(_moves(frames, row, use) for row in contrasts(len(frames)))
@@ -59,7 +59,7 @@ def is_still(scenes: Sequence[Floats], usable: Sequence[Mask]) -> bool:
 def contrasts(count: int) -> NDArray[np.float64]:
     """Return orthonormal polynomials of the number of a repeat, shape ``(count - 1, count)``.
 
-    Even drift and bleaching are in the first; averaged over all contrasts they would be missed.
+    Steady drift and bleaching appear in the first; in the average of all they would be missed.
     """
     basis: NDArray[np.float64] = np.linalg.qr(np.vander(np.arange(count), increasing=True))[0]
     return basis.T[1:]
@@ -157,7 +157,7 @@ def measure_repeats(scenes: Sequence[Floats], usable: Sequence[Mask]) -> Moments
 
 
 def k_statistics(noise: Floats) -> tuple[Floats, Floats]:
-    """Return the unbiased variance and third moment of repeats less their mean.
+    """Return the unbiased variance and third moment of repeats after subtracting their mean.
 
     Parameters
     ----------

@@ -21,12 +21,12 @@ RELATIVE_CHANGE, MIN_VALUE = 1e-4, 1e-3
 
 
 class Problem(NamedTuple):
-    """What is minimized: the robust sum of squares of residuals.
+    """The quantity to minimize: a robust sum of squared residuals.
 
     Attributes
     ----------
     residuals : callable
-        From parameters to residuals in units of their standard errors.
+        Maps parameters to residuals in units of their standard errors.
     low, high : ndarray
         Bounds of the parameters.
     positive_scale, negative_scale : ndarray
@@ -97,7 +97,7 @@ def misfit(residual: Array, weight: Array) -> float:
     Parameters
     ----------
     residual, weight : ndarray
-        As of `minimize`.
+        As returned by `minimize`.
     """
     return float((residual**2 * np.sqrt(weight)).sum())
 
@@ -110,11 +110,11 @@ def derivatives(
     Parameters
     ----------
     residuals : callable
-        From parameters to residuals.
+        Maps parameters to residuals.
     at, residual : ndarray
         Parameters, and the residuals there.
     min_value : float
-        The smallest value that the change of a parameter is relative to.
+        A parameter is changed in proportion to its magnitude, or to this value if that is larger.
 
     Returns
     -------

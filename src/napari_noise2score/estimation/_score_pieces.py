@@ -1,4 +1,4 @@
-"""Pieces of images at which a trained score is evaluated to estimate their noise."""
+"""Choose and read the pieces of images at which a trained score is evaluated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 
 
 def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> list[list[Piece]]:
-    """Choose pieces of a few scenes, a list of the repeats of each.
+    """Choose pieces of a few scenes; return a list of repeats for each.
 
     Parameters
     ----------
@@ -83,10 +83,10 @@ def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> l
 
 
 def with_neighbours(scene: Sequence[Piece]) -> list[tuple[Piece, list[Piece]]]:
-    """Return repeats of a scene, each with those it is compared with.
+    """Return repeats of a scene, each with the repeats that it is compared with.
 
-    Of three or more repeats these are the inner ones, each with the two beside it: even motion and
-    bleaching are the same in a repeat and in the mean of the two.
+    Given three or more repeats, each inner one is compared with its two neighbours: steady motion
+    and bleaching affect a repeat and the mean of its neighbours equally.
     """
     if len(scene) < 3:
         return [(piece, [*scene[:i], *scene[i + 1 :]]) for i, piece in enumerate(scene)]

@@ -1,4 +1,4 @@
-"""The third central moment of noise in flat patches."""
+"""Measure the third central moment of noise in flat patches."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def third_moment(
     mean, variance : ndarray
         The mean-variance curve, shape ``(bins,)``.
     noise_share : float
-        The variance of the noise in patches that hold a picture, as a share of that of a single
-        frame; 0 if the patches hold noise alone.
+        The variance of the noise in patches that contain structure, as a share of that of a single
+        frame; 0 if the patches contain noise alone.
     overlap : float
-        The number of patches in which each pixel counts.
+        The number of patches that contain each pixel.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def third_moment(
     -----
     The picture is removed by projecting the patches onto the subspace in which they have the least
     variance: G. Chen, F. Zhu, P. A. Heng, *An efficient statistical method for image noise level
-    estimation*, ICCV 2015. Of the noise nⱼ of pixel j the projection P leaves Σᵢ Pᵢⱼ nᵢ, whose
+    estimation*, ICCV 2015. The projection P turns the noise nⱼ of pixel j into Σᵢ Pᵢⱼ nᵢ, whose
     third moment is Σᵢ Pᵢⱼ³ times that of the noise.
     """
     expected = interpolate_variance(mean, variance, np.append(intensity, intensity.mean()))

@@ -1,4 +1,4 @@
-"""Units of grey levels in which noise is estimated, and errors of its arithmetic in one line."""
+"""Scale grey levels to a suitable unit, and report failed arithmetic in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SAMPLE = 200_000
 
 
 def unit_of(values: NDArray[Any]) -> float:
-    """Return the unit, a power of ten, in which images of usual grey levels are computed with.
+    """Return the unit of grey levels, a power of ten, in which noise is estimated.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def in_units(frames: NDArray[Any], unit: float) -> NDArray[np.float64]:
 
 @contextmanager
 def arithmetic_as_user_error() -> Iterator[None]:
-    """Turn arithmetic that breaks down into a `UserError`, and silence its warnings."""
+    """Turn failures of the arithmetic into a `UserError`, and silence its warnings."""
     try:
         with np.errstate(all="ignore"):
             yield

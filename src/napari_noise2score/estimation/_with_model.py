@@ -1,4 +1,4 @@
-"""The noise with which a trained score denoises best, estimated with nothing trained again."""
+"""Estimate the noise with which a trained score denoises best, without further training."""
 
 from __future__ import annotations
 

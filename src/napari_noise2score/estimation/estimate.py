@@ -1,4 +1,4 @@
-"""Estimation of the noise model of an image, reading no more of it than is needed."""
+"""Estimate the noise model of an image, reading no more of it than is needed."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def estimate_noise(
         Axes of the image, or of each; needed for arrays of more than two dimensions.
     model : ScoreModel, optional
         A score trained on images like this one. The noise is then the one with which it denoises
-        best; a correlation that it was trained for is taken as known.
+        best; a correlation that it was trained for is kept.
     noise : NoiseModel or str, optional
-        Noise whose family, offset and correlation are known, and whether it has read noise: only
-        its strength and its read noise are estimated. One frame is enough. For noise of which the
-        parameters are known roughly, as ``poisson(gain=5) @ A + gaussian(sigma=10)``.
+        A noise model whose family, offset and correlation are known, such as ``poisson(gain=5) @ A
+        + gaussian(sigma=10)``: only its strength and, if it has one, its read noise are estimated;
+        the values given here do not matter. One frame is enough.
     method : str
         With a model: ``"auto"``, ``"images"`` (the images alone), ``"curve"`` (the noise curve that
         the score implies), ``"perturbation"`` (family and parameter of Kim, Kwon & Ye, CVPR 2022),
@@ -76,12 +76,13 @@ def estimate_noise(
     Notes
     -----
     ``"auto"`` with a model starts from the images alone. With repeats it then chooses the strength
-    of the noise for which a denoised frame is nearest to the other frames of the same place: their
-    noise is independent, so that the squared difference is the error of the denoised frame plus a
+    of the noise for which a denoised frame is closest to the other frames of the same scene: their
+    noise is independent, so the squared difference is the error of the denoised frame plus a
     constant, and no clean image is needed. The best models of up to three families are tried. For
-    single frames of counted photons it chooses the likeliest p(y | x̂), multiplied or not, with read
-    noise or not, among those that variance and third moment allow. Otherwise, or where the sample
-    moves or the score is hardly trained, the images alone decide.
+    single frames of counted photons it compares the models that variance and third moment allow
+    (with or without multiplication and read noise), and chooses the one with the largest likelihood
+    p(y | x̂). Otherwise, or if the sample moves or the score is hardly trained, the images alone
+    decide.
 
     Examples
     --------
@@ -136,11 +137,13 @@ def estimate_steps(
         As for `estimate_noise`.
     """
     if method not in METHODS:
-        raise UserError(f"method '{method}': there are {', '.join(METHODS)}")
+        raise UserError(f"method '{method}' is unknown; there are {', '.join(METHODS)}")
     if noise is not None and method != "auto":
-        raise UserError("a method finds the noise and a given noise is kept: give one of the two")
+        raise UserError(
+            "a method finds the noise model, and a given one is kept: give only one of the two"
+        )
     if model is None and method not in METHODS_FROM_IMAGES:
-        raise UserError(f"method '{method}' uses a trained model: give one")
+        raise UserError(f"method '{method}' uses a trained model: give one as well")
     images = as_images(image, axes)
     model = model.to(choose_device(device)) if model and noise is None else model
     yield from _estimate_and_check(images, model, noise, method, repeats, model)
@@ -155,10 +158,10 @@ def estimate_for_denoising(
     repeats: str = "T",
     device: str = "auto",
 ) -> Iterator[Progress[NoiseReport]]:
-    """Estimate the noise to denoise an image with, and warn where it is not well explained.
+    """Estimate the noise for denoising an image, and warn if the model explains it poorly.
 
-    The check is that of the images, as with a model the image would be denoised once more. Nothing
-    that it finds ends a job.
+    The check uses the images alone, because a check with a model would denoise the image once more.
+    Its findings never stop a job.
 
     Parameters
     ----------
@@ -168,8 +171,8 @@ def estimate_for_denoising(
     Yields
     ------
     Progress
-        The last one with the `NoiseReport` as its result. Where the model explains less than 0.9
-        of the noise, or something contradicts it, its verdict is a `DataWarning`, too.
+        The last one with the `NoiseReport` as its result. If the model explains less than 0.9 of
+        the noise, or something contradicts it, the verdict is also issued as a `DataWarning`.
 
     Raises
     ------
@@ -244,7 +247,7 @@ def _estimate_and_check(
     repeats: str,
     check_model: ScoreModel | None,
 ) -> Iterator[Progress[NoiseReport]]:
-    """Estimate the noise, then check it in what denoising takes away with a model, if given."""
+    """Estimate the noise, then check it; with a model, on the residual of denoising."""
     more = 2 + count_planes(images, repeats) if method in METHODS_FROM_IMAGES else 1
     for progress in _estimate(images, model, noise, method, repeats):
         if progress.result is None:

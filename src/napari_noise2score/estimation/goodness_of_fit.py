@@ -35,14 +35,14 @@ class NoiseCheck:
     intervals : mapping of str to (float, float)
         95 % confidence intervals of the parameters of the model that fits best.
     correlation : float
-        Largest correlation of the noise of neighbouring pixels, as measured.
+        Largest measured correlation of the noise of neighbouring pixels.
     curve : VarianceCurve
         Variance by intensity, measured and predicted by the model.
     residual : Residual
-        The image without its picture, in units of the noise of the model.
+        The image minus its estimated noise-free content, in standard deviations of the model.
     source : str
-        The residual is that of ``"denoised"`` (y less the denoised image), ``"repeats"`` (the
-        difference of successive frames) or ``"single frames"`` (the finest structure of y).
+        How the residual was computed: ``"denoised"`` (y minus the denoised image), ``"repeats"``
+        (the difference of successive frames) or ``"single frames"`` (the finest structure of y).
     findings : tuple of str
         Sentences on what contradicts the assumptions of the estimate, and what to do.
 
@@ -72,7 +72,7 @@ class NoiseCheck:
 
     @property
     def summary(self) -> str:
-        """Both numbers as text: ``explains the noise: 0.97; residual correlation: 0.02``."""
+        """Both numbers, as in ``explains the noise: 0.97; residual correlation: 0.02``."""
         return (
             f"explains the noise: {self.curve.explained:.2f}; "
             f"residual correlation: {self.residual.correlation:.2f}"
@@ -89,7 +89,7 @@ class NoiseCheck:
         if self._is_correlated:
             faults.append(self._correlation_fault())
         if not faults:
-            faults.append("The model has the variance that is measured, but:")
+            faults.append("The model predicts the measured variance, but:")
         return " ".join([*faults, *self.findings])
 
     @property
@@ -118,31 +118,32 @@ class NoiseCheck:
         shared = f"{self.residual.correlation:.2f}"
         if self.source == "denoised" and abs(self.correlation) <= MIN_CORRELATION[True]:
             return (
-                f"What denoising takes away has structure (correlation {shared}), and the noise "
-                "has none: some of the picture goes with it. Train for longer."
+                f"What denoising removes has structure (correlation {shared}), but the noise has "
+                "none: some of the picture is removed with it. Train for longer."
             )
         if self.source == "single frames":
             more = "more" if self.residual.correlation > 0 else "less"
             return (
-                f"Neighbouring pixels share {more} than the model says (correlation {shared}): "
-                "noise or fine structure, which a single frame cannot quite separate."
+                f"Neighbouring pixels are {more} correlated than the model says (correlation "
+                f"{shared}): by noise or by fine structure, which are hard to separate in a single "
+                "frame."
             )
         advice = "set the correlation, or use images that were not filtered"
         if not _has_kernel(self.residual.correlations):
-            advice = "no correlation that can be set is like it; use images that were not filtered"
+            advice = "no kernel has this correlation; use images that were not filtered"
         return (
-            f"Neighbouring pixels share noise in another way than the model says (correlation "
+            "The noise of neighbouring pixels is not correlated as the model says (correlation "
             f"{shared}): {advice}."
         )
 
 
 def _has_kernel(shared: NDArray[np.float64]) -> bool:
-    """Return whether a kernel has these correlations, from which those of white noise were taken.
+    """Return whether a kernel can have these correlations.
 
     Parameters
     ----------
     shared : ndarray
-        By distance, 0 in the middle.
+        Correlations by distance less those of white noise, so 0 in the middle.
     """
     middle = len(shared) // 2
     shared = shared.copy()

@@ -1,9 +1,9 @@
 """The noise check: how much of the noise of an image a noise model explains.
 
-Three tests make a check. The variance by intensity, measured and predicted (`_check_variance`);
-the residual without the picture, whose correlation between pixels must be that of the model
-(`_check_residual`); and the assumptions of the estimate itself (`_check_assumptions`). Their
-result is a `NoiseCheck` (`goodness_of_fit`).
+A check consists of three tests. The variance by intensity is compared with that of the model
+(`_check_variance`); the correlation between pixels of the residual must be that of the model
+(`_check_residual`); and the assumptions of the estimate itself are tested (`_check_assumptions`).
+The result is a `NoiseCheck` (`goodness_of_fit`).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def check_noise(
     axes : str or sequence of str, optional
         Axes of the image, or of each; needed for arrays of more than two dimensions.
     model : ScoreModel, optional
-        A trained score. The residual is that of denoising with it.
+        A trained score. The residual is then the image minus the image denoised with it.
     denoised : array-like, optional
-        The denoised image, by whatever method, in the shape and the grey levels of the image. The
-        residual is that of this image.
+        An image denoised by any method, with the shape and grey levels of the noisy one. The
+        residual is then the difference of the two.
     repeats : str
         Axis along which the same scene was recorded several times. Without a model and a denoised
         image, the residual is the difference of successive frames along it; where there is no such
@@ -132,7 +132,7 @@ def check_against_estimate(
     denoised: Any = None,
     repeats: str = "T",
 ) -> Iterator[Progress[NoiseCheck]]:
-    """Check a noise model against images of which frames were read and estimated before.
+    """Check a noise model against images whose frames were already read and estimated.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def _findings(
     scenes: Sequence[NDArray[Any]],
     repeats: str,
 ) -> tuple[str, ...]:
-    """Return what contradicts the assumptions of an estimate, as far as it can be measured."""
+    """Return sentences on measured contradictions of the assumptions of an estimate."""
     _, kernel, _ = found.noise.components
     try:
         with arithmetic_as_user_error():
@@ -206,7 +206,7 @@ def _findings(
 def _strengths_of_channels(
     images: Sequence[Image], noise: NoiseModel, kernel: Kernel | None, repeats: str
 ) -> list[float]:
-    """Return the strength of the noise of each channel; none if it is not known of all."""
+    """Return the strength of the noise of each channel; empty unless all are known."""
     counts = {dict(zip(i.axes, i.data.shape, strict=True)).get("C", 1) for i in images}
     if len(counts) > 1 or not 1 < (count := counts.pop()) <= MAX_CHANNELS:
         return []

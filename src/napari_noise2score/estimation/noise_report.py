@@ -25,9 +25,9 @@ class NoiseReport:
     noise : NoiseModel
         The noise model to denoise with.
     method : str
-        What decided: ``"images"``, ``"other shots"`` (frames of the same scene, compared with a
-        denoised one), ``"likelihood"``, the method that was requested, or ``"images, from ..."``
-        with the noise model whose family was kept.
+        What decided the choice: ``"images"``, ``"other shots"`` (frames of the same scene, compared
+        with a denoised one), ``"likelihood"``, the method that was requested, or ``"images, from
+        ..."`` with the noise model whose family was kept.
     check : NoiseCheck or None
         The goodness of fit of the noise model; None if it failed (see `check_error`) and for methods
         that use the score of a model alone.
@@ -42,11 +42,11 @@ class NoiseReport:
     curve : Moments or None
         Mean, variance and third moment by intensity, of A⁻¹ y where the noise is correlated.
     correlation : float or None
-        Largest correlation of the noise of neighbouring pixels, as measured.
+        Largest measured correlation of the noise of neighbouring pixels.
     quantization : Quantization or None
         Step and limits of the grey levels.
     source : str
-        What it was measured in: ``"repeats"`` or ``"single frames"``.
+        What it was measured from: ``"repeats"`` or ``"single frames"``.
     left_out : tuple of str
         Frames that were left out, one line each.
     notes : mapping

@@ -137,7 +137,7 @@ def _sizes(said: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, dict[s
 def _shown(
     kept: Mapping[str, Any], names: Sequence[str], dtype: np.dtype, count: int
 ) -> dict[str, Any]:
-    """Return ImageJ's display settings of the channels in OME-Zarr's form, or nothing."""
+    """Return ImageJ's display settings of the channels in OME-Zarr's form, if there are any."""
     tables, ranges = kept.get("LUTs") or [], list(kept.get("Ranges") or [])
     low, high = number_of(kept.get("min")), number_of(kept.get("max"))
     if not ranges and low is not None and high is not None:

@@ -32,7 +32,7 @@ def parse_ome(source: Any, text: str) -> ET.Element:
         If it is not XML, or declares entities, which can expand without limit.
     """
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise ReadError(f"{source}: its OME-XML declares a document type, which is not read")
+        raise ReadError(f"{source}: its OME-XML declares a document type, which is not accepted")
     try:
         return ET.fromstring(text)
     except (ET.ParseError, ValueError, RecursionError) as error:

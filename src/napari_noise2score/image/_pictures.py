@@ -48,7 +48,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
         warnings.simplefilter("ignore")
         with Picture.open(path, formats=("PNG", "JPEG")) as picture:
             if (count := getattr(picture, "n_frames", 1)) > 1:
-                raise ReadError(f"{path}: holds {count} pictures; save them as a TIFF")
+                raise ReadError(f"{path}: contains {count} pictures; save them as a TIFF")
             if picture.mode not in MODES:
                 raise ReadError(f"{path}: its colours are {picture.mode}; convert it to RGB")
             pixels = picture.width * picture.height

@@ -35,14 +35,14 @@ def walk(path: Path) -> tuple[int, bool]:
     Returns
     -------
     int
-        How many directories are whole.
+        Number of complete directories.
     bool
-        Whether the chain comes to its end, and not to the end of the file or back to itself.
+        Whether the chain ends properly, and neither leaves the file nor returns to itself.
 
     Raises
     ------
     ReadError
-        If it is no TIFF file.
+        If it is not a TIFF file.
     """
     end = os.stat(path).st_size
     with open(path, "rb") as file:
@@ -186,7 +186,7 @@ def check_decoder(path: Path, page: tifffile.TiffPage) -> None:
         tifffile.TIFF.UNPREDICTORS[page.predictor]
     except (KeyError, ValueError, ImportError) as error:
         name = getattr(page.compression, "name", page.compression)
-        raise ReadError(f"{path}: compressed by {name}, which is not read ({error})") from None
+        raise ReadError(f"{path}: its compression {name} is not supported ({error})") from None
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
         raise ReadError(f"{path}: its colours are for a printer (CMYK); convert it to RGB")
 
@@ -205,7 +205,7 @@ def cut_off(path: Path, found: int, promised: int) -> str:
 
 
 def _promised(file: tifffile.TiffFile) -> int:
-    """Return the number of planes according to the metadata, 0 if they do not say."""
+    """Return the number of planes according to the metadata, 0 if it is not stated."""
     if not len(file.pages):
         return 0
     if file.is_ome and file.ome_metadata:

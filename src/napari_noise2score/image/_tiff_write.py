@@ -166,7 +166,7 @@ def tiff_dtype(path: Path, dtype: np.dtype) -> np.dtype:
     name = WIDER.get(dtype.name, dtype.name)
     if name not in TIFF_DTYPES:
         raise UserError(
-            f"{path}: a TIFF holds no {dtype}; write .ome.zarr or .npy, or leave out --dtype same"
+            f"{path}: a TIFF cannot hold {dtype}; write .ome.zarr or .npy, or omit --dtype same"
         )
     return np.dtype(name)
 

@@ -125,7 +125,7 @@ def read_piece(data: Any, index: Any) -> np.ndarray:
 
 
 def described_by_xarray(data: Any) -> dict[str, Any]:
-    """Return the axes and pixel size of an xarray DataArray, and nothing for other arrays.
+    """Return the axes and pixel size of an xarray DataArray; nothing for other arrays.
 
     Parameters
     ----------
@@ -177,4 +177,6 @@ def _from_numbers(data: Any) -> np.ndarray:
     try:
         return np.asarray(data)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{what} is not an image: its rows are not numbers, all as many") from None
+        raise UserError(
+            f"{what} is not an image: its rows are not numbers, or not of equal length"
+        ) from None

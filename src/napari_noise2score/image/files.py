@@ -1,4 +1,4 @@
-"""Open image files of any supported format, and folders and globs of them."""
+"""Open image files of any supported format: choose the reader, and list folders and globs."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def series_numbers(
             count = count_series(file)
         return list(range(1, count + 1)) if count > 1 else [None]
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise UserError(f"--series {series}: give a number from 1, or all")
+        raise UserError(f"--series {series}: use a number from 1, or all")
     return [int(text)]
 
 
@@ -187,7 +187,7 @@ def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
     if is_zarr(path):
         return read_zarr(path, axes)
     if path.is_dir():
-        raise UserError(f"{path}: a folder, not an image")
+        raise UserError(f"{path}: this is a folder, not an image")
     rgb = False
     facts: dict[str, Any] = {}
     data: Any
@@ -199,7 +199,7 @@ def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
             facts, axes = facts_of(beside), axes or str(beside["axes"])
             rgb = facts.pop("rgb", False)
     else:
-        raise UserError(f"{path}: not a kind of image that can be read ({', '.join(READ)})")
+        raise UserError(f"{path}: not an image format that can be read ({', '.join(READ)})")
     if axes is None and (rgb or data.ndim == 2):
         axes = "YXC" if rgb else "YX"
     if axes is None:

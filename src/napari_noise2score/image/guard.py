@@ -209,7 +209,7 @@ def plain(error: BaseException) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return "may not be read (permission denied)"
+        return "cannot be read (permission denied)"
     if isinstance(error, OSError) and error.errno in GONE:
         return f"is no longer there ({error.strerror})"
     return f"cannot be read, or damaged ({plain(error)})"

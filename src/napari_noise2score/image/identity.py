@@ -24,7 +24,7 @@ def files_of(image: Image) -> tuple[str, ...]:
 
 
 def identify_image(image: Image) -> dict[str, Any]:
-    """Describe the pixels of an image such that another image has another description.
+    """Describe the pixels of an image so that different images have different descriptions.
 
     Parameters
     ----------

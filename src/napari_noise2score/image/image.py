@@ -32,7 +32,7 @@ class Image:
     translate : mapping of str to float
         Position of the first pixel along an axis, in the axis's unit.
     units : mapping of str to str
-        Unit of an axis, as ``"micrometer"`` or ``"second"``.
+        Unit of an axis, such as ``"micrometer"`` or ``"second"``.
     channels : tuple of str
         Names of the channels, empty if not known.
     rgb : bool
@@ -51,7 +51,7 @@ class Image:
         Resolved paths of all files and stores that hold its pixels; no result may replace them.
     valid : ValidPixels or None
         Which pixels were recorded; None before they have been searched for, see `valid_of`. The
-        mask of a masked array is taken over.
+        mask of a masked array is kept.
 
     Examples
     --------

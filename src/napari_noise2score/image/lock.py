@@ -62,7 +62,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         file = _open_lock(lock, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be made: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be created: {error.strerror or error}") from None
     try:
         with contextlib.suppress(
             OSError

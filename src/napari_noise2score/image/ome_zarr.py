@@ -79,7 +79,7 @@ def create_ome_zarr(
         If the version is not supported.
     """
     if version not in VERSIONS:
-        raise UserError(f"OME-Zarr {version} is not written; {' and '.join(VERSIONS)} are")
+        raise UserError(f"OME-Zarr {version} cannot be written; {' and '.join(VERSIONS)} are")
     # the specification prescribes the order time, channel, space
     axes = "".join(a for a in ORDER if a in image.axes)
     order = tuple(image.axes.index(a) for a in axes)

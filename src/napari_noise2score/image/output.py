@@ -84,7 +84,7 @@ def check_output(
             raise UserError(f"{found} is a link to a file that does not exist")
         found = found.resolve()
     if not found.name:
-        raise UserError(f"{found}: give the name of a file")
+        raise UserError(f"{found} is not the name of a file")
     _check_inputs(found, inputs)
     _check_no_store_above(found)
     _check_target(found, overwrite)
@@ -108,13 +108,13 @@ def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
         if target in source.parents and path.exists() and not _is_plain_folder(path):
             raise UserError(f"{path} holds an input of this job; raw data are never overwritten")
         if source.is_dir() and is_zarr(source) and source in target.parents:
-            raise UserError(f"{path} lies in an input of this job; raw data are never altered")
+            raise UserError(f"{path} is inside an input of this job; raw data are never altered")
 
 
 def _check_no_store_above(path: Path) -> None:
     # a store is a folder, and easily entered by mistake in a file dialog
     if inside := next((folder for folder in path.parents if is_zarr(folder)), None):
-        raise UserError(f"{path} would lie inside the store {inside}: choose a folder beside it")
+        raise UserError(f"{path} would be inside the store {inside}: choose a folder outside it")
 
 
 def _is_plain_folder(path: Path) -> bool:
@@ -143,9 +143,9 @@ def _check_folder(path: Path, nbytes: int) -> None:
             raise UserError(f"{folder} is a link to a folder that does not exist")
         folder = folder.parent
     if not folder.is_dir():
-        raise UserError(f"{path} cannot be made: {folder} is a file, not a folder")
+        raise UserError(f"{path} cannot be created: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{path} cannot be made: the folder {folder} may not be written to")
+        raise UserError(f"{path} cannot be created: the folder {folder} may not be written to")
     longest = len(os.fsencode(f"{HIDDEN}{path.name}.journal"))
     most = MAX_NAME_BYTES
     with contextlib.suppress(OSError, ValueError, AttributeError):

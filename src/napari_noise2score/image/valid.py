@@ -163,7 +163,7 @@ def find_valid(data: Any, axes: str) -> ValidPixels:
     found, some = look_for_valid(data, axes)
     if not some:
         raise UserError(
-            "the image holds no valid pixel: all that were looked at are NaN, infinite or masked"
+            "the image holds no valid pixel: all that were sampled are NaN, infinite or masked"
         )
     return found
 

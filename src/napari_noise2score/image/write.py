@@ -88,7 +88,7 @@ def open_output(
     path : Path
         The file.
     image : Image
-        Gives shape and metadata; its pixels are not read.
+        Provides shape and metadata; its pixels are not read.
     dtype : numpy.dtype
         Type of the pixels.
     overwrite : bool

@@ -292,7 +292,7 @@ def _levels(group: zarr.Group, scales: Mapping[str, Any]) -> list[zarr.Array]:
 def _completed(scales: dict[str, Any], version: str, ndim: int) -> dict[str, Any]:
     """Return multiscale metadata completed with axes and transformations that are missing."""
     if version not in MODELS and version not in (*FIRST_VERSIONS, "0.3"):
-        raise UserError(f"OME-Zarr {version} is not known here; {' and '.join(MODELS)} are")
+        raise UserError(f"OME-Zarr {version} is not supported; {' and '.join(MODELS)} are")
     if "axes" not in scales and (version in FIRST_VERSIONS or ndim == len(FIRST_AXES)):
         scales = scales | {"axes": list(FIRST_AXES)}
     if "axes" not in scales:
@@ -330,7 +330,7 @@ def _place(scales: Mapping[str, Any], ndim: int) -> tuple[list[float | None], li
 
 
 def _way_round(group: zarr.Group) -> str:
-    """Return a hint how to read an array inside the group, empty if there is none."""
+    """Return a hint on how to read an array inside the group, empty if there is none."""
     try:
         names = sorted(name for name, _ in group.arrays())
     except Exception:

@@ -1,4 +1,4 @@
-"""What families of counted photons share: gain, offset, sampling, and how they are fitted."""
+"""Base classes of the families of counted photons, with their sampling and their fits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_COUNTS = 1e18
 
 
 class WithOffset(NoiseFamily):
-    """A family whose y has the mean x + offset."""
+    """Base class of families whose y has the mean x + offset."""
 
     # a field of each subclass, which also serves as the property of a model
     offset: float = 0.0
@@ -35,7 +35,7 @@ class WithOffset(NoiseFamily):
 
 
 class Counting(WithOffset):
-    """A family of counted photons."""
+    """Base class of families of counted photons."""
 
     is_counting: ClassVar[bool] = True
 
@@ -58,7 +58,7 @@ def draw_counts(x: Array, gain: float, rng: np.random.Generator) -> Array:
     Raises
     ------
     UserError
-        If there would be more counts than 64 bits hold.
+        If a count would not fit into 64 bits.
 
     Examples
     --------
@@ -78,8 +78,8 @@ def fitted_as_counts(excess: float = 1.0) -> tuple[FittedParameters, ...]:
     Parameters
     ----------
     excess : float
-        Excess noise factor: the variance is ``excess × gain × x``. Above 1 it is a parameter of
-        the family that is fixed.
+        Excess noise factor: the variance is ``excess × gain × x``. If above 1, it is set as a fixed
+        parameter of the family.
 
     Returns
     -------

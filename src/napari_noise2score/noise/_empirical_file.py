@@ -40,7 +40,7 @@ def check_name(name: str) -> None:
 
 
 def format_name(name: str) -> str:
-    """Return the name of a file as it is written in a noise model, in quotes if it needs them.
+    """Return the name of a file as written in a noise model, in quotes where necessary.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def write_arrays(file: str | os.PathLike[str], arrays: dict[str, Array]) -> Path
     Parameters
     ----------
     file : path
-        Where to; ".npz" is added if it is missing. A file that is there is replaced.
+        Path to write to; ".npz" is added if it is missing. An existing file is replaced.
     arrays : dict of ndarray
         By name.
 
@@ -75,7 +75,7 @@ def write_arrays(file: str | os.PathLike[str], arrays: dict[str, Array]) -> Path
     """
     path = Path(file)
     if '"' in str(path):
-        raise UserError(f"empirical: {path}: a double quote may not stand in the name")
+        raise UserError(f"empirical: {path}: the name may not contain a double quote")
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
     with (
@@ -87,7 +87,7 @@ def write_arrays(file: str | os.PathLike[str], arrays: dict[str, Array]) -> Path
 
 
 def read_arrays(file: str, names: Sequence[str]) -> list[Array]:
-    """Read arrays of numbers from an NPZ file that contains these and nothing else.
+    """Read arrays of numbers from an NPZ file that must contain exactly these.
 
     Nothing is ever unpickled, and sizes are checked before anything is unpacked.
 
@@ -96,7 +96,7 @@ def read_arrays(file: str, names: Sequence[str]) -> list[Array]:
     file : str
         Its path.
     names : sequence of str
-        Of the arrays.
+        Names of the arrays.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Histograms of noise, measured from samples, from a density, or from pairs of images."""
+"""Compute histograms of noise from samples, from a density, or from pairs of images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ._torch import torch
 from .base import Array
 
 Sampler = Callable[[Array, np.random.Generator], Array]
-"""From clean grey levels to noisy ones of the same shape."""
+"""Maps clean grey levels to noisy ones of the same shape."""
 Density = Callable[[Array, Array], Array]
-"""From x and y, which broadcast, to p(y | x) or anything proportional to it at each x."""
+"""Maps x and y, which broadcast, to p(y | x) or a multiple of it at each x."""
 
 # a value drawn more often than this has a bin of its own, this wide in distances of the values
 MAX_DRAWS_WITHOUT_BIN = 10
@@ -49,7 +49,7 @@ class Histograms(NamedTuple):
 
 
 def is_rising(values: Array) -> bool:
-    """Return whether values are finite and each is above the one before."""
+    """Return whether values are finite and strictly increasing."""
     return bool(np.isfinite(values).all() and (np.diff(values) > 0).all())
 
 
@@ -65,14 +65,14 @@ def midpoints(edges: Array) -> Array:
 
 
 def histograms_of_sampler(sampler: Sampler, levels: Array, samples: int, seed: int) -> Histograms:
-    """Draw y at clean levels and count it; see `Empirical.from_sampler`."""
+    """Draw y at clean levels and compute its histograms; see `Empirical.from_sampler`."""
     rng = np.random.default_rng(seed)
     rows = []
     levels = np.asarray(levels, dtype=np.float64).ravel()
     for level in levels:
         y = np.asarray(sampler(np.full(samples, level), rng), dtype=np.float64)
         if y.shape != (samples,) or not np.isfinite(y).all():
-            raise UserError("empirical: the sampler must give one finite y for each x")
+            raise UserError("empirical: the sampler must return one finite y for each x")
         rows.append(np.sort(y))
     return _histograms_of_rows(levels, rows)
 
@@ -94,7 +94,7 @@ def histograms_of_density(density: Density, levels: Array, edges: Array) -> Hist
 
 
 def histograms_of_pairs(clean: Array, noisy: Array, max_levels: int) -> Histograms:
-    """Count y by levels of known clean pixels; see `Empirical.from_pairs`."""
+    """Compute histograms of y at levels of known clean pixels; see `Empirical.from_pairs`."""
     x, y = (np.asarray(a, dtype=np.float64) for a in (clean, noisy))
     if x.shape != y.shape:
         raise UserError(f"empirical: clean is {x.shape} but noisy is {y.shape}")
@@ -134,7 +134,7 @@ def _histograms_of_rows(levels: Array, rows: list[Array]) -> Histograms:
     ends = np.unique([row[[0, -1]] for row in rows])
     marks = np.unique(np.concatenate([marks, ends]))
     if len(marks) < 2:
-        raise UserError("empirical: y is the same at all levels")
+        raise UserError("empirical: y has the same value at all levels")
     # An edge is midway between a mark and the next value, or, for a value that was drawn often,
     # close to both sides of it: no photon, or counted photons.
     left, right = (np.stack([np.searchsorted(r, marks, s) for r in rows]) for s in SIDES)

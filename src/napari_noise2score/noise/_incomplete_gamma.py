@@ -18,8 +18,8 @@ LOG_ROUNDING = 41
 def incomplete_gamma(shape: float, t: Tensor) -> Tensor:
     """Return the regularized lower incomplete gamma function P(shape, t).
 
-    It is interpolated over log t by cubic pieces with its values and slopes, to ten digits, as
-    its evaluation would take most of the time of making a table.
+    It is interpolated over log t by cubic pieces from its values and slopes, to ten digits, because
+    direct evaluation would take most of the time of making a table.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What sums of counted pulses of random height share: an atom at the offset, and their series."""
+"""Base class of sums of counted pulses of random height, and the series of their density."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_RATIO = 1000
 
 
 class Pulses(WithOffset):
-    """A family of sums of pulses: with no pulse at all, y is exactly the offset."""
+    """Base class of sums of pulses: without any pulse, y is exactly the offset."""
 
     def bin_centers(self, edges: Tensor) -> Tensor:
-        """Return the y that stands for each bin: the offset for the bin that contains it."""
+        """Return a representative y of each bin: the offset for the bin that contains it."""
         dark = (edges[:-1] <= self.offset) & (edges[1:] > self.offset)
         return torch.where(dark, self.offset, super().bin_centers(edges))
 
@@ -47,7 +47,7 @@ def pulse_series(log_ratio: Tensor, shape: float, plus: float = 0) -> tuple[Tens
     Returns
     -------
     number, term : Tensor
-        Of the shape of log_ratio and a new last axis.
+        Of the shape of log_ratio with a new last axis.
     """
     peak = torch.exp((log_ratio - shape * math.log(shape)) / (1 + shape))
     spread = torch.sqrt(peak / (1 + shape))

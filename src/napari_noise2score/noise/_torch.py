@@ -1,4 +1,4 @@
-"""torch, imported when it is first used: declaring and parsing noise models needs none of it."""
+"""Import torch only when it is first used: declaring and parsing noise models does not need it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Components(NamedTuple):
-    """What a noise model is composed of.
+    """The components of a noise model.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Components(NamedTuple):
 
 
 class NoiseModel(ABC):
-    """What every noise model can do.
+    """Base class of all noise models.
 
     Clean and noisy images are float64, in grey levels, of any shape. For correlated noise they are
     whole planes ``(..., Y, X)``.
@@ -71,7 +71,7 @@ class NoiseModel(ABC):
     def posterior_score_variance(self) -> float:
         """Typical variance of f(x, y) over the x that are possible for one y, times Var[y | x].
 
-        Where it is above 0, the table solver returns the mean of these x in place of the solution
+        If it is above 0, the table solver returns the mean of these x instead of the solution
         of ``s = f(x, y)``; the two differ where f is far from linear in x.
         """
         return self.components.base.posterior_score_variance
@@ -80,7 +80,7 @@ class NoiseModel(ABC):
     def additive(self) -> bool:
         """Whether the noise is Gaussian and added to the image.
 
-        A correlation then blurs the noise alone, not the image.
+        A correlation then blurs only the noise, not the image.
         """
         return self.components.base.additive
 
@@ -96,7 +96,7 @@ class NoiseModel(ABC):
 
     @property
     def content_digest(self) -> str:
-        """A digest of the content of these files; empty if the text form says everything."""
+        """A digest of the content of these files; empty if the text form is complete."""
         return self.components.base.content_digest
 
     @abstractmethod
@@ -137,7 +137,7 @@ class NoiseModel(ABC):
 
     @abstractmethod
     def bin_centers(self, edges: Tensor) -> Tensor:
-        """Return the y that stands for each bin, shape ``(bins,)``."""
+        """Return a representative y of each bin, shape ``(bins,)``."""
 
     @abstractmethod
     def scaled(self, factor: float) -> NoiseModel:

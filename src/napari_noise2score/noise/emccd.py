@@ -39,7 +39,7 @@ GAIN = grey_level(
 EXCESS = Parameter(
     "excess",
     "Excess noise",
-    "Excess noise factor: the variance of the noise over that of counts which all add the same. "
+    "Excess noise factor: the variance of the noise relative to that with a constant gain. "
     "2 for an EMCCD, 1.2 to 1.5 for a photomultiplier.",
     default=2.0,
     initial=2.0,
@@ -54,10 +54,10 @@ EXCESS = Parameter(
 class Emccd(Pulses):
     """Photon counting through a multiplier: an EMCCD, a photomultiplier.
 
-    ``y = offset + Σ of n heights``, ``n ~ Poisson(x / g)``, each height of mean g and, as
-    multiplied electrons are, exponentially distributed; in general ``~ Gamma(k, g / k)`` with
-    ``k = 1 / (F² − 1)`` for an excess noise factor F². So ``E[y] = x + offset`` and
-    ``Var[y] = F² g x``. The probability of no count, and of y = offset, is e^(−x/g).
+    ``y = offset + Σ of n heights``, ``n ~ Poisson(x / g)``, each height of mean g and exponentially
+    distributed, as for multiplied electrons, or in general ``~ Gamma(k, g / k)`` with ``k = 1 / (F²
+    − 1)`` for an excess noise factor F². So ``E[y] = x + offset`` and ``Var[y] = F² g x``. The
+    probability of no count, and of y = offset, is e^(−x/g).
 
     - p(y | x) = e^(−x/g − kt/g) / t Σₙ ((x/g) (kt/g)ᵏ)ⁿ / (n! Γ(nk)), with t = y − offset > 0
     - f(x, y) = (k E[n | x, y] − 1) / t − k/g

@@ -40,7 +40,7 @@ MAX_COUNT = 1e30
 MIN_SEEN = 1e-9
 MIN_WIDTH = 1e-300  # of an interval that is divided by
 
-FILE = Parameter("file", "File", "A file that Empirical.save wrote, NAME.npz.", is_file=True)
+FILE = Parameter("file", "File", "A file written by Empirical.save, NAME.npz.", is_file=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class Empirical(NoiseFamily):
     """Any pixelwise noise, as histograms of y at a rising set of clean levels x.
 
     ``y ~ h_k`` at ``x = levels[k]``; between two levels each quantile of y is interpolated
-    linearly, so that a distribution moves rather than fades into the next. Beyond the last level
-    it keeps its shape and moves with x.
+    linearly, so that a distribution shifts into the next instead of fading into it. Beyond the last
+    level it keeps its shape and moves with x.
 
     - p(y | x): the histograms, uniform within a bin
     - f(x, y): differences of their logarithms, over a quarter of a standard deviation to each side
@@ -57,7 +57,8 @@ class Empirical(NoiseFamily):
     Parameters
     ----------
     levels : array of shape (L,)
-        Clean levels x in grey levels, rising, at least 2. The lowest is the smallest solution.
+        Clean levels x in grey levels, rising, at least 2. The lowest one is the smallest x that is
+        returned.
     edges : array of shape (B + 1,)
         Edges of the bins of y in grey levels, rising.
     counts : array of shape (L, B)
@@ -73,9 +74,10 @@ class Empirical(NoiseFamily):
 
     Notes
     -----
-    Make one by `from_sampler`, `from_density` or `from_pairs`. The text of a model names its file,
-    ``empirical(file=NAME.npz)``. One that was never saved prints as ``empirical(unsaved)``,
-    which cannot be read back: save it first. Two models are equal if their contents are.
+    Create one with `from_sampler`, `from_density` or `from_pairs`. The text of a model names its
+    file, ``empirical(file=NAME.npz)``. A model that was never saved prints as
+    ``empirical(unsaved)``, which cannot be read back: save it first. Two models with equal contents
+    are equal.
 
     Examples
     --------
@@ -146,9 +148,9 @@ class Empirical(NoiseFamily):
 
         The bins are as fine as the noise needs: their edges are quantiles of y at every level, at
         most half a standard deviation of a normal distribution apart, and shared by all levels.
-        Single values that are drawn often, such as counts, get bins of their own. Only the ends
-        are smoothed: the outermost 100 of y at each level (at most 1 %) are replaced by the tail
-        of a normal distribution with their number and mean, up to the largest y that was drawn.
+        Values that occur often, such as counts, get bins of their own. Only the tails are smoothed:
+        the outermost 100 of y at each level (at most 1 %) are replaced by the tail of a normal
+        distribution with their number and mean, up to the largest y that was drawn.
 
         Parameters
         ----------
@@ -207,10 +209,10 @@ class Empirical(NoiseFamily):
     def from_pairs(cls, clean: Array, noisy: Array, bins: int = 64) -> Empirical:
         """Measure the noise of images whose clean image is known.
 
-        The pixels are sorted by their clean value into levels of equal numbers of pixels; each
-        y is shifted by the difference of its own x from the mean x of its level. Neighbouring
-        levels are joined while their means of y do not differ significantly. Bins and ends are
-        those of `from_sampler`.
+        The pixels are sorted by their clean value into levels of equal numbers of pixels; each y is
+        shifted by the difference of its own x from the mean x of its level. Neighbouring levels are
+        joined while their means of y do not differ significantly. Bins and tails are made as in
+        `from_sampler`.
 
         Parameters
         ----------
@@ -272,7 +274,7 @@ class Empirical(NoiseFamily):
         Parameters
         ----------
         file : path
-            Where to, ``NAME.npz``; ".npz" is added if it is missing.
+            Path to write to, ``NAME.npz``; ".npz" is added if it is missing.
 
         Returns
         -------
@@ -303,7 +305,7 @@ class Empirical(NoiseFamily):
 
     @property
     def lowest(self) -> float:
-        """The first level: there is no solution below it."""
+        """The first level: no x below it is returned."""
         return float(self.levels[0])
 
     @property
@@ -412,11 +414,11 @@ class Empirical(NoiseFamily):
         return fine[low] + fraction * (fine[high] - fine[low])
 
     def scaled(self, factor: float) -> NoReturn:
-        """Raise a `UserError`: the strength of measured noise is no parameter."""
+        """Raise a `UserError`: measured noise has no parameter for its strength."""
         raise UserError(f"{self} was measured: its strength cannot be changed")
 
     def in_unit(self, unit: float) -> NoReturn:
-        """Raise a `UserError`: the grey levels of measured noise are no parameters."""
+        """Raise a `UserError`: measured noise has no parameter for its grey levels."""
         raise UserError(f"{self} was measured: give images in the unit of its table")
 
     def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
@@ -460,7 +462,7 @@ class Empirical(NoiseFamily):
         return at.clamp(0, len(self.edges) - 2)
 
     def _inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x limited to the levels, and how far x is beyond them."""
+        """Return x clipped to the levels, and its distance from them."""
         inside = x.clamp(float(self.levels[0]), float(self.levels[-1]))
         return inside, x - inside
 

@@ -1,4 +1,4 @@
-"""A noise family: independent pixels, and everything that the rest of the program knows of it."""
+"""Base class of noise families: all that the rest of the program needs to know about one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Form:
     label : str
         The entry in the window's menu.
     parameters : tuple of Parameter
-        What is given, in order.
+        The parameters that are given, in order.
     example : str
         The text form with typical values.
     use : str
-        The images that have such noise, in a few words.
+        The kinds of images that have such noise, in a few words.
     density, score : str
         p(y | x) and f(x, y) as formulas, with t = y − offset.
     """
@@ -48,12 +48,13 @@ class Form:
 
 
 class NoiseFamily(NoiseModel):
-    """A noise model of independent pixels; a subclass is all that a new family needs.
+    """A noise model of independent pixels; a new family is a single subclass.
 
     A subclass is a frozen dataclass whose fields are its parameters. It defines the class
     attributes below, `sample`, `mean`, `variance`, `third_cumulant`, `clean_from_mean`, `score`,
-    `solve`, and either `cdf` or `bin_probabilities`. A module of this package is found by itself;
-    another package names its class in the entry point group ``napari_noise2score.noise_families``.
+    `solve`, and either `cdf` or `bin_probabilities`. Modules of this package are found
+    automatically; another package names its class in the entry point group
+    ``napari_noise2score.noise_families``.
 
     Attributes
     ----------
@@ -62,13 +63,13 @@ class NoiseFamily(NoiseModel):
     forms : tuple of Form
         The ways to write it, the usual one first.
     aliases : tuple of str
-        What people search for: other names, methods of imaging, detectors.
+        Terms that people search for: other names, imaging methods, detectors.
     source : str
         Where the model comes from, with its DOI where there is one.
     position : float
-        Where the family stands in menus and tables: the most common first.
+        Sort key in menus and tables: the most common family has the smallest.
     fitted : tuple of FittedParameters
-        The sets of parameters that the estimator fits; none if it does not look for the family.
+        The sets of parameters that the estimator fits; empty if it does not consider the family.
     accepts_read_noise : bool
         Whether forms offer read noise on top.
     multiplicative : bool
@@ -95,19 +96,19 @@ class NoiseFamily(NoiseModel):
 
     @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:
-        """Return the parameters of all forms, each once."""
+        """Return the parameters of all forms, without repetition."""
         return tuple({p.name: p for form in cls.forms for p in form.parameters}.values())
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
-        """Make a model of values by the names of their parameters, as the parser reads them."""
+        """Make a model from values by parameter name, as the parser reads them."""
         return cls(**values)
 
     def __post_init__(self) -> None:
         self.check_parameters()
 
     def check_parameters(self) -> None:
-        """Raise a `UserError` if a parameter that is given is no number, or out of range."""
+        """Raise a `UserError` if a given parameter is not a number or is out of range."""
         for parameter in self.parameters():
             value = getattr(self, parameter.name)
             if value is not None or parameter in self.forms[0].parameters:
@@ -126,7 +127,7 @@ class NoiseFamily(NoiseModel):
 
     @property
     def components(self) -> Components:
-        """The base, which is the family itself, without correlation and read noise."""
+        """The family itself as the base, without correlation and read noise."""
         return Components(self)
 
     @property
@@ -166,7 +167,7 @@ class NoiseFamily(NoiseModel):
 
     @property
     def content_digest(self) -> str:
-        """A digest of the content of these files; empty if the text form says everything."""
+        """A digest of the content of these files; empty if the text form is complete."""
         return ""
 
     def third_cumulant(self, x: Tensor) -> Tensor:
@@ -198,7 +199,7 @@ class NoiseFamily(NoiseModel):
         return self.cdf(edges[None, :], x[:, None]).diff(dim=1).clamp(min=0)
 
     def bin_centers(self, edges: Tensor) -> Tensor:
-        """Return the y that stands for each bin, shape ``(bins,)``."""
+        """Return a representative y of each bin, shape ``(bins,)``."""
         return (edges[1:] + edges[:-1]) / 2
 
     def with_values(self, **changed: float) -> Self:
@@ -235,7 +236,7 @@ class NoiseFamily(NoiseModel):
     def unit_power(self, name: str) -> float:
         """Return the power of the unit of grey levels that a parameter is measured in.
 
-        That of the read noise, and of all else that is no parameter of the family, is 1.
+        It is 1 for the read noise and everything else that is not a parameter of the family.
         """
         return next((p.unit_power for p in self.parameters() if p.name == name), 1.0)
 

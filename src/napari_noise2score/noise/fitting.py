@@ -1,4 +1,4 @@
-"""What the estimator needs to know of a family: parameters fitted together, where they begin."""
+"""What the estimator needs to know about a family: the parameters to fit and their start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ_NOISE = "read noise"
 MIN_FITTED = 1e-9
 
 Start = Callable[[Array, Array], Sequence[float]]
-"""From means and variances to the values with which a fit begins."""
+"""Maps means and variances to the initial values of a fit."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class FittedParameters:
     names : tuple of str
         Parameters of the family, and `READ_NOISE` for read noise on top.
     start : callable
-        From means and variances, both of shape ``(bins,)``, to first values of these.
+        Maps means and variances, both of shape ``(bins,)``, to initial values of these.
     bounds : mapping
-        Range of a parameter where that of the family is too wide for a fit.
+        Range of a parameter, if that of the family is too wide for a fit.
     fixed : mapping
-        Values of further parameters, which are not fitted. Each counts against the fit as a
-        fitted one would, as it was chosen among others.
+        Values of further parameters, which are not fitted. Each adds to the penalty like a fitted
+        one, since its value was chosen among others.
     general : tuple of str
-        Names of the largest set of which this is a special case: confidence intervals are those
-        that its parameters would have. Empty if this is the largest.
+        Names of the largest set that includes this one as a special case; confidence intervals are
+        those of its parameters. Empty if this is the largest.
     """
 
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ def coefficient_of_variation(mean: Array, variance: Array) -> float:
 
 
 def read_noise_beside(variance: Array) -> float:
-    """Return a first value of the read noise on top of noise that vanishes in the dark.
+    """Return an initial value of the read noise on top of noise that vanishes in the dark.
 
     Examples
     --------

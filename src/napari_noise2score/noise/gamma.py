@@ -127,7 +127,7 @@ class Gamma(NoiseFamily):
         return (self.alpha - 1) / y - self.alpha / x
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s; 0 for a y at or below 0, which has none."""
+        """Return the x for which f(x, y) = s; 0 if y is 0 or negative."""
         y = y.clamp(min=0)
         return self.alpha * y / (self.alpha - 1 - y * s).clamp(min=MIN_DENOMINATOR * self.alpha)
 

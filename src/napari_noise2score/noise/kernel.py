@@ -1,10 +1,10 @@
 """A correlation A of the noise between neighbouring pixels, as a convolution of each plane.
 
 Blocks are convolved by the FFT and so wrap around: pixels within `Kernel.reach` of the border of a
-block are valid only if the block wraps around itself. Whole images are continued by reflection
-beyond their edges (without repeating the edge pixel). For kernels that are the same left and
-right, top and bottom, A and its inverse are then exact up to the edge; for others they are inexact
-within `Kernel.reach` of it.
+block are valid only if the block wraps around itself. Whole images are extended by reflection at
+their edges (without repeating the edge pixel). For kernels with left–right and top–bottom symmetry,
+A and its inverse are then exact up to the edge; for others they are inexact within `Kernel.reach`
+of it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Kernel:
     Raises
     ------
     UserError
-        If the taps are no such matrix, or the convolution cannot be inverted: its spectrum falls
-        below 2 % of its largest value.
+        If the taps do not form such a matrix, or the convolution cannot be inverted: its spectrum
+        falls below 2 % of its largest value.
 
     Examples
     --------
@@ -111,12 +111,12 @@ class Kernel:
 
     @property
     def power(self) -> float:
-        """Sum of the squared taps: the factor of the variance of white noise."""
+        """Sum of the squared taps: the factor by which the variance of white noise changes."""
         return sum(v * v for row in self.taps for v in row)
 
     @property
     def total(self) -> float:
-        """Sum of the taps: the factor of a mean."""
+        """Sum of the taps: the factor by which a mean changes."""
         return sum(v for row in self.taps for v in row)
 
     @cached_property
@@ -175,7 +175,7 @@ class Kernel:
 
 
 def _tap(value: Any) -> float:
-    """Return a number; raise a TypeError for a text, even of a number."""
+    """Return a number; raise a TypeError for text, even if it contains a number."""
     if isinstance(value, str | bytes | bool):
         raise TypeError("no number")
     return float(value)
@@ -234,7 +234,7 @@ def autocorrelation(
     noises : sequence of ndarray
         Noise of mean 0, shape ``(..., Y, X)``.
     where : sequence of ndarray, optional
-        Which pixels to use, bool, of the shapes of the noises: both of a pair must be used.
+        Which pixels to use, bool, of the shapes of the noises; a pair counts if both are used.
     reach : int
         Largest lag in pixels along Y and X.
 
@@ -268,12 +268,12 @@ def autocorrelation(
 
 
 def kernel_from_autocorrelation(correlation: Array, size: int) -> Kernel:
-    """Return the kernel whose noise has an autocorrelation.
+    """Return the kernel of noise with a given autocorrelation.
 
     Parameters
     ----------
     correlation : ndarray
-        As of `autocorrelation`: odd sizes, 1 in the middle.
+        As returned by `autocorrelation`: odd sizes, 1 in the middle.
     size : int
         Rows and columns of the kernel, odd.
 

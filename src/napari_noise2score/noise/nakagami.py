@@ -40,8 +40,9 @@ M = Parameter(
 class Nakagami(NoiseFamily):
     """Multiplicative speckle of an amplitude: ``y = η x``, ``η² ~ Gamma(m, m)``, E[y²] = x².
 
-    The square root of `Gamma` noise: what OCT, ultrasound and SAR show where they show amplitudes.
-    m = 1 is fully developed speckle in a single look, whose amplitude is Rayleigh distributed.
+    The square root of `Gamma` noise: the noise of OCT, ultrasound and SAR images that show
+    amplitudes. m = 1 is fully developed speckle in a single look, whose amplitude is Rayleigh
+    distributed.
 
     - p(y | x) = 2 (m/x²)^m y^(2m−1) e^(−my²/x²) / Γ(m)
     - f(x, y) = (2m − 1) / y − 2my / x²
@@ -131,7 +132,7 @@ class Nakagami(NoiseFamily):
         return (2 * self.m - 1) / y - 2 * self.m * y / x**2
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s; 0 for a y at or below 0, which has none."""
+        """Return the x for which f(x, y) = s; 0 if y is 0 or negative."""
         y = y.clamp(min=0)
         denominator = (2 * self.m - 1 - y * s).clamp(min=MIN_DENOMINATOR * self.m)
         return y * torch.sqrt(2 * self.m / denominator)

@@ -16,7 +16,7 @@ MAX_LOOKS = 1e6
 
 @dataclass(frozen=True)
 class Parameter:
-    """What the parser, the window, the estimator and the documentation know of a parameter.
+    """What the parser, the window, the estimator and the documentation need about a parameter.
 
     Attributes
     ----------
@@ -27,13 +27,13 @@ class Parameter:
     help : str
         One or two sentences for a tooltip, without the unit.
     unit : str
-        The unit as people write it; empty if there is none.
+        The unit as usually written; empty if there is none.
     default : float, optional
-        The value where none is given; None if one must be given.
+        The value if none is given; None if the parameter is required.
     initial : float
-        The value with which a form begins.
+        The initial value in the window.
     above, at_least, below : float, optional
-        The bounds for which the model is defined.
+        The bounds within which the model is defined.
     low, high : float
         The range that can be computed with, both ends included.
     variance_power : float
@@ -41,8 +41,8 @@ class Parameter:
     unit_power : float
         The power of the unit of grey levels that the parameter is measured in.
     slider_reach : float, optional
-        How far a slider goes to both sides, for a parameter that may be 0 or below; None for a
-        slider of equal ratios.
+        Smallest distance that a slider covers on both sides of the value, for a parameter that may
+        be 0 or negative; None for a logarithmic slider.
     is_file : bool
         Whether the value is the name of a file, not a number.
 
@@ -73,7 +73,7 @@ class Parameter:
 
     @property
     def domain(self) -> str:
-        """The values for which the model is defined, as a phrase such as "a number above 0"."""
+        """The values for which the model is defined, in words, as in "a number above 0"."""
         if self.above is not None and self.below is not None:
             return f"between {self.above:g} and {self.below:g}"
         if self.above is not None:
@@ -166,7 +166,7 @@ OFFSET = Parameter(
 
 
 def format_call(name: str, values: dict[str, float]) -> str:
-    """Return ``name(key=value, ...)`` with the shortest numbers that read back the same.
+    """Return ``name(key=value, ...)`` with the shortest numbers that are read back unchanged.
 
     Examples
     --------

@@ -36,7 +36,7 @@ def parse_noise(text: str) -> NoiseModel:
     text : str
         ``family(name=value, ...)``, optionally followed by ``@ A`` (or ``@ kernel([[...]])``)
         and ``+ gaussian(sigma=value)``.
-        Spaces are ignored, the order is fixed. The name of a file can be in quotes, and must be
+        Spaces are ignored; the order is fixed. The name of a file can be in quotes, and must be
         if there are brackets, commas or quotes in it.
 
     Returns
@@ -48,7 +48,7 @@ def parse_noise(text: str) -> NoiseModel:
     ------
     UserError
         If a name is unknown (the closest known name is suggested), a parameter is missing or
-        out of range, or the text is no noise model.
+        out of range, or the text is not a noise model.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def parse_noise(text: str) -> NoiseModel:
     if not isinstance(text, str):
         raise UserError(f"a noise model is written as text, not as {type(text).__name__}")
     if len(text) > MAX_TEXT_LENGTH:
-        raise UserError(f"noise {quoted(text)}: longer than any noise model is")
+        raise UserError(f"noise {quoted(text)}: too long for a noise model")
     model: NoiseModel
     model, rest = _parse_call(text, text)
     if rest.startswith("@"):

@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 GAIN = grey_level(
     "gain",
     "Gain",
-    "Grey levels that one counted photon or electron adds, as the camera's data sheet says.",
+    "Grey levels that one counted photon or electron adds, as stated in the camera's data sheet.",
     unit="grey levels per count",
     variance_power=1.0,
 )
@@ -130,7 +130,7 @@ class Poisson(Counting):
         return below.diff(dim=1).clamp(min=0)
 
     def bin_centers(self, edges: Tensor) -> Tensor:
-        """Return the y that stands for each bin: the middle of its counts if it holds any."""
+        """Return a representative y of each bin: the middle of its counts if it holds any."""
         counts = self._first_count_from(edges)
         first, last = counts[:-1], counts[1:] - 1
         among = self.offset + self.gain * (first + last) / 2

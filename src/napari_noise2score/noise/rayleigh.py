@@ -65,7 +65,7 @@ class Rayleigh(NoiseFamily):
     Model 9 of Xie et al., NeurIPS 2023, Table 1. The solution is the one positive root of
     ``t³ + t² + σ² (s y − 1) t − σ² = 0``, ``x = y / (1 + t)``; Newton's method decreases to it
     monotonically from above. As y cannot be below x, f has a pole there and is far from linear:
-    the table solver returns the mean of the x that have such a score, not the solution alone.
+    the table solver therefore returns the mean of the x that are possible given y.
 
     Examples
     --------
@@ -132,7 +132,7 @@ class Rayleigh(NoiseFamily):
         return 1 / excess - excess / (self.sigma * x) ** 2
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s; 0 for a y at or below 0, which has none."""
+        """Return the x for which f(x, y) = s; 0 if y is 0 or negative."""
         y = y.clamp(min=0)
         square = self.sigma**2
         linear = square * (s * y - 1)

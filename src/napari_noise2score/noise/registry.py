@@ -1,4 +1,4 @@
-"""The registry of noise families: those of this package, and those that other packages add."""
+"""The registry of noise families, of this package and of other packages."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def register(family: type[NoiseFamily]) -> type[NoiseFamily]:
     Raises
     ------
     UserError
-        If another family has its name, or what a family must declare is missing.
+        If another family has the same name, or a required declaration is missing.
     """
     known = find_family(family.name) if isinstance(family, type) else None
     if known is not None and known is not family:
-        raise UserError(f"there is another noise family called '{family.name}'")
+        raise UserError(f"there is already a noise family called '{family.name}'")
     _registered[family.name] = _checked(family, "register")
     return family
 
@@ -52,7 +52,7 @@ def unregister(name: str) -> None:
 def families() -> tuple[type[NoiseFamily], ...]:
     """Return the classes of all families, the most common first.
 
-    One from another package that cannot be loaded is left out with a `DataWarning`.
+    A family of another package that cannot be loaded is left out with a `DataWarning`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def families() -> tuple[type[NoiseFamily], ...]:
 
 
 def find_family(name: str) -> type[NoiseFamily] | None:
-    """Return the class of the family of a name, or None if there is none.
+    """Return the class of the family with a name, or None if there is none.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def forms() -> tuple[tuple[type[NoiseFamily], Form], ...]:
 
 
 def family_of_alias(words: str) -> type[NoiseFamily] | None:
-    """Return the family that people call by other words, such as "MRI"; None if there is none.
+    """Return the family with an alias, such as "MRI"; None if there is none.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def _load(point: EntryPoint) -> type[NoiseFamily]:
     Raises
     ------
     UserError
-        If it cannot be imported, or is no noise family.
+        If it cannot be imported, or is not a noise family.
     """
     origin = f" of the package '{point.dist.name}'" if point.dist else ""
     try:

@@ -62,8 +62,8 @@ class Rician(NoiseFamily):
     Notes
     -----
     Rice 1944; Gudbjartsson & Patz, *Magn. Reson. Med.* 1995, for magnetic resonance images. With
-    ``z = xy/σ²`` the solution is that of ``z I₁(z)/I₀(z) = sy − 1 + y²/σ²``, by Newton's method
-    in z², which approaches it from below and never oversteps; 0 where the right side is below 0.
+    ``z = xy/σ²`` the solution is that of ``z I₁(z)/I₀(z) = sy − 1 + y²/σ²``, by Newton's method in
+    z², which approaches it from below and never overshoots; 0 where the right side is below 0.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class Rician(NoiseFamily):
     def cumulants(self, mean: Array) -> tuple[Array, Array]:
         """Return variance and third central moment as functions of the mean, from a table.
 
-        A mean below that of no signal cannot be: the variance then grows with what is missing.
+        A mean below that of no signal is impossible: the variance then grows with the difference.
         """
         at = np.asarray(mean, dtype=np.float64) / self.sigma
         means, variances, thirds = _table_of_moments()
@@ -132,7 +132,7 @@ class Rician(NoiseFamily):
         return variance, self.sigma**3 * np.interp(at, means, thirds)
 
     def clean_from_mean(self, mean: Tensor) -> Tensor:
-        """Return the x that has this E[y | x]; 0 if it is below that of no signal."""
+        """Return the x that has this E[y | x]; 0 if it is below the mean without signal."""
         mean = mean.clamp(min=0) / self.sigma
         # Newton's method in x²: from below, as the variance is at least 2 − π/2
         square = (mean**2 - math.pi / 2).clamp(min=0)

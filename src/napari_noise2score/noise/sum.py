@@ -129,7 +129,7 @@ class Sum(NoiseModel):
         return total.double()
 
     def bin_centers(self, edges: Tensor) -> Tensor:
-        """Return the y that stands for each bin, shape ``(bins,)``."""
+        """Return a representative y of each bin, shape ``(bins,)``."""
         # the values of the base still show where read noise is far narrower than a bin
         spread = self.read.std_at_zero > edges.diff() / 4
         return torch.where(spread, (edges[1:] + edges[:-1]) / 2, self.base.bin_centers(edges))

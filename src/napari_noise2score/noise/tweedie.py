@@ -30,7 +30,7 @@ POWER = Parameter(
     "power",
     "Power",
     "How the noise grows: its variance is the dispersion times the signal to this power. Near 1 "
-    "as photon counts, near 2 as speckle; a photomultiplier or EMCCD is between.",
+    "for photon counts, near 2 for speckle, in between for a photomultiplier or EMCCD.",
     initial=1.5,
     above=1.0,
     below=2.0,

@@ -38,7 +38,7 @@ class CheckPlots(QWidget):
         rows.addLayout(row, stretch=3)
 
     def show_check(self, check: NoiseCheck) -> None:
-        """Plot a check in place of the last one."""
+        """Plot a check instead of the previous one."""
         self.curve.show_curve(check.curve)
         self.histogram.show_residual(check.residual)
         self.map.show_residual(check.residual)
@@ -65,7 +65,7 @@ class CurvePlot(Plot):
         self._repaint()
 
     def show_curve(self, curve: VarianceCurve) -> None:
-        """Plot a curve in place of the last one."""
+        """Plot a curve instead of the previous one."""
         self._line.setData(curve.line_mean, curve.line_variance)
         self._dots.setData(curve.mean, curve.variance)
         self._bars.setData(x=curve.mean, y=curve.variance, height=2 * curve.error)
@@ -99,7 +99,7 @@ class HistogramPlot(Plot):
         self._repaint()
 
     def show_residual(self, residual: Residual) -> None:
-        """Plot a histogram in place of the last one."""
+        """Plot a histogram instead of the previous one."""
         self._found.setData(residual.edges, residual.measured)
         self._expected.setData(residual.edges, residual.expected)
 
@@ -132,7 +132,7 @@ class CorrelationPlot(Plot):
         self._repaint()
 
     def show_residual(self, residual: Residual) -> None:
-        """Show a map in place of the last one."""
+        """Show a map instead of the previous one."""
         most = max(STRONG, abs(residual.correlation))
         self._map.setImage(residual.correlations, levels=(-most, most))
         size = len(residual.correlations)

@@ -1,4 +1,4 @@
-"""Controls that more than one dock has: the layer with its axes, the model, the device."""
+"""Controls that several docks use: the layer with its axes, the model, the device."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class LayerChooser(QObject):
 
     @property
     def axes(self) -> str:
-        """The axes as they are typed, valid or not."""
+        """The axes as typed, valid or not."""
         return self._axes.text()
 
     def set_layer(self, layer: napari.layers.Image) -> None:
@@ -127,7 +127,7 @@ class LayerChooser(QObject):
                 self._show_layer()  # the box itself emits nothing when it becomes empty
 
     def _prefer_visible(self) -> None:
-        """Choose a visible layer in place of a hidden one, which nobody chose."""
+        """Choose a visible layer instead of a hidden one that the user did not choose."""
         if self.layer is not None and self.layer.visible:
             return
         visible = [layer for layer in self._choices(None) if layer.visible]

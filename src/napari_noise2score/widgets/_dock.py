@@ -1,4 +1,4 @@
-"""What all docks have in common: a layer, settings, and one job at a time."""
+"""Base class of all docks: a layer, settings, and one job at a time."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ class Dock(QWidget):
     def changeEvent(self, event: Any) -> None:
         """Name the controls when the dock is opened, and stop the job when it is closed.
 
-        napari gives the widget a parent when it opens the dock, and none when it closes it.
+        napari sets the parent of the widget when it opens the dock, and removes it when it closes
+        it.
         """
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
@@ -105,7 +106,7 @@ class Dock(QWidget):
 
 
 def name_controls(dock: QWidget) -> None:
-    """Name each control that shares a form row with others after the label of that row.
+    """Name each control that shares a row of the form after the label of that row.
 
     Qt passes the label to a screen reader only for a control that fills its row.
     """

@@ -42,7 +42,7 @@ def find_noise(
     Yields
     ------
     Progress
-        The last one's result is what was found. A warning is issued where the model does not
+        The last one's result is what was found. A warning is issued if the model does not
         explain the noise.
     """
     # imported here, on the background thread, as torch takes seconds
@@ -67,6 +67,6 @@ def noise_of(layer: Image) -> str:
     """Return the noise model of a layer as text.
 
     It is used by the preview while training and by the one-click denoising: the one that was chosen
-    in the Denoise dock for this layer or estimated from it, else that of its metadata.
+    in the Denoise dock for this layer or estimated from it, otherwise that of its metadata.
     """
     return session.noises.get(layer) or known_noise(layer) or DEFAULT

@@ -79,7 +79,7 @@ class JobBar(QWidget):
         self._stop.setToolTip(text)
 
     def offer_cpu(self, again: Callable[[], None]) -> None:
-        """Set what to call when the graphics card is too small and a person picks the processor."""
+        """Set what is called if the graphics card is too small and the user picks the processor."""
         self._again_on_cpu = again
 
     def run(self, steps: Generator[Any, None, None], title: str) -> None:

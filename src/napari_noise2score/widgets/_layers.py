@@ -176,7 +176,7 @@ def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
 
 
 def known_noise(layer: Image | None) -> str:
-    """Return the noise model in a layer's metadata, as the sample has one; empty if none."""
+    """Return the noise model in a layer's metadata (the sample has one); empty if there is none."""
     known = layer.metadata.get("noise2score", {}) if layer is not None else {}
     # metadata with a model are those of a denoised layer: that noise was removed
     return known.get("noise", "") if "model" not in known else ""

@@ -1,4 +1,4 @@
-"""Edit a noise model with a menu and a few numbers, or as text; each follows the other."""
+"""Turn a menu and sliders, such as the gain, into the text of a noise model, and back."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class NoiseForm(QObject):
             if not any(p.is_file for p in form.parameters)
         ]
         self._family = QComboBox()
-        self._family.setToolTip("The kind of noise, by what causes it.")
+        self._family.setToolTip("The kind of noise, named after its cause.")
         for i, (family, form) in enumerate(self._forms):
             self._family.addItem(form.label)
             self._family.setItemData(i, _describe(family, form), Qt.ItemDataRole.ToolTipRole)
         # after the items: before, none of them would be chosen
-        self._family.setPlaceholderText("as the text says")
+        self._family.setPlaceholderText("as in the text")
         self._boxes = {
             (i, p.name): _number(p)
             for i, (_, form) in enumerate(self._forms)

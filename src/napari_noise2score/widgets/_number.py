@@ -28,7 +28,7 @@ class Number(QWidget):
     tip : str
         Tooltip: what the number means, with its unit.
     reach : float, optional
-        For a number that may be zero or negative: the least distance from the value to either
+        For a number that may be zero or negative: the smallest distance from the value to either
         end of the slider.
     """
 

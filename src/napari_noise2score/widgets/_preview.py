@@ -1,4 +1,4 @@
-"""A layer that shows the current plane denoised with the current settings."""
+"""Live preview: the current plane, denoised again whenever the noise model changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """What the preview should show."""
+    """The settings that the preview should show."""
 
     layer: Image
     axes: str
@@ -37,7 +37,7 @@ class Wish:
     device: str
 
     def has_scores_of(self, other: Wish) -> bool:
-        """Return whether nothing but the noise model differs, so that the scores are the same."""
+        """Return whether only the noise model differs, so that the scores are the same."""
         return (
             self.layer is other.layer
             and self.model is other.model
@@ -54,7 +54,7 @@ class Solved(NamedTuple):
 
 
 class State(NamedTuple):
-    """Planes that are ready to be solved and, once it is, the plane on view denoised."""
+    """Planes whose score is known and, once it is solved, the denoised plane on view."""
 
     planes: LivePlanes
     solved: Solved | None = None
@@ -113,7 +113,7 @@ class Preview(QObject):
         return self._layer
 
     def show(self, wish: Wish) -> None:
-        """Show the preview of this wish from now on."""
+        """Show the preview of these settings from now on."""
         if self._wish is None:
             session.preview_taken.emit(self)
         if self._wish is None or self._wish.layer is not wish.layer:

@@ -1,4 +1,4 @@
-"""What all docks of a napari window share: models, typed axes, noise models and devices."""
+"""State shared by all docks of a window: models, typed axes, noise models and devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Noise check dock: whether the noise model of a layer is right."""
+"""The Noise check dock: compare the noise of a layer with a noise model."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class CheckWidget(Dock):
         )
         self._residual = QComboBox()
         self._residual.setToolTip(
-            "What is searched for patterns that noise does not have: the image itself (the "
-            "difference of successive frames, or its flat areas), or what denoising with a "
-            "trained model takes away from it."
+            "What is searched for structure that noise does not have: the image itself (the "
+            "difference of successive frames, or its flat areas), or the residual of denoising "
+            "with a trained model."
         )
         self._start = QPushButton("Check")
         self._start.setToolTip(
@@ -146,7 +146,7 @@ class CheckWidget(Dock):
         self._results.show()
 
     def _forget(self, layer: napari.layers.Image | None) -> None:
-        """Show nothing of another layer."""
+        """Clear the results that belong to another layer."""
         if layer is not self._checked:
             self._check = self._checked = None
             self._results.hide()

@@ -318,7 +318,7 @@ class DenoiseWidget(Dock):
             follow()
 
     def _add_stored(self, stored: Result, target: Target) -> str:
-        """Add what was written as layers of all its levels, and give the name of the result's."""
+        """Add what was written as multiscale layers, and return the name of the result layer."""
         if target.spread is not None:
             settings = spread_settings(store_settings(self._layer_settings, target.spread))
             # napari would read the file for them, on the window's thread
@@ -329,7 +329,7 @@ class DenoiseWidget(Dock):
         return name
 
     def _describe_remains(self) -> str:
-        """Return what is left of a job that did not finish, as a sentence."""
+        """Return a sentence on what remains of a job that did not finish."""
         if self._target is None:
             return "nothing was added."
         from ..denoising.jobs import left_of
@@ -340,7 +340,7 @@ class DenoiseWidget(Dock):
         return f"what is done is kept. Write '{path.name}' again to finish it."
 
     def _take_known_noise(self, layer: napari.layers.Image | None) -> None:
-        """Choose the noise model chosen for a layer before, or the one in its metadata."""
+        """Choose the noise model last chosen for a layer, or the one in its metadata."""
         if known := (layer and session.noises.get(layer)) or known_noise(layer):
             self._noise.set_text(known)
 

@@ -47,7 +47,7 @@ PREVIEW_EVERY = 4.0  # seconds
 
 @dataclass
 class Begun:
-    """A training that was begun, and where it ended."""
+    """A training that was started, and its state at the end."""
 
     layer: Any
     axes: str
@@ -56,7 +56,7 @@ class Begun:
 
 
 class State(NamedTuple):
-    """What a job of this dock has reached: the noise for the preview, or a step of training."""
+    """The state of a job of this dock: the noise for the preview, or a step of training."""
 
     found: Found | None = None
     training: Training | None = None
