@@ -103,7 +103,7 @@ def test_finished_blocks_are_not_discarded_without_a_word(model, tmp_path):
     next(run)
     run.close()
     assert left_of(target)
-    with pytest.raises(UserError, match="begun before and not finished"):
+    with pytest.raises(UserError, match="started before and not finished"):
         list(denoise_steps(Image(noisy, "TYX"), model, NOISE, target))
     steps = list(denoise_steps(Image(noisy, "TYX"), model, NOISE, target, resume=True))
     assert len(steps) < 4

@@ -1,4 +1,4 @@
-"""A result as a dask array, computed block by block when it is needed."""
+"""Return a result as a dask array, computed block by block when it is needed."""
 
 from __future__ import annotations
 

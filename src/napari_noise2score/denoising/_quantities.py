@@ -1,4 +1,4 @@
-"""The two quantities that are computed per tile: the clean image and its posterior deviation."""
+"""Compute the two quantities of a tile: the clean image and its posterior standard deviation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .job import Job, Quantity
 PROBE_SPACING = (2, 4, 4)  # pixels between those probed at once, along Z, Y and X
 PROBE_AMPLITUDE = 0.3  # change of y under correlated noise, in standard deviations of the noise
 AVERAGE_RADIUS = 2  # pixels along Y and X; the slope of a single pixel is too uncertain
-# A pixel is at best as certain as the mean of a hundred noisy ones: where a network's slope says
-# less, its error is of that size.
+# A lower limit of the posterior variance, in units of that of the noise: smaller values are errors
+# of the network's slope.
 MIN_VARIANCE_RATIO = 0.01
 
 
 def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
     """Return the clean image in a region of a tile."""
     score = job.model.score(y, job.sigma_a)
-    # in the grey levels of the image: what is seen includes the offset
+    # the offset is added, as the result has the grey levels of the image
     return job.solve(y[region], score[region]) + job.noise.offset
 
 
@@ -38,8 +38,8 @@ def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -
         clean, variance = _correlated_variance(job, y)
         x, variance = clean[region], variance[grown]
     mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
-    least = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
-    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(least))
+    lowest = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
+    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest))
 
 
 def _correlated_variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What is computed from an image: the checked inputs that every block of it shares."""
+"""Check image, model and noise model, and hold the inputs that every block of a job shares."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ Block = tuple[tuple[int, ...], tuple[slice, ...]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is computed for each pixel.
+    """A quantity that is computed for each pixel.
 
     Attributes
     ----------
@@ -129,10 +129,13 @@ def prepare(
     data = image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
     valid = LazyValid(image, image.axes)
-    low, high = sigma_a_range = model.sigma_a_range
+    low, high = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
-        raise UserError(f"sigma_a={sigma_a:g}: the model was trained for {sigma_a_range}")
+        raise UserError(
+            f"sigma_a={sigma_a:g} is outside the range that the model was trained for, "
+            f"{low:g} to {high:g}"
+        )
     solve = model.solver(noise, sigma_a=sigma_a, exact=exact)
     if compare:
         check_range(data, where, model, valid())

@@ -1,4 +1,4 @@
-"""Notes that state how a result was made: the same for files, layers and lazy images."""
+"""Make the notes that state how a result was made, for files, layers and lazy images alike."""
 
 from __future__ import annotations
 

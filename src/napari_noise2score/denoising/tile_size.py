@@ -48,7 +48,7 @@ def parse_tile(text: str) -> tuple[int, ...]:
     """
     sizes = text.strip().lower().split("x", MAX_TILE_AXES)
     if not all(re.fullmatch("[0-9]{1,9}", size.strip()) for size in sizes):
-        raise UserError(f"tile {quoted(text)}: write it like 512x512")
+        raise UserError(f"tile {quoted(text)}: write it as 512x512")
     return tuple(map(int, sizes))
 
 

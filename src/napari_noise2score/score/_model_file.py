@@ -1,4 +1,4 @@
-"""The content of a model file: header and tensors from a model, and back with every check."""
+"""Convert a model to the header and tensors of its file, and back with every check."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     if low >= high:
         raise ValueError(f"grey levels from {low:g} to {high:g}")
     sigma_a = _number(header, "sigma_a")
-    least, most = sigma_a_range = _pair(header, "sigma_a_range")
-    if not 0 < least <= sigma_a <= most <= MAX_SIGMA_A:
-        raise ValueError(f"sigma_a is {sigma_a:g}, of {sigma_a_range}")
+    lowest, highest = sigma_a_range = _pair(header, "sigma_a_range")
+    if not 0 < lowest <= sigma_a <= highest <= MAX_SIGMA_A:
+        raise ValueError(f"sigma_a is {sigma_a:g}, and its range is {sigma_a_range}")
     mean, scale = _number(header, "mean"), _number(header, "scale")
     if scale <= 0:
         raise ValueError(f"scale is {scale:g}")
     curve = _mapping(header, "transform", {"start", "c0", "c1", "c2"})
     transform = Transform(**{key: _number(curve, key) for key in curve})
-    # single precision is what pixels are computed in
+    # pixels are computed in single precision
     z = transform.forward(torch.linspace(low, high, 64, dtype=torch.float32))
     if not (z.isfinite().all() and (z.diff() >= 0).all() and z[-1] > z[0]):
         raise ValueError("the transform does not rise over the grey levels")
@@ -91,7 +91,7 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     kernel = None if header["kernel"] is None else Kernel(header["kernel"])
     joint, axes = header["joint"], header["axes"]
     if not isinstance(joint, bool) or not isinstance(axes, str):
-        raise ValueError("axes are a text, and joint is true or false")
+        raise ValueError("axes must be text, and joint must be true or false")
     fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
     if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
         raise ValueError(f"axes '{axes}' do not fit the network")

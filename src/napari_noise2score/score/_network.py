@@ -1,4 +1,4 @@
-"""The score network: a residual U-Net in two or three dimensions, conditioned on σ_a.
+"""Define the score network: a residual U-Net in two or three dimensions, conditioned on σ_a.
 
 It has no normalization layers: the result at a pixel depends only on its neighbourhood, not on the
 rest of the tile, so that images can be cut into tiles anywhere.

@@ -1,4 +1,4 @@
-"""The antithetic AR-DAE objective: learn a score from noisy images alone."""
+"""Compute the antithetic AR-DAE objective, which learns a score from noisy images alone."""
 
 from __future__ import annotations
 

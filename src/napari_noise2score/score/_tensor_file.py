@@ -138,7 +138,7 @@ def _check_file(path: str | os.PathLike[str], what: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no name of a file"
+        reason = getattr(error, "strerror", None) or "not a valid file name"
         raise UserError(f"{path}: cannot be read ({reason})") from None
     if not 2 <= size <= min(MAX_HEADER_BYTES, mode.st_size - 8):
         raise UserError(f"{path}: not a {what} of noise2score, or damaged")
@@ -170,7 +170,7 @@ def _plain_json(text: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name is repeated")
         return values
 
     def check(value: Any, depth: int) -> None:

@@ -1,4 +1,4 @@
-"""The state of one training: network, averaged weights, optimizers and random generators."""
+"""Hold the state of a training: network, averaged weights, optimizers and random generators."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ._network import UNet
 from ._tensor_file import first_line, read_tensors, write_tensors
 from .probes import probes
 
-# change of z by which the slope of the score is measured, in units of the noise
+# change of z, in units of the noise, by which the slope of the score is measured
 SLOPE_STEP = 0.1
 
 
@@ -87,7 +87,7 @@ class ScoreModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     @cached_property
@@ -163,7 +163,7 @@ class ScoreModel:
         def score_of(z: Tensor) -> Tensor:
             return perturbed_score(self.network, z, levels, self.mean, self.scale)
 
-        # by differences: torch.func.jvp silently gives zeros in inference mode in torch 2.11
+        # by differences: torch.func.jvp silently returns zeros in inference mode in torch 2.11
         slope = torch.zeros_like(z)
         for at, probe in probes(z, spacing):
             by = SLOPE_STEP * probe

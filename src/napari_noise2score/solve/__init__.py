@@ -1,1 +1,1 @@
-"""The equation s = f(x, y) solved for x, by a look-up table or in closed form."""
+"""Solve the equation s = f(x, y) for x, by a look-up table or in closed form."""
