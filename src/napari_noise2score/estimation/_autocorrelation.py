@@ -28,20 +28,21 @@ Mask = NDArray[np.bool_]
 
 # The smallest correlation that single frames distinguish from that of a picture.
 MIN_OF_FRAMES = 0.2
-#: Noise is correlated if neighbouring pixels share more than this of it, by whether repeats were
-#: compared; single frames share some of their picture.
+#: Noise counts as correlated above this correlation of neighbouring pixels, by whether repeats were
+#: compared; in single frames, neighbouring pixels also share some of the picture.
 MIN_CORRELATION = {True: 0.1, False: MIN_OF_FRAMES}
-#: Largest distance, in pixels, of pixels of repeats and of single frames that are compared.
+#: Largest distance, in pixels, between compared pixels of repeats and of single frames.
 REACH, REACH_OF_FRAMES = 4, 2
-#: Standard deviation, in pixels, of the Gaussian by which a local mean is computed and subtracted,
-#: so that slow drift and what is left of the picture do not count.
+#: Standard deviation, in pixels, of the Gaussian filter whose result, the local mean, is subtracted
+#: to remove slow drift and remaining structure.
 LOCAL_MEAN_SIGMA = 3.0
-# Ends of the groups of patches by structure, as shares of all. The first two hold the noise, or the
-# first alone where more than this share of the two is a picture. The next four, less these, show
-# the power of pictures; the steepest patches are unlike what is left in the calm ones.
+# Ends of the groups of patches sorted by structure, as shares of all patches. The first two groups
+# represent the noise, or only the first if more than this share of their power is structure. The
+# next four, minus these, give the power of structure; the steepest patches differ too much from the
+# flattest ones.
 GROUP_ENDS_OF_CORRELATION = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
 PICTURE_GROUPS, MAX_PICTURE_SHARE = 4, 0.1
-# Relative error of the power of the calm patches.
+# Relative error of the power of the flattest patches.
 CALM_POWER_ERROR = 0.01
 # The frequencies by which the power of patches is normalized: neither coarse nor fine.
 NORMALIZING_BAND = (FREQUENCY > 4) & (FREQUENCY < 9)
@@ -224,11 +225,11 @@ def correlations_of_frames(
     largest = difference.flat[np.abs(difference).argmax()]
     if largest <= MIN_OF_FRAMES:
         return white if largest < -MIN_OF_FRAMES else shared
-    # with weights, which make the correlations more exact
+    # a second fit with weights is more accurate
     closer, picture = _fit_correlations(calm, others, lags, POWER_FIT_ITERATIONS)
     if picture > MAX_PICTURE_SHARE:
         closer, _ = _fit_correlations(first, [second, *others], lags, POWER_FIT_ITERATIONS)
-    # correlations are at most 1: otherwise too little of the noise is left
+    # correlations cannot exceed 1: if one does, too little noise is left
     return closer if np.abs(closer).max() <= 1 else shared
 
 
@@ -238,7 +239,7 @@ def _fit_correlations(
     lags: Sequence[tuple[int, int]],
     iterations: int,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the correlation of the noise by distance, and the picture's share of the power."""
+    """Return the correlation of the noise by distance, and the share of structure in the power."""
     reach = REACH_OF_FRAMES
     pictures = np.stack([other - calm for other in others[:PICTURE_GROUPS]], axis=1)
     noise = np.stack([_power_of_lag(y, x)[USED_BAND] for y, x in lags], axis=1)
@@ -292,8 +293,8 @@ def power_by_structure(
     middle = power[:, NORMALIZING_BAND].mean(1)
     unit = np.array([np.quantile(middle[numbers == i], 0.3) for i in range(numbers.max() + 1)])
     if not np.any(unit > 0):
-        raise ValueError("the calm patches show no noise")
-    # where nothing varies at all there is no noise to compare with
+        raise ValueError("the flattest patches show no noise")
+    # if nothing varies, there is no noise to compare with
     unit = np.where(unit > 0, unit, unit[unit > 0].min())
     power /= unit[numbers, None]
     order = np.argsort(power[:, SORTING_BAND].mean(1))

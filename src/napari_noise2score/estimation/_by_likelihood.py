@@ -16,9 +16,10 @@ from ._from_score import Probe
 
 # Models whose misfit to the moments of the images is larger than the best by this are excluded.
 MAX_MISFIT_BEHIND = 30.0
-# Log-likelihoods of a pixel that differ by less do not distinguish models, as x̂ is made of y.
+# Smaller differences of the log-likelihood per pixel do not distinguish models, because x̂ is
+# computed from y.
 MIN_LIKELIHOOD_GAIN = 0.03
-# Classes of y, classes beyond the smallest and the largest y, and quantiles of x̂.
+# Bins of y, additional bins below and above the range of y, and quantiles of x̂.
 Y_CLASSES, OUTER_CLASSES, X_QUANTILES = 1024, 256, 129
 MAX_QUANTILE_SAMPLE = 100_000
 # Share of the pixels that may be anything, such as defects.
@@ -70,7 +71,7 @@ def choose_by_likelihood(
         solved = [_selected(solve(p.y, p.score), v) for p, v in zip(probes, valid, strict=True)]
         x = torch.cat(solved).double()
         likelihoods[noise] = mean_log_likelihood(noise, x, y, model.quantization.step)
-    # among those that are alike the moments decide
+    # among equally likely models, the moments decide
     enough = max(likelihoods.values()) - MIN_LIKELIHOOD_GAIN
     best = next(noise for noise, value in likelihoods.items() if value >= enough)
     return best, {

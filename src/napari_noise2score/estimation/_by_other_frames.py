@@ -20,13 +20,14 @@ from ._from_images import ImageEstimate
 from ._from_score import Probe
 from ._repeats import MOTION_CELL
 
-# Powers of two by which the variance is multiplied, and the distance of two more around the best.
+# Exponents of the powers of two by which the variance is multiplied, and the distance from the best
+# one at which two more are tried.
 FACTORS = np.arange(-2, 2.1, 0.5)
 FINE_STEP = 0.25
 # A score is not trained if it reduces the squared difference of two frames by less than this share.
 MIN_REDUCTION = 0.15
-# Tiles, in pixels, in which the means of cells vary by more than this, in units of the noise, move;
-# if less than this share of the pixels is still, the sample moves.
+# Size of tiles in pixels. A tile moves if the means of its cells vary by more than this, in units
+# of the noise; the sample moves if less than this share of the pixels is still.
 MOTION_TILE = 32
 MAX_CELL_VARIANCE = 2.0
 MIN_STILL_SHARE = 0.5
@@ -82,7 +83,7 @@ def choose_by_other_frames(
     rivals = _best_of_each_family(found)[: 1 if own else MAX_RIVALS]
     tried = [(*_best_factor(measure, noise), noise) for noise in rivals]
     smallest, factor, noise = min(tried, key=lambda row: row[0])
-    # a score that asks for far more or less noise than there is, is not trained yet
+    # if the best noise is far stronger or weaker than measured, the score is not trained yet
     plausible = 2.0 ** FACTORS[1] <= factor <= 2.0 ** FACTORS[-2]
     if smallest > (1 - MIN_REDUCTION) * noisy or not plausible:
         return None, {"other shots": "not used: the score is hardly trained"}

@@ -25,15 +25,15 @@ Mask = NDArray[np.bool_]
 # Successive frames share noise if the variance of their differences is less than this share of
 # that of frames two apart.
 MIN_TIME_RATIO = 0.85
-# Single frames whose standard deviation is this many times that of repeats hold a pattern.
+# Single frames contain a pattern if their standard deviation is this many times that of repeats.
 MIN_PATTERN = 1.2
-# Noise that all pixels of a line share: its share of the variance of a pixel, and the number of
-# standard errors of the test.
+# Smallest share of the variance of a pixel that all pixels of a line have in common, and the number
+# of standard errors of the test.
 MIN_LINE_SHARE, MIN_LINE_ERRORS = 0.02, 6.0
-# Channels differ if the standard deviation of their noise at one intensity does by this factor.
+# Channels differ if the standard deviations of their noise at one intensity differ by this factor.
 MIN_CHANNEL_RATIO = 1.25
-# Calm patches of single frames hold texture if middle frequencies have this many times the power
-# of the highest ones.
+# The flattest patches of single frames contain texture if middle frequencies have this many times
+# the power of the highest ones.
 MIN_TEXTURE = 1.4
 MAX_PATCHES_OF_TEXTURE = 100_000
 MIDDLE_BAND, HIGHEST_BAND = (FREQUENCY >= 4) & (FREQUENCY <= 6) & ~SORTING_BAND, FREQUENCY >= 9
@@ -42,8 +42,8 @@ MIDDLE_BAND, HIGHEST_BAND = (FREQUENCY >= 4) & (FREQUENCY <= 6) & ~SORTING_BAND,
 FLAT_TILE, MIN_TILES, FLAT_TILES = 16, 24, 0.5
 # Length of the blocks of a line, in pixels, and the smallest numbers of blocks and of lines.
 BLOCK, MIN_BLOCKS, MIN_LINES = 16, 4, 32
-# Of normal noise the variance of a robust variance of n values is about 2.7 · 2 / n, and twice that
-# for second differences, three successive ones of which are not independent.
+# For normal noise, the variance of a robust variance of n values is about 2.7 · 2 / n; for second
+# differences it is twice that, as three successive ones are not independent.
 ROBUST_VARIANCE = 2 * 2.7 * 2
 
 

@@ -23,7 +23,8 @@ from ._units import in_units
 MAX_PLANES = 4
 #: Pixels of a plane along Y and X.
 MAX_PLANE_SIZE = 512
-#: Tiles by the number of dimensions of a model: small, as no more is denoised than the planes need.
+#: Tile sizes by the number of dimensions of a model: small, so that little more than the planes is
+#: denoised.
 TILES: dict[int, tuple[int, ...]] = {2: (256, 256), 3: (8, 128, 128)}
 
 Place = dict[str, Any]
@@ -75,7 +76,7 @@ def read_compared_planes(
                 yield ComparedPlane(y, x=_arranged(piece, image.axes) - noise.offset)
                 continue
             other = _read(image, following) if following else None
-            # faulty frames were left out of the estimate, too
+            # faulty frames were also left out of the estimate
             if other is None or not any(faults_of([y, other])):
                 found += 1
                 yield ComparedPlane(y, other)
@@ -92,7 +93,7 @@ def _places(image: Image, repeats: str, count: int) -> list[tuple[Place, Place |
     others = [a for a in image.axes if a not in plane]
     axis = repeats.upper()
     total = shape.get(axis, 1)
-    # pairs of frames, none of which shares one with another
+    # pairs of frames without a frame in common
     pairs = range(0, total - 1, 2) if total > 1 else range(1)
     ranges = [pairs if a == axis else range(shape[a]) for a in others]
     positions = list(product(*ranges))

@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 # Edges of the histogram, in standard deviations of the model.
 HISTOGRAM_EDGES = np.linspace(-5, 5, 41)
-# Draws of noise from the model for each plane: three keep their own scatter small.
+# Draws of noise from the model for each plane: with three, their own scatter is small.
 DRAWS = 3
 # Lower bound of the variance, as a share of its median: a model may predict none without signal.
 MIN_MODEL_VARIANCE_SHARE = 0.01
@@ -175,7 +175,7 @@ def compare_residual(
             for of, where in ((residuals, masks), (drawn, drawn_masks))
         )
         shared -= predicted
-    # the subtraction of the picture has made both smaller
+    # the subtraction of the local mean has made both smaller
     unit = float(np.sqrt(np.mean(expected**2)))
     measured, expected = measured / unit, expected / unit
     shares, drawn_shares = (

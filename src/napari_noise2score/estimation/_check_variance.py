@@ -90,7 +90,7 @@ def compare_variance(found: ImageEstimate, noise: NoiseModel) -> VarianceCurve:
     [0.5, 1.0, 0.5]
     """
     moments, kernel = found.moments, found.noise.components.kernel
-    # with a kernel they are those of A⁻¹ y
+    # with a kernel, these are the moments of A⁻¹ y
     total, power = (kernel.total, kernel.power) if kernel else (1.0, 1.0)
     mean = moments.mean * total
     line = _line(mean, noise)

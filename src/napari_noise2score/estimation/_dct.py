@@ -19,9 +19,9 @@ _INDICES = np.stack(np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE))
 #: Sum of the vertical and the horizontal frequency index, 0 to 12, shape ``(frequencies,)``.
 FREQUENCY: NDArray[np.intp] = _INDICES.sum(0)
 
-# Half of the low frequencies sort patches by structure, so that the other half measures how much
-# structure they have without the bias of the selection. Both halves are alike in direction and
-# scale.
+# Half of the low frequencies are used to sort patches by structure, the other half to measure how
+# much structure they have, without selection bias. Both halves cover the same directions and
+# scales.
 _SORTING = (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 4), (4, 0)
 #: The frequencies by which patches are sorted, bool, shape ``(frequencies,)``.
 SORTING_BAND: NDArray[np.bool_] = np.array([tuple(pair) in _SORTING for pair in _INDICES.T])

@@ -23,16 +23,17 @@ from ._patches import random_patches
 
 Floats = NDArray[np.floating[Any]]
 
-#: Patches of all frames together.
+#: Number of patches from all frames.
 MAX_PATCHES_OF_POWER = 400_000
-# Ends of the groups of patches of a bin, by structure, as shares of its patches. The first group
-# holds noise and little of a picture; the others, less the first, show the power of pictures.
+# Ends of the groups of patches of a bin, sorted by structure, as shares of its patches. The first
+# group contains noise and little structure; the others, minus the first, give the power of
+# structure.
 GROUP_ENDS_OF_POWER = 0.1, 0.2, 0.35, 0.55, 0.8
-# Relative errors of the power of pictures, and of the power that is measured.
+# Relative errors of the power of structure, and of the measured power.
 PICTURE_ERROR, POWER_ERROR = 0.1, 0.02
-#: How often the weights are computed anew.
+#: Number of times the weights are computed.
 POWER_FIT_ITERATIONS = 10
-#: The frequencies that are used: patches were sorted by some of the others, and the mean has no
+#: The frequencies that are used: some of the others sorted the patches, and the mean contains no
 #: information on the noise.
 USED_BAND = (FREQUENCY > 0) & ~SORTING_BAND
 
@@ -152,7 +153,7 @@ def fit_dct_power(
         Factor of each component and its standard error, shape ``(noises,)``.
     """
     count, frequencies, groups = power.pictures.shape
-    # the pictures of one bin are alike, those of others need not be
+    # the structure is similar within one bin, but not necessarily in others
     pictures = np.zeros((count, frequencies, count * groups))
     for i in range(count):
         pictures[i, :, i * groups : (i + 1) * groups] = power.pictures[i]

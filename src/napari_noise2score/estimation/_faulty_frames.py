@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 # A frame is saturated if more than this share of its valid pixels has the largest value of all.
 MAX_SATURATED = 0.2
-# A frame is dark if its range is less than this share of that of a usual one.
+# A frame is dark if its range is less than this share of that of a typical frame.
 MAX_DARK_RANGE = 0.25
 
 

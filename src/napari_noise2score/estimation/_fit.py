@@ -24,12 +24,12 @@ SYSTEMATIC_VARIANCE = 0.002
 # of a third moment, as a fraction of the variance to the power of 3/2: of repeats, of single frames
 # (key True), and of repeats of a scene that does not move
 SYSTEMATIC_THIRD, SYSTEMATIC_THIRD_STATIC = {False: 0.02, True: 0.04}, 0.002
-# and an error that all variances have in common, as a fraction of them
+# and an error common to all variances, as a fraction of them
 COMMON_ERROR, COMMON_ERROR_STATIC = {False: 0.01, True: 0.04}, 0.003
-# by how much a further parameter must reduce the misfit. Single frames (key True) contain structure
-# of the image in many intensity bins, and A⁻¹ makes it as white as the noise
+# by how much an additional parameter must reduce the misfit. Single frames (key True) contain image
+# structure in many intensity bins, and A⁻¹ makes it as white as the noise
 PARAMETER_PENALTY = {False: 6.0, True: 18.0}
-# less for what cameras usually have: an offset above 0 or multiplied counts, and read noise above
+# smaller for what cameras usually have: an offset above 0 or multiplied counts, and read noise with
 # an offset
 USUAL_PENALTY, READ_NOISE_PENALTY = {False: 6.0, True: 9.0}, {False: 4.0, True: 10.0}
 # added to the misfit of a model for which the pixels have an impossible sign, if there are more of
@@ -143,7 +143,7 @@ def errors_of(moments: Moments, single_frames: bool, static: bool) -> Errors:
     Errors
     """
     third = SYSTEMATIC_THIRD_STATIC if static else SYSTEMATIC_THIRD[single_frames]
-    # where there is next to no noise, rounding and clipping are not proportional to it
+    # where there is almost no noise, rounding and clipping are not proportional to it
     variance = with_floor(moments.variance)
     return Errors(
         np.hypot(moments.variance_error, SYSTEMATIC_VARIANCE * variance),
@@ -226,15 +226,15 @@ def _fit(
     found = dict(zip(fitted.names, map(float, values), strict=True))
     general = fitted.general or fitted.names
     full = dict.fromkeys(general, 0.0) | found
-    # where the family does not quite fit, errors are larger than the bins alone suggest
+    # if the family does not fit well, errors are larger than the bins alone suggest
     freedom = max(1.0, weight.sum() - len(values))
     excess = max(1.0, float((weight * residual**2).sum() / freedom))
-    # the error that all variances have in common does not average out
+    # the error common to all variances does not average out
     relative = common * moments.variance / errors.variance
     shared = np.concatenate([relative, np.zeros(len(relative))])
 
     def general_residuals(values: Array) -> Array:
-        # read noise enters by its square
+        # the fitted parameter is the square of the read noise
         roots = [
             np.sqrt(value) if name == READ_NOISE else value
             for name, value in zip(general, values, strict=True)

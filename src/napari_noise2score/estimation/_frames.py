@@ -38,7 +38,7 @@ MAX_SATURATED_SHARE = 0.2
 # Bins of intensity in which the standard deviation of noise is measured, and its lower bound as a
 # share of the largest.
 DEVIATION_BINS, MIN_DEVIATION_SHARE = 16, 0.1
-# A frame less the mean of the two beside it has 1.5 times the variance of a frame and 0.75 times
+# A frame minus the mean of its two neighbours has 1.5 times the variance of a frame and 0.75 times
 # its third moment.
 SKEW_OF_DIFFERENCE = 0.75 / 1.5**1.5
 
@@ -112,7 +112,7 @@ def prepare_frames(scenes: Sequence[NDArray[Any]]) -> PreparedFrames:
         out += [mask] * len(found)
     noises: list[Floats] = []
     if several:
-        # even drift and bleaching are the same in a frame and in the mean of the two beside it
+        # steady drift and bleaching affect a frame and the mean of its two neighbours equally
         noises = [(run[1] - (run[0] + run[2]) / 2) / np.sqrt(1.5) for run in runs]
     elif repeated:
         noises = [(run[1] - run[0]) / np.sqrt(2) for run in runs]
@@ -292,7 +292,7 @@ def deviation_by_intensity(intensity: Floats, noise: Floats) -> NDArray[np.float
         In grey levels, shape ``(pixels,)``.
     """
     numbers = bin_numbers(intensity, np.linspace(0, 1, DEVIATION_BINS + 1))
-    # of normal noise one pixel in 20 is beyond two standard deviations
+    # with normal noise, one pixel in 20 is beyond two standard deviations
     deviations = np.array(
         [np.quantile(np.abs(noise[numbers == i]), 0.95) / 2 if np.any(numbers == i) else 0.0
          for i in range(DEVIATION_BINS)]
@@ -329,7 +329,7 @@ def check_scenes(
             if bool(np.ma.allequal(first, second)):
                 raise UserError(
                     "two of the repeats are identical: copies of one frame hold no information on "
-                    "its noise; name the axes so that no axis of copies is taken for time"
+                    "its noise; name the axes so that the axis of the copies is not treated as time"
                 )
 
 

@@ -161,7 +161,7 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
     if kernel is None:
         fits = [_with_quantized_gain(fit, prepared.quantization) for fit in fits]
     else:
-        # read noise on top of correlated noise is not distinguished by these moments
+        # these moments cannot distinguish read noise on top of correlated noise
         white = [fit for fit in fits if isinstance(fit.noise, NoiseFamily)]
         fits = [replace(fit, noise=fit.noise @ kernel) for fit in white]
     if not fits:

@@ -25,12 +25,12 @@ from ._flatness import SLOPE_SIGMA, flattest, slope_of, smooth
 from ._moments import BINS, Moments
 
 MIN_PIXELS_PER_BIN = 100
-# The power of the mean in the variance below which noise is Gaussian, or else Poisson noise
-# (Kim, Kwon & Ye, CVPR 2022).
+# Powers of the mean in the variance below which the noise is Gaussian, or otherwise Poisson (Kim,
+# Kwon & Ye, CVPR 2022).
 MAX_GAUSSIAN_POWER, MAX_POISSON_POWER = 0.9, 1.9
-# Means that differ by less than this factor do not show a power.
+# Means within this factor of each other do not determine a power.
 MIN_MEAN_RATIO = 1.2
-# Values of the parameter that are searched, within this factor of what the transform suggests.
+# Number of parameter values to search, within this factor of what the transform suggests.
 SEARCH_STEPS, SEARCH_FACTOR = 33, 3.0
 # Weight of the total variation for Poisson noise (Kim & Ye, NeurIPS 2021).
 TOTAL_VARIATION_WEIGHT = 0.1
@@ -140,7 +140,7 @@ def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:
             mean = float(intensity[inside].mean())
             rows.append((mean, v * _variance(model.transform, mean), flat.sum()))
     if not rows:
-        raise ValueError("the score holds no information on the noise")
+        raise ValueError("the score contains no information on the noise")
     m, v, count = np.array(rows).T
     zero = np.zeros(len(m))
     return Moments(m, v, zero, v * np.sqrt(2 / count), zero + np.inf)
@@ -207,7 +207,7 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
 
 def _power(grey: NDArray[np.float64], v: NDArray[np.float64]) -> float:
     """Return the slope of log v against log y, by medians in bins of the middle 90 % of y."""
-    # the first and the last bin hold the darkest and the brightest 5 %
+    # the first and the last bin contain the darkest and the brightest 5 %
     numbers = bin_numbers(grey, (0, *np.linspace(0.05, 0.95, BINS + 1), 1))
     medians = [
         (np.median(grey[numbers == b]), np.median(v[numbers == b]))

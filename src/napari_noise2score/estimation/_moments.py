@@ -25,10 +25,10 @@ BINS = 12
 BIN_QUANTILES = 0, 0.01, 0.03, *np.linspace(0, 1, BINS + 1)[1:-1], 0.97, 0.99, 1
 #: The smallest number of patches or pixels of a bin.
 MIN_PER_BIN = 600
-# Patches of all frames together.
+# Number of patches from all frames.
 MAX_PATCHES_OF_MOMENTS = 200_000
-# The distance of bins, in standard deviations of the noise of a patch's mean: the darkest patches
-# are dark by their noise, too.
+# The distance of bins, in standard deviations of the noise of the mean of a patch: the darkest
+# patches are dark partly because of their noise.
 MIN_PATCH_BIN_DISTANCE = 4.0
 # High frequencies begin at one of these indices, whichever gives the smaller error: of frames, and
 # of differences of frames.
@@ -176,7 +176,7 @@ def _moments_of(
     ]
     if not bins:
         raise ValueError("too few patches to measure their noise")
-    # the share of the variance of a single frame that the means of frames have
+    # the variance of means of frames, as a share of that of a single frame
     frame_share = 1.0 if not noises else 1 / 3 if skew else 1 / 2
     starts = HIGH_BAND_STARTS_OF_DIFFERENCES if noises else HIGH_BAND_STARTS
     bands = [start <= FREQUENCY for start in starts]
@@ -191,14 +191,14 @@ def _moments_of(
     if noises:
         varying, own_share = pixel_variance, 1 - 1 / PATCH_SIZE**2
     else:
-        # by frequencies that did not sort the patches, as the others are small in calm patches by
-        # the selection
+        # use frequencies that did not sort the patches: the others are small in the flattest
+        # patches because of the selection
         own_share = LOW_BAND.sum() / PATCH_SIZE**2
         varying = own_share * powers[1]
     mean, variance, error = noise_variance(
         powers, bands, intensity, varying, own_share * frame_share, bins
     )
-    # patches share pixels, but their cubes only about half as much
+    # patches overlap, but the cubes are only about half as correlated
     overlap = 1 + PATCH_SIZE**2 / 2 * len(intensity) / sum(frame.size for frame in frames)
     third_share = 0.0 if skew else frame_share
     third, third_error = np.array(

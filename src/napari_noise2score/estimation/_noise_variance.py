@@ -26,11 +26,11 @@ LOW_BAND = (FREQUENCY > 0) & (FREQUENCY <= 4)
 STRUCTURE_BAND = LOW_BAND & ~SORTING_BAND
 #: Ends of the groups of patches of a bin, by structure, as shares of its patches.
 GROUP_ENDS_OF_VARIANCE = 0.06, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8
-# High frequencies have about this share of the power that pictures have at low ones, with this
-# standard deviation: a tenth in photographs, next to nothing in what a microscope blurs.
+# Prior of the ratio of the power of structure at high frequencies to that at low ones, mean and
+# standard deviation: about 0.1 in photographs, almost 0 in images blurred by a microscope.
 EXPECTED_SHARE, SHARE_DEVIATION = 0.1, 0.2
 MIN_SHARE, MAX_SHARE = 0.003, 0.4
-# Relative error of the assumption that the share of one part of an image is that of another.
+# Relative error of the assumption that this ratio is the same in all regions of an image.
 SHARE_ERROR_BETWEEN_GROUPS = 0.5
 LINE_FIT_ITERATIONS = 8
 # The noise has at least this share of the smallest power of any group.
@@ -61,7 +61,7 @@ def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.
     """
     bands = [SORTING_BAND, STRUCTURE_BAND, *high_bands]
     weights = np.stack([band / band.sum() for band in bands], axis=1).astype(np.float32)
-    # in pieces, as the coefficients of all patches at once would take too much memory
+    # in pieces, because the coefficients of all patches at once would take too much memory
     pieces = [(piece @ DCT_BASIS) ** 2 @ weights for piece in np.array_split(patches, 16)]
     return list(np.concatenate(pieces).astype(np.float64).T)
 
@@ -96,7 +96,7 @@ def noise_variance(
     sorting, *measured = powers
     mean = np.array([intensity[inside].mean() for inside in bins])
     variance = np.array([np.quantile(measured[1][inside], START_QUANTILE) for inside in bins])
-    # the noise changes within a bin, too: power is measured in units of that at the intensity
+    # the noise also changes within a bin: power is measured in units of that at the intensity
     for _ in range(3):
         expected = interpolate_variance(mean, variance, intensity)
         groups = [
@@ -113,7 +113,7 @@ def noise_variance(
             units += curvature * np.maximum(spreads - noise_factor * units, 0)
         found = []
         for power, band in zip(high, high_bands, strict=True):
-            # patches overlap: they hold no more independent values than pixels
+            # patches overlap: they contain no more independent values than pixels
             error = power * np.sqrt(2 * PATCH_SIZE**2 / (count * band.sum()))
             found.append(_extrapolate(low / units, power / units, error / units))
         factors, errors = np.moveaxis(np.array(found), 1, 0)
@@ -136,7 +136,7 @@ def _extrapolate(
     ``(bins, groups)``.
     """
     *_, share, information = _fit_line(low, high, error, EXPECTED_SHARE, SHARE_DEVIATION)
-    # the pictures of one data set are alike at all intensities, so that bins inform each other
+    # the structure of a data set is similar at all intensities, so bins inform each other
     common = EXPECTED_SHARE
     for _ in range(LINE_FIT_ITERATIONS):
         weight = 1 / (1 / information + common**2)

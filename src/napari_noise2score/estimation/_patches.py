@@ -12,7 +12,7 @@ from ._flatness import slope_of
 
 Floats = NDArray[np.floating[Any]]
 
-#: Share of a patch that may be clipped: where there are few photons, many pixels have none.
+#: Share of a patch that may be clipped: with few photons, many pixels have none.
 MAX_CLIPPED_SHARE = 0.1
 # A median is subtracted before the conversion to single precision if the standard deviation is
 # less than this share of it.

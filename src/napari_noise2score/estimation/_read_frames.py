@@ -19,7 +19,7 @@ from ._faulty_frames import faults_of
 
 T = TypeVar("T")
 
-# Pixels of one repeat in all scenes together, and scenes.
+# Maximum number of pixels of one repeat in all scenes together, and of scenes.
 MAX_PIXELS = 2**23
 MAX_SCENES = 32
 #: Repeats of each scene.
@@ -114,7 +114,7 @@ def _scenes_of(
         numbers = list(range(which.start, which.stop))
         faults = faults_of(list(scene)) if len(scene) > 1 else [""]
         if any(faults) and total > len(scene):
-            # there are others to replace them
+            # other frames replace them
             more = slice(max(0, which.start - MAX_REPEATS), min(total, which.stop + MAX_REPEATS))
             scene = read_planes(image.data, image.axes, valid, at, repeats, more)
             numbers = list(range(more.start, more.stop))

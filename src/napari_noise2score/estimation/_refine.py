@@ -29,7 +29,7 @@ from ._units import arithmetic_as_user_error, in_units, unit_of
 # The variance of some families is not quite proportional to the factor: it is fitted again until it
 # changes by no more than this.
 MAX_CHANGE, MAX_ITERATIONS = 1e-3, 30
-# How often the weights of the bins are computed anew.
+# Number of times the weights of the bins are computed.
 WEIGHT_ITERATIONS = 20
 
 Fit = Callable[[NoiseModel], tuple[float, float]]
@@ -110,7 +110,7 @@ def _fit_to_variance(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
         if noise.components.read_noise:
             columns.append(np.ones_like(seen))
         matrix = np.stack(columns, axis=1)
-        # relative errors first: dark bins with next to no noise would have all the weight
+        # start with relative errors: dark bins with almost no noise would have all the weight
         weight = 1 / with_floor(seen)
         for _ in range(WEIGHT_ITERATIONS):
             found = np.linalg.lstsq(matrix * weight[:, None], seen * weight, rcond=None)[0]
@@ -127,7 +127,7 @@ def _fit_to_dct_power(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
     own, kernel, _ = noise.components
     assert kernel is not None
     power = dct_power_of(prepared)
-    # a correlation of noise that is not additive blurs the picture, too
+    # a correlation of noise that is not additive also blurs the picture
     mean = power.mean if own.additive else power.mean / kernel.total
     white = kernel_dct_power(kernel)
 

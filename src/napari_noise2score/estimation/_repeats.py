@@ -26,7 +26,8 @@ Mask = NDArray[np.bool_]
 # where the mean has more by this share and this number of standard errors.
 MOTION_CELL = 4
 MAX_EXCESS_POWER, MIN_ERRORS = 0.03, 3.5
-# Variance of the square of a cell's mean: 2 for Gaussian noise of one variance, more for others.
+# Variance of the squared mean of a cell: 2 for Gaussian noise of constant variance, more for other
+# noise.
 SQUARE_VARIANCE = 3.0
 MOTION_BINS = 12
 # The distance of bins, in standard deviations of the noise of the intensity that sorts the pixels.
@@ -57,9 +58,9 @@ def is_still(scenes: Sequence[Floats], usable: Sequence[Mask]) -> bool:
 
 
 def contrasts(count: int) -> NDArray[np.float64]:
-    """Return orthonormal polynomials of the number of a repeat, shape ``(count - 1, count)``.
+    """Return orthonormal polynomials of the index of a repeat, shape ``(count - 1, count)``.
 
-    Steady drift and bleaching appear in the first; in the average of all they would be missed.
+    Steady drift and bleaching appear only in the first; an average over all would hide them.
     """
     basis: NDArray[np.float64] = np.linalg.qr(np.vander(np.arange(count), increasing=True))[0]
     return basis.T[1:]
@@ -83,7 +84,7 @@ def _moves(frames: Floats, contrast: Floats, usable: Mask) -> bool:
     coarse = MOTION_CELL**2 * noise.mean(1) ** 2
     fine = noise.var(1, ddof=1)
     numbers = bin_numbers(intensity, np.linspace(0, 1, MOTION_BINS + 1))
-    # what moves may be as rare as a few bright spots: every bin is tested by itself, too
+    # only a few bright spots may move, so every bin is also tested separately
     bins = (numbers == i for i in range(MOTION_BINS))
     for inside in (np.full(len(intensity), True), *bins):
         if inside.any() and (variance := float(fine[inside].mean())) > 0:
@@ -131,7 +132,8 @@ def measure_repeats(scenes: Sequence[Floats], usable: Sequence[Mask]) -> Moments
         at = np.flatnonzero(use)[::every]
         noise = frames.reshape(count, -1)[:, at] - mean.ravel()[at]
         square, cube = k_statistics(noise)
-        # the intensity of the neighbours: sorted by their own noise, bright pixels would be noisy
+        # use the intensity of the neighbours: sorted by their own noise, bright pixels would seem
+        # noisy
         intensity = _neighbour_mean(mean).ravel()[at]
         columns.append(np.stack([intensity, mean.ravel()[at], square, cube, square / count]))
     intensity, mean, square, cube, mean_square = np.concatenate(columns, axis=1)

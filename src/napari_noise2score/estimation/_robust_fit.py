@@ -9,7 +9,8 @@ import numpy as np
 
 from ..noise.base import Array
 
-# a residual of more than this many standard errors is an outlier: a larger one counts no more
+# a residual of more than this many standard errors is an outlier; larger ones add no more to the
+# misfit
 MAX_RESIDUAL = 3.0
 MAX_STEPS = 60
 # the fit has converged when a step reduces the misfit by less than this, or when no step does at

@@ -21,8 +21,8 @@ from ._faulty_frames import faults_of
 from ._from_score import Probe, probe
 from ._read_frames import MAX_REPEATS, middle, spread_over
 
-# The network takes a second or two for a piece: the number of scenes, and their size in pixels
-# along Y and X, and along Z.
+# Number of scenes, and their size in pixels along Y and X, and along Z: the network takes one or
+# two seconds for each piece.
 MAX_SCORED_SCENES = 4
 MAX_PIECE_SIZE = 512
 MAX_DEPTH = 8

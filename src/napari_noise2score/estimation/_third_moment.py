@@ -15,7 +15,7 @@ Floats = NDArray[np.floating[Any]]
 
 # The frequencies that motion and drift leave to the noise of subtracted frames.
 NOISE_BASIS = DCT_BASIS[:, FREQUENCY > 2]
-# Relative error of the third moment that a picture and noise growing with it have together.
+# Relative error of the third moment that results from a picture and noise that grows with it.
 BIAS_ERROR = 0.5
 
 
@@ -60,16 +60,17 @@ def third_moment(
     noise = (patches - patches.mean(0)) @ projection
     weight = (projection**3).sum(0)
     each = (noise * noise * noise) @ (weight / (weight @ weight))
-    # in units of the noise at each intensity, as it changes within the patches, too
+    # in units of the noise at each intensity, as it also changes within the patches
     each = each * (expected[-1] / expected[:-1]) ** 1.5
     error = float(each.std() * np.sqrt(overlap / len(each)))
     bias = bias_error = 0.0
     if noise_share:
-        # the variance of the picture that is left, and its covariance with each pixel's picture
+        # the variance of the remaining structure, and its covariance with the structure of each
+        # pixel
         noise_power = noise_share * expected[-1]
         picture = max(float((noise**2).mean() / (projection**2).sum(0).mean()) - noise_power, 0.0)
         held = noise.T @ (patches - patches.mean(0)) / len(noise) - noise_power * projection
-        # noise is stronger where the picture is brighter: E (p + n)³ holds 3 cov(p, n²)
+        # noise is stronger where the picture is brighter: E (p + n)³ contains 3 cov(p, n²)
         rise = np.gradient(variance, mean) if len(mean) > 1 else np.zeros(1)
         tripled = 3 * noise_share * float(np.interp(intensity.mean(), mean, rise))
         bias = tripled * float((projection**2 * held).sum(1) @ weight / (weight @ weight))

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 
-# Grey levels of this range are computed with as they are; others in a unit of their own, as bounds
-# and starting points of the fit are absolute.
+# Grey levels within this range are used as they are; others are scaled, because bounds and starting
+# points of the fit are absolute.
 USUAL_RANGE = 1e-2, 1e7
-# Smaller differences vanish in double precision when they are squared.
+# The squares of smaller differences vanish in double precision.
 MIN_RANGE = 1e-150
-#: Grey levels of a scene of which quantiles and ranges are computed.
+#: Number of grey levels of a scene from which quantiles and ranges are computed.
 MAX_SAMPLE = 200_000
 
 

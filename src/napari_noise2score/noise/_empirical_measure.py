@@ -21,10 +21,10 @@ Density = Callable[[Array, Array], Array]
 MAX_DRAWS_WITHOUT_BIN = 10
 WIDTH_OF_OWN_BIN = 0.01
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
-# values at each end that a tail is fitted to: the number, and the smallest number that will do
+# number of values at each end to which a tail is fitted, and the smallest number that suffices
 TAIL_VALUES, MIN_TAIL_VALUES = 100, 5
-# quantiles at which edges are placed: as those of a normal distribution, up to so many standard
-# deviations, and at least so many of them
+# quantiles at which edges are placed: those of a normal distribution, up to this many standard
+# deviations, and at least this many of them
 MAX_NORMAL_QUANTILE, MIN_QUANTILES = 4, 17
 # levels of pairs are joined while their means differ by less than this many standard errors
 MIN_SEPARATION = 3

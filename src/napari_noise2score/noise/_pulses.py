@@ -11,12 +11,12 @@ from ._torch import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# terms of the series over the number of pulses, and how far it goes in standard deviations
+# number of terms of the series over the number of pulses, and their range in standard deviations
 TERMS = 64
 MAX_DEVIATION = 8
-# the smallest y above the offset that is computed with, in grey levels
+# lower bound of y above the offset in computations, in grey levels
 MIN_SIGNAL = 1e-12
-# x is at most this many times y, as a wrong score can ask for a division by 0
+# x is limited to this many times y, as a wrong score can lead to a division by 0
 MAX_RATIO = 1000
 
 

@@ -19,13 +19,13 @@ from .parameter import OFFSET, Parameter, grey_level
 if TYPE_CHECKING:
     from torch import Tensor
 
-# with an excess noise factor nearer to 1 it is the noise of a camera without multiplication
+# with a smaller excess noise factor it is the noise of a camera without multiplication
 MIN_EXCESS, MAX_EXCESS = 1.001, 100.0
-# above this mean count a power of y is taken for normal
+# above this mean count, a power of y is treated as normal
 MAX_EXACT_MEAN = 150.0
-# the cube root of a Gamma variable of at least this shape is taken for normal
+# the cube root of a Gamma variable of at least this shape is treated as normal
 MIN_NORMAL_SHAPE = 30.0
-# excess noise factors that are fitted: an EMCCD, and a photomultiplier as most are
+# excess noise factors that are fitted: of an EMCCD, and of a typical photomultiplier
 EMCCD_EXCESS, PHOTOMULTIPLIER_EXCESS = 2.0, 1.25
 
 GAIN = grey_level(
@@ -154,7 +154,7 @@ class Emccd(Pulses):
         return (k * expected - 1) / t - k / self.gain
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s, nearly; 0 for a y at or below the offset."""
+        """Return x with f(x, y) = s, approximately; 0 if y is at or below the offset."""
         k, t = self._shape, (y - self.offset).clamp(min=MIN_SIGNAL)
         number = ((t * (s + k / self.gain) + 1) / k - 1 / (2 + 2 * k)).clamp(min=0)
         x = self.gain * number * (number * self.gain / t).clamp(max=MAX_RATIO) ** k
@@ -185,7 +185,8 @@ class Emccd(Pulses):
         # the sum of many heights is a Gamma variable whose cube root is normal (Wilson & Hilferty)
         cube = (scaled / shape) ** (1 / 3)
         below = torch.special.ndtr((cube - 1 + 1 / (9 * shape)) * 3 * torch.sqrt(shape))
-        # that of few is not: torch's own function is slow, and needed only where it is not 0 or 1
+        # with few heights it is not; torch's own function is slow, and needed only where it is not
+        # 0 or 1
         few = (shape < MIN_NORMAL_SHAPE) & (
             scaled < shape + 12 * torch.sqrt(shape) + MIN_NORMAL_SHAPE
         )

@@ -29,14 +29,14 @@ from .parameter import MAX_GREY_LEVEL, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-# the probability of a bin without a single count, so that cumulative distributions rise, and the
-# probability up to which a bin is taken for such
+# the probability of an empty bin, so that cumulative distributions rise, and the probability up to
+# which a bin counts as empty
 EMPTY_BIN, MAX_EMPTY = 1e-15, 1e-12
 # clean values per level at which the score is tabulated, to be inverted
 VALUES_PER_LEVEL = 4
 # weights of bins: their sums and ratios stay finite
 MAX_COUNT = 1e30
-# probabilities up to which the score is that of normal noise, as hardly anything was seen
+# probabilities up to which the score is that of normal noise, as there are hardly any samples
 MIN_SEEN = 1e-9
 MIN_WIDTH = 1e-300  # of an interval that is divided by
 
@@ -449,7 +449,7 @@ class Empirical(NoiseFamily):
         step = torch.sqrt(self.variance(x))[:, None] / 4
         below, here, above = (self._cdf_of_rows(y + k * step, x) for k in (-1, 0, 1))
         left, right = here - below, above - here
-        # where hardly anything was seen, as if the noise were normal
+        # where there are hardly any samples, treat the noise as normal
         normal = (self.mean(x)[:, None] - y) / (16 * step**2)
         seen = (left > MIN_SEEN) & (right > MIN_SEEN)
         ratio = torch.where(seen, right, 1) / torch.where(seen, left, 1)

@@ -16,7 +16,7 @@ from .parameter import MAX_LOOKS, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-# the smallest α − 1 − ys in units of α: x is at most 1000 y, whatever a wrong score says
+# the smallest α − 1 − ys in units of α: x is at most 1000 y, even for a wrong score
 MIN_DENOMINATOR = 1e-3
 
 ALPHA = Parameter(

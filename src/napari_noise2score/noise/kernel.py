@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 # the smallest value of the spectrum, as a fraction of the largest, that can be divided by
 MIN_SPECTRUM = 0.02
-# rows and columns: a larger kernel would reach around the grid its spectrum is computed on
+# largest number of rows and columns: a larger kernel would wrap around the grid on which its
+# spectrum is computed
 MAX_TAPS = 63
 MIN_TAP, MAX_TAP = 1e-6, 1e6
-# characters: more than the largest kernel needs
+# largest number of characters: more than the largest kernel needs
 MAX_TEXT_LENGTH = 200_000
 # taps of the inverse below this fraction of the largest are neglected
 NEGLECTED_TAP = 1e-5

@@ -18,9 +18,9 @@ from .parameter import MAX_LOOKS, Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-# ratios of y to x above this are taken for it, so that their squares are finite
+# upper bound of y/x, so that its square is finite
 MAX_RATIO = 1e100
-# the smallest 2m − 1 − ys in units of m: x is at most 1000 y, whatever a wrong score says
+# the smallest 2m − 1 − ys in units of m: x is at most 1000 y, even for a wrong score
 MIN_DENOMINATOR = 2e-6
 
 M = Parameter(

@@ -17,7 +17,7 @@ from .parameter import OFFSET, grey_level
 if TYPE_CHECKING:
     from torch import Tensor
 
-# above this count the cube root of a count is taken for normal
+# above this count, the cube root of a count is treated as normal
 MAX_EXACT_COUNT = 300
 # a grey level that rounding moved by less than this fraction of a count belongs to the count
 ROUNDING = 1e-9

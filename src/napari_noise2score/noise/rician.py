@@ -18,7 +18,8 @@ from .parameter import grey_level
 if TYPE_CHECKING:
     from torch import Tensor
 
-# the probability beyond this distance from x, in sigma, is taken for 0; cells that it is cut into
+# distance from x, in sigma, beyond which the probability is treated as 0, and the number of cells
+# into which it is divided
 MAX_DEVIATION = 10
 CELLS = 160
 # above this x², in σ², the variance is computed by its series
@@ -147,7 +148,7 @@ class Rician(NoiseFamily):
         return (1 / y - y + x * _ratio(x * y)) / self.sigma
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s, 0 if there is none."""
+        """Return the x for which f(x, y) = s; 0 if there is none."""
         y = (y / self.sigma).clamp(min=MIN_Y)
         target = (s * self.sigma * y - 1 + y**2).clamp(min=0)
         limited = target.clamp(max=MAX_EXACT_Z)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BINS_AT_ONCE = 128
-# the read noise beyond this distance, in its standard deviations, is taken for 0
+# number of standard deviations beyond which the read noise is treated as 0
 MAX_DEVIATION = 8
 GRID = 641  # values of the read noise over which the score is integrated
 

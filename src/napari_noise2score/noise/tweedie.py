@@ -19,7 +19,7 @@ from .parameter import OFFSET, Parameter, grey_level
 if TYPE_CHECKING:
     from torch import Tensor
 
-# nearer to 1 and 2 it is Poisson and Gamma noise; the fit stays farther away
+# closer to 1 or 2 it is Poisson or Gamma noise; the fit stays farther away
 MIN_POWER, MAX_POWER = 1.001, 1.999
 FITTED_POWERS = 1.1, 1.9
 # panels of the integrals: their length in widths of the finest feature, and their number
@@ -165,7 +165,7 @@ class Tweedie(Pulses):
         return (self._shape * expected - 1) / t - 1 / self._number_and_scale(x)[1]
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s, nearly; 0 for a y at or below the offset."""
+        """Return x with f(x, y) = s, approximately; 0 if y is at or below the offset."""
         p, t = self.power, (y - self.offset).clamp(min=MIN_SIGNAL)
         t = t + self.dispersion * p / 2 * t ** (p - 1)
         inverse = t ** (1 - p) - self.dispersion * (p - 1) * s

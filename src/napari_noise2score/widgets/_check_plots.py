@@ -15,7 +15,7 @@ from ._plot import Plot
 if TYPE_CHECKING:
     from ..estimation.goodness_of_fit import NoiseCheck, Residual, VarianceCurve
 
-# The correlation from which on a neighbour has the full colour.
+# The correlation from which a neighbour has the full colour.
 STRONG = 0.2
 # Heights in pixels with which the dock fits on a small screen; the square map needs the largest.
 LOW, HIGH = 110, 150

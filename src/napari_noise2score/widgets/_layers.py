@@ -242,7 +242,7 @@ def spread_settings(result: dict[str, Any]) -> dict[str, Any]:
 def preview_settings(
     layer: Image, place: Sequence[int], notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the settings of the layer of one denoised plane, for ``add_image``.
+    """Return the settings of a layer with one denoised plane, for ``add_image``.
 
     Parameters
     ----------

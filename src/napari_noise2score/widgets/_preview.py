@@ -74,7 +74,7 @@ class Preview(QObject):
         The dock; the preview is destroyed with it.
     """
 
-    #: What the preview is doing, or why there is none; empty where it is shown.
+    #: What the preview is doing, or why it is not shown; empty if it is shown.
     status_changed = Signal(str)
     removed = Signal()  # a person removed the preview layer
     added = Signal()  # the preview layer was added

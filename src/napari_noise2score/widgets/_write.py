@@ -106,7 +106,7 @@ def write(
     if target.spread is not None:
         stores.append((uncertainty_steps, target.spread))
     for steps, path in stores:
-        # to begin again is to give up the remains of the job before
+        # starting again discards the remains of the earlier job
         overwrite = left_of(path) and not target.resume
         for progress in steps(
             image, model, noise, path, device=device, dtype=dtype, noise_notes=noise_notes,
