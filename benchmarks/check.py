@@ -32,7 +32,7 @@ def main() -> None:
         rows = []
         for y in add_noise(parse_noise(text), clean, 1):
             right, wrong = (check_noise(y, noise) for noise in (text, other))
-            seen = ["Neighbouring" in check.verdict for check in (right, wrong)]
+            seen = ["correlated" in check.verdict for check in (right, wrong)]
             rows.append([seen[0], abs(right.residual.correlation), seen[1]])
         every += rows
         called, size, seen = np.array(rows, dtype=float).T

@@ -104,13 +104,13 @@ def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
     noisy = parse_noise(text).sample(data.grass().astype(float), np.random.default_rng(0))
     right = check_noise(noisy, text)
     assert abs(right.residual.correlation) < 0.1
-    assert "share" not in right.verdict
+    assert "correlated" not in right.verdict
     assert right.residual.variance < (3 if text.startswith("gaussian") else 1.5)
     assert right.residual.expected.max() < 0.15  # as wide as a normal one, whatever was filtered
     other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
     wrong = check_noise(noisy, other)
     assert abs(wrong.residual.correlation) > 0.3
-    assert f"share {'more' if '@' in text else 'less'} than the model says" in wrong.verdict
+    assert f"{'more' if '@' in text else 'less'} correlated than the model says" in wrong.verdict
 
 
 @pytest.mark.slow

@@ -248,14 +248,14 @@ def kernel_dct_power(kernel: Kernel) -> NDArray[np.float64]:
 def variance_with_read_noise(
     power: DctPower, kernel: Kernel
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the variance of correlated noise with white read noise on top, by intensity.
+    """Return the variance by intensity of correlated noise plus white read noise.
 
     Parameters
     ----------
     power : DctPower
         The measured power.
     kernel : Kernel
-        The correlation of all but the read noise.
+        The correlation of the noise, except the read noise.
 
     Returns
     -------

@@ -22,7 +22,7 @@ MAX_COUNTS = 1e18
 class WithOffset(NoiseFamily):
     """Base class of families whose y has the mean x + offset."""
 
-    # a field of each subclass, which implements the property `offset` of a model
+    # a field of each subclass, which takes the place of the property of a model
     offset: float = 0.0
 
     def mean(self, x: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class Empirical(NoiseFamily):
                 f"empirical: counts must be between {1 / MAX_COUNT:g} and {MAX_COUNT:g}"
             )
         if not is_rising(counts @ midpoints(edges) / counts.sum(1)):
-            raise UserError("empirical: the mean of y must rise from each level to the next")
+            raise UserError("empirical: the mean of y must increase from each level to the next")
         for name, values in (("levels", levels), ("edges", edges), ("counts", counts)):
             values.setflags(write=False)
             object.__setattr__(self, name, values)

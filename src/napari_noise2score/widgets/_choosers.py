@@ -42,7 +42,7 @@ class LayerChooser(QObject):
     viewer : napari.viewer.Viewer
         The viewer whose layers are offered.
     rows : QFormLayout
-        The form that the controls are added to; one form for a whole dock keeps them aligned.
+        The form that the controls are added to, shared by all controls of a dock.
     """
 
     changed = Signal(object)  # the layer, or None

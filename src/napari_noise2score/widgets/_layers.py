@@ -306,7 +306,7 @@ def plane_on_view(viewer: Any, layer: Image, axes: str) -> tuple[int, ...]:
     at = np.rint(layer.world_to_data(viewer.dims.point[-layer.ndim :])).astype(int)
     index = [0 if axis in shown else int(i) for axis, i in enumerate(at)]
     if not all(0 <= i < n for i, n in zip(index, shape, strict=False)):
-        raise UserError(f"'{layer.name}' has no plane here")
+        raise UserError(f"'{layer.name}' has no plane at this position")
     return tuple(index) + (0,) * (len(shape) - len(index))
 
 

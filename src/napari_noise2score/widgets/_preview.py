@@ -123,7 +123,7 @@ class Preview(QObject):
         self._go_on()
 
     def hide(self) -> None:
-        """Remove the layer, and stop until the next wish."""
+        """Remove the layer, and stop until new settings are shown."""
         self._wish = self._goal = None
         self._follow(None)
         if self._worker is not None:
