@@ -27,7 +27,7 @@ OUTLIER_SHARE = 0.001
 
 
 def is_of_counts(noise: NoiseModel) -> bool:
-    """Return whether a noise model is white and made of counted photons, multiplied or not."""
+    """Return whether a model describes white noise of counted photons, multiplied or not."""
     base, kernel, _ = noise.components
     return base.is_counting and kernel is None
 

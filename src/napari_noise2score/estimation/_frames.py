@@ -55,14 +55,14 @@ class PreparedFrames(NamedTuple):
     quantization : Quantization
         Step and limits of the grey levels.
     repeated, several : bool
-        Whether every scene has more than one repeat, and more than two.
+        Whether every scene has at least two repeats, and at least three.
     means, noises : list of ndarray
         Means of each run of up to three successive repeats, without defects, and the difference of
         these repeats, scaled to the variance of a single one; single frames have no difference.
     clipped : list of ndarray
         1 where any repeat of a run is clipped, infinite where a pixel is not valid, else 0.
     invalid : list of ndarray
-        Of each scene, where a pixel is not valid in any repeat, bool, shape ``(Y, X)``.
+        For each scene, True where a pixel is not valid in any repeat, shape ``(Y, X)``.
     transform : Transform
         A first fit of how the noise of the means grows with the intensity.
     """

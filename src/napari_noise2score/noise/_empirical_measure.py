@@ -54,7 +54,7 @@ def is_rising(values: Array) -> bool:
 
 
 def midpoints(edges: Array) -> Array:
-    """Return the middle between each two neighbouring values.
+    """Return the midpoints of neighbouring values.
 
     Examples
     --------

@@ -92,14 +92,14 @@ class Correlated(NoiseModel):
         return self.base.clean_from_mean(mean / self._brightness)
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return f(x, y); planes wrap around."""
+        """Return f(x, y); the kernel wraps around the edges of planes."""
         if self.additive:
             whitened = self.kernel.undo_transposed(x - y) / self.base.variance(x)
             return self.kernel.undo(whitened)
         return self.kernel.undo_transposed(self.base.score(x, self.kernel.undo(y)))
 
     def solve(self, y: Tensor, s: Tensor) -> Tensor:
-        """Return the x for which f(x, y) = s; planes wrap around."""
+        """Return the x for which f(x, y) = s; the kernel wraps around the edges."""
         if not self.additive:
             return self.base.solve(self.kernel.undo(y), self.kernel.apply_transposed(s))
         blurred = self.kernel.apply(s)

@@ -155,7 +155,7 @@ class Empirical(NoiseFamily):
         Parameters
         ----------
         sampler : callable
-            From an array of x and a random generator to noisy y of the same shape.
+            Maps an array of x and a random generator to noisy y of the same shape.
         levels : array of shape (L,)
             Clean levels x; 64 over the range of the images are enough for most kinds of noise.
         samples : int
@@ -187,7 +187,7 @@ class Empirical(NoiseFamily):
         Parameters
         ----------
         density : callable
-            From arrays x and y, which broadcast, to p(y | x) or anything proportional to it at
+            Maps arrays x and y, which broadcast, to p(y | x) or anything proportional to it at
             each x, at least 0. It is integrated within each bin with three points.
         levels : array of shape (L,)
             Clean levels x.
