@@ -62,7 +62,7 @@ class FittedParameters:
 
 
 def line_through(mean: Array, variance: Array) -> tuple[float, float]:
-    """Return slope and intercept of the line of variance against mean, by relative errors.
+    """Fit a line to variance against mean, minimizing relative errors.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ class Rician(NoiseFamily):
     def cumulants(self, mean: Array) -> tuple[Array, Array]:
         """Return variance and third central moment as functions of the mean, from a table.
 
-        A mean below that of no signal is impossible: the variance then grows with the difference.
+        A mean below its value without signal is impossible; the variance then grows with the gap.
         """
         at = np.asarray(mean, dtype=np.float64) / self.sigma
         means, variances, thirds = _table_of_moments()
