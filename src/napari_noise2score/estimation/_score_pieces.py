@@ -105,7 +105,7 @@ def read_grey_levels(piece: Piece, model: ScoreModel) -> Tensor:
 
 
 def read_valid(piece: Piece) -> Tensor | None:
-    """Return which pixels of a piece are valid, bool, planes as in a `Probe`; None if all are."""
+    """Return a mask of the valid pixels of a piece, shaped as in a `Probe`; None if all are."""
     _, invalid = piece.valid.read(piece.data, piece.layout, piece.position, piece.space)
     return None if invalid is None else torch.from_numpy(~invalid).flatten(0, -3)
 
