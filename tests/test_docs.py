@@ -46,13 +46,13 @@ def test_every_link_to_a_file_leads_to_one(page):
 def test_a_decision_is_short_dated_and_listed(page):
     text = page.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES_PER_DECISION
-    assert re.findall(r"^## (.*)$", text, re.M) == [
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Context",
         "Decision",
         "Evidence",
         "What would change it",
     ]
-    assert re.search(r"^20\d\d-\d\d-\d\d$", text, re.M)
+    assert re.search(r"^20\d\d-\d\d-\d\d$", text, re.MULTILINE)
     assert page.name in (page.parent / "README.md").read_text(encoding="utf-8")
 
 

@@ -203,7 +203,7 @@ def _in_blocks(
     output: Output, journal: Journal, job: Job, quantity: Quantity, runner: Runner
 ) -> Iterator[Progress[Path]]:
     """Write a result block by block, and keep each finished block if the job is interrupted."""
-    last = Progress[Path](1, 1)
+    last, reported = Progress[Path](1, 1), False
     try:
         if not journal.complete:
             if not (journal.path.exists() and output.hidden.exists()):
@@ -215,7 +215,9 @@ def _in_blocks(
                 close_target(target)
                 journal.begin()
             for last in _fill(output.hidden, journal, job, quantity, runner):
-                if last.done < last.total:
+                # the last block is reported with the result, unless it is the only one
+                if last.done < last.total or not reported:
+                    reported = True
                     yield last
             journal.close()
     except BaseException as error:

@@ -73,5 +73,4 @@ def flattest(slope: Floats, among: Mask | None = None, share: float = FLAT_SHARE
     if among is None:
         selected: Mask = slope <= np.quantile(slope, share)
         return selected
-    selected = (slope <= np.quantile(slope[among], share)) & among
-    return selected
+    return (slope <= np.quantile(slope[among], share)) & among

@@ -70,7 +70,7 @@ class TiffSeries:
 
 
 @lru_cache(maxsize=MAX_OPEN)
-def _open_series(path: Path, number: int, stamp: tuple[int, int], ome: str) -> zarr.Array:
+def _open_series(path: Path, number: int, stamp: tuple[int, int], ome: str) -> zarr.Array:  # noqa: ARG001
     # the stamp is part of the cache's key only
     file = tifffile.TiffFile(path, omexml=ome or None)
     store = file.series[number].aszarr(level=0)
@@ -226,7 +226,7 @@ def _listed(path: Path, file: tifffile.TiffFile) -> list[tuple[int, tifffile.Tif
 
 def _pages_of(series: tifffile.TiffPageSeries) -> list[Any]:
     # the public iterator would load every page
-    return [page for page in series._pages if page is not None]
+    return [page for page in series._pages if page is not None]  # noqa: SLF001
 
 
 def _path_of(page: Any) -> Path:

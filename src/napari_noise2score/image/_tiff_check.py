@@ -160,7 +160,7 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
     check_decoder(path, key)
     found, unwritten, total = 0, 0, 0
     # a damaged file may list more pages than it can contain
-    for page in series._pages:
+    for page in series._pages:  # noqa: SLF001
         if page is None:
             continue
         state = _state(page, pieces, page.parent.filehandle.size, key)

@@ -185,7 +185,7 @@ def format_number(value: float) -> str:
     ('25', '0.1')
     """
     text = repr(float(value))
-    return text[:-2] if text.endswith(".0") else text
+    return text.removesuffix(".0")
 
 
 def round_to_four_digits(value: float) -> float:

@@ -128,7 +128,7 @@ def _entry_points() -> tuple[EntryPoint, ...]:
 
 
 @cache
-def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001
     """Return our entry points of the packages installed on a path; a search takes 50 ms."""
     return tuple(entry_points(group=GROUP))
 

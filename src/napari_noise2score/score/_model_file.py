@@ -100,22 +100,22 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         raise ValueError("the name is not a short text")
     if not isinstance(provenance, dict):
         raise ValueError("the provenance is not a list of named values")
-    return dict(
-        network=network,
-        transform=transform,
-        mean=mean,
-        scale=scale,
-        sigma_a=sigma_a,
-        sigma_a_range=sigma_a_range,
-        low=low,
-        high=high,
-        quantization=quantization,
-        kernel=kernel,
-        axes=axes,
-        joint=joint,
-        name=name,
-        provenance=provenance,
-    )
+    return {
+        "network": network,
+        "transform": transform,
+        "mean": mean,
+        "scale": scale,
+        "sigma_a": sigma_a,
+        "sigma_a_range": sigma_a_range,
+        "low": low,
+        "high": high,
+        "quantization": quantization,
+        "kernel": kernel,
+        "axes": axes,
+        "joint": joint,
+        "name": name,
+        "provenance": provenance,
+    }
 
 
 def _mapping(
