@@ -186,9 +186,10 @@ def in_this_process(
 def _in_memory(output: Output, job: Job, quantity: Quantity) -> Iterator[Progress[Path]]:
     """Compute a result in memory, and write it once it is complete."""
     target = create_target(output.hidden, output.result, output.dtype)
-    message, total = "", 0
+    message, total, reported = "", 0, False
     for progress in fill_array(target, job, quantity):
-        if progress.result is None:
+        if progress.result is None or not reported:
+            reported = True
             yield Progress(progress.done, progress.total, progress.message)
         message, total = progress.message, int(progress.total)
     try:
