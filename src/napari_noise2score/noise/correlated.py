@@ -46,7 +46,7 @@ class Correlated(NoiseModel):
 
     Examples
     --------
-    >>> from napari_noise2score.noise import A, Gamma
+    >>> from napari_noise2score.noise import A, Gamma, Gaussian
     >>> print(Gamma(alpha=26) @ A + Gaussian(10))
     gamma(alpha=26) @ A + gaussian(sigma=10)
     """
