@@ -90,7 +90,7 @@ def test_a_model_may_be_trained_for_correlated_noise(run, world, tmp_path):
     assert "correlation" in run("info", tmp_path / "m.n2s")[1]
     target = (tmp_path / "noisy", tmp_path / "done", "--model", tmp_path / "m.n2s", "--noise")
     code, _, said = run("denoise", *target, "gaussian(sigma=10)")
-    assert (code, "as in '... @ A'" in said) == (2, True)
+    assert (code, "write it as '... @ A'" in said) == (2, True)
     assert run("denoise", *target, noise)[0] == 0
     code, _, said = run("train", world / "clean", *options, "--overwrite", "--correlation", "B")
     assert (code, "write A or kernel" in said) == (2, True)
@@ -166,7 +166,7 @@ def test_a_training_that_was_cut_off_is_kept_and_resumed(
     def until_stopped(steps, *about):
         for progress in track(steps, *about):
             yield progress
-            if progress.step == 5:
+            if progress.result.step == 5:
                 raise error
 
     monkeypatch.setattr(_train, "track", until_stopped)

@@ -130,7 +130,7 @@ def test_the_command_line_takes_a_scheduler(world, client, tmp_path, monkeypatch
     assert files(tmp_path / "out.ome.zarr") == files(world / "alone.ome.zarr")
     tiff = (*job[:2], tmp_path / "out.tif", *with_model)
     for words, says in [
-        ((*tiff, "--workers", 2), "only .ome.zarr and .zarr are written by workers"),
+        ((*tiff, "--workers", 2), "workers can write only .ome.zarr and .zarr"),
         ((*job, *with_model, "--overwrite", "--workers", 0), "at least 1"),
         ((*job, *with_model, "--overwrite", "--workers", 1, "--scheduler", address), "either"),
         ((*job, *with_model, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"), "no scheduler"),

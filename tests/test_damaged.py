@@ -245,7 +245,7 @@ def test_pictures_are_read_as_they_are_or_refused(tmp_path):
     picture = Picture.fromarray((colours // 256).astype(np.uint8))
     picture.convert("CMYK").save(tmp_path / "print.jpg")
     picture.save(tmp_path / "film.png", save_all=True, append_images=[picture.rotate(180)])
-    for name, says in [("print.jpg", "convert it to RGB"), ("film.png", "holds 2 pictures")]:
+    for name, says in [("print.jpg", "convert it to RGB"), ("film.png", "contains 2 pictures")]:
         with pytest.raises(ReadError, match=says):
             read_image(tmp_path / name)
 

@@ -76,4 +76,4 @@ def test_the_command_line_refines(tmp_path):
     run = CliRunner().invoke(app, [*line, noise, "--json"])
     assert json.loads(run.stdout)["noise"].startswith("poisson(gain=")
     run = CliRunner().invoke(app, [*line, noise, "--method", "curve"])
-    assert "give either" in str(run.exception)
+    assert "give only one of them" in str(run.exception)

@@ -70,7 +70,7 @@ def test_train_then_denoise(viewer, qtbot, cells, session, notifications):
     origin = result.metadata["noise2score"]
     assert origin["model"] == "cells"
     assert origin["noise"] == NOISE
-    assert set(origin) == {"source", "model", "noise", "version"}
+    assert set(origin) == {"source", "model", "fingerprint", "noise", "sigma_a", "version"}
     truth = truth + OFFSET
     assert mean_square_error(result.data, truth) < 0.5 * mean_square_error(noisy, truth)
 
