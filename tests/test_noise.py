@@ -569,7 +569,7 @@ def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
         ("shape", lambda: Empirical.from_density(lambda x, y: y, LEVELS, edges)),
         ("0 or above", lambda: Empirical.from_density(lambda x, y: x - y, LEVELS, edges)),
         ("finite", lambda: Empirical.from_density(lambda x, y: x + y * np.nan, LEVELS, edges)),
-        ("must increase", lambda: Empirical.from_density(lambda x, y: 1 + 0 * (x + y), LEVELS, edges)),
+        ("increase", lambda: Empirical.from_density(lambda x, y: 1 + 0 * (x + y), LEVELS, edges)),
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x[:5], LEVELS)),
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x / 0, LEVELS, 10)),
         ("same value at all", lambda: Empirical.from_sampler(lambda x, rng: 0 * x, LEVELS, 10)),
