@@ -115,6 +115,7 @@ def main(data: Path, record: Path) -> None:
             lines[f"{path.stem}: denoised with {noise}"] = digest(clean)
             print(path.stem, noise, flush=True)
         lines[f"{group}: estimate with model"] = estimate(paths[0], "--model", model)
+        record.write_text(json.dumps(lines, indent=1, default=float))
     store, sample, model = work / "clean.ome.zarr", work / "sample.tif", work / "sample.n2s"
     noise = "poisson(gain=2, offset=100) + gaussian(sigma=3)"
     words = ("denoise", sample, store, "--model", model, "--noise", noise, "--resume")
