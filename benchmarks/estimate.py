@@ -4,7 +4,7 @@
         [--sources SOURCE ...] [--csv OUT]
 
 The first gray images of DATA/natural/SET, the micrographs of DATA/w2s/avg400 and the embedded stack
-(its truth, made noisy anew; one stack for every four images) get noise of every family at three
+(its truth, made noisy again; one stack for every four images) get noise of every family at three
 levels, in float, neither clipped nor rounded. The noise is estimated from four shots and from
 a single one (the stack: four time points or one, eight planes); the images of SET also together, as
 one data set. The micrographs, averages of 400 frames, are blurred by a pixel: what noise is left in

@@ -2,9 +2,9 @@
 
     python benchmarks/robustness.py DATA PLOT.png [--steps 500] [--models FOLDER]
 
-Each parameter of the noise model is multiplied by 1 + N(0, r²), drawn anew for each image, and the
+Each parameter of the noise model is multiplied by 1 + N(0, r²), drawn for each image, and the
 same score, computed once, is solved again: PSNR on Set12 against r, mean over 5 draws; with the
-wrong parameters taken at their word, and after they were estimated anew in the noisy image.
+wrong parameters taken at their word, and after they were estimated again in the noisy image.
 Models are kept in FOLDER and taken from there. Needs matplotlib.
 """
 

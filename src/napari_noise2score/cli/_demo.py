@@ -10,11 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from ..errors import UserError
-from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
 from ._progress import track
 from ._terminal import say
 
@@ -47,11 +45,14 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
         If the folder cannot be written, or contains a file with one of these names that was not
         written by a demo.
     """
+    import numpy as np
+
     from ..denoising.denoise import denoise_steps
     from ..denoising.evaluate import compare
     from ..denoising.provenance import result_image, result_notes
     from ..image.image import Image
     from ..progress import run_to_end
+    from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
     from ..score.training import train_steps
 
     _check_folder(out)
@@ -122,6 +123,8 @@ def _is_own(path: Path) -> bool:
 
 def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     """Write each stack, a PNG of its middle plane, and the model."""
+    import numpy as np
+
     from ..image.image import Image
     from ..image.write import write_image
 

@@ -19,7 +19,7 @@ def plan(
     same: bool = False,
     check: Callable[[Any], None] | None = None,
     inputs: Sequence[Path] = (),
-    only_zarr: bool = False,
+    by_workers: bool = False,
     series: str | None = None,
 ) -> list[tuple[Path | str, int | None, Path]]:
     """Return path, series number and output of each input, all checked before work begins."""
@@ -44,11 +44,14 @@ def plan(
         ]
         if len(set(targets)) < len(targets):
             raise UserError(f"{source}: some file names differ only in their suffix; rename them")
+    if by_workers:
+        from ..denoising.jobs import check_workers_can_write
+
+        for target in targets:
+            check_workers_can_write(target)
     # in a large folder, all names are checked but only some images are opened
     step = -(-len(read) // MAX_FILES_OPENED_IN_ADVANCE)
     for count, ((path, number), target) in enumerate(zip(read, targets, strict=True)):
-        if only_zarr and target.suffix.lower() != ".zarr":
-            raise UserError(f"{target}: workers can write only .ome.zarr and .zarr")
         if count % step:
             check_output(target, inputs=[path, *inputs], overwrite=replace_existing)
             continue

@@ -109,8 +109,8 @@ def write_steps(
     dtype = np.dtype(dtype).newbyteorder("=")
     inputs = [*inputs, *noise_files(noise)]
     path = check_image_output(path, image, dtype, overwrite or resume, inputs)
-    if client is not None and path.suffix.lower() != ".zarr":
-        raise UserError(f"{path}: only .ome.zarr and .zarr are written by workers")
+    if client is not None:
+        check_workers_can_write(path)
     facts = identify_image(image) | {
         "model": model.fingerprint, "noise": str(noise), "noise content": _identify_noise(noise),
         "what": quantity.name + ("" if exact else " by the closed form"), "sigma_a": sigma_a,
@@ -159,6 +159,12 @@ def _on_cluster(client: Any, image: Image, device: str) -> Runner:
     from .cluster import on_cluster
 
     return on_cluster(client, image, device)
+
+
+def check_workers_can_write(path: Path) -> None:
+    """Raise a `UserError` unless several processes can write a result at once."""
+    if path.suffix.lower() != ".zarr":
+        raise UserError(f"{path}: workers can write only .ome.zarr and .zarr")
 
 
 def left_of(path: Path) -> bool:

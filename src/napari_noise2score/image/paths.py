@@ -38,11 +38,6 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
     return None if ADDRESS.match(text) else Path(text)
 
 
-def is_remote(source: str | os.PathLike[str]) -> bool:
-    """Return whether a path is a network address."""
-    return local_path(source) is None
-
-
 def is_ome_zarr(path: str | os.PathLike[str]) -> bool:
     """Return whether a name ends in ``.ome.zarr``."""
     return os.path.basename(path).lower().endswith(".ome.zarr")
