@@ -206,7 +206,7 @@ def test_another_job_is_not_resumed(world, job, tmp_path):
     with pytest.raises(UserError, match="another input, model, noise"):
         list(denoise_steps(image, model, "gaussian(sigma=9)", target, resume=True))
     (tmp_path / ".part-x.zarr.journal").write_text("nonsense\n")
-    with pytest.raises(UserError, match="begin the job again"):
+    with pytest.raises(UserError, match="start the job again"):
         list(denoise_steps(image, model, NOISE, tmp_path / "x.zarr", resume=True))
 
 

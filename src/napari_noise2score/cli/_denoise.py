@@ -97,12 +97,7 @@ def denoise(
             image, score, spec, target, tile=size, device=device, dtype=kind, noise_notes=found,
             overwrite=overwrite, resume=resume, ome_zarr=ome_zarr, client=client, inputs=[model],
         )  # fmt: skip
-        try:
-            follow(run, Path(path).name)
-        except BaseException as error:
-            for note in getattr(error, "__notes__", []):
-                say(note)
-            raise
+        follow(run, Path(path).name)
 
     same = dtype == "same"
     results = [(output, "denoised", same)]

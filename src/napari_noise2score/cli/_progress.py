@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 from ..progress import Progress, run_to_end
@@ -35,8 +35,19 @@ def finish(run: Iterator[Progress[T]], name: str) -> T:
     return result
 
 
-def follow(run: Iterator[Any], name: str) -> None:
-    """Run a job to its end, with a progress bar and a line for each message."""
-    for progress in track(run, name, lambda p: (p.fraction, f"tile {p.done} of {p.total}")):
-        if progress.message:
-            say(f"{name}: {progress.message}")
+def follow(run: Generator[Progress[Any]], name: str) -> None:
+    """Run a job to its end, with a progress bar and a line for each message.
+
+    An interrupt reaches the job wherever it arrives, so that the job can add a note to it that
+    says what is kept; each note is printed as a line.
+    """
+    try:
+        for progress in track(run, name, lambda p: (p.fraction, f"tile {p.done} of {p.total}")):
+            if progress.message:
+                say(f"{name}: {progress.message}")
+    except BaseException as error:
+        try:
+            run.throw(error)  # raises it again; no effect if the job itself has raised it
+        finally:
+            for note in getattr(error, "__notes__", []):
+                say(note)

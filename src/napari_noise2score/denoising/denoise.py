@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -151,7 +151,7 @@ def denoise_steps(
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
     **file_options: Unpack[FileOptions],
-) -> Iterator[Progress[Any]]:
+) -> Generator[Progress[Any]]:
     """Denoise an image into an array or a file, block by block; closing the generator stops.
 
     Parameters
@@ -272,7 +272,7 @@ def uncertainty_steps(
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
     **file_options: Unpack[FileOptions],
-) -> Iterator[Progress[Any]]:
+) -> Generator[Progress[Any]]:
     """Write `uncertainty` into an array or a file; closing the generator stops.
 
     Parameters
@@ -351,7 +351,7 @@ def _steps(
     sigma_a: float | None = None,
     exact: bool = True,
     **file_options: Unpack[FileOptions],
-) -> Iterator[Progress[Any]]:
+) -> Generator[Progress[Any]]:
     """Write a quantity of an image into an array or a file."""
     if isinstance(out, str | os.PathLike):
         yield from write_steps(

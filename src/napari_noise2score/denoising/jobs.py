@@ -192,10 +192,9 @@ def in_this_process(
 def _in_memory(output: Output, job: Job, quantity: Quantity) -> Iterator[Progress[Path]]:
     """Compute a result in memory, and write it once it is complete."""
     target = create_target(output.hidden, output.result, output.dtype)
-    message, total, reported = "", 0, False
+    message, total = "", 0
     for progress in fill_array(target, job, quantity):
-        if progress.result is None or not reported:
-            reported = True
+        if progress.result is None or progress.total == 1:
             yield Progress(progress.done, progress.total, progress.message)
         message, total = progress.message, int(progress.total)
     try:
@@ -210,7 +209,7 @@ def _in_blocks(
     output: Output, journal: Journal, job: Job, quantity: Quantity, runner: Runner
 ) -> Iterator[Progress[Path]]:
     """Write a result block by block, and keep each finished block if the job is interrupted."""
-    last, reported = Progress[Path](1, 1), False
+    last = Progress[Path](1, 1)
     try:
         if not journal.complete:
             if not (journal.path.exists() and output.hidden.exists()):
@@ -223,8 +222,7 @@ def _in_blocks(
                 journal.begin()
             for last in _fill(output.hidden, journal, job, quantity, runner):
                 # the last block is reported with the result, unless it is the only one
-                if last.done < last.total or not reported:
-                    reported = True
+                if last.done < last.total or last.total == 1:
                     yield last
             journal.close()
     except BaseException as error:
