@@ -1,4 +1,4 @@
-"""Least squares in which outliers have a limited influence, by the Levenberg–Marquardt method."""
+"""Least squares in which outliers have a limited influence."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from ..noise.base import Array
 
 # a residual of more than this many standard errors is an outlier; larger ones add no more to the
 # misfit
 MAX_RESIDUAL = 3.0
-MAX_STEPS = 60
-# the fit has converged when a step reduces the misfit by less than this, or when no step does at
-# this damping
-TOLERANCE = 1e-5
-MAX_DAMPING, MIN_DAMPING = 1e6, 1e-9
+MAX_EVALUATIONS = 200
+# the fit has converged when a step reduces the misfit by less than this fraction of it
+TOLERANCE = 1e-7
 # the relative change of a parameter in a derivative, and the smallest value that it is relative to
 RELATIVE_CHANGE, MIN_VALUE = 1e-4, 1e-3
 
@@ -68,28 +67,30 @@ def minimize(problem: Problem, start: Array) -> tuple[Array, Array, Array]:
     >>> minimize(problem, np.zeros(1))[0].round(2)
     array([1.])
     """
-    at, residual = start, problem.residuals(start)
-    damping = 1e-3
-    for _ in range(MAX_STEPS):
-        weight = problem.weights(residual)
-        jacobian = derivatives(problem.residuals, at, residual)
-        matrix = (jacobian.T * weight) @ jacobian
-        diagonal = np.diag(matrix) + 1e-12
-        step = np.linalg.solve(
-            matrix + damping * np.diag(diagonal), jacobian.T @ (weight * residual)
-        )
-        new = np.clip(at - step, problem.low, problem.high)
-        moved = problem.residuals(new)
-        gain = misfit(residual, weight) - misfit(moved, problem.weights(moved))
-        if gain >= 0:
-            at, residual, damping = new, moved, max(damping / 5, MIN_DAMPING)
-            if gain < TOLERANCE:
-                break
-        elif damping > MAX_DAMPING:
-            break
-        else:
-            damping *= 5
-    return at, residual, problem.weights(residual)
+    # positive and negative residuals apart, as a loss function is given only their squares
+    squared_scale = np.concatenate([problem.positive_scale, problem.negative_scale]) ** 2
+
+    def split(parameters: Array) -> Array:
+        residual = problem.residuals(parameters)
+        return np.concatenate([residual.clip(min=0), residual.clip(max=0)])
+
+    def split_derivatives(parameters: Array) -> Array:
+        residual = problem.residuals(parameters)
+        slope = derivatives(problem.residuals, parameters, residual)
+        positive = residual[:, None] > 0
+        return np.concatenate([slope * positive, slope * ~positive])
+
+    def limited(squared: Array) -> Array:
+        # s² z / (s² + z) of each squared residual z with scale s, and its two derivatives
+        share = 1 / (1 + squared / squared_scale)
+        return np.stack([squared * share, share**2, -2 * share**3 / squared_scale])
+
+    found = least_squares(
+        split, start, split_derivatives, (problem.low, problem.high), "dogbox",
+        ftol=TOLERANCE, x_scale="jac", loss=limited, max_nfev=MAX_EVALUATIONS,
+    )  # fmt: skip
+    residual = problem.residuals(found.x)
+    return found.x, residual, problem.weights(residual)
 
 
 def misfit(residual: Array, weight: Array) -> float:
