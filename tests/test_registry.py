@@ -282,11 +282,6 @@ def test_no_family_is_named_outside_its_own_file():
     allowed = {
         *((path, name) for path in PUBLIC for name in classes),
         *((SOURCE / "noise" / file, "Gaussian") for file in ("base.py", "sum.py", "parse.py")),
-        # the search by the quality of the image is defined for these three families only
-        *(
-            (SOURCE / "estimation/_from_score.py", name)
-            for name in ("Gaussian", "Poisson", "Gamma")
-        ),
     }
     found = {
         (path, name)
@@ -297,7 +292,6 @@ def test_no_family_is_named_outside_its_own_file():
     assert sorted(found - allowed) == []
 
 
-SCORE_TESTS = SOURCE / "estimation" / "_from_score.py"
 PUBLIC = SOURCE / "__init__.py", SOURCE / "noise" / "__init__.py"
 
 

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..noise import Gamma, Gaussian, NoiseModel, Poisson
-from ..noise.parameter import round_to_four_digits
+from ..noise import NoiseFamily, NoiseModel
+from ..noise.fitting import FromScore
+from ..noise.registry import families
 from ..score.model import SLOPE_STEP, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
@@ -25,15 +26,10 @@ from ._flatness import SLOPE_SIGMA, flattest, slope_of, smooth
 from ._moments import BINS, Moments
 
 MIN_PIXELS_PER_BIN = 100
-# Powers of the mean in the variance below which the noise is Gaussian, or otherwise Poisson (Kim,
-# Kwon & Ye, CVPR 2022).
-MAX_GAUSSIAN_POWER, MAX_POISSON_POWER = 0.9, 1.9
 # Means within this factor of each other do not determine a power.
 MIN_MEAN_RATIO = 1.2
 # Number of parameter values to search, within this factor of what the transform suggests.
 SEARCH_STEPS, SEARCH_FACTOR = 33, 3.0
-# Weight of the total variation for Poisson noise (Kim & Ye, NeurIPS 2021).
-TOTAL_VARIATION_WEIGHT = 0.1
 # Lower bound of x̂ in logarithms, on the scale of 0 to 1.
 MIN_INTENSITY = 1e-3
 
@@ -169,7 +165,7 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
     Returns
     -------
     noise : NoiseModel
-        Gaussian for ρ below 0.9, Poisson below 1.9, Gamma above.
+        Of the family whose powers ρ belongs to, see `FromScore`.
     power : float
         ρ.
 
@@ -193,16 +189,16 @@ def perturbation_test(model: ScoreModel, probes: Sequence[Probe]) -> tuple[Noise
     grey, v = y.numpy(), reading.numpy()
     positive = grey > 0
     power = _power(grey[positive], v[positive])
-    if power < MAX_GAUSSIAN_POWER:
-        return Gaussian(round_to_four_digits(math.sqrt(max(float(np.median(v)), 1e-12)))), power
-    grey, v = grey[positive], v[positive]
-    if power < MAX_POISSON_POWER:
-        # of (y + ζ/2) exp(ζ s) = (y + ε + ζ/2) exp(ζ (s + Δs)), to first order in ε
-        gain = np.sqrt(np.maximum(grey**2 + 2 * v, 0)) - grey
-        return Poisson(round_to_four_digits(max(float(np.median(gain)), 1e-9))), power
-    with np.errstate(divide="ignore"):
-        looks = 1 + float(np.median(grey**2 / v))
-    return Gamma(max(1.0, round_to_four_digits(looks))), power
+    family, search = next(
+        (family, search) for family, search in searched_families() if power < search.max_power
+    )
+    return search.model(family, search.from_perturbation(grey, v)), power
+
+
+def searched_families() -> list[tuple[type[NoiseFamily], FromScore]]:
+    """Return the families that can be found from a score alone, by rising power of the mean."""
+    found = [(family, family.from_score) for family in families() if family.from_score is not None]
+    return sorted(found, key=lambda pair: pair[1].max_power)
 
 
 def _power(grey: NDArray[np.float64], v: NDArray[np.float64]) -> float:
@@ -221,7 +217,7 @@ def _power(grey: NDArray[np.float64], v: NDArray[np.float64]) -> float:
 
 
 def search_quality(
-    family: str,
+    name: str,
     model: ScoreModel,
     probes: Sequence[Probe],
     solver: Callable[[NoiseModel], Solver],
@@ -230,10 +226,10 @@ def search_quality(
 
     Parameters
     ----------
-    family : {"gaussian", "poisson", "gamma"}
-        The measure that is minimized is the total variation TV of x̂ for Gaussian noise,
-        ``0.1 TV + mean(x̂ − y log x̂)`` for Poisson and
-        ``TV + mean(log x̂ + y/x̂ + (y/x̂)²)`` for Gamma noise, grey levels from 0 to 1.
+    name : str
+        Name of the family. Its measure, see `FromScore`, is minimized, with grey levels from 0 to
+        1: the total variation TV of x̂ for Gaussian noise, ``0.1 TV + mean(x̂ − y log x̂)`` for
+        Poisson and ``TV + mean(log x̂ + y/x̂ + (y/x̂)²)`` for Gamma noise.
     model : ScoreModel
         The trained score.
     probes : sequence of Probe
@@ -252,20 +248,15 @@ def search_quality(
     K. Kim, J. C. Ye, *Noise2Score: Tweedie's approach to self-supervised image denoising without
     clean images*, NeurIPS 2021.
     """
+    family, search = next(pair for pair in searched_families() if pair[0].name == name)
     median = float(torch.cat([one.y.flatten() for one in probes]).median())
-    variance = _variance(model.transform, median)
-    deviation, gain = math.sqrt(variance), variance / max(median, MIN_INTENSITY)
-    make: dict[str, Callable[[float], NoiseModel]] = {
-        "gaussian": lambda r: Gaussian(round_to_four_digits(deviation * r)),
-        "poisson": lambda r: Poisson(round_to_four_digits(gain * r)),
-        "gamma": lambda r: Gamma(max(1.0, round_to_four_digits(median**2 / variance * r))),
-    }
-    best, smallest = make[family](1.0), math.inf
+    start = search.from_variance(median, _variance(model.transform, median))
+    best, smallest = search.model(family, start), math.inf
     for r in np.geomspace(1 / SEARCH_FACTOR, SEARCH_FACTOR, SEARCH_STEPS):
-        noise = make[family](float(r))
+        noise = search.model(family, start * float(r))
         solve = solver(noise)
         value = sum(
-            _quality(family, solve(one.y, one.score) / model.high, one.y / model.high)
+            _quality(search, solve(one.y, one.score) / model.high, one.y / model.high)
             for one in probes
         )
         if value < smallest:
@@ -273,16 +264,13 @@ def search_quality(
     return best
 
 
-def _quality(family: str, x: Tensor, y: Tensor) -> float:
+def _quality(search: FromScore, x: Tensor, y: Tensor) -> float:
     """Return the measure of Kim & Ye, NeurIPS 2021; the smaller, the better."""
     variation = float(x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean())
-    if family == "gaussian":
-        return variation
-    x = x.clamp(min=MIN_INTENSITY)
-    if family == "poisson":
-        return TOTAL_VARIATION_WEIGHT * variation + float((x - y * torch.log(x)).mean())
-    ratio = y / x
-    return variation + float((torch.log(x) + ratio + ratio**2).mean())
+    if search.fidelity is None:
+        return search.variation_weight * variation
+    fidelity = search.fidelity(x.clamp(min=MIN_INTENSITY), y)
+    return search.variation_weight * variation + float(fidelity.mean())
 
 
 def _variance(transform: Transform, grey: float) -> float:

@@ -18,7 +18,7 @@ from ._by_likelihood import choose_by_likelihood, is_of_counts
 from ._by_other_frames import choose_by_other_frames
 from ._fit import fit_families
 from ._from_images import ImageEstimate
-from ._from_score import Probe, noise_curve, perturbation_test, search_quality
+from ._from_score import Probe, noise_curve, perturbation_test, search_quality, searched_families
 from ._score_pieces import (
     choose_pieces,
     evaluate_score,
@@ -27,13 +27,22 @@ from ._score_pieces import (
     with_neighbours,
 )
 
-METHODS = (
-    "auto", "images", "curve", "perturbation",
-    "quality-gaussian", "quality-poisson", "quality-gamma",
-)  # fmt: skip
 #: The methods that start from the estimate from the images alone.
 METHODS_FROM_IMAGES = "auto", "images"
+QUALITY = "quality-"
 CHANGES = {"curve": "perturbed", "perturbation": "moved"}
+
+
+def methods() -> list[str]:
+    """Return the names of all methods.
+
+    Examples
+    --------
+    >>> ", ".join(methods())
+    'auto, images, curve, perturbation, quality-gaussian, quality-poisson, quality-gamma'
+    """
+    searched = (QUALITY + family.name for family, _ in searched_families())
+    return [*METHODS_FROM_IMAGES, *CHANGES, *searched]
 
 
 class ScoreEstimate(NamedTuple):
@@ -64,7 +73,7 @@ def estimate_with_model(
     repeats : str
         Axis along which the same scene was recorded several times, in upper case.
     method : str
-        One of `METHODS`.
+        One of `methods`.
 
     Yields
     ------
@@ -132,8 +141,7 @@ def _from_score_alone(
             raise UserError(f"{error}: train the model longer") from None
         curve = {"mean": moments.mean.tolist(), "variance": moments.variance.tolist()}
         return fit_families(moments, single_frames=True)[0].noise, method, {"curve": curve}
-    family = method.removeprefix("quality-")
-    return search_quality(family, model, probes, model.solver), method, {}
+    return search_quality(method.removeprefix(QUALITY), model, probes, model.solver), method, {}
 
 
 def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:

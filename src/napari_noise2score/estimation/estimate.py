@@ -20,7 +20,7 @@ from ._check_planes import count_planes
 from ._from_images import ImageEstimate, estimate_from_frames
 from ._read_frames import read_scenes_and_warn
 from ._refine import refine_from_frames
-from ._with_model import METHODS, METHODS_FROM_IMAGES, estimate_with_model
+from ._with_model import METHODS_FROM_IMAGES, estimate_with_model, methods
 from .noise_check import check_against_estimate
 from .noise_report import NoiseReport, report_of_estimate
 
@@ -136,8 +136,8 @@ def estimate_steps(
     UserError
         As for `estimate_noise`.
     """
-    if method not in METHODS:
-        raise UserError(f"method '{method}' is unknown; there are {', '.join(METHODS)}")
+    if method not in methods():
+        raise UserError(f"method '{method}' is unknown; there are {', '.join(methods())}")
     if noise is not None and method != "auto":
         raise UserError(
             "a method finds the noise model, and a given one is kept: give only one of the two"

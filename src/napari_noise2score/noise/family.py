@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ._torch import torch
 from .base import Array, Components, NoiseModel
-from .fitting import FittedParameters
+from .fitting import FittedParameters, FromScore
 from .parameter import Parameter, format_call, round_to_four_digits
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class NoiseFamily(NoiseModel):
         Sort key in menus and tables: the most common family has the smallest.
     fitted : tuple of FittedParameters
         The sets of parameters that the estimator fits; empty if it does not consider the family.
+    from_score : FromScore, optional
+        How the parameter is found from a trained score alone, for the families of the papers that
+        do so.
     accepts_read_noise : bool
         Whether forms offer read noise on top.
     multiplicative : bool
@@ -88,6 +91,7 @@ class NoiseFamily(NoiseModel):
     source: ClassVar[str] = ""
     position: ClassVar[float] = math.inf
     fitted: ClassVar[tuple[FittedParameters, ...]] = ()
+    from_score: ClassVar[FromScore | None] = None
     accepts_read_noise: ClassVar[bool] = True
     multiplicative: ClassVar[bool] = False
     is_magnitude: ClassVar[bool] = False

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .base import Array
-from .parameter import MIN_GREY_LEVEL
+from .parameter import MIN_GREY_LEVEL, round_to_four_digits
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .family import NoiseFamily
 
 READ_NOISE = "read noise"
@@ -59,6 +61,45 @@ class FittedParameters:
             pairs.append((MIN_FITTED if low == MIN_GREY_LEVEL else low, high))
         low_ends, high_ends = np.array(pairs, dtype=float).T
         return low_ends, high_ends
+
+
+@dataclass(frozen=True)
+class FromScore:
+    """How the one parameter of a family with Var[y | x] ∝ x^ρ is found from a trained score.
+
+    Attributes
+    ----------
+    parameter : str
+        The parameter.
+    max_power : float
+        Largest measured ρ for which the noise is of this family rather than of the next one.
+    from_perturbation : callable
+        Maps y and the reading −ε/Δs of each pixel, both of shape ``(pixels,)``, to the parameter.
+    from_variance : callable
+        Maps one y and the variance of the noise there to the parameter.
+    variation_weight : float
+        Weight of the total variation of x̂ in the measure of quality.
+    fidelity : callable, optional
+        Maps x̂ and y, in units of the largest grey level, to the rest of that measure.
+
+    Notes
+    -----
+    The measures are those of Kim & Ye, NeurIPS 2021, and the powers those of Kim, Kwon & Ye,
+    CVPR 2022.
+    """
+
+    parameter: str
+    max_power: float
+    from_perturbation: Callable[[Array, Array], float]
+    from_variance: Callable[[float, float], float]
+    variation_weight: float = 1.0
+    fidelity: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def model(self, family: type[NoiseFamily], value: float) -> NoiseFamily:
+        """Return the model with a value, rounded to four digits and brought into its range."""
+        named = {p.name: p for p in family.parameters()}[self.parameter]
+        low = max(named.low, MIN_FITTED)
+        return family(**{self.parameter: max(low, round_to_four_digits(value))})
 
 
 def line_through(mean: Array, variance: Array) -> tuple[float, float]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ._incomplete_gamma import incomplete_gamma
+from ._torch import torch
 from .base import Array
 from .family import Form, NoiseFamily
-from .fitting import READ_NOISE, FittedParameters, coefficient_of_variation, read_noise_beside
+from .fitting import (
+    READ_NOISE,
+    FittedParameters,
+    FromScore,
+    coefficient_of_variation,
+    read_noise_beside,
+)
 from .parameter import MAX_LOOKS, Parameter
 
 if TYPE_CHECKING:
@@ -35,6 +43,13 @@ ALPHA = Parameter(
 
 def _start(mean: Array, variance: Array) -> tuple[float]:
     return (coefficient_of_variation(mean, variance) ** -2,)
+
+
+def _looks_of_perturbation(y: Array, reading: Array) -> float:
+    """Return α of Var[y | x] = x²/α from readings that estimate y²/(α − 1)."""
+    y, reading = y[y > 0], reading[y > 0]
+    with np.errstate(divide="ignore"):
+        return max(1.0, 1 + float(np.median(y**2 / reading)))
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,13 @@ class Gamma(NoiseFamily):
     fitted: ClassVar[tuple[FittedParameters, ...]] = (
         FittedParameters(("alpha",), _start),
         FittedParameters(("alpha", READ_NOISE), lambda m, v: (*_start(m, v), read_noise_beside(v))),
+    )
+    from_score: ClassVar[FromScore | None] = FromScore(
+        "alpha",
+        max_power=math.inf,
+        from_perturbation=_looks_of_perturbation,
+        from_variance=lambda y, variance: y**2 / variance,
+        fidelity=lambda x, y: torch.log(x) + y / x + (y / x) ** 2,
     )
 
     def sample(self, x: Array, rng: np.random.Generator) -> Array:

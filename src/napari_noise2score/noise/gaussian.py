@@ -12,7 +12,7 @@ from ..errors import UserError
 from ._torch import torch
 from .base import Array
 from .family import Form, NoiseFamily
-from .fitting import FittedParameters, line_through
+from .fitting import FittedParameters, FromScore, line_through
 from .parameter import Parameter, grey_level
 
 if TYPE_CHECKING:
@@ -122,6 +122,12 @@ class Gaussian(NoiseFamily):
             lambda m, v: line_through(m, np.sqrt(v)),
             {"b": (MIN_FITTED_STD, np.inf)},
         ),
+    )
+    from_score: ClassVar[FromScore | None] = FromScore(
+        "sigma",
+        max_power=0.9,
+        from_perturbation=lambda _, reading: math.sqrt(max(float(np.median(reading)), 0.0)),
+        from_variance=lambda _, variance: math.sqrt(variance),
     )
 
     def __post_init__(self) -> None:

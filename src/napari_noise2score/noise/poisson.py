@@ -11,7 +11,7 @@ from ._counting import Counting, draw_counts, fitted_as_counts
 from ._torch import broadcast, torch
 from .base import Array
 from .family import Form
-from .fitting import FittedParameters
+from .fitting import FittedParameters, FromScore
 from .parameter import OFFSET, grey_level
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ GAIN = grey_level(
     unit="grey levels per count",
     variance_power=1.0,
 )
+
+
+# of a grey level that the gain is searched from
+MIN_SEARCHED_GREY_LEVEL = 1e-3
+
+
+def _gain_of_perturbation(y: Array, reading: Array) -> float:
+    """Return the gain ζ of (y + ζ/2) exp(ζ s) = (y + ε + ζ/2) exp(ζ (s + Δs)), to first order."""
+    y, reading = y[y > 0], reading[y > 0]
+    return float(np.median(np.sqrt(np.maximum(y**2 + 2 * reading, 0)) - y))
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,14 @@ class Poisson(Counting):
         ),
     )
     fitted: ClassVar[tuple[FittedParameters, ...]] = fitted_as_counts()
+    from_score: ClassVar[FromScore | None] = FromScore(
+        "gain",
+        max_power=1.9,
+        from_perturbation=_gain_of_perturbation,
+        from_variance=lambda y, variance: variance / max(y, MIN_SEARCHED_GREY_LEVEL),
+        variation_weight=0.1,
+        fidelity=lambda x, y: x - y * torch.log(x),
+    )
 
     def sample(self, x: Array, rng: np.random.Generator) -> Array:
         """Draw a noisy image y from a clean image x; an x below 0 counts as 0."""
