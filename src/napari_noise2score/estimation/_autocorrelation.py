@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..noise.binning import bin_numbers
 from ..noise.kernel import Kernel, autocorrelation, kernel_from_autocorrelation
-from ._binning import bin_numbers
 from ._dct import FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
 from ._dct_power import (
     MAX_PATCHES_OF_POWER,

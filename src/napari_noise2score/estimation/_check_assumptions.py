@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..solve.stabilization import high_pass
+from ..solve.stabilization import high_pass, tile_means
 from ._autocorrelation import power_by_structure
 from ._dct import FREQUENCY, SORTING_BAND
 from ._flatness import flattest, slope_of
@@ -133,24 +133,15 @@ def texture(prepared: PreparedFrames) -> float:
 
 def _power(difference: Floats) -> NDArray[np.float64]:
     """Return the mean square of the finest structure of each tile."""
-    return _tile_means(high_pass(difference) ** 2)
+    return tile_means(high_pass(difference) ** 2, FLAT_TILE)
 
 
 def _flat_tiles(frame: Floats, invalid: Mask) -> Mask:
     """Return which tiles are in the flatter half and contain only valid pixels."""
-    slope = _tile_means(slope_of(frame)[1:-1, 1:-1])
+    slope = tile_means(slope_of(frame)[1:-1, 1:-1], FLAT_TILE)
     near_invalid = ndimage.binary_dilation(invalid, iterations=2)[1:-1, 1:-1]
-    whole: Mask = _tile_means(near_invalid.astype(float)) == 0
+    whole: Mask = tile_means(near_invalid.astype(float), FLAT_TILE) == 0
     return flattest(slope, whole, FLAT_TILES) if whole.any() else whole
-
-
-def _tile_means(plane: Floats) -> NDArray[np.float64]:
-    rows, columns = (n // FLAT_TILE for n in plane.shape)
-    cut = plane[: rows * FLAT_TILE, : columns * FLAT_TILE]
-    means: NDArray[np.float64] = (
-        cut.reshape(rows, FLAT_TILE, columns, FLAT_TILE).mean(axis=(1, 3)).ravel()
-    )
-    return means
 
 
 def _line_share(plane: Floats, invalid: Mask) -> float:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from ..noise.binning import rank_bins
 from ..noise.kernel import Kernel
-from ._binning import rank_bins
 from ._dct import DCT_BASIS, FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
 from ._moments import BINS, MIN_PER_BIN
 from ._patches import random_patches

@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from ..errors import UserError
 from ..image.valid import LARGEST_VALUE, fill
+from ..noise.binning import bin_numbers
 from ..noise.kernel import Kernel
 from ..solve.quantization import Quantization, estimate_quantization
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
-from ._binning import bin_numbers
 from ._dct_power import DctPower, measure_dct_power
 from ._moments import Moments, measure_moments
 from ._repeats import is_still, measure_repeats, usable_pixels

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..noise import NoiseFamily, NoiseModel
+from ..noise.binning import bin_numbers
 from ..noise.fitting import FromScore
 from ..noise.registry import families
 from ..score.model import SLOPE_STEP, ScoreModel
 from ..solve.solver import Solver
 from ..solve.transform import Transform
-from ._binning import bin_numbers
 from ._flatness import SLOPE_SIGMA, flattest, slope_of, smooth
 from ._moments import BINS, Moments
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._binning import Indices, merge_close_bins, overlapping_bins
+from ..noise.binning import Indices, merge_close_bins, overlapping_bins
 from ._dct import FREQUENCY, PATCH_SIZE
 from ._flatness import flattest
 from ._noise_variance import LOW_BAND, band_powers, interpolate_variance, noise_variance

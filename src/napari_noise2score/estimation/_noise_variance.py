@@ -15,7 +15,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from ._binning import Indices
+from ..noise.binning import Indices
 from ._dct import DCT_BASIS, FREQUENCY, PATCH_SIZE, SORTING_BAND
 
 Floats = NDArray[np.floating[Any]]

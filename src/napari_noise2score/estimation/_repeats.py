@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ._binning import Indices, bin_numbers, merge_close_bins, rank_bins
+from ..noise.binning import Indices, bin_numbers, merge_close_bins, rank_bins
 from ._dct import PATCH_SIZE
 from ._moments import BIN_QUANTILES, MIN_PER_BIN, Moments
 from ._patches import MAX_CLIPPED_SHARE

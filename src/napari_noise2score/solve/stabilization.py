@@ -7,10 +7,12 @@ solver accounts for both exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
 
+from ..noise.binning import bin_numbers
 from .transform import Transform
 
 TILE_SIDE = 8  # pixels
@@ -126,6 +128,32 @@ def high_pass(plane: np.ndarray) -> np.ndarray:
     return residual
 
 
+def tile_means(plane: np.ndarray, side: int) -> np.ndarray:
+    """Return the mean of each square tile of a plane, without the remainder at its far edges.
+
+    Parameters
+    ----------
+    plane : ndarray
+        Numbers, shape ``(Y, X)``.
+    side : int
+        Side of a tile in pixels.
+
+    Returns
+    -------
+    ndarray
+        Row by row, shape ``(tiles,)``.
+
+    Examples
+    --------
+    >>> tile_means(np.arange(10.0).reshape(2, 5), 2).tolist()
+    [3.0, 5.0]
+    """
+    rows, columns = (n // side for n in plane.shape)
+    cut = plane[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    means: np.ndarray = cut.mean(axis=(1, 3)).ravel()
+    return means
+
+
 def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean, the residual variance and whether it is clipped, for each tile."""
     residual = high_pass(plane)
@@ -133,15 +161,7 @@ def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ends = np.zeros(inner.shape, bool)
     if np.isfinite(plane).any():
         ends = (inner == np.nanmin(plane)) | (inner == np.nanmax(plane))
-    size = max(1, min(TILE_SIDE, *inner.shape))
-    rows, columns = (n // size for n in inner.shape)
-
-    def tiled(a: np.ndarray) -> np.ndarray:
-        """Return the mean of each tile."""
-        a = a[: rows * size, : columns * size].reshape(rows, size, columns, size)
-        means: np.ndarray = a.mean(axis=(1, 3)).ravel()
-        return means
-
+    tiled = partial(tile_means, side=max(1, min(TILE_SIDE, *inner.shape)))
     valid = np.isfinite(residual)
     if valid.all():
         return tiled(inner), tiled(residual**2), tiled(ends.astype(float)) > MAX_CLIPPED_SHARE
@@ -153,8 +173,8 @@ def _tiles(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _flattest(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the intensity, the variance of the noise and its weight, for each intensity bin."""
-    edges = np.unique(np.quantile(mean, np.linspace(0, 1, INTENSITY_BINS + 1)))
-    which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, max(len(edges) - 2, 0))
+    quantiles = np.linspace(0, 1, INTENSITY_BINS + 1)
+    which = bin_numbers(mean, quantiles, side="right", distinct=True)
     m, v, weight = [], [], []
     for b in np.unique(which):
         inside = which == b
