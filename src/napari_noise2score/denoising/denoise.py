@@ -124,16 +124,9 @@ def denoise(
     >>> bool((clean == result.compute()).all())
     True
     """
-    if out is None:
-        return _lazy(
-            DENOISED, image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-            exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
-        )  # fmt: skip
-    return run_to_end(
-        denoise_steps(
-            image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-            exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
-        )
+    return _compute(
+        DENOISED, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+        exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
     )  # fmt: skip
 
 
@@ -246,16 +239,9 @@ def uncertainty(
     >>> uncertainty(stack, model, "gaussian(sigma=10)", axes="TYX").shape
     (4, 64, 64)
     """
-    if out is None:
-        return _lazy(
-            UNCERTAINTY, image, model, noise, axes=axes, tile=tile, device=device,
-            sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, **file_options,
-        )  # fmt: skip
-    return run_to_end(
-        uncertainty_steps(
-            image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-            dtype=dtype, noise_notes=noise_notes, **file_options,
-        )
+    return _compute(
+        UNCERTAINTY, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
+        dtype=dtype, noise_notes=noise_notes, **file_options,
     )  # fmt: skip
 
 
@@ -306,6 +292,20 @@ def uncertainty_steps(
         UNCERTAINTY, image, model, noise, out, axes=axes, tile=tile, device=device,
         sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, **file_options,
     )  # fmt: skip
+
+
+def _compute(
+    quantity: Quantity,
+    image: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    out: Any,
+    **options: Any,
+) -> Any:
+    """Return a quantity of an image: lazily without `out`, or else `out` once it is complete."""
+    if out is None:
+        return _lazy(quantity, image, model, noise, **options)
+    return run_to_end(_steps(quantity, image, model, noise, out, **options))
 
 
 def _lazy(
