@@ -38,7 +38,7 @@ FMD = (
     "TwoPhoton_BPAE_G",
     "TwoPhoton_MICE",
 )
-TAKEN = ("noise", "95 % interval", "read off", "grey levels", "correlation", "rivals", "curve")
+TAKEN = ("noise", "95 % interval", "measured from", "grey levels", "correlation", "rivals", "curve")
 
 
 def run(*words: object) -> str:

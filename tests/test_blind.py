@@ -64,11 +64,11 @@ def errors(noises, model, noisy):
 
 def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
     found = estimate_noise(noisy, axes="TYX", model=model)
-    assert found.method == "other shots"
+    assert found.method == "other frames"
     levels = [TRUE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
     chosen, *swept = errors([found.noise, *levels], model, noisy)
     assert chosen < 1.02 * min(swept)  # 0.09 dB
-    differences = found.notes["squared difference from other shots"]
+    differences = found.notes["squared difference from other frames"]
     assert differences["denoised"] < 0.7 * differences["noisy"]
     assert found.check.noise == found.noise
     assert found.check.source == "denoised"
@@ -77,7 +77,7 @@ def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
 def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
     moving = np.stack([np.roll(y, 9 * t, axis=1) for t, y in enumerate(noisy)])
     found = estimate_noise(moving, axes="TYX", model=model)
-    assert (found.method, found.notes["other shots"]) == ("images", "not used: the sample moves")
+    assert (found.method, found.notes["other frames"]) == ("images", "not used: the sample moves")
     single = estimate_noise(noisy[0], model=model)
     assert single.method == "images"
     assert single.noise.sigma == pytest.approx(20, rel=0.1)
@@ -98,7 +98,7 @@ def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
 def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
     found = estimate_noise(noisy, axes="TYX", model=train(noisy, axes="TYX", steps=1))
     assert found.noise == estimate_noise(noisy, axes="TYX").noise
-    assert "hardly trained" in found.notes["other shots"]
+    assert "hardly trained" in found.notes["other frames"]
 
 
 class FlatScore(torch.nn.Module):
@@ -151,14 +151,14 @@ def test_the_command_line_calibrates_and_says_so_in_the_result(tmp_path, model, 
     at = [str(tmp_path / "noisy.tif"), "--model", str(tmp_path / "m.n2s")]
     run = CliRunner().invoke(app, ["estimate", *at, "--json"])
     facts = json.loads(run.stdout)
-    assert facts["noise found by"] == "other shots"
+    assert facts["noise found by"] == "other frames"
     line = ["denoise", at[0], str(tmp_path / "out.ome.zarr"), *at[1:], "--noise", "auto"]
     run = CliRunner().invoke(app, line)
     assert run.exit_code == 0, run.output
     result = read_image(tmp_path / "out.ome.zarr")
     assert result.notes["noise"] == facts["noise"]
-    assert result.notes["noise found by"] == "other shots"
-    assert result.notes["level"] == facts["level"]
+    assert result.notes["noise found by"] == "other frames"
+    assert result.notes["variance factor"] == facts["variance factor"]
     run = CliRunner().invoke(app, ["estimate", *at, "--method", "perturbation"])
     assert "found by              perturbation" in run.output
     run = CliRunner().invoke(app, ["estimate", at[0], "--method", "curve"])

@@ -296,7 +296,7 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
     # so small a stack cannot tell the read noise, and says so
     low, high = facts["95 % interval"]["read noise"]
     assert low < 3 < high
-    assert facts["read off"] == "repeats"
+    assert facts["measured from"] == "repeats"
     model = train(noisy, axes="TZYX", steps=2)
     model.save(tmp_path / "m.n2s")
     line = ["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / "out.npy")]

@@ -312,7 +312,7 @@ def test_the_score_has_no_step_where_the_noise_begins_to_grow():
     ],
 )
 def test_the_solution_has_no_step_in_the_score(text, curve, low, high):
-    """Neither where it ceases to be read off the table and begins to be searched for."""
+    """Neither where it ceases to be looked up in the table and begins to be searched for."""
     noise = parse_noise(text)
     solve = make_solver(noise, curve, 0.2, low, high)
     s = torch.linspace(-4, 4, 40_001)

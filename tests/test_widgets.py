@@ -724,7 +724,7 @@ def test_one_click_finds_the_noise_if_nobody_said_it(viewer, qtbot, session, not
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=LONG)
     facts = viewer.layers[-1].metadata["noise2score"]
     assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
-    assert facts["noise found by"] in ("images", "other shots")
+    assert facts["noise found by"] in ("images", "other frames")
     assert notifications() == []
 
 

@@ -60,7 +60,7 @@ def estimate(
     print(report.noise)
     if score is not None and noise is None:
         print(f"  {'found by':<22}{report.method}")
-        for name in ("level", "power of the mean"):
+        for name in ("variance factor", "power of the mean"):
             if name in report.notes:
                 print(f"  {name:<22}{report.notes[name]:.3g}")
     if report.rivals:
@@ -69,9 +69,9 @@ def estimate(
         facts = report.describe()
         for name, (low, high) in report.intervals.items():
             print(f"  {name:<22}{low:.4g} to {high:.4g} (95 %)")
-        print(f"  {'read off':<22}{report.source}")
+        print(f"  {'measured from':<22}{report.source}")
         print(f"  {'grey levels':<22}{facts['grey levels']}")
-        print(f"  {'shared by neighbours':<22}{report.correlation:.2f}")
+        print(f"  {'correlation':<22}{report.correlation:.2f}")
         nearest = facts["rivals"][0]
         print(f"  {'next best':<22}{nearest['noise']} (misfit +{nearest['behind']:.0f})")
     if report.check is not None:

@@ -77,7 +77,7 @@ def choose_by_other_frames(
         )
 
     if np.mean([float(still.float().mean()) for _, _, still in seen]) < MIN_STILL_SHARE:
-        return None, {"other shots": "not used: the sample moves"}
+        return None, {"other frames": "not used: the sample moves"}
     noisy = float(np.mean([_squared_difference(p.y, o, s, 0) for p, o, s in seen]))
     # undoing a correlation takes longer: then the best family alone is tried
     rivals = _best_of_each_family(found)[: 1 if own else MAX_RIVALS]
@@ -86,11 +86,11 @@ def choose_by_other_frames(
     # if the best noise is far stronger or weaker than measured, the score is not trained yet
     plausible = 2.0 ** FACTORS[1] <= factor <= 2.0 ** FACTORS[-2]
     if smallest > (1 - MIN_REDUCTION) * noisy or not plausible:
-        return None, {"other shots": "not used: the score is hardly trained"}
+        return None, {"other frames": "not used: the score is hardly trained"}
     return noise.scaled(factor), {
-        "level": factor,
+        "variance factor": factor,
         "from the images": str(found.noise),
-        "squared difference from other shots": {"noisy": noisy, "denoised": smallest},
+        "squared difference from other frames": {"noisy": noisy, "denoised": smallest},
     }
 
 

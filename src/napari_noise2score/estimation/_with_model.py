@@ -123,7 +123,7 @@ def estimate_with_model(
         if noise is None:
             result = _result(found.noise, "images", notes)
         else:
-            result = _result(noise, "other shots", notes)
+            result = _result(noise, "other frames", notes)
     yield Progress(total, total, result=result)
 
 

@@ -105,7 +105,7 @@ class NoiseCheck:
             "residual correlation": self.residual.correlation,
             "residual variance": self.residual.variance,
             "residual of": self.source,
-            "level": self.curve.strength,
+            "strength": self.curve.strength,
             "verdict": self.verdict,
             "findings": list(self.findings),
         }

@@ -25,7 +25,7 @@ class NoiseReport:
     noise : NoiseModel
         The noise model to denoise with.
     method : str
-        What decided the choice: ``"images"``, ``"other shots"`` (frames of the same scene, compared
+        What decided the choice: ``"images"``, ``"other frames"`` (frames of the same scene, compared
         with a denoised one), ``"likelihood"``, the method that was requested, or ``"images, from
         ..."`` with the noise model whose family was kept.
     check : NoiseCheck or None
@@ -91,7 +91,7 @@ class NoiseReport:
             facts = {
                 "noise": str(self.noise),
                 "95 % interval": {name: list(ends) for name, ends in self.intervals.items()},
-                "read off": self.source,
+                "measured from": self.source,
                 "grey levels": _quantization_text(self.quantization),
                 "correlation": self.correlation,
                 **({"left out": list(self.left_out)} if self.left_out else {}),
