@@ -2,10 +2,10 @@
 
     python benchmarks/fmd.py DATA [--minutes 3] [--fields NAME ...]
 
-DATA holds ``fmd/raw`` and ``fmd/gt``. One gain and offset per field is measured from the differences of
-successive shots (photon transfer): their spatial high-pass, so that drift and bleaching between
-shots do not count as noise, against the mean. PSNR is of each shot against the 50-frame average,
-range 255; ``affine`` fits scale and offset of each result first.
+DATA holds ``fmd/raw`` and ``fmd/gt``. One gain and offset per field is measured from the
+differences of successive frames (photon transfer): their spatial high-pass, so that drift and
+bleaching between frames do not count as noise, against the mean. PSNR is of each frame against the
+50-frame average, range 255; ``affine`` fits scale and offset of each result first.
 """
 
 from __future__ import annotations
