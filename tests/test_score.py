@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 
 import dask.array as da
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_steps
 from napari_noise2score.image.axes import layout, parse_axes
+from napari_noise2score.score import _trainer, device
 from napari_noise2score.score._network import UNet
 from napari_noise2score.score._objective import antithetic_loss, balanced_normal
 from napari_noise2score.score._tensor_file import KEY
@@ -209,6 +211,24 @@ def test_one_bad_pixel_is_left_out():
     model = train(stack, axes="TYX", steps=10)
     assert np.isfinite(model.provenance["val_loss"])
     assert model.high < 200
+
+
+@pytest.mark.parametrize(("slow", "chosen"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_the_precision_that_is_faster_is_trained_in(monkeypatch, slow, chosen):
+    monkeypatch.setattr(device, "_has_bfloat16", lambda _: True)
+    cpu = torch.device("cpu")
+    assert device.faster_precision(cpu, lambda p: time.sleep(0.02 * (p == slow))) == chosen
+
+
+def test_a_resumed_training_keeps_its_precision(monkeypatch, tmp_path):
+    frame = np.random.default_rng(0).normal(100, 10, (64, 64))
+    monkeypatch.setattr(_trainer, "faster_precision", lambda *_: "bfloat16")
+    for progress in train_steps(frame, steps=2):
+        progress.result.checkpoint(tmp_path / "half")
+        break
+    monkeypatch.setattr(_trainer, "faster_precision", lambda *_: "float32")
+    model = train(frame, steps=2, resume=tmp_path / "half")
+    assert model.describe()["precision"] == "bfloat16"
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -25,7 +25,7 @@ from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
 from ._survey import survey
 from ._tensor_file import read_tensors, write_tensors
-from .device import choose_device, inner_precision
+from .device import PRECISIONS, choose_device, faster_precision, inner_precision
 from .model import ScoreModel
 from .patches import MIN_PIECES_TO_SPLIT, Patches, ValidOfEach, count_pieces
 
@@ -121,6 +121,7 @@ class Trainer:
             Muon(kernels, KERNEL_LEARNING_RATE),
             torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
         ]
+        self.precision = faster_precision(self.device, self._try_step)
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
         self.best: dict[str, Tensor] = {}
@@ -192,6 +193,14 @@ class Trainer:
             raise
         return loss
 
+    def _try_step(self, precision: str) -> None:
+        """Compute a gradient in a precision, without using the random generators."""
+        self.precision = precision
+        y, u = (held_out[: self.batch] for held_out in (self.held_out, self.held_out_u))
+        sigma_a = torch.full((len(y),), self.facts["sigma_a"])
+        torch.autograd.backward(self._loss(self.network, y, u, sigma_a, None))
+        self.network.zero_grad()
+
     def validate(self) -> None:
         """Compute the held-out loss of the averaged weights, and keep them if it is lowest."""
         sigma_a = torch.full((len(self.held_out),), self.facts["sigma_a"])
@@ -223,6 +232,7 @@ class Trainer:
                 "torch": torch.__version__,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "device": str(self.device),
+                "precision": self.precision,
                 "seed": self.settings["seed"],
                 "shapes": self.settings["shapes"][:MAX_SHAPES_IN_PROVENANCE],
                 "steps": self.steps,
@@ -258,6 +268,7 @@ class Trainer:
             "held_out": None
             if math.isnan(self.val_loss)
             else [self.val_loss, self.best_loss, self.best_step],
+            "precision": self.precision,
             "chance": self.rng.bit_generator.state,
         }
         write_tensors(path, tensors, header)
@@ -305,6 +316,9 @@ class Trainer:
             raise ValueError("not numbers")
         if type(steps) is not int or steps < 1 or seconds < 0:
             raise ValueError("no such step")
+        precision = header.get("precision", self.precision)
+        if precision not in PRECISIONS:
+            raise ValueError("no such precision")
         self.network.load_state_dict(tensors_of("network."))
         averaged = tensors_of("averaged.")
         for key, value in self.averaged.items():
@@ -321,7 +335,7 @@ class Trainer:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.generator.set_state(tensors["noise"])
         self.rng.bit_generator.state = header["chance"]
-        self.steps, self.seconds, self.loss = steps, seconds, loss
+        self.steps, self.seconds, self.loss, self.precision = steps, seconds, loss, precision
         if held_out is not None:
             self.val_loss, self.best_loss, self.best_step = held_out
             best = tensors_of("best.")
@@ -349,7 +363,7 @@ class Trainer:
         low, high = self.facts["low"], self.facts["high"]
 
         def score(z: Tensor, at: Tensor) -> Tensor:
-            with inner_precision(self.device):
+            with inner_precision(self.device, self.precision):
                 return perturbed_score(network, z, at, mean, scale)
 
         z = self.facts["transform"].forward(clip_to_training(y, low, high))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,6 +16,9 @@ import torch
 from ..errors import UserError, quoted
 
 MAX_KEPT_BYTES = 2**29  # of freed memory that the process keeps
+PRECISIONS = "float32", "bfloat16"
+TIMED_STEPS = 3  # in each precision; the fastest counts, as other programs slow single steps down
+MIN_SPEEDUP = 1.1  # of bfloat16, to be preferred
 # options of glibc's mallopt
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
@@ -75,15 +80,62 @@ def _keep_memory() -> None:
         library.mallopt(M_ARENA_MAX, 1)
 
 
-def inner_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which networks train in bfloat16, if that is faster on the device."""
+def inner_precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a network computes in a precision of `PRECISIONS`."""
+    if precision == PRECISIONS[0]:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def faster_precision(device: torch.device, step: Callable[[str], None]) -> str:
+    """Return the precision in which a training step is faster on a device.
+
+    A processor may have the instructions for bfloat16 and still be slower with them than in
+    float32, so both are timed.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+    step : callable
+        Takes one training step in a given precision.
+
+    Returns
+    -------
+    str
+        "bfloat16" if it is clearly faster, so that the choice does not depend on what else the
+        machine does; otherwise "float32", which is not timed where bfloat16 would be emulated.
+
+    Examples
+    --------
+    >>> faster_precision(choose_device("cpu"), lambda precision: None)
+    'float32'
+    """
+    plain, fast = PRECISIONS
+    if not _has_bfloat16(device):
+        return plain
+    seconds = {}
+    for precision in PRECISIONS:
+        step(precision)  # the first one also allocates memory and chooses kernels
+        seconds[precision] = min(_seconds_of(step, precision, device) for _ in range(TIMED_STEPS))
+    return fast if seconds[plain] > MIN_SPEEDUP * seconds[fast] else plain
+
+
+def _seconds_of(step: Callable[[str], None], precision: str, device: torch.device) -> float:
+    """Return the duration of a step, until the device has completed it."""
+    start = time.perf_counter()
+    step(precision)
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        # without the instruction, bfloat16 on a CPU is emulated and slower than float32
-        known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        fast = device.type == "cpu" and known is not None and known()
-    return torch.autocast(device.type, torch.bfloat16) if fast else contextlib.nullcontext()
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and known is not None and bool(known())
 
 
 def free_memory(device: torch.device) -> int:
