@@ -1,10 +1,11 @@
-"""Blind Noise2Score: what not knowing the parameter costs, Set12 and 12 images of CBSD68, gray.
+"""Measure how much PSNR blind Noise2Score loses because it has to estimate the noise parameter.
 
     python benchmarks/blind.py DATA [--steps 500] [--models FOLDER] [--noise SPEC ...]
 
-DATA holds ``natural``. For each noise one training on CBSD432 made noisy by it; then the noise is
-found from the noisy test images as one data set, by each method, and PSNR (range 255) is
-compared with that of the known parameter. Models are kept in FOLDER and taken from there.
+DATA contains the folder ``natural``. For each noise model, one score model is trained on CBSD432
+with that noise. Each method then estimates the noise from the noisy test images (gray; Set12 and 12
+images of CBSD68) as one data set, and the PSNR (range 255) is compared with that of the true
+parameter. Trained models are saved in FOLDER and loaded from there in later runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from keep import kept
+from keep import load_or_train
 from sixteen import add_noise, load
 
 from napari_noise2score import Image, UserError, estimate_noise, parse_noise, train
@@ -34,19 +35,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--noise", nargs="*", default=NOISES)
-    given = parser.parse_args()
-    natural = given.data / "natural"
-    print("noise | images | method | found | PSNR known, found, loss")
-    for text in given.noise:
+    options = parser.parse_args()
+    natural = options.data / "natural"
+    print("noise | images | method | estimated noise | PSNR (dB): true, estimated noise; loss")
+    for text in options.noise:
         noise = parse_noise(text)
-        model = kept(
-            given.models,
+        model = load_or_train(
+            options.models,
             re.sub("[^a-z0-9.]+", "_", text),
             lambda noise=noise: train(
-                add_noise(noise, load(natural / "CBSD432", False), 0), axes="YX", steps=given.steps
+                add_noise(noise, load(natural / "CBSD432", False), 0),
+                axes="YX",
+                steps=options.steps,
             ),
         )
-        own = "quality-" + text.split("(")[0]
+        quality_method = "quality-" + text.split("(")[0]
         for name in ("Set12", "CBSD68"):
             truth = load(natural / name, False, 12)
             noisy = add_noise(noise, truth, 1)
@@ -63,15 +66,15 @@ def main() -> None:
                 return float(np.mean(10 * np.log10(255**2 / np.array(errors))))
 
             known = psnr(noise)
-            for method in ("auto", "curve", "perturbation", own):
+            for method in ("auto", "curve", "perturbation", quality_method):
                 images = [Image(y, "YX") for y in noisy]
                 try:
-                    found = estimate_noise(images, model=model, method=method).noise
-                    blind = psnr(found)
+                    estimated = estimate_noise(images, model=model, method=method).noise
+                    blind = psnr(estimated)
                 except UserError as error:
                     print(f"{text} | {name} | {method} | {error}", flush=True)
                     continue
-                row = f"{text} | {name} | {method} | {found} | {known:.2f} {blind:.2f}"
+                row = f"{text} | {name} | {method} | {estimated} | {known:.2f} {blind:.2f}"
                 print(row, f"{known - blind:.3f}", flush=True)
 
 

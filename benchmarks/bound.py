@@ -1,51 +1,52 @@
-"""How well four shots of a scene can tell offset and read noise of a camera, whatever is done.
+"""Compute a lower bound on the error of a camera's offset and read noise, from four repeats.
 
     python benchmarks/bound.py DATA [--set Kodak24] [--images 12]
 
-What a pixel's shots tell of its noise without its clean value are the k-statistics of their grey
-levels: of variance and third moment nothing unbiased is better. Their covariance is that of drawn
-noise. Were every pixel's brightness known beside, and all of them weighted at best, the parameters
-would have the standard errors that are printed (median over the images): of all pixels, and of
-those at least 10 grey levels above the offset, as these photographs have a frame of black pixels.
+If the clean value of a pixel is unknown, all that its repeats reveal about the noise is in their
+k-statistics: no unbiased estimates of the variance and the third moment are more precise. The
+covariance of the k-statistics is computed from simulated noise. The printed standard errors (median
+over the images) are those of an ideal estimator that knows the intensity of every pixel and weights
+all pixels optimally. They are given for all pixels, and for those at least 10 grey levels above the
+offset, because these photographs have a border of black pixels.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from estimate import LEVELS
-from sixteen import photographs
+from sixteen import load_photographs
 
 from napari_noise2score.estimation._repeats import k_statistics
 
-SHOTS, DRAWN = 4, 300_000
-# of the cameras of the estimate benchmark
+N_REPEATS, N_SIMULATED = 4, 300_000
+# the offset of every camera in LEVELS
 OFFSET = 100
 SIGNALS = np.concatenate([[0.01, 0.5, 1, 2, 4, 8, 16], np.linspace(24, 255, 14)])
 
 
-def told(signal: float, gain: float, read: float, chance: np.random.Generator) -> np.ndarray:
-    """Information of a pixel's k-statistics on gain, offset and read noise."""
-    y = gain * chance.poisson(signal / gain, (SHOTS, DRAWN))
-    away = y + read * chance.standard_normal((SHOTS, DRAWN))
+def information(signal: float, gain: float, read: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the Fisher information of one pixel on gain, offset and read noise."""
+    photons = gain * rng.poisson(signal / gain, (N_REPEATS, N_SIMULATED))
+    y = photons + read * rng.standard_normal((N_REPEATS, N_SIMULATED))
     slopes = np.array([[signal, -gain, 2 * read], [2 * gain * signal, -(gain**2), 0]])
-    return slopes.T @ np.linalg.inv(np.cov(*k_statistics(away - away.mean(0)))) @ slopes
+    return slopes.T @ np.linalg.inv(np.cov(*k_statistics(y - y.mean(0)))) @ slopes
 
 
 def main() -> None:
-    scenes = [a.ravel() for a in photographs()]
+    scenes = [a.ravel() for a in load_photographs()]
     (text,), levels, _ = LEVELS["camera"]
-    print("noise | pixels | standard error of offset, of read noise, %")
+    print("noise | grey levels above the offset | standard error of offset, read noise (%)")
     for gain, read in levels:
-        chance = np.random.default_rng(0)
-        each = np.array([told(signal, gain, read, chance) for signal in SIGNALS])
+        rng = np.random.default_rng(0)
+        per_pixel = np.array([information(signal, gain, read, rng) for signal in SIGNALS])
         for darkest in (0, 10):
             errors = []
             for scene in scenes:
-                seen = scene[scene >= darkest]
-                total = [np.interp(seen, SIGNALS, row).sum() for row in each.reshape(-1, 9).T]
+                used = scene[scene >= darkest]
+                total = [np.interp(used, SIGNALS, row).sum() for row in per_pixel.reshape(-1, 9).T]
                 errors.append(np.sqrt(np.diag(np.linalg.inv(np.reshape(total, (3, 3))))))
-            shares = 100 * np.median(errors, axis=0)[1:] / (OFFSET, read)
-            print(f"`{text.format(gain, read)}` | from {darkest} | {shares.round(1)}", flush=True)
+            percent = 100 * np.median(errors, axis=0)[1:] / (OFFSET, read)
+            print(f"`{text.format(gain, read)}` | from {darkest} | {percent.round(1)}", flush=True)
 
 
 if __name__ == "__main__":

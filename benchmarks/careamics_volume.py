@@ -1,11 +1,12 @@
-"""Denoise a volume from zarr to zarr, here and by CAREamics with a network of the same size.
+"""Compare the speed of denoising a volume with that of CAREamics and a network of the same size.
 
 python -m venv ELSEWHERE; ELSEWHERE/bin/pip install careamics
 OMP_NUM_THREADS=1 python benchmarks/careamics_volume.py FOLDER --careamics ELSEWHERE/bin/python
 
-Both take turns on the same volume, each in a process of its own that loads and warms up before the
-clock starts, both with tiles of the same size. The networks are U-Nets of two halvings that make
-equally many multiplications for a pixel, hardly trained, since no time depends on that.
+Both read the same volume from zarr and write to zarr, in alternation, with tiles of the same size.
+Each runs in its own process, which imports everything and warms up before time is measured. Both
+networks are U-Nets that halve the image twice and use the same number of multiplications per pixel.
+They are hardly trained, because training does not affect the speed.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import zarr
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE, PLANES = 2048, 2
-OVERLAP = 48  # CAREamics' own default
-# its blocks have fewer convolutions: with more features it has as much to do
-WIDTH = 38
+OVERLAP = 48  # default of CAREamics
+# blocks of CAREamics have fewer convolutions, so more features give equally many multiplications
+CAREAMICS_FEATURES = 38
 
 
-def volume(folder: Path) -> Path:
-    """Make the volume, unless it is there."""
+def create_volume(folder: Path) -> Path:
+    """Create the volume unless it exists, and return its path."""
     path = folder / "volume.zarr"
     if not path.exists():
         y, x = np.mgrid[:SIDE, :SIDE] / 40
@@ -40,49 +41,49 @@ def volume(folder: Path) -> Path:
     return path
 
 
-def timed(work, times: int = 3) -> float:
-    """Give the shortest time of some, after one that warms up."""
+def shortest_time(work, times: int = 3) -> float:
+    """Return the shortest of several times in seconds, after one run to warm up."""
     seconds = []
     for _ in range(times + 1):
-        began = time.perf_counter()
+        start = time.perf_counter()
         with torch.inference_mode():
             work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 
 
-def work_of(network, y: torch.Tensor) -> float:
-    """Give the thousands of multiplications that a network makes for a pixel."""
+def multiplications(network, y: torch.Tensor) -> float:
+    """Return the number of multiplications per pixel of a network, in thousands."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(y)
     return counter.get_total_flops() / 2e3 / y.numel()
 
 
-def here(path: Path, folder: Path, tile: int) -> tuple[float, float, float]:
-    """Give megapixels per second of the network alone and from store to store, and its work."""
+def measure_noise2score(path: Path, folder: Path, tile: int) -> tuple[float, float, float]:
+    """Return megapixels/s of the network alone and from zarr to zarr, and `multiplications`."""
     from napari_noise2score import denoise_steps, read_image, train
 
     image = read_image(path / "0", "ZYX")
     model = train(image.data[0, :256, :256], axes="YX", steps=1)
     y = torch.from_numpy(image.data[0, :tile, :tile].astype(np.float32))[None, None]
-    network = timed(lambda: model.score(y))
-    began = time.perf_counter()
-    steps = denoise_steps(image, model, "poisson(gain=1)", folder / "here.ome.zarr",
+    network = shortest_time(lambda: model.score(y))
+    start = time.perf_counter()
+    steps = denoise_steps(image, model, "poisson(gain=1)", folder / "noise2score.ome.zarr",
                              tile=(tile, tile))  # fmt: skip
     for _ in steps:
         pass
-    whole = PLANES * SIDE**2 / (time.perf_counter() - began) / 1e6
-    return tile**2 / network / 1e6, whole, work_of(model.score, y)
+    whole = PLANES * SIDE**2 / (time.perf_counter() - start) / 1e6
+    return tile**2 / network / 1e6, whole, multiplications(model.score, y)
 
 
-def careamics(path: Path, folder: Path, tile: int) -> tuple[float, float, float]:
-    """Give megapixels per second of the network alone and from store to store, and its work."""
+def measure_careamics(path: Path, folder: Path, tile: int) -> tuple[float, float, float]:
+    """Return megapixels/s of the network alone and from zarr to zarr, and `multiplications`."""
     from careamics import CAREamist
     from careamics.config.factories import create_advanced_n2v_config
 
     config = create_advanced_n2v_config(
         "volume", "array", "YX", (64, 64), 1, num_epochs=1, num_steps=1, num_workers=0,
-        model_params={"depth": 2, "num_channels_init": WIDTH},
+        model_params={"depth": 2, "num_channels_init": CAREAMICS_FEATURES},
         trainer_params={"accelerator": "cpu"},
     )  # fmt: skip
     careamist = CAREamist(config, work_dir=folder / "careamics", enable_progress_bar=False)
@@ -90,46 +91,52 @@ def careamics(path: Path, folder: Path, tile: int) -> tuple[float, float, float]
     careamist.train(train_data=planes[0, :256, :256].astype(np.float32))
     network = careamist.model.model.eval()
     y = torch.zeros(1, 1, tile, tile)
-    alone = timed(lambda: network(y))
-    began = time.perf_counter()
+    alone = shortest_time(lambda: network(y))
+    start = time.perf_counter()
     careamist.predict_to_disk(
-        f"file://{path.resolve()}/0", prediction_dir=(folder / "there").resolve(), batch_size=1,
+        f"file://{path.resolve()}/0",
+        prediction_dir=(folder / "prediction").resolve(), batch_size=1,
         tile_size=(tile, tile), tile_overlap=(OVERLAP, OVERLAP), axes="SYX", data_type="zarr",
         num_workers=0, checkpoint="last",
     )  # fmt: skip
-    whole = PLANES * SIDE**2 / (time.perf_counter() - began) / 1e6
-    return tile**2 / alone / 1e6, whole, work_of(network, y)
+    whole = PLANES * SIDE**2 / (time.perf_counter() - start) / 1e6
+    return tile**2 / alone / 1e6, whole, multiplications(network, y)
 
 
 def compare(folder: Path, python: Path, tile: int, times: int) -> None:
-    """Let both take turns, and print the best of each."""
-    volume(folder)
+    """Measure both in alternation, and print the best result of each."""
+    create_volume(folder)
     best: dict[str, tuple[float, ...]] = {}
     for _ in range(times):
-        for who, interpreter in (("here", sys.executable), ("careamics", str(python))):
-            for made in ("here.ome.zarr", "there", "careamics"):
-                shutil.rmtree(folder / made, ignore_errors=True)
-            words = [interpreter, __file__, str(folder), "--tile", str(tile), "--only", who]
-            said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found = json.loads(said.splitlines()[-1])
-            best[who] = tuple(map(max, found, best.get(who, found)))
-    print(f"tiles of {tile}x{tile} | multiplications per pixel | megapixels/s: network | in all")
-    for who, (alone, whole, work) in best.items():
-        print(f"{who} | {work:.0f} thousand | {alone:.3f} | {whole:.3f}")
-    print(f"here against CAREamics: {best['here'][1] / best['careamics'][1]:.2f}")
+        for program, interpreter in (("noise2score", sys.executable), ("careamics", str(python))):
+            for name in ("noise2score.ome.zarr", "prediction", "careamics"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            command = [interpreter, __file__, str(folder), "--tile", str(tile), "--only", program]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            measured = json.loads(output.splitlines()[-1])
+            best[program] = tuple(map(max, measured, best.get(program, measured)))
+    print(
+        f"tiles of {tile}x{tile} | multiplications per pixel "
+        "| megapixels/s: network alone | from zarr to zarr"
+    )
+    for program, (alone, whole, work) in best.items():
+        print(f"{program} | {work:.0f} thousand | {alone:.3f}, {whole:.3f}")
+    print(f"speed relative to CAREamics: {best['noise2score'][1] / best['careamics'][1]:.2f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--careamics", type=Path, help="the Python that has CAREamics")
+    parser.add_argument(
+        "--careamics", type=Path, help="Python interpreter of an environment with CAREamics"
+    )
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--only", choices=["here", "careamics"])
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    if given.only:
-        measure = {"here": here, "careamics": careamics}[given.only]
-        print(json.dumps(measure(volume(given.folder), given.folder, given.tile)))
+    parser.add_argument("--only", choices=["noise2score", "careamics"])
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.only:
+        measure = {"noise2score": measure_noise2score, "careamics": measure_careamics}[options.only]
+        print(json.dumps(measure(create_volume(options.folder), options.folder, options.tile)))
     else:
-        compare(given.folder, given.careamics, given.tile, given.times)
+        compare(options.folder, options.careamics, options.tile, options.times)

@@ -1,16 +1,16 @@
-"""What the noise check says of single shots of photographs, of the right model and of a wrong one.
+"""Measure how often the noise check rejects a correct and a wrong model of single frames.
 
     python benchmarks/check.py DATA [--set Kodak24] [--images 12]
 
-For each noise: how often the model that it was drawn from is called correlated in a wrong way, the
-median and the worst residual correlation, and how often that is seen of the same model with A
-added or taken away.
+For each noise model, print how often the check says that the correct model has the wrong
+correlation, the median and worst residual correlation, and how often the check detects that A was
+wrongly added to the model or removed from it.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from sixteen import add_noise, photographs
+from sixteen import add_noise, load_photographs
 
 from napari_noise2score import check_noise, parse_noise
 
@@ -22,27 +22,27 @@ NOISES = [
 
 
 def main() -> None:
-    clean = photographs()
+    clean = load_photographs()
     print(
-        "noise | right model called wrong | residual correlation, median (worst) | wrong one seen"
+        "noise | correct model rejected | residual correlation, median (worst) | wrong model found"
     )
-    every = []
+    all_rows = []
     for text in NOISES:
-        other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
+        wrong_text = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
         rows = []
         for y in add_noise(parse_noise(text), clean, 1):
-            right, wrong = (check_noise(y, noise) for noise in (text, other))
-            seen = ["correlated" in check.verdict for check in (right, wrong)]
-            rows.append([seen[0], abs(right.residual.correlation), seen[1]])
-        every += rows
-        called, size, seen = np.array(rows, dtype=float).T
+            correct, wrong = (check_noise(y, noise) for noise in (text, wrong_text))
+            found = ["correlated" in check.verdict for check in (correct, wrong)]
+            rows.append([found[0], abs(correct.residual.correlation), found[1]])
+        all_rows += rows
+        rejected, residual, detected = np.array(rows, dtype=float).T
         print(
-            f"`{text}` | {called.mean():.0%} | {np.median(size):.2f} ({size.max():.2f}) "
-            f"| {seen.mean():.0%}",
+            f"`{text}` | {rejected.mean():.0%} | {np.median(residual):.2f} ({residual.max():.2f}) "
+            f"| {detected.mean():.0%}",
             flush=True,
         )
-    called, _, seen = np.array(every, dtype=float).mean(0)
-    print(f"all | {called:.0%} | | {seen:.0%}")
+    rejected, _, detected = np.array(all_rows, dtype=float).mean(0)
+    print(f"all | {rejected:.0%} | | {detected:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How soon a job on extreme input begins, and whether its memory stays flat.
+"""Measure how soon a job on very large input begins, and whether its memory stays constant.
 
-A plane of 20,000 × 20,000 pixels, 50,000 time points in chunks of one plane each, and a folder of
-10,000 files. Each is denoised by the command line for a minute at most; what is measured is the
-time from the start of the process until its first block (or file) is on the disk, and the memory
-of the process when that is so and at the end.
+The inputs are a plane of 20,000 × 20,000 pixels, 50,000 time points in chunks of one plane each,
+and a folder of 10,000 files. Each is denoised from the command line for at most a minute. Printed
+are the time from the start of the process until its first block (or file) is on the disk, and the
+memory of the process at that moment and at the end.
 
     python benchmarks/extremes.py --folder FOLDER
 """
@@ -24,11 +24,11 @@ import zarr
 from napari_noise2score import train
 
 NOISE = "gaussian(sigma=10)"
-SECONDS = 60
+MAX_SECONDS = 60
 
 
-def plane(folder: Path) -> Path:
-    """Write one plane of 20,000 × 20,000 pixels, 800 MB."""
+def write_plane(folder: Path) -> Path:
+    """Write one plane of 20,000 × 20,000 pixels (800 MB) unless it exists."""
     path = folder / "plane.tif"
     if not path.exists():
         row = np.random.default_rng(0).normal(100, 10, (1000, 20_000)).astype(np.uint16)
@@ -39,8 +39,8 @@ def plane(folder: Path) -> Path:
     return path
 
 
-def frames(folder: Path) -> Path:
-    """Write 50,000 time points of 32 × 32 pixels, each a chunk of its own."""
+def write_frames(folder: Path) -> Path:
+    """Write 50,000 time points of 32 × 32 pixels, one per chunk, unless they exist."""
     path = folder / "frames.zarr"
     if not path.exists():
         array = zarr.create_array(
@@ -53,8 +53,8 @@ def frames(folder: Path) -> Path:
     return path
 
 
-def files(folder: Path) -> Path:
-    """Write 10,000 images of 64 × 64 pixels."""
+def write_files(folder: Path) -> Path:
+    """Write 10,000 images of 64 × 64 pixels unless they exist."""
     path = folder / "files"
     if not path.exists():
         path.mkdir()
@@ -64,37 +64,38 @@ def files(folder: Path) -> Path:
     return path
 
 
-def begun(out: Path) -> int:
-    """Return how many blocks or files are finished."""
+def count_finished(out: Path) -> int:
+    """Return the number of finished blocks or files."""
     if out.suffix:
         journal = out.with_name(f".part-{out.name}.journal")
         return journal.read_text().count("done") if journal.exists() else 0
-    return sum(1 for p in out.glob("*.tif")) if out.exists() else 0
+    return sum(1 for path in out.glob("*.tif")) if out.exists() else 0
 
 
 def measure(source: Path, out: Path, model: Path) -> None:
-    """Denoise for a minute and print what was seen."""
-    words = ["-c", "from napari_noise2score.cli.main import main; main()"]
-    words += ["denoise", source, out, "--model", model]
-    words += ["--noise", NOISE, "--overwrite"]
-    began = time.monotonic()
-    process = psutil.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL)
+    """Denoise for at most a minute, and print the times and the memory."""
+    command = ["-c", "from napari_noise2score.cli.main import main; main()"]
+    command += ["denoise", source, out, "--model", model]
+    command += ["--noise", NOISE, "--overwrite"]
+    start_time = time.monotonic()
+    process = psutil.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL)
     first, memory, done = None, [], 0
-    while process.poll() is None and time.monotonic() - began < SECONDS:
-        done = begun(out)
+    while process.poll() is None and time.monotonic() - start_time < MAX_SECONDS:
+        done = count_finished(out)
         if done and first is None:
-            first = time.monotonic() - began
+            first = time.monotonic() - start_time
         if first is not None:
             memory.append(process.memory_info().rss / 1e6)
         time.sleep(0.1)
     process.terminate()
     process.wait()
     if first is None:
-        print(f"{source.name:<12} nothing in {SECONDS} s")
+        print(f"{source.name:<12} no block in {MAX_SECONDS} s")
         return
     print(
-        f"{source.name:<12} first after {first:5.1f} s, {done} in {SECONDS} s, "
-        f"memory {memory[0]:.0f} MB then, {memory[-1]:.0f} MB at the end, {max(memory):.0f} MB most"
+        f"{source.name:<12} first block after {first:5.1f} s, {done} blocks in {MAX_SECONDS} s, "
+        f"memory: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, "
+        f"{max(memory):.0f} MB at most"
     )
 
 
@@ -106,8 +107,12 @@ def main() -> None:
     model = folder / "m.n2s"
     small = np.random.default_rng(0).normal(100, 10, (12, 64, 64)).astype(np.uint16)
     train(small, axes="TYX", steps=2).save(model)
-    for make, name in ((plane, "plane.ome.zarr"), (frames, "frames.ome.zarr"), (files, "done")):
-        measure(make(folder), folder / "out" / name, model)
+    for write, name in (
+        (write_plane, "plane.ome.zarr"),
+        (write_frames, "frames.ome.zarr"),
+        (write_files, "done"),
+    ):
+        measure(write(folder), folder / "out" / name, model)
 
 
 if __name__ == "__main__":

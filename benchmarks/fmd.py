@@ -1,11 +1,12 @@
-"""Real fluorescence microscopy (FMD): train on four raw shots of one field, nothing else.
+"""Denoise real fluorescence micrographs (FMD) after training on four raw frames of each field.
 
     python benchmarks/fmd.py DATA [--minutes 3] [--fields NAME ...]
 
-DATA holds ``fmd/raw`` and ``fmd/gt``. One gain and offset per field is measured from the
-differences of successive frames (photon transfer): their spatial high-pass, so that drift and
-bleaching between frames do not count as noise, against the mean. PSNR is of each frame against the
-50-frame average, range 255; ``affine`` fits scale and offset of each result first.
+DATA contains ``fmd/raw`` and ``fmd/gt``. One gain and offset per field is measured by photon
+transfer: the variance of the differences of successive frames, against the mean. The differences
+are high-pass filtered, so that drift and bleaching between frames do not count as noise. PSNR is
+that of each frame against the 50-frame average, with a range of 255; for ``affine``, scale and
+offset of each result are fitted first.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ FIELDS = [
 ]  # fmt: skip
 
 
-def photon_transfer(shots: np.ndarray) -> tuple[float, float]:
-    """Gain and offset, from shots of one field, shape (shots, Y, X)."""
-    shots = shots.astype(np.float64)
-    difference = np.diff(shots, axis=0) / np.sqrt(2)
+def photon_transfer(frames: np.ndarray) -> tuple[float, float]:
+    """Return gain and offset, measured on frames of one field, shape (frames, Y, X)."""
+    frames = frames.astype(np.float64)
+    difference = np.diff(frames, axis=0) / np.sqrt(2)
     noise = np.diff(difference, axis=2) / np.sqrt(2)
-    mean = shots.mean(axis=0)
+    mean = frames.mean(axis=0)
     mean = (mean[:, 1:] + mean[:, :-1]) / 2
-    clipped = (shots.max(axis=0) == 255)[:, 1:]
+    clipped = (frames.max(axis=0) == 255)[:, 1:]
     edges = np.quantile(mean, np.linspace(0, 1, 21))
     bins = [(mean >= low) & (mean < high) & ~clipped for low, high in pairwise(edges)]
-    bins = [inside for inside in bins if inside.sum() > 200]
-    m = np.array([mean[inside].mean() for inside in bins])
-    v = np.array([(noise[:, inside] ** 2).mean() for inside in bins])
-    # errors of a variance are relative to it, but near zero light no straight line fits
+    bins = [in_bin for in_bin in bins if in_bin.sum() > 200]
+    m = np.array([mean[in_bin].mean() for in_bin in bins])
+    v = np.array([(noise[:, in_bin] ** 2).mean() for in_bin in bins])
+    # the error of a variance is proportional to it; the constant keeps the darkest pixels, which
+    # deviate from the straight line, from dominating
     weight = 1 / (v + np.median(v))
-    rows = np.stack([m, np.ones_like(m)], axis=1) * weight[:, None]
-    gain, rest = np.linalg.lstsq(rows, v * weight, rcond=None)[0]
-    return float(gain), float(-rest / gain)
+    design = np.stack([m, np.ones_like(m)], axis=1) * weight[:, None]
+    gain, intercept = np.linalg.lstsq(design, v * weight, rcond=None)[0]
+    return float(gain), float(-intercept / gain)
 
 
 def main() -> None:
@@ -50,32 +52,32 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--fields", nargs="*", default=FIELDS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     work = Path(tempfile.mkdtemp())
 
     def run(*command: object) -> str:
         line = ["noise2score", *map(str, command)]
         return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    def psnr(folder: object, clean: Path, *options: str) -> float:
-        return json.loads(run("evaluate", folder, clean, "--json", *options))["mean"]["psnr"]
+    def psnr(folder: object, clean: Path, *flags: str) -> float:
+        return json.loads(run("evaluate", folder, clean, "--json", *flags))["mean"]["psnr"]
 
     print("field | noise | raw | denoised | gain | raw, affine | denoised, affine | steps")
-    for field in given.fields:
-        shots = f"{given.data}/fmd/raw/{field}_*.png"
-        clean = given.data / "fmd" / "gt" / f"{field}.png"
-        stack = np.stack([iio.imread(p) for p in sorted(Path("/").glob(shots.lstrip("/")))])
+    for field in options.fields:
+        frames = f"{options.data}/fmd/raw/{field}_*.png"
+        clean = options.data / "fmd" / "gt" / f"{field}.png"
+        stack = np.stack([iio.imread(p) for p in sorted(Path("/").glob(frames.lstrip("/")))])
         gain, offset = photon_transfer(stack)
         noise = f"poisson(gain={gain:.2f}, offset={offset:.2f})"
         model = work / f"{field}.n2s"
-        run("train", shots, "--model", model, "--minutes", given.minutes)
-        run("denoise", shots, work / field, "--model", model, "--noise", noise)
-        raw, done = psnr(shots, clean), psnr(work / field, clean)
-        fitted = [psnr(x, clean, "--affine") for x in (shots, work / field)]
+        run("train", frames, "--model", model, "--minutes", options.minutes)
+        run("denoise", frames, work / field, "--model", model, "--noise", noise)
+        raw, denoised = psnr(frames, clean), psnr(work / field, clean)
+        affine = [psnr(x, clean, "--affine") for x in (frames, work / field)]
         steps = json.loads(run("info", model, "--json"))["steps"]
         print(
-            f"{field} | {noise} | {raw:.2f} | {done:.2f} | {done - raw:+.2f} "
-            f"| {fitted[0]:.2f} | {fitted[1]:.2f} | {steps}",
+            f"{field} | {noise} | {raw:.2f} | {denoised:.2f} | {denoised - raw:+.2f} "
+            f"| {affine[0]:.2f} | {affine[1]:.2f} | {steps}",
             flush=True,
         )
 

@@ -1,12 +1,13 @@
-"""CAREamics' Noise2Void on the same real shots, device and wall time as ``fmd.py``.
+"""Denoise the frames of ``fmd.py`` by Noise2Void of CAREamics, on the same device in the same time.
 
     python -m venv ELSEWHERE; ELSEWHERE/bin/pip install careamics
     ELSEWHERE/bin/python benchmarks/noise2void.py DATA [--minutes 3] [--fields NAME ...]
 
-Settings are its own defaults (patches of 64×64; 16 of them in a batch, for which it has none),
-but for the number of epochs, of which it does as many as the time allows. It is given the four raw
-shots of a field and denoises each of them. PSNR is of each shot against the 50-frame average, range
-255; ``affine`` fits scale and offset of each result first.
+Settings are the defaults of CAREamics (patches of 64×64), except for the batch size of 16, which
+has no default, and the number of epochs, which is as many as the time allows. Noise2Void is trained
+on the four raw frames of a field and denoises each of them. PSNR is that of each frame against the
+50-frame average, with a range of 255; for ``affine``, scale and offset of each result are fitted
+first.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from PIL import Image
 
 
 def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:
-    """Mean PSNR of images against one clean image."""
+    """Return the mean PSNR of images against one clean image."""
     found = []
     for image in images:
         if affine:
-            rows = np.stack([image.ravel(), np.ones(image.size)], axis=1)
-            image = (rows @ np.linalg.lstsq(rows, clean.ravel(), rcond=None)[0]).reshape(
+            design = np.stack([image.ravel(), np.ones(image.size)], axis=1)
+            image = (design @ np.linalg.lstsq(design, clean.ravel(), rcond=None)[0]).reshape(
                 clean.shape
             )
         found.append(10 * np.log10(255**2 / np.mean((image - clean) ** 2)))
     return float(np.mean(found))
 
 
-def noise2void(shots: np.ndarray, minutes: float) -> tuple[np.ndarray, int, float]:
-    """Train on shots of shape (S, Y, X); give them denoised, the steps and the seconds taken."""
+def noise2void(frames: np.ndarray, minutes: float) -> tuple[np.ndarray, int, float]:
+    """Train on frames of shape (S, Y, X), and return them denoised, the steps, and the seconds."""
     config = create_n2v_config(
         "fmd", "array", "SYX", patch_size=(64, 64), batch_size=16, num_epochs=10_000
     )
@@ -46,10 +47,10 @@ def noise2void(shots: np.ndarray, minutes: float) -> tuple[np.ndarray, int, floa
     careamist = CAREamist(
         config, work_dir=tempfile.mkdtemp(), callbacks=[timer], enable_progress_bar=False
     )
-    began = time.perf_counter()
-    careamist.train(train_data=shots)
-    seconds = time.perf_counter() - began
-    found, _ = careamist.predict(shots, axes="SYX", data_type="array", batch_size=1)
+    start = time.perf_counter()
+    careamist.train(train_data=frames)
+    seconds = time.perf_counter() - start
+    found, _ = careamist.predict(frames, axes="SYX", data_type="array", batch_size=1)
     return np.squeeze(np.array(found)), careamist.trainer.global_step, seconds
 
 
@@ -58,18 +59,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--fields", nargs="*", default=FIELDS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     print("field | raw | Noise2Void | gain | raw, affine | Noise2Void, affine | steps | seconds")
-    for field in given.fields:
-        paths = sorted((given.data / "fmd" / "raw").glob(f"{field}_*.png"))
-        shots = np.stack([np.array(Image.open(p), dtype=np.float32) for p in paths])
-        clean = np.array(Image.open(given.data / "fmd" / "gt" / f"{field}.png"), dtype=np.float64)
-        found, steps, seconds = noise2void(shots, given.minutes)
-        raw, done = psnr(shots, clean), psnr(found, clean)
-        fitted = psnr(shots, clean, affine=True), psnr(found, clean, affine=True)
+    for field in options.fields:
+        paths = sorted((options.data / "fmd" / "raw").glob(f"{field}_*.png"))
+        frames = np.stack([np.array(Image.open(p), dtype=np.float32) for p in paths])
+        clean = np.array(Image.open(options.data / "fmd" / "gt" / f"{field}.png"), dtype=np.float64)
+        found, steps, seconds = noise2void(frames, options.minutes)
+        raw_psnr, denoised_psnr = psnr(frames, clean), psnr(found, clean)
+        affine_psnr = psnr(frames, clean, affine=True), psnr(found, clean, affine=True)
         print(
-            f"{field} | {raw:.2f} | {done:.2f} | {done - raw:+.2f} | {fitted[0]:.2f} "
-            f"| {fitted[1]:.2f} | {steps} | {seconds:.0f}",
+            f"{field} | {raw_psnr:.2f} | {denoised_psnr:.2f} | {denoised_psnr - raw_psnr:+.2f} "
+            f"| {affine_psnr[0]:.2f} | {affine_psnr[1]:.2f} | {steps} | {seconds:.0f}",
             flush=True,
         )
 

@@ -1,12 +1,13 @@
-"""Real microscopy with nothing set by hand, against the best level that an oracle can choose.
+"""Compare ``--noise auto`` on real micrographs with the best noise level that an oracle can choose.
 
     python benchmarks/real.py DATA [--minutes 3 | --steps N] [--models FOLDER] [--fields NAME ...]
 
-DATA holds ``fmd`` and ``w2s``. Each field is trained on its own shots (FMD: four; W2S: one) and
-denoised by what ``--noise auto`` finds. The oracle multiplies the variance of the noise found in
-the images by factors from 1/4 to 4 and takes the best by the reference image, which nothing else
-sees. PSNR, range 255; W2S and the column "affine" after a fit of scale and offset. Models are kept
-in FOLDER and taken from there.
+DATA contains ``fmd`` and ``w2s``. For each field a model is trained on its own frames (FMD: four;
+W2S: one), which are then denoised with the noise that ``--noise auto`` finds. The oracle multiplies
+the variance of the noise estimated from the images by factors from 1/4 to 4, and chooses the best
+by comparison with the reference image, which is used for nothing else. PSNR has a range of 255; for
+W2S and in the column "affine" it follows a fit of scale and offset. Trained models are saved in
+FOLDER and loaded from there in later runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 from fmd import FIELDS
-from keep import kept
+from keep import load_or_train
 
 from napari_noise2score import UserError, estimate_noise, train
 from napari_noise2score.denoising.live import LivePlanes
@@ -29,24 +30,24 @@ FACTORS = 2 ** np.arange(-2, 2.01, 0.25)
 
 
 def read_field(data: Path, field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give the shots, (T, Y, X), and the reference."""
+    """Return the frames of a field, shape (T, Y, X), and its reference image."""
     if not field.startswith("w2s"):
-        shots = [iio.imread(p) for p in sorted((data / "fmd" / "raw").glob(f"{field}_?.png"))]
-        return np.stack(shots), iio.imread(data / "fmd" / "gt" / f"{field}.png").astype(float)
-    one, reference = (
+        frames = [iio.imread(p) for p in sorted((data / "fmd" / "raw").glob(f"{field}_?.png"))]
+        return np.stack(frames), iio.imread(data / "fmd" / "gt" / f"{field}.png").astype(float)
+    noisy, reference = (
         iio.imread(next((data / "w2s" / folder).glob(f"*{field[3:]}.*")))
         for folder in ("avg1", "avg400")
     )
-    return one.squeeze()[None], reference.squeeze().astype(float)
+    return noisy.squeeze()[None], reference.squeeze().astype(float)
 
 
-def mean_psnr(shots: np.ndarray, truth: np.ndarray, affine: bool) -> float:
-    rows = []
-    for x in shots.astype(float):
+def mean_psnr(frames: np.ndarray, truth: np.ndarray, affine: bool) -> float:
+    psnrs = []
+    for x in frames.astype(float):
         if affine:
             x = np.polyval(np.polyfit(x.ravel(), truth.ravel(), 1), x)
-        rows.append(10 * np.log10(255**2 / np.mean((np.clip(x, 0, 255) - truth) ** 2)))
-    return float(np.mean(rows))
+        psnrs.append(10 * np.log10(255**2 / np.mean((np.clip(x, 0, 255) - truth) ** 2)))
+    return float(np.mean(psnrs))
 
 
 def main() -> None:
@@ -56,48 +57,57 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--fields", nargs="*", default=FMD + W2S)
-    given = parser.parse_args()
+    options = parser.parse_args()
     print(
-        "field | noise, auto | by | level: auto, oracle | PSNR: noisy, images, auto, oracle, loss"
+        "field | noise by auto | method | variance factor: auto, oracle "
+        "| PSNR (dB): noisy, estimate from images, auto, oracle, loss | correlation | affine"
     )
     losses = []
-    for field in given.fields:
-        shots, truth = read_field(given.data, field)
+    for field in options.fields:
+        frames, truth = read_field(options.data, field)
         affine = field.startswith("w2s")
-        model = kept(
-            given.models,
+        model = load_or_train(
+            options.models,
             field,
-            lambda shots=shots: train(shots, axes="TYX", steps=given.steps, minutes=given.minutes),
+            lambda frames=frames: train(
+                frames, axes="TYX", steps=options.steps, minutes=options.minutes
+            ),
         )
-        images = estimate_noise(shots, axes="TYX", model=model, method="images")
-        found = estimate_noise(shots, axes="TYX", model=model)
+        image_estimate = estimate_noise(frames, axes="TYX", model=model, method="images")
+        auto_estimate = estimate_noise(frames, axes="TYX", model=model)
 
-        planes = LivePlanes(shots, model, "TYX")
-        places = [planes.place((shot, 0, 0)) for shot in range(len(shots))]
+        planes = LivePlanes(frames, model, "TYX")
+        places = [planes.place((t, 0, 0)) for t in range(len(frames))]
         for place in places:
             for _ in planes.prepare(place):
                 pass
 
         def psnr(noise: NoiseModel, affine: bool = affine) -> float:
-            done = np.concatenate([planes.solve(place, noise) for place in places])  # noqa: B023
-            return mean_psnr(done, truth, affine)  # noqa: B023
+            denoised = np.concatenate([planes.solve(place, noise) for place in places])  # noqa: B023
+            return mean_psnr(denoised, truth, affine)  # noqa: B023
 
-        sweep = {}
+        oracle_psnr = {}
         for factor in FACTORS:
             try:
-                sweep[factor] = psnr(images.noise.scaled(factor))
+                oracle_psnr[factor] = psnr(image_estimate.noise.scaled(factor))
             except UserError:
                 continue
-        best = max(sweep, key=sweep.__getitem__)
-        auto = psnr(found.noise)
-        losses.append(sweep[best] - auto)
-        rows = [mean_psnr(shots, truth, affine), sweep[1.0], auto, sweep[best], losses[-1]]
+        best = max(oracle_psnr, key=oracle_psnr.__getitem__)
+        auto_psnr = psnr(auto_estimate.noise)
+        losses.append(oracle_psnr[best] - auto_psnr)
+        psnrs = [
+            mean_psnr(frames, truth, affine),
+            oracle_psnr[1.0],
+            auto_psnr,
+            oracle_psnr[best],
+            losses[-1],
+        ]
         print(
-            f"{field} | {found.noise} | {found.method}",
-            f"{found.notes.get('level', 1):.2f} {best:.2f}",
-            " ".join(f"{value:.2f}" for value in rows),
-            f"correlation {images.correlation:.2f}",
-            f"affine {psnr(found.noise, True):.2f}",
+            f"{field} | {auto_estimate.noise} | {auto_estimate.method}",
+            f"{auto_estimate.notes.get('level', 1):.2f} {best:.2f}",
+            " ".join(f"{value:.2f}" for value in psnrs),
+            f"correlation {image_estimate.correlation:.2f}",
+            f"affine {psnr(auto_estimate.noise, True):.2f}",
             sep=" | ", flush=True,
         )  # fmt: skip
     print(f"mean loss {np.mean(losses):.3f} dB, largest {np.max(losses):.3f} dB")

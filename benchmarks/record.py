@@ -1,10 +1,11 @@
-"""Record what estimate, train and denoise make of real images, to compare two versions by.
+"""Record the results of estimate, train and denoise on real images, to compare two versions.
 
     python benchmarks/record.py DATA RECORD.json
 
-Every line of the record is a digest of pixels or the text of an estimate. Of a change that is not
-meant to change any result, the records before and after are equal; they are made on one machine,
-with one thread, as the order of additions depends on both.
+Every entry of the record is a digest of pixels or the text of an estimate. If a change of the
+program is not meant to change any result, the records before and after it are equal. Both must be
+written on the same machine. One thread is used, because the order of additions depends on the
+number of threads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from napari_noise2score.cli.main import main as command_line
 from napari_noise2score.sample import simulate_cells
 
 STEPS = 40
-KILLED_AFTER = 4  # lines of the journal
+MIN_LINES_BEFORE_KILL = 4  # of the journal
 FMD = (
     "Confocal_BPAE_B",
     "Confocal_FISH",
@@ -38,30 +39,38 @@ FMD = (
     "TwoPhoton_BPAE_G",
     "TwoPhoton_MICE",
 )
-TAKEN = ("noise", "95 % interval", "measured from", "grey levels", "correlation", "rivals", "curve")
+RECORDED_FACTS = (
+    "noise",
+    "95 % interval",
+    "measured from",
+    "grey levels",
+    "correlation",
+    "rivals",
+    "curve",
+)
 
 
-def run(*words: object) -> str:
+def run(*arguments: object) -> str:
     """Run a command and return what it prints."""
-    printed = io.StringIO()
-    sys.argv = ["noise2score", *map(str, words)]
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+    output = io.StringIO()
+    sys.argv = ["noise2score", *map(str, arguments)]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
         try:
             command_line()
-        except SystemExit as ended:
-            if ended.code:
-                return f"exit code {ended.code}"
-    return printed.getvalue()
+        except SystemExit as stopped:
+            if stopped.code:
+                return f"exit code {stopped.code}"
+    return output.getvalue()
 
 
-def run_and_kill(*words: object) -> None:
-    """Begin a job in another process, and kill it after a few blocks."""
+def run_and_kill(*arguments: object) -> None:
+    """Start a job in another process, and kill it after a few blocks."""
     code = "from napari_noise2score.cli.main import main; main()"
-    job = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])
-    folder = Path(str(words[2])).parent
+    job = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)])
+    folder = Path(str(arguments[2])).parent
     while job.poll() is None:
         journals = list(folder.glob("*.journal")) + list(folder.glob(".*.journal"))
-        if any(journal.read_bytes().count(b"\n") > KILLED_AFTER for journal in journals):
+        if any(journal.read_bytes().count(b"\n") > MIN_LINES_BEFORE_KILL for journal in journals):
             job.kill()
         time.sleep(0.005)
 
@@ -72,18 +81,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(pixels.tobytes() + str((pixels.dtype, pixels.shape)).encode()).hexdigest()
 
 
-def estimate(path: Path, *more: object) -> Any:
-    """Return what the command line finds of the noise of an image."""
-    printed = run("estimate", path, "--json", *more)
+def estimate(path: Path, *options: object) -> Any:
+    """Return the noise of an image as the command line estimates it, or its error message."""
+    output = run("estimate", path, "--json", *options)
     try:
-        facts = json.loads(printed)
+        estimated = json.loads(output)
     except json.JSONDecodeError:
-        return printed
-    return {key: facts.get(key) for key in TAKEN}
+        return output
+    return {key: estimated.get(key) for key in RECORDED_FACTS}
 
 
-def groups(data: Path, work: Path) -> dict[str, list[Path]]:
-    """Return the images of each model."""
+def images_by_model(data: Path, work: Path) -> dict[str, list[Path]]:
+    """Return the images on which each model is trained."""
     found: dict[str, list[Path]] = {}
     for path in sorted((data / "w2s" / "avg1").glob("*.*")):
         found.setdefault(f"w2s {path.stem[-1]}", []).append(path)
@@ -96,10 +105,10 @@ def groups(data: Path, work: Path) -> dict[str, list[Path]]:
 
 
 def main(data: Path, record: Path) -> None:
-    """Write the record."""
-    lines: dict[str, Any] = {}
+    """Write the record, also after each model in case the run is interrupted."""
+    entries: dict[str, Any] = {}
     work = Path(tempfile.mkdtemp())
-    for group, paths in groups(data, work).items():
+    for group, paths in images_by_model(data, work).items():
         model = work / f"{group}.n2s"
         folder = work / group
         folder.mkdir()
@@ -108,23 +117,23 @@ def main(data: Path, record: Path) -> None:
         run("train", folder, "--model", model, "--steps", STEPS)
         for path in paths:
             found = estimate(path)
-            lines[f"{path.stem}: estimate"] = found
+            entries[f"{path.stem}: estimate"] = found
             noise = found["noise"] if isinstance(found, dict) else "gaussian(sigma=10)"
             clean = work / f"{path.stem}.npy"
             run("denoise", path, clean, "--model", model, "--noise", noise)
-            lines[f"{path.stem}: denoised with {noise}"] = digest(clean)
+            entries[f"{path.stem}: denoised with {noise}"] = digest(clean)
             print(path.stem, noise, flush=True)
-        lines[f"{group}: estimate with model"] = estimate(paths[0], "--model", model)
-        record.write_text(json.dumps(lines, indent=1, default=float))
+        entries[f"{group}: estimate with model"] = estimate(paths[0], "--model", model)
+        record.write_text(json.dumps(entries, indent=1, default=float))
     store, sample, model = work / "clean.ome.zarr", work / "sample.tif", work / "sample.n2s"
     noise = "poisson(gain=2, offset=100) + gaussian(sigma=3)"
-    words = ("denoise", sample, store, "--model", model, "--noise", noise, "--resume")
+    arguments = ("denoise", sample, store, "--model", model, "--noise", noise, "--resume")
     std = work / "std.npy"
-    run_and_kill(*words, "--tile", "64x64")
-    lines["sample: stored"] = (run(*words, "--tile", "64x64"), digest(store))
-    run("denoise", sample, work / "x.npy", *words[3:], "--uncertainty", std, "--overwrite")
-    lines["sample: uncertainty"] = digest(std)
-    record.write_text(json.dumps(lines, indent=1, default=float))
+    run_and_kill(*arguments, "--tile", "64x64")
+    entries["sample: stored"] = (run(*arguments, "--tile", "64x64"), digest(store))
+    run("denoise", sample, work / "x.npy", *arguments[3:], "--uncertainty", std, "--overwrite")
+    entries["sample: uncertainty"] = digest(std)
+    record.write_text(json.dumps(entries, indent=1, default=float))
 
 
 if __name__ == "__main__":

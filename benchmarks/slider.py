@@ -1,10 +1,10 @@
-"""How long it takes from a slider's move to new pixels, for one plane whose score is known.
+"""Measure the time from a slider move to new pixels, for one plane whose score is known.
 
 python benchmarks/slider.py [--size 1024] [--window]
 
-Each figure is the median of moves that all change the noise model, so that no table is known.
-``--window`` measures the same through the Denoise dock, until the layer has its new pixels; it
-needs a screen (``xvfb-run -a``).
+Each figure is the median over several moves. Every move changes the noise model, so that a new
+table has to be built. ``--window`` measures the same in the Denoise dock, until the layer has its
+new pixels; it needs a screen (``xvfb-run -a``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CASES = [
     "rician(sigma={:g})",
     "tweedie(power=1.5, dispersion={:g}, offset=100)",
 ]
-MOVES = 15
+N_MOVES = 15
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--window", action="store_true")
     options = parser.parse_args()
-    import torch  # after the package, which says how its threads are to wait
+    import torch  # after the package, which sets how its threads wait
 
     small = simulate_cells((1, 1, 128, 128))[0][0, 0]
     model = train(small, steps=20)
@@ -46,25 +46,26 @@ def main() -> None:
         f"{options.size} x {options.size} pixels, {torch.get_num_threads()} threads, {model.device}"
     )
     if options.window:
-        in_window(image, model)
+        measure_in_window(image, model)
         return
     planes = LivePlanes(image, model, "YX")
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in planes.prepare((0, 0)):
         pass
-    print(f"score, once: {time.perf_counter() - began:.2f} s")
-    print("noise | ms")
+    print(f"computing the score once: {time.perf_counter() - start:.2f} s")
+    print("noise | time (ms)")
     for text in CASES:
         planes.solve((0, 0), text.format(1.9))
-        took = []
-        for value in np.linspace(2, 3, MOVES):
-            began = time.perf_counter()
+        times = []
+        for value in np.linspace(2, 3, N_MOVES):
+            start = time.perf_counter()
             planes.solve((0, 0), text.format(value))
-            took.append(1e3 * (time.perf_counter() - began))
-        print(f"{text.format(2)} | {statistics.median(took):.0f}")
+            times.append(1e3 * (time.perf_counter() - start))
+        print(f"{text.format(2)} | {statistics.median(times):.0f}")
 
 
-def in_window(image: np.ndarray, model) -> None:
+def measure_in_window(image: np.ndarray, model) -> None:
+    """Print the time that a slider move takes in the Denoise dock."""
     import napari
     from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication
@@ -77,22 +78,22 @@ def in_window(image: np.ndarray, model) -> None:
     _, dock = viewer.window.add_plugin_dock_widget("napari-noise2score", "Denoise")
     dock._noise.set_text(NOISE)
 
-    def wait(until) -> None:
-        # asleep until something happens, as the window is: the threads that solve want both cores
-        while not until():
+    def wait_until(condition) -> None:
+        # sleep between events as napari does, because the solver needs both cores
+        while not condition():
             QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
     preview, gain = dock._preview, dock._noise._boxes[0, "gain"]
-    wait(lambda: preview.layer is not None and preview._worker is None)
-    took = []
-    for position in np.linspace(0.7, 1.1, MOVES):
+    wait_until(lambda: preview.layer is not None and preview._worker is None)
+    times = []
+    for position in np.linspace(0.7, 1.1, N_MOVES):
         before = preview.layer.data.copy()
-        began = time.perf_counter()
+        start = time.perf_counter()
         gain.slider.setValue(position)
-        wait(lambda: preview.layer.data[0, 0] != before[0, 0])  # noqa: B023
-        took.append(1e3 * (time.perf_counter() - began))
-        wait(lambda: preview._worker is None)
-    print(f"{dock._noise.text} in the window | {statistics.median(took):.0f} ms")
+        wait_until(lambda: preview.layer.data[0, 0] != before[0, 0])  # noqa: B023
+        times.append(1e3 * (time.perf_counter() - start))
+        wait_until(lambda: preview._worker is None)
+    print(f"{dock._noise.text} in the window | {statistics.median(times):.0f} ms")
     viewer.close()
 
 

@@ -1,4 +1,4 @@
-"""How long it takes to change the noise model: build the table, and solve one megapixel.
+"""Measure the time to build the table of a noise model, and to solve 1 and 16 megapixels.
 
 python benchmarks/solver.py [--device auto]
 """
@@ -25,15 +25,15 @@ CASES = [
 ]
 
 
-def best(call, device: torch.device) -> float:
-    """Give the shortest of five runs, in milliseconds."""
+def shortest_time(call, device: torch.device) -> float:
+    """Return the shortest time of five calls, in milliseconds."""
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        start = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(1e3 * (time.perf_counter() - began))
+        times.append(1e3 * (time.perf_counter() - start))
     return min(times)
 
 
@@ -43,16 +43,19 @@ def main() -> None:
     device = choose_device(parser.parse_args().device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, {torch.get_num_threads()} threads")
-    print("noise | build (ms) | solve 1 (ms) and 16 megapixels (ms)")
+    print("noise | build (ms) | solve 1 megapixel (ms) | solve 16 megapixels (ms)")
     for text, transform, sigma_a, (low, high) in CASES:
         noise = parse_noise(text)
-        build = best(lambda: make_table.__wrapped__(noise, transform, sigma_a, low, high), device)  # noqa: B023
+        build = shortest_time(
+            lambda: make_table.__wrapped__(noise, transform, sigma_a, low, high),  # noqa: B023
+            device,
+        )
         solve = make_table(noise, transform, sigma_a, low, high)
         times = []
         for size in (1024, 4096):
             y = low + (high - low) * torch.rand(size, size, device=device)
             s = torch.randn(size, size, device=device)
-            times.append(best(lambda: solve(y, s), device))  # noqa: B023
+            times.append(shortest_time(lambda: solve(y, s), device))  # noqa: B023
         print(f"{text} | {build:.0f} | {times[0]:.1f} | {times[1]:.1f}")
 
 

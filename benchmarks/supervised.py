@@ -1,4 +1,4 @@
-"""The ceiling of the tables: the same network, trained on clean targets with the same steps."""
+"""Train the same network on clean targets, as an upper bound for self-supervised learning."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from napari_noise2score.score.patches import Patches
 
 
 class Supervised(Trainer):
-    """Same patches, batch, schedule, seed and average; the target is the clean image.
+    """Train with the same patches, batches, schedule, seed and averaging, but a clean target.
 
-    From z = T(y) the network gives what is missing from y to x, in units of the noise.
+    Given z = T(y), the network returns the difference of x and y in units of the noise.
     """
 
     def __init__(self, noisy, clean, axes: str, noise: NoiseModel, seed: int = 0):
         super().__init__(noisy, [layout(axes, a.shape) for a in noisy], "auto", seed, "supervised")
         self.noise_model = noise
-        move = [axes.index(a) for a in axes if a == "C"]
+        has_channels = [axes.index(a) for a in axes if a == "C"]
         pairs = [
-            np.concatenate([np.moveaxis(np.atleast_3d(a) if move else a[..., None], -1, 0)
+            np.concatenate([np.moveaxis(np.atleast_3d(a) if has_channels else a[..., None], -1, 0)
                             for a in pair]).astype(np.float32)
             for pair in zip(noisy, clean, strict=True)
         ]  # fmt: skip
-        both = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
-        self.patches = Patches(pairs, both, self.patches.size, np.random.default_rng(seed))
+        layouts = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
+        self.patches = Patches(pairs, layouts, self.patches.size, np.random.default_rng(seed))
 
     def _loss(self, network, y, u, sigma_a, valid=None):
         noisy, clean = y.to(self.device).chunk(2, dim=1)
-        # as in the score's training: bfloat16 inside, but not when it is used
+        # bfloat16 in training only, as for the score
         with inner_precision(self.device):
             error = estimate(network, noisy, self.noise_model, self.facts) - clean
         return (error**2).mean() / float(self.facts["transform"].variance(noisy).mean())
 
 
 def estimate(network, y: torch.Tensor, noise: NoiseModel, facts: dict[str, Any]) -> torch.Tensor:
-    """Return x̂ for a batch of y, float32."""
+    """Return the estimates of x for a batch of y, float32."""
     transform = facts["transform"]
     sigma_a = torch.full((len(y),), facts["sigma_a"], device=y.device)
     z = transform.forward(y)
@@ -57,7 +57,7 @@ def train_supervised(
     noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray], axes: str, noise: NoiseModel,
     steps: int,
 ) -> ScoreModel:  # fmt: skip
-    """Train on pairs of images ``(Y, X)`` or ``(Y, X, C)``; the model serves `apply_supervised`."""
+    """Train a model for `apply_supervised` on pairs of images ``(Y, X)`` or ``(Y, X, C)``."""
     trainer = Supervised(noisy, clean, axes, noise)
     for step in range(steps):
         trainer.step(step / steps)
@@ -65,7 +65,7 @@ def train_supervised(
 
 
 def apply_supervised(model: ScoreModel, noise: NoiseModel, image: np.ndarray) -> np.ndarray:
-    """Give the estimate of a noisy image."""
+    """Return the estimate of a noisy image."""
     planes = np.moveaxis(np.atleast_3d(image), -1, 0).astype(np.float32)
     height, width = planes.shape[1:]
     halo = [(40, -n % 8 + 40) for n in (height, width)]

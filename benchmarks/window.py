@@ -1,8 +1,8 @@
-"""What the plugin costs the window: at napari's start, when a dock opens, and while it trains.
+"""Measure how long the plugin blocks the window: at start, when a dock opens, and in training.
 
 xvfb-run -a python benchmarks/window.py [--seconds 20]
 
-A stall is the time between two rounds of the event loop, seen by a timer that is due at once.
+A stall is the time between two iterations of the event loop, measured by a timer of zero delay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PLUGIN = "napari-noise2score"
 
 
 class Stalls:
-    """The rounds of the event loop, each with the time it took in milliseconds."""
+    """Record the time of each iteration of the event loop, in milliseconds."""
 
     def __init__(self) -> None:
         self.timer = QTimer()
@@ -29,33 +29,34 @@ class Stalls:
         self.start()
 
     def start(self) -> None:
-        """Forget what was, and measure from now."""
-        self.took: list[float] = []
+        """Discard all times so far, and start to measure."""
+        self.times: list[float] = []
         self._last = time.perf_counter()
         self.timer.start(0)
 
     def _tick(self) -> None:
         now = time.perf_counter()
-        self.took.append(1e3 * (now - self._last))
+        self.times.append(1e3 * (now - self._last))
         self._last = now
 
     def __str__(self) -> str:
-        ranked = sorted(self.took)
+        ranked = sorted(self.times)
         return f"longest {ranked[-1]:.0f} ms, {sum(t > 100 for t in ranked)} above 100 ms"
 
 
 def manifest_cost() -> float:
-    """Give the time, in milliseconds, that reading and registering the manifest takes."""
-    took = []
+    """Return the time of reading and registering the manifest, in milliseconds."""
+    times = []
     for _ in range(20):
-        began = time.perf_counter()
+        start = time.perf_counter()
         manifest = npe2.PluginManifest.from_distribution(PLUGIN)
         npe2.PluginManager().register(manifest)
-        took.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(took)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
 
 
-def run_for(seconds: float, until=lambda: False) -> None:
+def process_events(seconds: float, until=lambda: False) -> None:
+    """Process the window's events until a condition holds, or for some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not until():
         QApplication.processEvents()
@@ -66,32 +67,35 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     seconds = parser.parse_args().seconds
     viewer = napari.Viewer()
-    ours = [name for name in sys.modules if name.startswith("napari_noise2score.")]
-    print(f"napari's start: manifest {manifest_cost():.1f} ms, modules imported: {ours or 'none'}")
+    imported = [name for name in sys.modules if name.startswith("napari_noise2score.")]
+    print(
+        f"added to napari's start: manifest {manifest_cost():.1f} ms, "
+        f"modules imported: {imported or 'none'}"
+    )
     stalls = Stalls()
-    run_for(2)
+    process_events(2)
     print(f"idle: {stalls}")
     viewer.open_sample(PLUGIN, "cells")
-    run_for(1)
+    process_events(1)
     stalls.start()
-    began = time.perf_counter()
+    start = time.perf_counter()
     _, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
-    print(f"opening the first dock: {1e3 * (time.perf_counter() - began):.0f} ms")
+    print(f"opening the first dock: {1e3 * (time.perf_counter() - start):.0f} ms")
     stalls.start()
-    run_for(10, lambda: "torch" in sys.modules and train._device.count() > 1)
-    run_for(5)
+    process_events(10, lambda: "torch" in sys.modules and train._device.count() > 1)
+    process_events(5)
     print(f"while torch is imported: {stalls}")
     train._minutes.setValue(10)
     train._train.click()
-    run_for(60, lambda: train._last is not None)
+    process_events(60, lambda: train._last is not None)
     for live in (False, True):
         train._row.live.setChecked(live)
-        run_for(2)
+        process_events(2)
         stalls.start()
-        run_for(seconds)
+        process_events(seconds)
         print(f"training, preview {'on' if live else 'off'}: {stalls}")
     train._job._stop.click()
-    run_for(20, lambda: not train.busy)
+    process_events(20, lambda: not train.busy)
     stalls.timer.stop()
     viewer.close()
 
