@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 # the tests find controls by their labels, too
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from window import PLUGIN, button, field, paste_name, preview, status, step
+from window import PLUGIN, button, enter_file_name, field, preview, status, training_step
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -57,12 +57,12 @@ def main() -> None:
     field(train, "Time").setValue(5)
     train.train()
     # steps rather than minutes, so that a slow machine gives the same pictures
-    wait(lambda: step(train) >= 0.6 * steps, 900)
+    wait(lambda: training_step(train) >= 0.6 * steps, 900)
     shoot(viewer, images / "train.png")
     button(train, "Before").click()
     shoot(viewer, images / "before.png")
     button(train, "Before").click()
-    wait(lambda: step(train) >= steps or not train.busy, 900)
+    wait(lambda: training_step(train) >= steps or not train.busy, 900)
     button(train, "Stop").click()
     wait(lambda: not train.busy, 60)
     _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
@@ -96,7 +96,7 @@ def main() -> None:
     viewer.layers.remove("cells denoised")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells denoised.ome.zarr"
-        paste_name(path)
+        enter_file_name(path)
         button(denoise, "Write OME-Zarr…").click()
         wait(lambda: status(denoise).startswith("Tile"), 60)
         shoot(viewer, images / "writing.png")

@@ -1,6 +1,6 @@
-"""Inputs that cannot be right, by name: what a crash, a broken copy or a slip leaves."""
+"""Define invalid inputs by name, as crashes, interrupted copies and typing errors produce them."""
 
-# ruff: noqa: E501 - a table is read by its rows
+# ruff: noqa: E501 - one case per line
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import zarr
 SHAPE = (3, 64, 72)
 
 
-def noisy(seed: int = 0) -> np.ndarray:
-    """Return a plausible stack, uint16, shape ``(3, 64, 72)``."""
+def noisy_stack(seed: int = 0) -> np.ndarray:
+    """Return a realistic noisy stack, uint16, shape ``(3, 64, 72)``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: SHAPE[1], : SHAPE[2]] / 9
     clean = 300 + 200 * np.sin(y) * np.cos(x)
@@ -31,12 +31,15 @@ def noisy(seed: int = 0) -> np.ndarray:
 
 def tiff(path: Path, **options) -> bytes:
     """Write the stack as a TIFF file and return its bytes."""
-    tifffile.imwrite(path, noisy(), metadata={"axes": "TYX"}, **options)
+    tifffile.imwrite(path, noisy_stack(), metadata={"axes": "TYX"}, **options)
     return path.read_bytes()
 
 
-def cut(share: float, **options) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes((data := tiff(path, **options))[: int(share * len(data))])
+def truncated(fraction: float, **options) -> Callable[[Path], object]:
+    """Write the first part of a TIFF file."""
+    return lambda path: path.write_bytes(
+        (data := tiff(path, **options))[: int(fraction * len(data))]
+    )
 
 
 def npy(array: np.ndarray) -> Callable[[Path], object]:
@@ -48,8 +51,8 @@ def raw(data: bytes) -> Callable[[Path], object]:
 
 
 def npy_header(text: str, body: bytes = b"") -> Callable[[Path], object]:
-    head = text.encode() + b"\n"
-    return raw(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + body)
+    header = text.encode() + b"\n"
+    return raw(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body)
 
 
 def pickled(path: Path) -> None:
@@ -57,7 +60,7 @@ def pickled(path: Path) -> None:
 
 
 def png(width: int, height: int, data: bytes = b"") -> Callable[[Path], object]:
-    """Write a gray PNG that claims a size, whatever its data are."""
+    """Write a gray PNG whose header states a size, whether or not its data have it."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -65,29 +68,29 @@ def png(width: int, height: int, data: bytes = b"") -> Callable[[Path], object]:
         )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    return raw(b"\x89PNG\r\n\x1a\n" + parts)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return raw(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
 def ome(xml: str, array: np.ndarray | None = None) -> Callable[[Path], object]:
-    """Write a TIFF whose OME metadata are this text."""
+    """Write a TIFF with this text as its OME metadata."""
 
     def write(path: Path) -> None:
-        pixels = noisy()[0] if array is None else array
+        pixels = noisy_stack()[0] if array is None else array
         tifffile.imwrite(path, pixels, description=xml, metadata=None)
 
     return write
 
 
 def store(change: Callable[[Path], object], version: int = 3) -> Callable[[Path], object]:
-    """Write an OME-Zarr image and damage it."""
+    """Write an OME-Zarr image and change it."""
 
     def write(path: Path) -> None:
         from napari_noise2score import Image
         from napari_noise2score.image.write import write_image
 
         name = "0.5" if version == 3 else "0.4"
-        write_image(path, Image(noisy(), "TYX"), ome_zarr=name)
+        write_image(path, Image(noisy_stack(), "TYX"), ome_zarr=name)
         change(path)
 
     return write
@@ -98,7 +101,7 @@ def metadata(text: str, name: str = "zarr.json") -> Callable[[Path], object]:
 
 
 def array_json(**change) -> Callable[[Path], object]:
-    """Change entries of the metadata of the sharpest level."""
+    """Write an OME-Zarr image with changed metadata of the full-resolution level."""
 
     def damage(path: Path) -> None:
         file = path / "0" / "zarr.json"
@@ -108,7 +111,7 @@ def array_json(**change) -> Callable[[Path], object]:
 
 
 def multiscales(**change) -> Callable[[Path], object]:
-    """Change entries of the multiscale metadata."""
+    """Write an OME-Zarr image with changed multiscale metadata."""
 
     def damage(path: Path) -> None:
         file = path / "zarr.json"
@@ -119,8 +122,8 @@ def multiscales(**change) -> Callable[[Path], object]:
     return store(damage)
 
 
-def garble(path: Path) -> None:
-    """Cut every chunk of a store in half."""
+def truncate_chunks(path: Path) -> None:
+    """Truncate every chunk of a store to half its size."""
     for chunk in (path / "0" / "c").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
@@ -154,21 +157,21 @@ MISSING_COMPANION = PIXELS.format(
     '<TiffData IFD="0" FirstZ="1"><UUID FileName="gone.ome.tif">urn:uuid:2</UUID></TiffData>',
 )  # fmt: skip
 
-#: What is written under each name, and must be refused by whatever reads it. The axes are YX or
-#: said by the file.
+#: Every command must refuse the file that is written under each name. Its axes are YX or stated in
+#: the file.
 INPUTS: dict[str, Callable[[Path], object]] = {
     "empty.tif": raw(b""),
     "text.tif": raw(b"no picture at all"),
     "header.tif": raw(b"II*\0\x08\0\0\0"),
     "loop.tif": raw(b"II*\0\x08\0\0\0\0\0\x08\0\0\0"),
-    "cut-imagej.tif": cut(0.5, imagej=True),
-    "cut-plain.tif": cut(0.5),
-    "cut-zlib.tif": cut(0.5, compression="zlib"),
-    "cut-tiled.tif": cut(0.6, tile=(32, 32)),
-    "cut-big.tif": cut(0.5, bigtiff=True),
-    "cut.ome.tif": cut(0.5, ome=True),
-    # less than this are bytes at the end that nothing refers to
-    "cut-last-bytes.tif": cut(0.999, imagej=True),
+    "cut-imagej.tif": truncated(0.5, imagej=True),
+    "cut-plain.tif": truncated(0.5),
+    "cut-zlib.tif": truncated(0.5, compression="zlib"),
+    "cut-tiled.tif": truncated(0.6, tile=(32, 32)),
+    "cut-big.tif": truncated(0.5, bigtiff=True),
+    "cut.ome.tif": truncated(0.5, ome=True),
+    # a larger fraction cuts only bytes that nothing refers to
+    "cut-last-bytes.tif": truncated(0.999, imagej=True),
     "bomb.ome.tif": ome(BOMB),
     "missing.ome.tif": ome(MISSING_COMPANION),
     "empty.png": raw(b""),
@@ -176,13 +179,13 @@ INPUTS: dict[str, Callable[[Path], object]] = {
     "huge.png": png(100_000, 100_000),
     "short.png": png(64, 64, b"\0" * 20),
     "cut.jpg": lambda path: (
-        iio.imwrite(path, noisy()[0].astype(np.uint8)),
+        iio.imwrite(path, noisy_stack()[0].astype(np.uint8)),
         path.write_bytes(path.read_bytes()[:100]),
     ),
     "empty.npy": raw(b""),
     "text.npy": raw(b"no array at all"),
     "cut.npy": lambda path: (
-        np.save(path, noisy()[0]), path.write_bytes(path.read_bytes()[:-500]),
+        np.save(path, noisy_stack()[0]), path.write_bytes(path.read_bytes()[:-500]),
     ),
     "pickle.npy": pickled,
     "huge.npy": npy_header("{'descr': '<u2', 'fortran_order': False, 'shape': (10**6, 10**6)}"),
@@ -221,7 +224,7 @@ INPUTS: dict[str, Callable[[Path], object]] = {
     "codec.ome.zarr": array_json(codecs=[{"name": "secret"}]),
     "type.ome.zarr": array_json(data_type="tensor"),
     "no-array.ome.zarr": store(lambda path: (path / "0" / "zarr.json").unlink()),
-    "garbled.ome.zarr": store(garble),
+    "garbled.ome.zarr": store(truncate_chunks),
     "old-json.ome.zarr": metadata("{", ".zattrs"),
     "old-array.ome.zarr": store(lambda path: (path / "0" / ".zarray").write_text("{"), 2),
     "plain-folder.zarr": lambda path: path.mkdir(),
@@ -234,7 +237,7 @@ INPUTS: dict[str, Callable[[Path], object]] = {
     "pipe.tif": lambda path: os.mkfifo(path),
 }  # fmt: skip
 
-#: Names of files that are not there, or that are no files.
+#: Paths that do not exist or are not regular files.
 NAMES = [
     "absent.tif", "absent/absent.tif", "text.tif/inside.tif", "absent-*.tif", "", " ", "\n", "a\x1b[31m.tif",
     "x" * 300 + ".tif", "nobody://x/y.zarr", "file:///absent.zarr", "local://absent.zarr", "/dev/null",
@@ -243,7 +246,7 @@ NAMES = [
 
 
 def model_header(change: Callable[[dict], object]) -> Callable[[Path, Path], object]:
-    """Write a model with its header changed, and everything else as it was."""
+    """Write a model with a changed header."""
 
     def write(good: Path, path: Path) -> None:
         data = good.read_bytes()
@@ -252,8 +255,8 @@ def model_header(change: Callable[[dict], object]) -> Callable[[Path, Path], obj
         facts = json.loads(outer["__metadata__"]["napari-noise2score"])
         change(facts)
         outer["__metadata__"]["napari-noise2score"] = json.dumps(facts)
-        head = json.dumps(outer).encode()
-        path.write_bytes(struct.pack("<Q", len(head)) + head + data[8 + size :])
+        header = json.dumps(outer).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + size :])
 
     return write
 
@@ -329,7 +332,7 @@ MODELS: dict[str, Callable[[Path, Path], object]] = {
 
 
 def zipped() -> bytes:
-    """Return a zip archive, as torch writes its pickles."""
+    """Return a zip archive with a pickle, as torch writes it."""
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
@@ -390,7 +393,7 @@ CONFIGS = {
     "tab": b"steps:\t3\n\tx: 4\n",
 }  # fmt: skip
 
-#: Options that no command may take, with the image and the model being good.
+#: Options that the command must refuse although image and model are valid.
 OPTIONS = [
     ("denoise", "--tile", "0x0"), ("denoise", "--tile", "-8x-8"), ("denoise", "--tile", "x"),
     ("denoise", "--tile", "8"), ("denoise", "--tile", "8x8x8"), ("denoise", "--tile", "1e3x1e3"),
@@ -420,14 +423,14 @@ OPTIONS = [
     ("evaluate", "--data-range", "wide"), ("evaluate", "--axes", "QYX"), ("evaluate", "--bogus"),
 ]  # fmt: skip
 
-#: Where no result can be written.
+#: Paths to which no result can be written.
 OUTPUTS = [
-    "/dev/null", "/dev/full", "/proc/x{ending}", "{world}/good.tif", "{world}/good.tif/x{ending}",
-    "{world}/absent/../good.tif", "{world}/hard-link.tif", "{world}/soft-link.tif", "{world}/folder",
-    "{world}/store.ome.zarr/x{ending}", "{world}/store.ome.zarr/0/x{ending}", "{world}", "{world}/pipe{ending}",
-    "{world}/dangling{ending}", "{out}/" + "x" * 260 + "{ending}", "{out}/" + "é" * 125 + "{ending}",
+    "/dev/null", "/dev/full", "/proc/x{ending}", "{inputs}/good.tif", "{inputs}/good.tif/x{ending}",
+    "{inputs}/absent/../good.tif", "{inputs}/hard-link.tif", "{inputs}/soft-link.tif", "{inputs}/folder",
+    "{inputs}/store.ome.zarr/x{ending}", "{inputs}/store.ome.zarr/0/x{ending}", "{inputs}", "{inputs}/pipe{ending}",
+    "{inputs}/dangling{ending}", "{out}/" + "x" * 260 + "{ending}", "{out}/" + "é" * 125 + "{ending}",
     "{out}/x.jpg", "{out}/x.gif", "{out}/x", "{out}/x.tif.gz", "http://127.0.0.1/x{ending}", "s3://b/x{ending}",
-    "file://{world}/good.tif", "local://{world}/good.tif", "{world}/there{ending}", ".", "", "/",
+    "file://{inputs}/good.tif", "local://{inputs}/good.tif", "{inputs}/there{ending}", ".", "", "/",
 ]  # fmt: skip
 ENDINGS = (".tif", ".ome.tif", ".npy", ".png", ".zarr", ".ome.zarr")
 
@@ -439,4 +442,4 @@ def make_store(path: Path) -> None:
 
 def make_array(path: Path) -> None:
     """Write a good zarr array."""
-    zarr.save_array(str(path), noisy())
+    zarr.save_array(str(path), noisy_stack())

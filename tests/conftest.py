@@ -1,4 +1,4 @@
-"""A screen for the window tests, or the reason why they are skipped."""
+"""Start a screen for the window tests, or skip them with the reason; define common fixtures."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from napari_noise2score.sample import simulate_cells
 LINUX = sys.platform.startswith("linux")
 PACKAGES = "libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
 
-
-# threads that wait for each other take 20 times as long where other work shares the cores
+# several threads are 20 times slower if other processes use the same cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-
-# no test asserts a time; and where a change is judged, the same examples are tried each time
+# deadline: tests assert no times; derandomize: the same examples in every run of the suite
 settings.register_profile(
     "project", deadline=None, derandomize="NOISE2SCORE_SEED" not in os.environ
 )
@@ -34,7 +32,7 @@ settings.load_profile("project")
 
 @pytest.fixture
 def seed(request):
-    """The seed of a random test: fixed, printed when it fails, and chosen by NOISE2SCORE_SEED."""
+    """Return the seed of a random test: fixed unless NOISE2SCORE_SEED is set, and printed."""
     number = os.environ.get("NOISE2SCORE_SEED", "0")
     print(f"NOISE2SCORE_SEED={number}")
     return f"{number} {request.node.name}"
@@ -42,7 +40,7 @@ def seed(request):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "window: needs napari, Qt, OpenGL and a screen")
-    # the doctests of the widgets cannot be collected where Qt cannot be imported
+    # doctests of the widgets cannot be collected if Qt cannot be imported
     config.option.doctest_ignore_import_errors = missing_toolkit() is not None
     if LINUX and not has_screen() and shutil.which("Xvfb"):
         config._xvfb = start_xvfb()
@@ -64,7 +62,7 @@ def has_screen() -> bool:
 
 
 def start_xvfb() -> subprocess.Popen:
-    """Start a virtual screen on a free display, until the tests end."""
+    """Start a virtual screen on a free display."""
     reader, writer = os.pipe()
     process = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x800x24", "-nolisten", "tcp"],
@@ -75,19 +73,19 @@ def start_xvfb() -> subprocess.Popen:
     )
     os.close(writer)
     with os.fdopen(reader) as display:
-        if number := display.readline().strip():  # it says nothing if it could not start
+        if number := display.readline().strip():  # empty if Xvfb could not start
             os.environ["DISPLAY"] = f":{number}"
     return process
 
 
 def end_with_parent() -> None:
-    """Ask Linux to end this process when the tests do, even if they crash."""
+    """Let Linux end this process when its parent ends, even if the tests crash."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @cache
 def missing_toolkit() -> str | None:
-    """Say why napari or Qt cannot be imported."""
+    """Return why napari or Qt cannot be imported, None if they can."""
     for package in ("napari", "qtpy", "pyqtgraph", "superqt", "pytestqt"):
         if importlib.util.find_spec(package) is None:
             extra = "test" if package == "pytestqt" else "gui"
@@ -101,7 +99,7 @@ def missing_toolkit() -> str | None:
 
 @cache
 def missing_window() -> str | None:
-    """Say why no window can be opened; Qt itself would end the process without a word."""
+    """Return why no window can be opened, None if it can; Qt would end the process silently."""
     if reason := missing_toolkit():
         return reason
     if not LINUX:
@@ -128,7 +126,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def model(cells):
-    """A model, hardly trained: of the right form."""
+    """Return a model with the shape of a real one, trained for two steps only."""
     from napari_noise2score import train
 
     return train([cells[0]], axes="TZYX", steps=2)
@@ -151,12 +149,12 @@ def viewer(make_napari_viewer, session):
     viewer = make_napari_viewer()
     yield viewer
     WorkerBase.await_workers(120_000)
-    get_settings().experimental.async_ = False  # as a lazy layer sets it
+    get_settings().experimental.async_ = False  # a lazy layer sets it
 
 
 @pytest.fixture
 def notifications():
-    """What napari was asked to show in notifications during the test."""
+    """Return a function that lists the messages of napari's notifications in this test."""
     from napari.utils.notifications import notification_manager
 
     notification_manager.records.clear()

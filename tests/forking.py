@@ -1,4 +1,4 @@
-"""Start the command line in processes of its own, within milliseconds of being asked."""
+"""Run command lines in separate processes that start within milliseconds."""
 
 from __future__ import annotations
 
@@ -10,31 +10,24 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-#: What a command takes seconds to import.
-IMPORTED = [
-    *(
-        "torch",
-        "scipy.ndimage",
-        "tifffile",
-        "zarr",
-        "imageio.v3",
-        "PIL.PngImagePlugin",
-        "rich.progress",
-    ),
-    *(
-        f"napari_noise2score.{name}"
-        for name in (
-            "score.training",
-            "denoising.jobs",
-            "denoising.cluster",
-            "estimation.estimate",
-        )
-    ),
+#: Modules that take seconds to import; every forked process has them already.
+PRELOADED_MODULES = [
+    "torch",
+    "scipy.ndimage",
+    "tifffile",
+    "zarr",
+    "imageio.v3",
+    "PIL.PngImagePlugin",
+    "rich.progress",
+    "napari_noise2score.score.training",
+    "napari_noise2score.denoising.jobs",
+    "napari_noise2score.denoising.cluster",
+    "napari_noise2score.estimation.estimate",
 ]
 
 
-class Forks:
-    """A process that has imported everything, and forks another for each command line."""
+class ForkServer:
+    """Start a process that has imported everything, and fork it for each command line."""
 
     def __init__(self, **environment: str):
         self._process = subprocess.Popen(
@@ -45,39 +38,41 @@ class Forks:
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         )
 
-    def ask(self, **what: object) -> int:
+    def request(self, **message: object) -> int:
+        """Send a request to the server, and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, words: list[object], log: Path, **how: int) -> int:
-        """Start a command line and return its process; what it says goes to the log.
+    def start(self, arguments: list[object], log: Path, **options: int) -> int:
+        """Start a command line with its output in a log, and return the process id.
 
-        It may have no more than so many bytes of ``memory``; with ``ordinary=1`` the modes of
-        files hold for it even if root runs the tests.
+        ``memory`` limits its address space, in bytes. With ``unprivileged=1`` it has to obey the
+        modes of files even if root runs the tests.
         """
-        return self.ask(run=list(map(str, words)), log=str(log), **how)
+        return self.request(run=list(map(str, arguments)), log=str(log), **options)
 
     def wait(self, process: int) -> int:
-        """Return the exit code of a process once it has ended, or minus the signal it died of."""
-        return self.ask(wait=process)
+        """Wait for a process to end; return its exit code, or minus the signal that killed it."""
+        return self.request(wait=process)
 
-    def run(self, words: list[object], log: Path, **how: int) -> int:
+    def run(self, arguments: list[object], log: Path, **options: int) -> int:
         """Run a command line and return its exit code."""
-        return self.wait(self.start(words, log, **how))
+        return self.wait(self.start(arguments, log, **options))
 
     def close(self) -> None:
+        """End the server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def give_up_capabilities() -> None:
-    """Make root an owner of files like any other, whom their modes bind.
+    """Drop the capabilities by which root may ignore the modes of files.
 
-    Another user would not do: the interpreter's own files may be closed to all but root.
+    Changing the user would not work, as the interpreter's files may be readable by root only.
     """
     version_3, this_process = 0x20080522, 0
     header = (ctypes.c_uint32 * 2)(version_3, this_process)
@@ -87,35 +82,35 @@ def give_up_capabilities() -> None:
 
 
 def serve() -> None:
-    """Fork a process for each line of JSON."""
-    for name in IMPORTED:
+    """Read requests from standard input, one JSON object per line, and answer each."""
+    for name in PRELOADED_MODULES:
         import_module(name)
     import resource
 
     from napari_noise2score.cli import main
 
     for line in sys.stdin:
-        what = json.loads(line)
-        if "wait" in what:
-            _, status = os.waitpid(what["wait"], 0)
+        message = json.loads(line)
+        if "wait" in message:
+            _, status = os.waitpid(message["wait"], 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
             continue
         process = os.fork()
         if process == 0:
-            log = os.open(what["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            if "memory" in what:
-                resource.setrlimit(resource.RLIMIT_AS, (what["memory"], what["memory"]))
-            if "ordinary" in what:
+            if "memory" in message:
+                resource.setrlimit(resource.RLIMIT_AS, (message["memory"], message["memory"]))
+            if "unprivileged" in message:
                 give_up_capabilities()
-            sys.argv = ["noise2score", *what["run"]]
+            sys.argv = ["noise2score", *message["run"]]
             code = 1
             try:
                 main.main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
+            except SystemExit as stopped:
+                code = int(stopped.code or 0)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Images come as people have them: any kind of array is taken, or refused in one line."""
+"""Any kind of array is accepted as an image, or refused in one line."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PLANE = RNG.normal(150, 12, (32, 32)).round()
 NOISE = "gaussian(sigma=12)"
 
 
-class OnlySliced:
-    """What h5py and others give: shape, type and slices."""
+class SliceOnlyArray:
+    """An array with shape, type and slices only, as h5py returns."""
 
     def __init__(self, values):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
@@ -41,8 +41,8 @@ class OnlySliced:
         return self.values[index]
 
 
-class OnlyConverted:
-    """What has nothing but ``__array__``."""
+class ArrayProtocolOnly:
+    """An object with ``__array__`` only."""
 
     def __init__(self, values):
         self.values = values
@@ -51,61 +51,63 @@ class OnlyConverted:
         return self.values
 
 
-def on_disk(tmp_path, values):
-    made = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", values.dtype, values.shape)
-    made[:] = values
+def memory_map(tmp_path, values):
+    file = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", values.dtype, values.shape)
+    file[:] = values
     return np.load(tmp_path / "a.npy", mmap_mode="r")
 
 
 KINDS = {
-    "float64": lambda p, d: p,
-    "float32": lambda p, d: p.astype(np.float32),
-    "float16": lambda p, d: p.astype(np.float16),
-    "longdouble": lambda p, d: p.astype(np.longdouble),
-    "uint8": lambda p, d: p.astype(np.uint8),
-    "int64": lambda p, d: p.astype(np.int64),
-    "uint64": lambda p, d: p.astype(np.uint64),
-    "big-endian integers": lambda p, d: p.astype(">u2"),
-    "big-endian floats": lambda p, d: p.astype(">f4"),
-    "upside down": lambda p, d: np.ascontiguousarray(p[::-1, ::-1])[::-1, ::-1],
-    "upside down, float32": lambda p, d: np.ascontiguousarray(p[::-1].astype("f4"))[::-1],
-    "Fortran order": lambda p, d: np.asfortranarray(p),
-    "read-only": lambda p, d: as_strided(p, writeable=False),
-    "matrix": lambda p, d: np.asmatrix(p),
-    "lists": lambda p, d: p.tolist(),
-    "tuples": lambda p, d: tuple(map(tuple, p.tolist())),
-    "list of rows": lambda p, d: [row.tolist() for row in p],
-    "masked, nothing masked": lambda p, d: np.ma.array(p),
-    "memory map": lambda p, d: on_disk(d, p),
-    "dask": lambda p, d: da.from_array(p, (10, 20)),
-    "zarr": lambda p, d: zarr.create_array(str(d / "a.zarr"), data=p, chunks=(16, 16)),
-    "torch": lambda p, d: torch.from_numpy(p),
-    "torch float16": lambda p, d: torch.from_numpy(p).half(),
-    "torch bfloat16": lambda p, d: torch.from_numpy(p).bfloat16(),
-    "torch with gradients": lambda p, d: torch.from_numpy(p).requires_grad_(),
-    "torch, negated": lambda p, d: torch._neg_view(torch.from_numpy(-p)),
-    "torch uint8": lambda p, d: torch.from_numpy(p.astype(np.uint8)),
-    "only sliced": lambda p, d: OnlySliced(p),
-    "only converted": lambda p, d: OnlyConverted(p),
-    "Image": lambda p, d: Image(p, "YX"),
+    "float64": lambda pixels, folder: pixels,
+    "float32": lambda pixels, folder: pixels.astype(np.float32),
+    "float16": lambda pixels, folder: pixels.astype(np.float16),
+    "longdouble": lambda pixels, folder: pixels.astype(np.longdouble),
+    "uint8": lambda pixels, folder: pixels.astype(np.uint8),
+    "int64": lambda pixels, folder: pixels.astype(np.int64),
+    "uint64": lambda pixels, folder: pixels.astype(np.uint64),
+    "big-endian integers": lambda pixels, folder: pixels.astype(">u2"),
+    "big-endian floats": lambda pixels, folder: pixels.astype(">f4"),
+    "flipped": lambda pixels, folder: np.ascontiguousarray(pixels[::-1, ::-1])[::-1, ::-1],
+    "flipped, float32": lambda pixels, folder: np.ascontiguousarray(pixels[::-1].astype("f4"))[
+        ::-1
+    ],
+    "Fortran order": lambda pixels, folder: np.asfortranarray(pixels),
+    "read-only": lambda pixels, folder: as_strided(pixels, writeable=False),
+    "matrix": lambda pixels, folder: np.asmatrix(pixels),
+    "lists": lambda pixels, folder: pixels.tolist(),
+    "tuples": lambda pixels, folder: tuple(map(tuple, pixels.tolist())),
+    "list of rows": lambda pixels, folder: [row.tolist() for row in pixels],
+    "masked, nothing masked": lambda pixels, folder: np.ma.array(pixels),
+    "memory map": lambda pixels, folder: memory_map(folder, pixels),
+    "dask": lambda pixels, folder: da.from_array(pixels, (10, 20)),
+    "zarr": lambda pixels, folder: zarr.create_array(
+        str(folder / "a.zarr"), data=pixels, chunks=(16, 16)
+    ),
+    "torch": lambda pixels, folder: torch.from_numpy(pixels),
+    "torch float16": lambda pixels, folder: torch.from_numpy(pixels).half(),
+    "torch bfloat16": lambda pixels, folder: torch.from_numpy(pixels).bfloat16(),
+    "torch with gradients": lambda pixels, folder: torch.from_numpy(pixels).requires_grad_(),
+    "torch, negated": lambda pixels, folder: torch._neg_view(torch.from_numpy(-pixels)),
+    "torch uint8": lambda pixels, folder: torch.from_numpy(pixels.astype(np.uint8)),
+    "only sliced": lambda pixels, folder: SliceOnlyArray(pixels),
+    "only converted": lambda pixels, folder: ArrayProtocolOnly(pixels),
+    "Image": lambda pixels, folder: Image(pixels, "YX"),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_array_is_denoised_alike(kind, tmp_path):
+def test_every_kind_of_array_gives_the_same_result(kind, tmp_path):
     model = small_model()
     expected = np.asarray(denoise(PLANE, model, NOISE))
-    found = denoise(KINDS[kind](PLANE, tmp_path), model, NOISE)
-    found = np.asarray(found.data if kind == "Image" else found)
-    # bfloat16 holds grey levels to a unit at 150
-    assert np.allclose(found, expected, atol=2 if "bfloat" in kind else 1e-3)
+    result = denoise(KINDS[kind](PLANE, tmp_path), model, NOISE)
+    result = np.asarray(result.data if kind == "Image" else result)
+    # bfloat16 resolves one grey level at 150
+    assert np.allclose(result, expected, atol=2 if "bfloat" in kind else 1e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", ["lists", "big-endian floats", "torch", "upside down", "longdouble"]
-)
-def test_every_way_in_takes_them(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["lists", "big-endian floats", "torch", "flipped", "longdouble"])
+def test_every_function_accepts_every_kind_of_array(kind, tmp_path):
     stack = np.stack([RNG.normal(150, 12, (128, 128)).round() for _ in range(2)])
     data = KINDS[kind](stack, tmp_path)
     model = train(data, axes="TYX", steps=1)
@@ -119,7 +121,7 @@ def test_every_way_in_takes_them(kind, tmp_path):
     assert np.array_equal(read_image(tmp_path / "out.npy", "TYX").data, stack)
 
 
-def test_images_bring_their_axes_along_in_training():
+def test_training_uses_the_axes_of_images():
     stack = RNG.normal(150, 12, (2, 3, 24, 24))
     by_axes = train(stack, axes="CTYX", steps=1)
     assert train(Image(stack, "CTYX"), steps=1).fingerprint == by_axes.fingerprint
@@ -132,7 +134,7 @@ def test_images_bring_their_axes_along_in_training():
         train([Image(stack, "CTYX")], axes=["CTYX", "YX"], steps=1)
 
 
-BAD = {
+NOT_IMAGES = {
     "true and false": np.zeros((8, 8), bool),
     "complex": np.zeros((8, 8), complex),
     "objects": np.full((8, 8), None),
@@ -165,30 +167,30 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_image_is_refused_in_one_line_everywhere(kind):
+@pytest.mark.parametrize("kind", NOT_IMAGES)
+def test_every_function_refuses_what_is_no_image_in_one_line(kind):
     calls = [
-        lambda: denoise(BAD[kind], small_model(), NOISE),
-        lambda: uncertainty(BAD[kind], small_model(), NOISE),
-        lambda: train(BAD[kind], steps=1),
-        lambda: estimate_noise(BAD[kind]),
-        lambda: check_noise(BAD[kind], NOISE),
+        lambda: denoise(NOT_IMAGES[kind], small_model(), NOISE),
+        lambda: uncertainty(NOT_IMAGES[kind], small_model(), NOISE),
+        lambda: train(NOT_IMAGES[kind], steps=1),
+        lambda: estimate_noise(NOT_IMAGES[kind]),
+        lambda: check_noise(NOT_IMAGES[kind], NOISE),
     ]
     if kind != "a line":
-        calls.append(lambda: Image(BAD[kind], "YX"))
+        calls.append(lambda: Image(NOT_IMAGES[kind], "YX"))
     for call in calls:
         with pytest.raises(UserError) as caught:
             call()
         assert str(caught.value).isprintable()
 
 
-def test_an_unknown_size_is_refused_with_what_to_call():
+def test_an_unknown_size_is_refused_with_the_method_to_call():
     with pytest.raises(UserError, match=r"compute_chunk_sizes\(\)"):
-        as_image_array(BAD["unknown size"])
-    assert as_image_array(BAD["unknown size"].compute_chunk_sizes()).shape[1] == 32
+        as_image_array(NOT_IMAGES["unknown size"])
+    assert as_image_array(NOT_IMAGES["unknown size"].compute_chunk_sizes()).shape[1] == 32
 
 
-def test_nothing_lazy_is_read_when_it_is_looked_at():
+def test_a_lazy_array_is_not_read_when_it_is_checked():
     def fail(block):
         raise AssertionError
 
@@ -198,7 +200,7 @@ def test_nothing_lazy_is_read_when_it_is_looked_at():
     assert [image.axes for image in as_images([lazy, lazy])] == ["YX", "YX"]
 
 
-def test_dask_is_computed_out_of_sight_of_global_callbacks(tmp_path):
+def test_computing_dask_arrays_triggers_no_global_callbacks(tmp_path):
     seen = []
     stack = np.stack([RNG.normal(150, 12, (128, 128)).round() for _ in range(2)])
     lazy = da.from_array(stack, (1, 64, 64))
@@ -211,19 +213,19 @@ def test_dask_is_computed_out_of_sight_of_global_callbacks(tmp_path):
     assert seen == []
 
 
-def test_xarray_brings_axes_and_pixel_size_along():
+def test_xarray_provides_axes_and_pixel_size():
     xarray = pytest.importorskip("xarray")
     stack = RNG.normal(150, 12, (3, 16, 16))
-    places = {"time": [0.0, 2.0, 4.0], "y": 5 + 0.1 * np.arange(16), "x": 0.2 * np.arange(16)}
-    image = as_image(xarray.DataArray(stack, places, ("time", "y", "x")))
+    coordinates = {"time": [0.0, 2.0, 4.0], "y": 5 + 0.1 * np.arange(16), "x": 0.2 * np.arange(16)}
+    image = as_image(xarray.DataArray(stack, coordinates, ("time", "y", "x")))
     assert image.axes == "TYX"
     assert image.scale == pytest.approx({"T": 2, "Y": 0.1, "X": 0.2})
     assert image.translate == pytest.approx({"T": 0, "Y": 5, "X": 0})
     lazy = xarray.DataArray(da.from_array(stack, (1, 8, 8)), dims=("z", "lat", "lon"))
     assert as_image(lazy).axes == "ZYX"
     assert as_image(lazy, "TYX").axes == "TYX"
-    found = denoise(lazy[0], small_model(), NOISE)
-    assert np.allclose(found.compute(), denoise(stack[0], small_model(), NOISE).compute())
+    result = denoise(lazy[0], small_model(), NOISE)
+    assert np.allclose(result.compute(), denoise(stack[0], small_model(), NOISE).compute())
     with pytest.raises(UserError, match="choose one of its variables"):
         as_image(xarray.Dataset({"a": lazy}))
     with pytest.raises(UserError, match="say which they are"):
@@ -231,5 +233,5 @@ def test_xarray_brings_axes_and_pixel_size_along():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_tensor_on_a_gpu_is_taken():
+def test_a_tensor_on_a_gpu_is_accepted():
     assert np.array_equal(as_image_array(torch.from_numpy(PLANE).cuda()), PLANE)

@@ -1,4 +1,4 @@
-"""Whatever a person gives wrongly: one line, exit code 2, nothing left, nothing changed."""
+"""Any invalid input ends in one line and exit code 2, and no file is created or changed."""
 
 from __future__ import annotations
 
@@ -22,76 +22,102 @@ from bad_inputs import (
     OPTIONS,
     OUTPUTS,
     make_store,
-    noisy,
+    noisy_stack,
 )
 
 from napari_noise2score import train
 from napari_noise2score.cli.main import main
 
 NOISE = "gaussian(sigma=12)"
-MAX_LINE = 420  # characters: the message's 400 and the name of the program
+MAX_LINE_LENGTH = 420  # 400 characters of the message and the name of the program
 
-GOOD = {
+VALID_COMMANDS = {
     "denoise": [
-        "denoise", "{world}/good.tif", "{out}/x.tif", "--model", "{world}/m.n2s", "--noise", NOISE,
+        "denoise", "{inputs}/good.tif", "{out}/x.tif", "--model", "{inputs}/m.n2s",
+        "--noise", NOISE,
     ],
-    "train": ["train", "{world}/good.tif", "--model", "{out}/new.n2s", "--steps", "1"],
-    "estimate": ["estimate", "{world}/good.tif"],
-    "simulate": ["simulate", "{world}/good.tif", "{out}/x.tif", "--noise", NOISE],
-    "evaluate": ["evaluate", "{world}/good.tif", "{world}/good.tif", "--data-range", "65535"],
+    "train": ["train", "{inputs}/good.tif", "--model", "{out}/new.n2s", "--steps", "1"],
+    "estimate": ["estimate", "{inputs}/good.tif"],
+    "simulate": ["simulate", "{inputs}/good.tif", "{out}/x.tif", "--noise", NOISE],
+    "evaluate": ["evaluate", "{inputs}/good.tif", "{inputs}/good.tif", "--data-range", "65535"],
 }  # fmt: skip
 
 
 def cases() -> Iterator[tuple[str, list[str]]]:
-    """Give a name and a command line for everything that must be refused."""
+    """Yield a name and a command line for every case that must be refused."""
     reading = {
-        "denoise": ["denoise", "{in}", "{out}/x.tif", "--model", "{world}/m.n2s", "--noise", NOISE],
+        "denoise": [
+            "denoise",
+            "{in}",
+            "{out}/x.tif",
+            "--model",
+            "{inputs}/m.n2s",
+            "--noise",
+            NOISE,
+        ],
         "train": ["train", "{in}", "--model", "{out}/new.n2s", "--steps", "1"],
         "estimate": ["estimate", "{in}"],
         "simulate": ["simulate", "{in}", "{out}/x.tif", "--noise", NOISE],
-        "evaluate": ["evaluate", "{in}", "{world}/good.tif", "--data-range", "65535"],
+        "evaluate": ["evaluate", "{in}", "{inputs}/good.tif", "--data-range", "65535"],
     }
-    for command, words in reading.items():
+    for command, arguments in reading.items():
         for name in INPUTS:
-            given = [word.replace("{in}", f"{{world}}/{name}") for word in words]
-            yield f"{command} {name}", given
+            command_line = [word.replace("{in}", f"{{inputs}}/{name}") for word in arguments]
+            yield f"{command} {name}", command_line
         for name in NAMES if command in ("denoise", "estimate") else ():
-            yield f"{command} {name[:30]!r}", [word.replace("{in}", name) for word in words]
+            yield f"{command} {name[:30]!r}", [word.replace("{in}", name) for word in arguments]
     for name in MODELS:
-        model = f"{{world}}/bad-{name}.n2s"
-        words = GOOD["denoise"]
-        yield f"model {name}", [model if word == "{world}/m.n2s" else word for word in words]
+        model = f"{{inputs}}/bad-{name}.n2s"
+        arguments = VALID_COMMANDS["denoise"]
+        yield f"model {name}", [model if word == "{inputs}/m.n2s" else word for word in arguments]
         yield f"info {name}", ["info", model]
     for name in ("absent.n2s", "good.tif", "folder", "pipe.tif", "store.ome.zarr"):
-        words = GOOD["denoise"]
-        yield f"model {name}", [f"{{world}}/{name}" if w == "{world}/m.n2s" else w for w in words]
+        arguments = VALID_COMMANDS["denoise"]
+        yield (
+            f"model {name}",
+            [f"{{inputs}}/{name}" if w == "{inputs}/m.n2s" else w for w in arguments],
+        )
     for text in NOISES:
         name = repr(text[:40])
-        yield f"noise {name}", [*GOOD["denoise"][:-1], text]
-        yield f"simulate {name}", [*GOOD["simulate"][:-1], text]
+        yield f"noise {name}", [*VALID_COMMANDS["denoise"][:-1], text]
+        yield f"simulate {name}", [*VALID_COMMANDS["simulate"][:-1], text]
     for name in CONFIGS:
-        words = ["train", "{world}/good.tif", "--model", "{out}/new.n2s", "--config"]
-        yield f"config {name}", [*words, f"{{world}}/{name}.yml"]
+        arguments = ["train", "{inputs}/good.tif", "--model", "{out}/new.n2s", "--config"]
+        yield f"config {name}", [*arguments, f"{{inputs}}/{name}.yml"]
     for command, *option in OPTIONS:
-        yield f"{command} {' '.join(option)[:40]}", [*GOOD[command], *option]
-    for place in OUTPUTS:
-        for ending in ENDINGS if "{ending}" in place else [""]:
-            name = place.replace("{ending}", ending)
+        yield f"{command} {' '.join(option)[:40]}", [*VALID_COMMANDS[command], *option]
+    for output in OUTPUTS:
+        for ending in ENDINGS if "{ending}" in output else [""]:
+            name = output.replace("{ending}", ending)
             for command in ("denoise", "simulate"):
-                words = [name if w == "{out}/x.tif" else w for w in GOOD[command]]
-                yield f"{command} to {name[:60]}", words
+                arguments = [name if w == "{out}/x.tif" else w for w in VALID_COMMANDS[command]]
+                yield f"{command} to {name[:60]}", arguments
         for option in ([], ["--overwrite"]):
             # a model may have any ending
-            if "/x." not in place and place != "{out}/x" and ("there" not in place or not option):
-                words = [
-                    place.replace("{ending}", ".n2s") if "new" in w else w for w in GOOD["train"]
+            if (
+                "/x." not in output
+                and output != "{out}/x"
+                and ("there" not in output or not option)
+            ):
+                arguments = [
+                    output.replace("{ending}", ".n2s") if "new" in w else w
+                    for w in VALID_COMMANDS["train"]
                 ]
-                yield f"train to {place[:60]} {option}", [*words, *option]
-    yield "uncertainty over the input", [*GOOD["denoise"], "--uncertainty", "{world}/good.tif"]
-    yield "uncertainty over the result", [*GOOD["denoise"], "--uncertainty", "{out}/x.tif"]
+                yield f"train to {output[:60]} {option}", [*arguments, *option]
+    yield (
+        "uncertainty over the input",
+        [*VALID_COMMANDS["denoise"], "--uncertainty", "{inputs}/good.tif"],
+    )
+    yield (
+        "uncertainty over the result",
+        [*VALID_COMMANDS["denoise"], "--uncertainty", "{out}/x.tif"],
+    )
     yield (
         "result over the model",
-        [w.replace("{out}/x.tif", "{world}/m.n2s") for w in [*GOOD["denoise"], "--overwrite"]],
+        [
+            w.replace("{out}/x.tif", "{inputs}/m.n2s")
+            for w in [*VALID_COMMANDS["denoise"], "--overwrite"]
+        ],
     )
     yield "no command", []
     yield "no such command", ["dance"]
@@ -101,13 +127,13 @@ CASES = list(cases())
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder of everything bad, beside a good image and a good model."""
-    root = tmp_path_factory.mktemp("world")
+def inputs(tmp_path_factory):
+    """Return a folder with all invalid inputs, a valid image and a valid model."""
+    root = tmp_path_factory.mktemp("inputs")
     for name, make in INPUTS.items():
         make(root / name)
-    tifffile.imwrite(root / "good.tif", noisy(), imagej=True, metadata={"axes": "TYX"})
-    train(noisy()[:, :32, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
+    tifffile.imwrite(root / "good.tif", noisy_stack(), imagej=True, metadata={"axes": "TYX"})
+    train(noisy_stack()[:, :32, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
     for name, damage in MODELS.items():
         damage(root / "m.n2s", root / f"bad-{name}.n2s")
     for name, text in CONFIGS.items():
@@ -116,7 +142,7 @@ def world(tmp_path_factory):
     os.link(root / "good.tif", root / "hard-link.tif")
     (root / "soft-link.tif").symlink_to(root / "good.tif")
     (root / "folder").mkdir()
-    iio.imwrite(root / "folder" / "a.png", noisy()[0].astype(np.uint8))
+    iio.imwrite(root / "folder" / "a.png", noisy_stack()[0].astype(np.uint8))
     make_store(root / "store.ome.zarr")
     for ending in (*ENDINGS, ".n2s"):
         (root / f"dangling{ending}").symlink_to(root / "nowhere" / "x")
@@ -128,8 +154,8 @@ def world(tmp_path_factory):
     return root
 
 
-def look(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return what tells whether anything in a folder was touched: size, time, mode and number."""
+def file_states(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return size, modification time, mode and inode of every file in a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -149,34 +175,40 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def before(world):
-    """What is there before the first case; after the last every byte is as it was."""
-    whole = digests(world)
-    yield look(world)
-    assert digests(world) == whole
+def before(inputs):
+    """Return the files before the first case; after the last, check that no byte has changed."""
+    contents = digests(inputs)
+    yield file_states(inputs)
+    assert digests(inputs) == contents
 
 
-def test_there_are_as_many_cases_as_are_promised():
+def test_there_are_at_least_400_cases():
     assert len(CASES) >= 400
 
 
-@pytest.mark.parametrize("words", [words for _, words in CASES], ids=[name for name, _ in CASES])
-def test_it_is_one_line(words, world, before, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    "arguments", [arguments for _, arguments in CASES], ids=[name for name, _ in CASES]
+)
+def test_invalid_input_is_refused_in_one_line(
+    arguments, inputs, before, tmp_path, monkeypatch, capfd
+):
     out = tmp_path / "out"
     out.mkdir()
     monkeypatch.chdir(out)
-    filled = [w.replace("{world}", str(world)).replace("{out}", str(out)) for w in words]
-    monkeypatch.setattr(sys, "argv", ["noise2score", *filled])
-    with pytest.raises(SystemExit) as ended:
+    command_line = [
+        w.replace("{inputs}", str(inputs)).replace("{out}", str(out)) for w in arguments
+    ]
+    monkeypatch.setattr(sys, "argv", ["noise2score", *command_line])
+    with pytest.raises(SystemExit) as stopped:
         main()
-    printed, said = capfd.readouterr()
-    assert ended.value.code == 2, said
-    if words:  # without a command it is the help
-        assert printed == ""
-        assert said.startswith("noise2score: ")
-        assert said.count("\n") == 1, said
-        assert len(said) <= MAX_LINE
-        assert said[:-1].isprintable()
-        assert "Traceback" not in said
+    stdout, stderr = capfd.readouterr()
+    assert stopped.value.code == 2, stderr
+    if arguments:  # without any, the help is printed
+        assert stdout == ""
+        assert stderr.startswith("noise2score: ")
+        assert stderr.count("\n") == 1, stderr
+        assert len(stderr) <= MAX_LINE_LENGTH
+        assert stderr[:-1].isprintable()
+        assert "Traceback" not in stderr
     assert list(out.iterdir()) == []
-    assert look(world) == before
+    assert file_states(inputs) == before

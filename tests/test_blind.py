@@ -1,4 +1,4 @@
-"""A trained score finds the noise that serves it best, with nothing trained again."""
+"""With a trained model, the noise that denoises best is found without further training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from shared import pieces
+from shared import small_crops
 from typer.testing import CliRunner
 
 from napari_noise2score import (
@@ -27,7 +27,7 @@ from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Emccd
 from napari_noise2score.solve.transform import Transform
 
-TRUE = parse_noise("gaussian(sigma=20)")
+TRUE_NOISE = parse_noise("gaussian(sigma=20)")
 
 
 def scene(size=128):
@@ -36,7 +36,7 @@ def scene(size=128):
     return blocks + 8 * np.sin(x / 9) * np.cos(y / 7)
 
 
-def shots(noise=TRUE, count=4, clean=None):
+def noisy_frames(noise=TRUE_NOISE, count=4, clean=None):
     rng = np.random.default_rng(0)
     clean = scene() if clean is None else clean
     return np.stack([noise.sample(clean, rng) for _ in range(count)]).astype(np.float32)
@@ -44,16 +44,16 @@ def shots(noise=TRUE, count=4, clean=None):
 
 @pytest.fixture(scope="module")
 def noisy():
-    return shots()
+    return noisy_frames()
 
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(pieces(noisy), axes="TYX", steps=50)
+    return train(small_crops(noisy), axes="TYX", steps=50)
 
 
 def errors(noises, model, noisy):
-    """Mean squared error of the shots, solved for each noise model."""
+    """Return the mean squared error of the denoised frames for each noise model."""
     planes, found = LivePlanes(noisy, model, "TYX"), []
     for t in range(len(noisy)):
         for _ in planes.prepare(place := planes.place((t, 0, 0))):
@@ -62,10 +62,10 @@ def errors(noises, model, noisy):
     return np.mean(found, axis=0)
 
 
-def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
+def test_other_frames_choose_the_noise_level_that_a_clean_image_would(model, noisy):
     found = estimate_noise(noisy, axes="TYX", model=model)
     assert found.method == "other frames"
-    levels = [TRUE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
+    levels = [TRUE_NOISE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
     chosen, *swept = errors([found.noise, *levels], model, noisy)
     assert chosen < 1.02 * min(swept)  # 0.09 dB
     differences = found.notes["squared difference from other frames"]
@@ -74,7 +74,7 @@ def test_other_shots_choose_the_level_that_a_clean_image_would(model, noisy):
     assert found.check.source == "denoised"
 
 
-def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
+def test_for_a_moving_sample_or_a_single_frame_the_images_alone_are_used(model, noisy):
     moving = np.stack([np.roll(y, 9 * t, axis=1) for t, y in enumerate(noisy)])
     found = estimate_noise(moving, axes="TYX", model=model)
     assert (found.method, found.notes["other frames"]) == ("images", "not used: the sample moves")
@@ -83,10 +83,10 @@ def test_a_moving_sample_or_a_single_frame_is_left_to_the_images(model, noisy):
     assert single.noise.sigma == pytest.approx(20, rel=0.1)
 
 
-def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
-    # few photons through a multiplier: the variance alone would do for counts of twice the gain
+def test_for_a_single_frame_of_photons_the_likelihood_chooses_the_family():
+    # by their variance alone, multiplied counts would pass for counts of twice the gain
     frame = Emccd(20, offset=20).sample(scene(256) / 2, np.random.default_rng(0)).round()
-    found = estimate_noise(frame, model=train(pieces(frame), steps=20))
+    found = estimate_noise(frame, model=train(small_crops(frame), steps=20))
     assert found.method == "likelihood"
     counts, _, _ = found.noise.components
     assert isinstance(counts, Emccd)
@@ -95,14 +95,14 @@ def test_of_a_single_frame_of_photons_the_shape_of_the_noise_decides():
     assert max(likelihoods, key=likelihoods.get) == str(found.noise)
 
 
-def test_a_score_that_was_hardly_trained_is_not_believed(noisy):
+def test_a_hardly_trained_score_is_not_used(noisy):
     found = estimate_noise(noisy, axes="TYX", model=train(noisy, axes="TYX", steps=1))
     assert found.noise == estimate_noise(noisy, axes="TYX").noise
     assert "hardly trained" in found.notes["other frames"]
 
 
 class FlatScore(torch.nn.Module):
-    """The exact score of a flat field under Gaussian noise, as a network gives it."""
+    """A network that returns the exact score of a flat field with Gaussian noise."""
 
     stride, radius, channels, ndim = (1, 1), (0, 0), 1, 2
 
@@ -116,21 +116,21 @@ class FlatScore(torch.nn.Module):
 
 
 @pytest.mark.parametrize("method", ["curve", "perturbation", "quality-gaussian"])
-def test_methods_by_name_read_the_level_off_the_score(model, method):
-    flat = shots(clean=np.full((128, 128), 120.0))
+def test_each_method_finds_the_level_from_the_score(model, method):
+    flat = noisy_frames(clean=np.full((128, 128), 120.0))
     transform = Transform(c0=500.0)
-    middle = float(transform.forward(torch.tensor(120.0)))
+    z_mean = float(transform.forward(torch.tensor(120.0)))
     exact = replace(
-        model, network=FlatScore(400 / 500), transform=transform, mean=middle, scale=1.0
+        model, network=FlatScore(400 / 500), transform=transform, mean=z_mean, scale=1.0
     )  # fmt: skip
     found = estimate_noise(flat, axes="TYX", model=exact, method=method, device="cpu")
-    # of one brightness: any family may have this variance
+    # with only one intensity, every family can have this variance
     x = found.noise.clean_from_mean(torch.tensor(120.0, dtype=torch.float64))
     assert float(found.noise.variance(x)) ** 0.5 == pytest.approx(20, rel=0.05)
     assert found.notes["noise found by"] == method
 
 
-def test_it_can_be_followed_and_stopped(model, noisy):
+def test_progress_is_reported_and_the_estimate_can_be_stopped(model, noisy):
     steps = list(estimate_steps(noisy, axes="TYX", model=model))
     done = [s.done for s in steps]
     assert done == sorted(done)
@@ -140,27 +140,34 @@ def test_it_can_be_followed_and_stopped(model, noisy):
     with pytest.raises(UserError, match="there are auto, images"):
         estimate_noise(noisy, axes="TYX", model=model, method="guess")
     with pytest.raises(UserError, match="give only one of the two"):
-        estimate_noise(noisy, axes="TYX", model=model, noise=TRUE, method="curve")
+        estimate_noise(noisy, axes="TYX", model=model, noise=TRUE_NOISE, method="curve")
     with pytest.raises(UserError, match="uses a trained model"):
         estimate_noise(noisy, axes="TYX", method="curve")
 
 
-def test_the_command_line_calibrates_and_says_so_in_the_result(tmp_path, model, noisy):
+def test_denoising_with_noise_auto_records_how_the_noise_was_found(tmp_path, model, noisy):
     write_image(tmp_path / "noisy.tif", Image(noisy, "TYX"))
     model.save(tmp_path / "m.n2s")
-    at = [str(tmp_path / "noisy.tif"), "--model", str(tmp_path / "m.n2s")]
-    run = CliRunner().invoke(app, ["estimate", *at, "--json"])
+    source_and_model = [str(tmp_path / "noisy.tif"), "--model", str(tmp_path / "m.n2s")]
+    run = CliRunner().invoke(app, ["estimate", *source_and_model, "--json"])
     facts = json.loads(run.stdout)
     assert facts["noise found by"] == "other frames"
-    line = ["denoise", at[0], str(tmp_path / "out.ome.zarr"), *at[1:], "--noise", "auto"]
-    run = CliRunner().invoke(app, line)
+    command = [
+        "denoise",
+        source_and_model[0],
+        str(tmp_path / "out.ome.zarr"),
+        *source_and_model[1:],
+        "--noise",
+        "auto",
+    ]
+    run = CliRunner().invoke(app, command)
     assert run.exit_code == 0, run.output
     result = read_image(tmp_path / "out.ome.zarr")
     assert result.notes["noise"] == facts["noise"]
     assert result.notes["noise found by"] == "other frames"
     assert result.notes["variance factor"] == facts["variance factor"]
-    run = CliRunner().invoke(app, ["estimate", *at, "--method", "perturbation"])
+    run = CliRunner().invoke(app, ["estimate", *source_and_model, "--method", "perturbation"])
     assert "found by              perturbation" in run.output
-    run = CliRunner().invoke(app, ["estimate", at[0], "--method", "curve"])
+    run = CliRunner().invoke(app, ["estimate", source_and_model[0], "--method", "curve"])
     assert isinstance(run.exception, UserError)
     assert ScoreModel.load(tmp_path / "m.n2s").fingerprint == result.notes["fingerprint"]

@@ -1,4 +1,4 @@
-"""A noise model is checked against the images: from Python, the command line and the window."""
+"""A noise model is checked against images, in Python, on the command line and in the window."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from skimage import data
 from typer.testing import CliRunner
 from window import (
-    LONG,
+    TIMEOUT,
     add_cells,
     button,
     click,
     dock,
     field,
-    line,
+    plot_curve,
     set_noise,
     status,
-    texts,
+    visible_texts,
     wait_until_idle,
 )
 
@@ -35,11 +35,11 @@ from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.sample import NOISE, simulate_cells
 
-RIGHT = "poisson(gain=3, offset=20)"
+TRUE_NOISE = "poisson(gain=3, offset=20)"
 
 
 def picture(size=256):
-    """Flat squares of many grey levels with soft edges."""
+    """Return an image of flat squares of many grey levels with soft edges."""
     levels = np.random.default_rng(3).uniform(20, 220, (8, 8))
     flat = np.kron(levels, np.ones((size // 8, size // 8)))
     for axis in (0, 1):
@@ -47,14 +47,14 @@ def picture(size=256):
     return flat
 
 
-def shots(text=RIGHT, count=4, seed=0):
-    chance = np.random.default_rng(seed)
-    return np.stack([parse_noise(text).sample(picture(), chance) for _ in range(count)])
+def noisy_frames(text=TRUE_NOISE, count=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([parse_noise(text).sample(picture(), rng) for _ in range(count)])
 
 
 @pytest.fixture(scope="module")
 def repeats():
-    return shots()
+    return noisy_frames()
 
 
 @pytest.mark.slow
@@ -74,24 +74,26 @@ def test_the_right_model_explains_the_noise(repeats):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("noise", "share", "says"),
+    ("noise", "explained", "phrase"),
     [
         ("poisson(gain=6, offset=20)", 0.5, "(29|30)% weaker than the model"),
         ("poisson(gain=1.5, offset=20)", 0.5, "4[0-2]% stronger than the model"),
         ("gaussian(sigma=19)", 0.7, "weaker than the model says where the image is dark, and .* s"),
     ],
 )
-def test_a_wrong_level_is_told_and_which_way(repeats, noise, share, says):
+def test_the_verdict_states_how_far_the_level_is_wrong_and_in_which_direction(
+    repeats, noise, explained, phrase
+):
     check = check_noise(repeats, noise, axes="TYX")
     assert not check.explains
-    assert check.curve.explained == pytest.approx(share, abs=0.1)
-    with pytest.raises(UserError, match=says):
+    assert check.curve.explained == pytest.approx(explained, abs=0.1)
+    with pytest.raises(UserError, match=phrase):
         raise UserError(check.verdict)
 
 
 @pytest.mark.slow
-def test_of_one_shot_flat_parts_are_looked_at(repeats):
-    check = check_noise(repeats[0], RIGHT)
+def test_a_single_frame_is_checked_by_its_flat_areas(repeats):
+    check = check_noise(repeats[0], TRUE_NOISE)
     assert check.source == "single frames"
     assert check.curve.explained > 0.9
     assert check.explains, check.verdict
@@ -100,77 +102,83 @@ def test_of_one_shot_flat_parts_are_looked_at(repeats):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["gaussian(sigma=10)", "poisson(gain=5)", "poisson(gain=5) @ A"])
-def test_of_one_shot_of_a_rich_picture_the_picture_is_no_correlation(text):
+def test_texture_in_a_single_frame_does_not_count_as_correlation(text):
     noisy = parse_noise(text).sample(data.grass().astype(float), np.random.default_rng(0))
     right = check_noise(noisy, text)
     assert abs(right.residual.correlation) < 0.1
     assert "correlated" not in right.verdict
     assert right.residual.variance < (3 if text.startswith("gaussian") else 1.5)
-    assert right.residual.expected.max() < 0.15  # as wide as a normal one, whatever was filtered
-    other = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
-    wrong = check_noise(noisy, other)
+    assert (
+        right.residual.expected.max() < 0.15
+    )  # close to a normal distribution, whatever the filter
+    from_denoised = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
+    wrong = check_noise(noisy, from_denoised)
     assert abs(wrong.residual.correlation) > 0.3
     assert f"{'more' if '@' in text else 'less'} correlated than the model says" in wrong.verdict
 
 
 @pytest.mark.slow
-def test_noise_that_neighbours_share_is_seen_unless_the_model_knows_it():
+def test_correlated_noise_is_detected_unless_the_model_includes_it():
     text = "gaussian(sigma=20) @ A"
-    y = shots(text)
-    right = check_noise(y, text, axes="TYX")
+    noisy = noisy_frames(text)
+    right = check_noise(noisy, text, axes="TYX")
     assert right.explains, right.verdict
-    white = check_noise(y, "gaussian(sigma=9.2)", axes="TYX")  # the same level
-    assert white.curve.explained > 0.9
-    assert white.residual.correlation == pytest.approx(0.476, abs=0.03)  # of A, by hand
-    assert "set the correlation" in white.verdict
+    white_check = check_noise(noisy, "gaussian(sigma=9.2)", axes="TYX")  # the same level
+    assert white_check.curve.explained > 0.9
+    assert white_check.residual.correlation == pytest.approx(0.476, abs=0.03)  # of A, by hand
+    assert "set the correlation" in white_check.verdict
 
 
 @pytest.mark.slow
-def test_what_a_denoised_image_leaves_is_checked_too(repeats):
+def test_the_residual_of_a_denoised_image_is_checked(repeats):
     truth = np.broadcast_to(picture() + 20, repeats.shape)  # the offset stays in the result
-    check = check_noise(repeats, RIGHT, axes="TYX", denoised=truth)
+    check = check_noise(repeats, TRUE_NOISE, axes="TYX", denoised=truth)
     assert check.source == "denoised"
     assert check.residual.variance == pytest.approx(1, abs=0.05)
     assert check.explains
-    # a brutal denoiser takes the picture away with the noise: it is not the noise model's fault
-    brutal = np.broadcast_to(picture() + 20 + 40 * np.sin(np.arange(256) / 3), repeats.shape)
-    lost = check_noise(repeats, RIGHT, axes="TYX", denoised=brutal)
-    assert "some of the picture is removed with it" in lost.verdict
+    # if a denoiser removes some of the picture, the noise model is not wrong
+    strongly_denoised = np.broadcast_to(
+        picture() + 20 + 40 * np.sin(np.arange(256) / 3), repeats.shape
+    )
+    check_of_lost_picture = check_noise(repeats, TRUE_NOISE, axes="TYX", denoised=strongly_denoised)
+    assert "some of the picture is removed with it" in check_of_lost_picture.verdict
     with pytest.raises(UserError, match="shape of the one image"):
-        check_noise(repeats, RIGHT, axes="TYX", denoised=truth[0])
+        check_noise(repeats, TRUE_NOISE, axes="TYX", denoised=truth[0])
 
 
-def test_what_a_model_takes_away_is_the_same_as_of_its_denoised_image(model):
+def test_checking_with_a_model_equals_checking_with_its_denoised_image(model):
     noisy = simulate_cells((2, 4, 64, 64))[0]
     check = check_noise(noisy, NOISE, axes="TZYX", model=model)
     clean = denoise(noisy, model, NOISE, axes="TZYX")
-    other = check_noise(noisy, NOISE, axes="TZYX", denoised=clean)
-    assert check.source == other.source == "denoised"
-    np.testing.assert_allclose(check.residual.correlations, other.residual.correlations, atol=1e-3)
+    from_denoised = check_noise(noisy, NOISE, axes="TZYX", denoised=clean)
+    assert check.source == from_denoised.source == "denoised"
+    np.testing.assert_allclose(
+        check.residual.correlations, from_denoised.residual.correlations, atol=1e-3
+    )
 
 
 @pytest.mark.slow
-def test_the_command_line_says_it_too(tmp_path):
-    write_image(tmp_path / "noisy.tif", Image(shots(count=2).astype("float32"), "TYX"))
-    line = ["estimate", str(tmp_path / "noisy.tif")]
-    text = CliRunner().invoke(app, line).stdout
+def test_the_command_line_prints_the_check(tmp_path):
+    write_image(tmp_path / "noisy.tif", Image(noisy_frames(count=2).astype("float32"), "TYX"))
+    command = ["estimate", str(tmp_path / "noisy.tif")]
+    text = CliRunner().invoke(app, command).stdout
     assert "explains the noise: 0.9" in text
     assert "The model explains the noise." in text
-    check = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)["check"]
+    check = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)["check"]
     assert check["explains the noise"] > 0.9
     assert abs(check["residual correlation"]) < 0.05
 
 
 @pytest.fixture
 def checked(viewer, qtbot, session):
-    """The Noise check dock, a layer of shots checked with keys alone."""
+    """Return a layer and the Noise check dock, after a check with the keyboard alone."""
     from qtpy.QtCore import Qt
 
     viewer.window.show()
-    layer = viewer.add_image(shots(count=2), name="shots", axis_labels="tyx")
+    layer = viewer.add_image(noisy_frames(count=2), name="frames", axis_labels="tyx")
     widget = dock(viewer, "Noise check")
     assert not button(widget, "Use this model").isVisibleTo(widget)
-    qtbot.waitUntil(button(widget, "Check").isVisible, timeout=LONG)
+    qtbot.waitUntil(button(widget, "Check").isVisible, timeout=TIMEOUT)
     field(widget, "Residual of").setFocus()
     qtbot.keyClick(field(widget, "Residual of"), Qt.Key.Key_Tab)
     assert widget.window().focusWidget() is button(widget, "Check")
@@ -182,25 +190,25 @@ def checked(viewer, qtbot, session):
 
 @pytest.mark.slow
 @pytest.mark.window
-def test_the_dock_says_whether_the_model_is_right(viewer, qtbot, checked, notifications):
+def test_the_dock_shows_whether_the_model_is_right(viewer, qtbot, checked, notifications):
     layer, widget = checked
-    assert "<b>The model explains the noise.</b>" in texts(widget)
-    assert any(text.startswith("Explains the noise: 0.9") for text in texts(widget))
+    assert "<b>The model explains the noise.</b>" in visible_texts(widget)
+    assert any(text.startswith("Explains the noise: 0.9") for text in visible_texts(widget))
     assert "poisson(gain=" in status(widget)
     assert "95 % intervals: gain" in status(widget)
-    mean, variance = line(widget, "measured").getData()
+    mean, variance = plot_curve(widget, "measured").getData()
     np.testing.assert_allclose(variance / (mean - 20), 3, rtol=0.15)
     field(widget, "Noise").setCurrentText("chosen for the layer")
     click(qtbot, button(widget, "Check"))
-    assert "no noise was chosen for 'shots' yet" in notifications()[-1]
+    assert "no noise was chosen for 'frames' yet" in notifications()[-1]
     denoise = dock(viewer, "Denoise")
     set_noise(denoise, "poisson(gain=6, offset=20)")
     click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
-    assert any("weaker than the model says" in text for text in texts(widget))
+    assert any("weaker than the model says" in text for text in visible_texts(widget))
     for theme in ("light", "dark"):
         viewer.theme = theme
-        colour = line(widget, "model").opts["pen"].color()
+        colour = plot_curve(widget, "model").opts["pen"].color()
         assert (colour.lightness() > 128) == (theme == "dark")
     viewer.layers.remove(layer)
     assert not button(widget, "Use this model").isVisibleTo(widget)
@@ -214,7 +222,7 @@ def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notificat
     click(qtbot, button(widget, "Use this model"))
     denoise = dock(viewer, "Denoise")
     assert field(denoise, "Layer").currentText() == layer.name
-    # the intervals are those of the model that was found, and shown for no other
+    # the intervals are shown for the estimated model only
     shown = status(widget)
     assert "95 % intervals" in shown
     field(widget, "Noise").setCurrentText("chosen for the layer")
@@ -227,7 +235,9 @@ def test_use_this_model_fills_the_denoise_dock(viewer, qtbot, checked, notificat
 
 @pytest.mark.slow
 @pytest.mark.window
-def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session, notifications):
+def test_the_residual_of_a_model_can_be_checked_in_the_dock(
+    viewer, qtbot, cells, session, notifications
+):
     noisy = np.tile(cells[0], (1, 1, 4, 4))
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     widget = dock(viewer, "Noise check")
@@ -237,16 +247,20 @@ def test_what_denoising_takes_away_can_be_checked(viewer, qtbot, cells, session,
     field(widget, "Noise").setCurrentText("chosen for the layer")
     click(qtbot, button(widget, "Check"))
     wait_until_idle(qtbot, widget)
-    image, taken = (check_noise(noisy, NOISE, axes="TZYX", model=used) for used in (None, model))
-    assert taken.source == "denoised"
-    assert image.summary != taken.summary
-    assert taken.summary[0].upper() + taken.summary[1:] in texts(widget)
+    without_model, with_model = (
+        check_noise(noisy, NOISE, axes="TZYX", model=used) for used in (None, model)
+    )
+    assert with_model.source == "denoised"
+    assert without_model.summary != with_model.summary
+    assert with_model.summary[0].upper() + with_model.summary[1:] in visible_texts(widget)
     assert f"Checked {NOISE}" in status(widget)
     assert notifications() == []
 
 
 @pytest.mark.window
-def test_what_cannot_be_checked_is_told(viewer, qtbot, session, notifications):
+def test_an_image_that_cannot_be_checked_gives_a_notification(
+    viewer, qtbot, session, notifications
+):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
     widget = dock(viewer, "Noise check")
     click(qtbot, button(widget, "Check"))
@@ -256,10 +270,10 @@ def test_what_cannot_be_checked_is_told(viewer, qtbot, session, notifications):
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_white_read_noise_on_correlated_noise_is_told_from_it(count):
+def test_read_noise_is_distinguished_from_correlated_noise(count):
     text = "poisson(gain=5) @ A + gaussian(sigma={})"
-    clean, chance = data.camera()[::2, ::2].astype(float), np.random.default_rng(0)
-    noisy = np.stack([parse_noise(text.format(10)).sample(clean, chance) for _ in range(count)])
+    clean, rng = data.camera()[::2, ::2].astype(float), np.random.default_rng(0)
+    noisy = np.stack([parse_noise(text.format(10)).sample(clean, rng) for _ in range(count)])
     right = check_noise(noisy, text.format(10), axes="TYX")
     assert right.explains, right.verdict
     assert right.curve.explained > (0.9 if count == 1 else 0.97)

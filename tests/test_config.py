@@ -1,4 +1,4 @@
-"""A file of settings is plain names and values; what else stands in it is refused by its line."""
+"""A settings file contains names and values; anything else is refused with its line number."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_noise2score.cli._config import TrainSettings
 
 
 def refusal(path, given_values=None):
+    """Return the message with which a settings file is refused."""
     with pytest.raises(UserError) as caught:
         TrainSettings.read(path, given_values or {})
     message = str(caught.value)
@@ -25,7 +26,7 @@ def refusal(path, given_values=None):
 BOMB = "a: &a [1, 1]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(20)
 )
-BAD = {
+BAD_SETTINGS = {
     "a number for a name": ("1: 2", "line 1: the name of a setting"),
     "nothing for a name": ("steps: 5\nnull: 2", "line 2: the name of a setting"),
     "true for a name": ("yes: 2", "line 1: the name of a setting"),
@@ -37,7 +38,7 @@ BAD = {
     "a list for a value": ("steps: 5\nseed: [1, 2]", "line 2: 'seed' must have a single value"),
     "a mapping for a value": ("seed: {a: 1}", "line 1: 'seed' must have a single value"),
     "an alias bomb": (BOMB, "line 1: 'a' must have a single value"),
-    "an alias of itself": ("seed: &a [*a]", "line 1: 'seed' must have a single value"),
+    "an alias within itself": ("seed: &a [*a]", "line 1: 'seed' must have a single value"),
     "an unknown alias": ("seed: *a", "line 1: not a YAML file"),
     "a tag of Python": (
         "seed: !!python/object/apply:os.system [echo]",
@@ -48,19 +49,19 @@ BAD = {
         "line 1: the value of 'seed' cannot be read",
     ),
     "a tag of a name": ("!!python/name:os.system x: 1", "line 1: the name of a setting"),
-    "a tag that does not fit": ("seed: !!int abc", "line 1: the value of 'seed' cannot be read"),
+    "a tag of the wrong type": ("seed: !!int abc", "line 1: the value of 'seed' cannot be read"),
     "binary": ("seed: !!binary a", "line 1: the value of 'seed' cannot be read"),
-    "deep": ("seed: " + "[" * 20_000, "not a YAML file"),
+    "deeply nested": ("seed: " + "[" * 20_000, "not a YAML file"),
     "a huge seed": ("seed: " + "9" * 300, "line 1: seed: "),
-    "digits without end": ("seed: " + "9" * 10_000, "line 1: "),
+    "too many digits": ("seed: " + "9" * 10_000, "line 1: "),
     "a negative seed": ("seed: -1", "line 1: seed: "),
-    "a seed of torch": (f"seed: {2**63}", "line 1: seed: "),
-    "a broken seed": ("seed: 1.5", "line 1: seed: "),
-    "steps without end": (f"steps: {10**30}", "line 1: steps: "),
+    "a seed too large for torch": (f"seed: {2**63}", "line 1: seed: "),
+    "a fractional seed": ("seed: 1.5", "line 1: seed: "),
+    "too many steps": (f"steps: {10**30}", "line 1: steps: "),
     "no steps": ("steps: 0", "line 1: steps: "),
-    "minutes not a number": ("minutes: .nan", "line 1: minutes: "),
-    "minutes without end": ("minutes: .inf", "line 1: minutes: "),
-    "minutes absurd": ("minutes: 1.0e+300", "line 1: minutes: "),
+    "minutes nan": ("minutes: .nan", "line 1: minutes: "),
+    "infinite minutes": ("minutes: .inf", "line 1: minutes: "),
+    "too many minutes": ("minutes: 1.0e+300", "line 1: minutes: "),
     "no minutes": ("minutes: 0", "line 1: minutes: "),
     "ndim": ("\n\nndim: 4", "line 3: ndim: "),
     "axes a number": ("axes: 3", "line 1: axes: "),
@@ -75,17 +76,17 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_what_is_no_setting_is_refused_by_its_line(what, tmp_path):
-    text, says = BAD[what]
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_what_is_no_setting_is_refused_with_its_line_number(case, tmp_path):
+    text, phrase = BAD_SETTINGS[case]
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     message = refusal(path)
     assert message.startswith(str(path))
-    assert says in message
+    assert phrase in message
 
 
-def test_what_is_no_small_text_is_refused(tmp_path):
+def test_a_file_that_is_no_small_text_is_refused(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"seed: 1\naxes: \xff\xfe")
     assert "line 2: not UTF-8 text" in refusal(path)
@@ -153,6 +154,6 @@ def test_budgets_and_seeds_are_bounded_in_the_library_too(budget):
     assert str(caught.value).isprintable()
 
 
-def test_the_largest_seed_serves():
+def test_the_largest_seed_is_accepted():
     image = np.random.default_rng(0).normal(100, 10, (16, 16))
     assert train(image, steps=1, seed=2**63 - 1).provenance["seed"] == 2**63 - 1

@@ -1,4 +1,4 @@
-"""Correlated noise: A is undone to the edge, and solved exactly where the answer is known."""
+"""Correlated noise is decorrelated up to the edges, and solved exactly in known cases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SKEW = Kernel([[0.0, 0.1, 0.2], [0.0, 0.7, 0.0], [0.05, 0.0, 0.0]])
         "rayleigh(sigma=0.3) @ kernel([[0.1, 0.8, 0.1]]) + gaussian(sigma=10)",
     ],
 )
-def test_the_spelling_prints_back_the_same_and_samples_have_its_moments(text):
+def test_the_text_of_a_model_is_preserved_and_samples_have_its_moments(text):
     model = parse_noise(text)
     assert str(model) == text
     assert parse_noise(text.replace(" ", "").replace(",", " , ")) == model
@@ -38,7 +38,7 @@ def test_the_spelling_prints_back_the_same_and_samples_have_its_moments(text):
     assert y.var() == pytest.approx(float(model.variance(x)), rel=0.02)
 
 
-def test_python_spells_it_as_the_text_does():
+def test_operators_in_python_build_the_same_model_as_the_text():
     assert Poisson(gain=5) @ A + Gaussian(sigma=10) == parse_noise(
         "poisson(gain=5) @ A + gaussian(sigma=10)"
     )
@@ -46,7 +46,7 @@ def test_python_spells_it_as_the_text_does():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         ("gamma(alpha=26) @ B", "write A or kernel"),
         ("gamma(alpha=26) @ kernel([[1, 2], [3, 4]])", "odd number of rows"),
@@ -55,16 +55,16 @@ def test_python_spells_it_as_the_text_does():
         ("gamma(alpha=26) + gaussian(sigma=10) @ A", "only one"),
     ],
 )
-def test_nonsense_is_told_in_one_line(text, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_an_invalid_text_is_refused_in_one_line(text, phrase):
+    with pytest.raises(UserError, match=phrase) as caught:
         parse_noise(text)
     assert "\n" not in str(caught.value)
 
 
-def test_a_kernel_is_measured_from_the_differences_of_shots():
+def test_a_kernel_is_measured_from_the_difference_of_two_frames():
     noise = Poisson(4, 10) @ A
     scene = 60 + 40 * np.random.default_rng(0).random((8, 8))
-    scene = np.kron(scene, np.ones((64, 64)))  # flat pieces, brighter and darker
+    scene = np.kron(scene, np.ones((64, 64)))  # flat areas of different intensity
     rng = np.random.default_rng(1)
     first, second = noise.sample(scene, rng), noise.sample(scene, rng)
     difference = (first - second) / np.sqrt(2 * 4 * scene)
@@ -76,15 +76,15 @@ def test_a_kernel_is_measured_from_the_differences_of_shots():
 
 
 @pytest.mark.parametrize("kernel", [A, ROW])
-def test_a_is_undone_exactly_up_to_the_edges_of_an_image(kernel):
+def test_a_symmetric_kernel_is_undone_up_to_the_edges_of_an_image(kernel):
     x = 200 * np.random.default_rng(0).random((50, 37))
     y = kernel.apply_to_image(x)
-    # as tiles are read: continued by reflection
-    around = np.pad(y, kernel.reach, mode="reflect")
-    assert np.abs(decorrelated(around, kernel) - x).max() < 0.01
+    # tiles are padded by reflection
+    padded = np.pad(y, kernel.reach, mode="reflect")
+    assert np.abs(decorrelated(padded, kernel) - x).max() < 0.01
 
 
-def test_a_kernel_without_symmetry_is_undone_but_for_the_edges():
+def test_an_asymmetric_kernel_is_undone_except_at_the_edges():
     x = 200 * np.random.default_rng(0).random((70, 80))
     y = SKEW.apply_to_image(x)
     r = SKEW.reach
@@ -95,10 +95,10 @@ def test_a_kernel_without_symmetry_is_undone_but_for_the_edges():
 @pytest.mark.parametrize("kernel", [A, SKEW])
 @pytest.mark.parametrize("base", [Gaussian(25), Gamma(26), Poisson(5), Rayleigh(0.3)])
 def test_the_solution_undoes_the_score(base, kernel):
-    chance = np.random.default_rng(0)
-    x = torch.tensor(50 + 150 * chance.random((48, 40)))
+    rng = np.random.default_rng(0)
+    x = torch.tensor(50 + 150 * rng.random((48, 40)))
     model = base @ kernel
-    z = torch.tensor(base.sample(x.numpy(), chance)) + (0.5 if isinstance(base, Poisson) else 0)
+    z = torch.tensor(base.sample(x.numpy(), rng)) + (0.5 if isinstance(base, Poisson) else 0)
     y = x + kernel.apply_transposed(z - x) if isinstance(base, Gaussian) else kernel.apply(z)
     assert torch.allclose(model.solve(y, model.score(x, y)), x, rtol=1e-4)
 
@@ -114,11 +114,11 @@ def test_noise_that_grows_with_the_signal_is_solved_by_the_papers_fixed_point():
 
 @pytest.mark.parametrize("kernel", [A, SKEW])
 @pytest.mark.parametrize("base", [Gaussian(25), Gaussian(a=0.01, b=5)])
-def test_a_score_learned_of_the_undone_image_gives_the_clean_one(base, kernel):
-    """A kernel that is not the same on opposite sides blurs the noise by its mirror image."""
-    chance = torch.Generator().manual_seed(0)
-    x = 100 + 30 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
-    y = x + 5 * torch.randn(48, 40, generator=chance, dtype=torch.float64)
+def test_a_score_learned_of_the_decorrelated_image_gives_the_clean_image(base, kernel):
+    """An asymmetric kernel blurs the noise by its mirror image."""
+    rng = torch.Generator().manual_seed(0)
+    x = 100 + 30 * torch.randn(48, 40, generator=rng, dtype=torch.float64)
+    y = x + 5 * torch.randn(48, 40, generator=rng, dtype=torch.float64)
     score = kernel.apply_transposed((base @ kernel).score(x, y))
     solve = make_solver(base @ kernel, Transform(), 1e-6, 0, 255, kernel=kernel)
     assert torch.allclose(solve(kernel.undo(y), score), x, atol=0.01)
@@ -126,23 +126,23 @@ def test_a_score_learned_of_the_undone_image_gives_the_clean_one(base, kernel):
 
 @pytest.mark.parametrize("read", [0.0, 8.0])
 @pytest.mark.parametrize("learned", [None, A, ROW])
-def test_for_a_gaussian_picture_the_solution_is_the_posterior_mean(learned, read):
-    """White Gaussian pixels under correlated Gaussian noise: all is linear and known."""
+def test_for_a_gaussian_image_the_solution_is_the_posterior_mean(learned, read):
+    """White Gaussian pixels with correlated Gaussian noise have a linear posterior mean."""
     sigma, sigma_a, power = 25.0, 0.5, 40.0**2
     noise = Gaussian(sigma) @ A + Gaussian(read) if read else Gaussian(sigma) @ A
     transform = Transform(c0=sigma**2)
     shape = (64, 64)
     spectrum = A._spectrum(shape).real
-    chance = torch.Generator().manual_seed(0)
-    y = 40 * torch.randn(shape, generator=chance, dtype=torch.float64)
-    seen = learned._spectrum(shape).real if learned else 1.0
-    total = power + sigma**2 * spectrum**2 + read**2 + (sigma * sigma_a * seen) ** 2
+    rng = torch.Generator().manual_seed(0)
+    y = 40 * torch.randn(shape, generator=rng, dtype=torch.float64)
+    learned_response = learned._spectrum(shape).real if learned else 1.0
+    total = power + sigma**2 * spectrum**2 + read**2 + (sigma * sigma_a * learned_response) ** 2
 
     def filtered(image, response):
         return torch.fft.ifft2(torch.fft.fft2(image) * response).real
 
     best = filtered(y, power / total)
-    score = -filtered(y, seen / total)
+    score = -filtered(y, learned_response / total)
     solve = make_solver(noise, transform, sigma_a, -200, 200, kernel=learned)
     x = solve(learned.undo(y) if learned else y, sigma * score)
     assert torch.allclose(x, best, atol=1e-6)
@@ -173,7 +173,7 @@ def test_correlated_noise_is_removed_without_seams(model, tmp_path):
     noise = Poisson(5) @ A
     clean, noisy = blobs(noise, 1, (100, 90))
     whole = denoise(noisy, model, noise).compute()
-    # A blurs the picture too: the noise to compare with is that of the picture unblurred
+    # A blurs the image too, so compare with the noise of the unblurred image
     unblurred = decorrelated(np.pad(noisy, A.reach, mode="reflect"), A)
     assert np.mean((whole - clean) ** 2) < 0.3 * np.mean((unblurred - clean) ** 2)
     tiled = denoise(noisy, model, noise, tile=(24, 40)).compute()
@@ -186,14 +186,14 @@ def test_correlated_noise_is_removed_without_seams(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_learned_for_a_correlation_wants_the_noise_to_have_one(model):
+def test_a_model_trained_for_correlated_noise_refuses_white_noise(model):
     _, noisy = blobs(Poisson(5), 1, (64, 64))
     with pytest.raises(UserError, match=r"has no correlation: write it as '\.\.\. @ A'"):
         denoise(noisy, model, "poisson(gain=5)")
 
 
 @pytest.mark.slow
-def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_model(model):
+def test_the_correlation_can_be_changed_after_training(model):
     noise = Poisson(5) @ A + Gaussian(8)
     clean, noisy = blobs(noise, shape=(12, 48, 48))
     other = train(noisy, axes="TYX", steps=60, correlation=ROW)
@@ -205,7 +205,7 @@ def test_the_correlation_may_be_changed_after_training_like_all_of_the_noise_mod
 
 
 @pytest.mark.slow
-def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
+def test_a_score_learned_without_correlation_serves_correlated_noise_too():
     noise = Gaussian(20) @ A
     clean, noisy = blobs(noise)
     model = train(noisy, axes="TYX", steps=60)
@@ -214,8 +214,8 @@ def test_a_score_learned_of_the_image_itself_serves_correlated_noise_too():
 
 
 @pytest.mark.slow
-def test_flips_of_the_patches_leave_a_row_correlation_in_place():
-    """Patches are turned after the correlation is undone, so any kernel may be."""
+def test_flipped_patches_do_not_change_a_correlation_along_rows():
+    """Patches are flipped and rotated after decorrelation, so any kernel is allowed."""
     noise = Gaussian(20) @ ROW
     clean, noisy = blobs(noise)
     model = train(noisy, axes="TYX", steps=60, correlation=ROW)

@@ -1,4 +1,4 @@
-"""Inputs that are cut off, vanish, or claim what they cannot hold: one line, and never zeros."""
+"""Truncated, vanished or inconsistent inputs are refused in one line, never read as zeros."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from PIL import Image as Picture
+from PIL import Image as PillowImage
 from server import serving
 
 from napari_noise2score import Image, UserError, read_image, write_image
@@ -22,7 +22,7 @@ from napari_noise2score.errors import DataWarning, ReadError
 from napari_noise2score.image.files import find_images, read_images
 
 STACK = np.random.default_rng(0).integers(1, 4000, (6, 64, 72)).astype(np.uint16)
-KINDS = {
+TIFF_OPTIONS = {
     "imagej": {"imagej": True},
     "plain": {},
     "ome": {"ome": True},
@@ -34,39 +34,40 @@ KINDS = {
 
 
 def one_line(error) -> str:
+    """Return the message of an error, which must be one line."""
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("part", [0.02, 0.3, 0.5, 0.9, 0.999])
-def test_a_tiff_that_is_cut_off_is_refused_before_it_is_read(tmp_path, kind, part):
+@pytest.mark.parametrize("kind", TIFF_OPTIONS)
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_a_truncated_tiff_is_refused_before_it_is_read(tmp_path, kind, fraction):
     whole = tmp_path / "a.tif"
-    tifffile.imwrite(whole, STACK, metadata={"axes": "TYX"}, **KINDS[kind])
+    tifffile.imwrite(whole, STACK, metadata={"axes": "TYX"}, **TIFF_OPTIONS[kind])
     data = whole.read_bytes()
     cut = tmp_path / "cut.tif"
-    cut.write_bytes(data[: int(len(data) * part)])
+    cut.write_bytes(data[: int(len(data) * fraction)])
     with pytest.raises(ReadError, match=r"cut off|cannot be read") as error:
         read_image(cut, "TYX")
     assert "cut.tif" in one_line(error)
 
 
 @pytest.mark.parametrize("kind", ["imagej", "plain", "zlib"])
-def test_it_says_how_many_planes_are_left(tmp_path, kind):
-    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "TYX"}, **KINDS[kind])
+def test_the_error_states_how_many_planes_of_a_truncated_tiff_are_left(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata={"axes": "TYX"}, **TIFF_OPTIONS[kind])
     data = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
     with pytest.raises(ReadError, match=r"a\.tif: cut off: [23] of 6 planes are there"):
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "npy"])
-def test_a_file_that_shrinks_or_goes_away_is_not_zeros(tmp_path, kind):
+@pytest.mark.parametrize("kind", [*TIFF_OPTIONS, "npy"])
+def test_a_file_that_shrinks_or_vanishes_is_not_read_as_zeros(tmp_path, kind):
     path = tmp_path / ("a.npy" if kind == "npy" else "a.tif")
     if kind == "npy":
         np.save(path, STACK)
     else:
-        tifffile.imwrite(path, STACK, metadata={"axes": "TYX"}, **KINDS[kind])
+        tifffile.imwrite(path, STACK, metadata={"axes": "TYX"}, **TIFF_OPTIONS[kind])
     image = read_image(path, "TYX")
     lazy = da.from_array(image.data, chunks=(1, 64, 72))
     assert np.array_equal(lazy.compute(scheduler="synchronous"), STACK)
@@ -80,7 +81,8 @@ def test_a_file_that_shrinks_or_goes_away_is_not_zeros(tmp_path, kind):
         lazy[4].compute(scheduler="synchronous")
 
 
-def stores(folder: Path) -> dict[str, Path]:
+def write_stores(folder: Path) -> dict[str, Path]:
+    """Write the stack as OME-Zarr 0.5, OME-Zarr 0.4 and plain zarr, and return the paths."""
     image = Image(STACK, "TYX")
     write_image(folder / "a.ome.zarr", image)
     write_image(folder / "b.ome.zarr", image, ome_zarr="0.4")
@@ -89,23 +91,23 @@ def stores(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["a.ome.zarr", "b.ome.zarr", "c.zarr"])
-@pytest.mark.parametrize("what", ["store", "array", "empty"])
-def test_a_store_that_vanishes_is_not_zeros(tmp_path, name, what):
-    path = stores(tmp_path)[name]
-    image = pickle.loads(pickle.dumps(read_image(path)))  # as a worker gets it
+@pytest.mark.parametrize("loss", ["store", "array", "empty"])
+def test_a_store_that_vanishes_is_not_read_as_zeros(tmp_path, name, loss):
+    path = write_stores(tmp_path)[name]
+    image = pickle.loads(pickle.dumps(read_image(path)))  # as a worker receives it
     assert np.array_equal(image.data[:], STACK)
-    inside = path if name == "c.zarr" or what != "array" else path / "0"
-    shutil.rmtree(inside)
-    if what == "empty":
-        inside.mkdir()  # as an unmounted disk leaves it
+    removed = path if name == "c.zarr" or loss != "array" else path / "0"
+    shutil.rmtree(removed)
+    if loss == "empty":
+        removed.mkdir()  # as after unmounting a disk
     with pytest.raises(ReadError, match="is no longer there") as error:
         image.data[3]
     assert name in one_line(error)
 
 
-def test_a_store_that_a_server_loses_is_not_zeros(tmp_path):
+def test_a_store_that_vanishes_from_a_server_is_not_read_as_zeros(tmp_path):
     pytest.importorskip("aiohttp", reason="no aiohttp: pip install -e '.[remote]'")
-    path = stores(tmp_path)["a.ome.zarr"]
+    path = write_stores(tmp_path)["a.ome.zarr"]
     with serving(tmp_path) as address:
         image = read_image(f"{address}/a.ome.zarr")
         assert np.array_equal(image.data[0], STACK[0])
@@ -116,7 +118,7 @@ def test_a_store_that_a_server_loses_is_not_zeros(tmp_path):
         image.data[3]
 
 
-def test_chunks_that_were_never_written_are_the_fill_value(tmp_path):
+def test_chunks_that_were_never_written_have_the_fill_value(tmp_path):
     array = zarr.create_array(
         str(tmp_path / "a.zarr"), shape=(4, 8, 8), chunks=(1, 8, 8), dtype="u2", fill_value=7
     )
@@ -125,8 +127,8 @@ def test_chunks_that_were_never_written_are_the_fill_value(tmp_path):
     assert image.data[:].sum() == 64 + 3 * 64 * 7
 
 
-def test_a_damaged_chunk_is_one_line(tmp_path):
-    path = stores(tmp_path)["a.ome.zarr"]
+def test_a_damaged_chunk_is_refused_in_one_line(tmp_path):
+    path = write_stores(tmp_path)["a.ome.zarr"]
     image = read_image(path)
     for chunk in (p for p in (path / "0" / "c").rglob("*") if p.is_file()):
         chunk.write_bytes(chunk.read_bytes()[:50])
@@ -135,7 +137,7 @@ def test_a_damaged_chunk_is_one_line(tmp_path):
     one_line(error)
 
 
-def test_pieces_of_a_tiff_that_were_never_written_are_said(tmp_path):
+def test_tiles_of_a_tiff_that_were_never_written_are_reported(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK[0], tile=(16, 16), metadata=None)
     with tifffile.TiffFile(path, mode="r+b") as file:
@@ -148,7 +150,7 @@ def test_pieces_of_a_tiff_that_were_never_written_are_said(tmp_path):
     assert np.array_equal(image.data[16:], STACK[0, 16:])
 
 
-def test_sizes_that_cannot_be_are_refused_before_memory_is_taken(tmp_path):
+def test_impossible_sizes_are_refused_before_memory_is_allocated(tmp_path):
     for shape in [(10**9, 10**9), (10**30, 8)]:
         np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
         header = str({"descr": "|u1", "fortran_order": False, "shape": shape}).encode()
@@ -172,8 +174,8 @@ def test_sizes_that_cannot_be_are_refused_before_memory_is_taken(tmp_path):
         read_image(tmp_path / "b.tif")
 
 
-def test_pictures_that_would_fill_memory_are_refused(tmp_path):
-    Picture.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+def test_pictures_that_would_exhaust_memory_are_refused(tmp_path):
+    PillowImage.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     with pytest.raises(ReadError, match=r"bomb\.png"):
         read_image(tmp_path / "bomb.png")
 
@@ -188,7 +190,7 @@ def test_entities_in_xml_are_not_expanded(tmp_path):
         read_image(tmp_path / "a.ome.tif")
 
 
-def test_ome_that_claims_planes_without_end_is_refused(tmp_path):
+def test_ome_metadata_with_too_many_planes_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata={"axes": "TYX"})
     text = tifffile.tiffcomment(tmp_path / "a.ome.tif")
     for old, new in [
@@ -204,7 +206,7 @@ def test_ome_that_claims_planes_without_end_is_refused(tmp_path):
         read_image(tmp_path / "a.ome.tif")
 
 
-def test_alpha_is_left_out_of_every_format(tmp_path):
+def test_the_alpha_channel_is_dropped_in_every_format(tmp_path):
     colours = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     opaque = np.dstack([colours, np.full((20, 30), 255, np.uint8)])
     iio.imwrite(tmp_path / "a.png", opaque)
@@ -223,12 +225,12 @@ def test_alpha_is_left_out_of_every_format(tmp_path):
         assert np.array_equal(image.data[:], colours)
         assert np.array_equal(image.data[..., ::-1], colours[..., ::-1])
         assert np.array_equal(image.data[3, 4:9, -1], colours[3, 4:9, -1])
-    grey = Picture.fromarray(np.dstack([colours[..., 0], opaque[..., 3]]), mode="LA")
+    grey = PillowImage.fromarray(np.dstack([colours[..., 0], opaque[..., 3]]), mode="LA")
     grey.save(tmp_path / "la.png")
     assert np.array_equal(read_image(tmp_path / "la.png").data, colours[..., 0])
 
 
-def test_pictures_are_read_as_they_are_or_refused(tmp_path):
+def test_unusual_kinds_of_pictures_are_read_or_refused(tmp_path):
     values = np.random.default_rng(0).integers(0, 65535, (20, 30), np.uint16)
     iio.imwrite(tmp_path / "deep.png", values)
     assert np.array_equal(read_image(tmp_path / "deep.png").data, values)
@@ -237,16 +239,16 @@ def test_pictures_are_read_as_they_are_or_refused(tmp_path):
     colours = np.dstack([values, values // 2, values // 3])
     (tmp_path / "deep-rgb.png").write_bytes(png_encode(colours))
     assert np.array_equal(read_image(tmp_path / "deep-rgb.png").data, colours)
-    Picture.fromarray(values > 30_000).save(tmp_path / "bits.png")
+    PillowImage.fromarray(values > 30_000).save(tmp_path / "bits.png")
     assert set(np.unique(read_image(tmp_path / "bits.png").data)) == {0, 255}
-    ramp = Picture.fromarray((values // 256).astype(np.uint8)).convert("P")
+    ramp = PillowImage.fromarray((values // 256).astype(np.uint8)).convert("P")
     ramp.save(tmp_path / "palette.png")
     assert read_image(tmp_path / "palette.png").axes == "YX"
-    picture = Picture.fromarray((colours // 256).astype(np.uint8))
+    picture = PillowImage.fromarray((colours // 256).astype(np.uint8))
     picture.convert("CMYK").save(tmp_path / "print.jpg")
     picture.save(tmp_path / "film.png", save_all=True, append_images=[picture.rotate(180)])
-    for name, says in [("print.jpg", "convert it to RGB"), ("film.png", "contains 2 pictures")]:
-        with pytest.raises(ReadError, match=says):
+    for name, phrase in [("print.jpg", "convert it to RGB"), ("film.png", "contains 2 pictures")]:
+        with pytest.raises(ReadError, match=phrase):
             read_image(tmp_path / name)
 
 
@@ -260,7 +262,7 @@ def test_what_a_png_cannot_hold_is_refused(tmp_path, values):
     assert not list(tmp_path.iterdir())
 
 
-def test_names_are_taken_as_they_are(tmp_path):
+def test_special_characters_in_file_names_are_taken_literally(tmp_path):
     folder = tmp_path / "run [1]"
     folder.mkdir()
     for name in ("A.TIF", "b*.tiff", "c [2].Tif"):
@@ -278,7 +280,7 @@ def test_names_are_taken_as_they_are(tmp_path):
     assert read_image(strange).data.shape == (64, 72)
 
 
-def test_a_large_folder_is_listed_without_a_word(tmp_path):
+def test_a_large_folder_is_listed_without_warnings(tmp_path):
     tifffile.imwrite(tmp_path / "0.tif", np.zeros((4, 4), np.uint8))
     for i in range(1, 1000):
         shutil.copyfile(tmp_path / "0.tif", tmp_path / f"{i}.tif")

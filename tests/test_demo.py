@@ -1,4 +1,4 @@
-"""The demo writes a folder of its own, and replaces nothing that it did not make."""
+"""The demo writes into one folder, and replaces only files that a demo wrote."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from napari_noise2score.cli import _demo as demo
 
 
 def run(folder):
-    said = []
-    demo.run(folder, headless=True, track=lambda job, *_: job, say=said.append)
-    return said
+    messages = []
+    demo.run(folder, headless=True, track=lambda job, *_: job, say=messages.append)
+    return messages
 
 
 @pytest.fixture(autouse=True)
-def brief(monkeypatch):
+def one_training_step(monkeypatch):
     monkeypatch.setattr(demo, "BUDGET", {"steps": 1})
 
 
@@ -25,7 +25,7 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def test_a_second_demo_replaces_the_first_and_no_other_file(tmp_path):
+def test_a_second_demo_replaces_the_files_of_the_first_only(tmp_path):
     (tmp_path / "mine.tif").write_bytes(b"precious")
     run(tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
@@ -39,7 +39,7 @@ def test_a_second_demo_replaces_the_first_and_no_other_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["noisy.tif", "truth.ome.tif", "denoised.png", "demo.n2s"])
-def test_a_file_of_somebody_else_is_not_replaced(name, tmp_path):
+def test_a_file_that_the_demo_did_not_write_is_not_replaced(name, tmp_path):
     if name == "demo.n2s":
         small_model().save(tmp_path / name)
     else:
@@ -50,7 +50,7 @@ def test_a_file_of_somebody_else_is_not_replaced(name, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_damaged_files_and_links_are_not_replaced(tmp_path):
+def test_damaged_files_and_folders_are_not_replaced(tmp_path):
     for name in ("noisy.tif", "demo.n2s"):
         (tmp_path / name).write_bytes(b"damaged")
         with pytest.raises(UserError, match="was not written by the demo"):
@@ -61,10 +61,10 @@ def test_damaged_files_and_links_are_not_replaced(tmp_path):
         run(tmp_path)
 
 
-def test_a_file_is_no_folder_for_a_demo(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"precious")
-    for place in (tmp_path / "file", tmp_path / "file" / "deeper"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
         with pytest.raises(UserError) as caught:
-            run(place)
+            run(folder)
         assert str(caught.value).isprintable()
     assert contents(tmp_path) == {"file": b"precious"}

@@ -1,4 +1,4 @@
-"""Denoising: lazy, tiled without seams, true to the image's axes, better than doing nothing."""
+"""Denoising is lazy, has no seams between tiles, keeps the axes, and removes noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from shared import pieces
+from shared import small_crops
 
 from napari_noise2score import Gaussian, UserError, denoise, denoise_steps, train
 from napari_noise2score.image.image import Image
@@ -22,7 +22,7 @@ def blobs(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(pieces(blobs((6, 96, 96))[1]), axes="TYX", steps=100)
+    return train(small_crops(blobs((6, 96, 96))[1]), axes="TYX", steps=100)
 
 
 def psnr(a, b):
@@ -39,9 +39,9 @@ def test_noise_is_removed(model):
 def test_one_training_serves_every_noise_model(model):
     clean, noisy = blobs((100, 90), seed=1)
     stronger, weaker = (denoise(noisy, model, f"gaussian(sigma={s})") for s in (10, 3))
-    # told that there is less noise, it takes less away
+    # a model with less noise removes less
     assert np.std(noisy - weaker) < np.std(noisy - stronger)
-    # all that is near 100 has Poisson noise of variance 100 if the gain is 1
+    # at intensities near 100, Poisson noise of gain 1 has a variance near 100, like NOISE
     assert psnr(denoise(noisy, model, "poisson(gain=1)"), clean) > psnr(noisy, clean) + 5
 
 
@@ -78,21 +78,21 @@ def test_numpy_dask_zarr_and_a_target_agree(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_only_what_is_looked_at_is_read(model):
-    read = []
+def test_only_the_requested_planes_are_read(model):
+    pages_read = []
 
-    def page(block_info=None):
-        read.append(block_info[None]["chunk-location"])
+    def make_page(block_info=None):
+        pages_read.append(block_info[None]["chunk-location"])
         return np.full((1, 64, 64), 100, np.uint16)
 
-    stack = da.map_blocks(page, chunks=((1,) * 10_000, 64, 64), dtype=np.uint16)
+    stack = da.map_blocks(make_page, chunks=((1,) * 10_000, 64, 64), dtype=np.uint16)
     result = denoise(stack, model, NOISE, axes="TYX")
     assert result.shape == stack.shape
-    assert not read
+    assert not pages_read
     result[1234].compute()
-    # and four planes, in which padding is looked for
-    assert (1234, 0, 0) in read
-    assert len(set(read)) <= 5
+    # four more planes are read to find padding
+    assert (1234, 0, 0) in pages_read
+    assert len(set(pages_read)) <= 5
 
 
 @pytest.mark.slow
@@ -114,39 +114,39 @@ def test_the_result_is_in_the_grey_levels_of_the_image(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
-def test_where_memory_runs_out_tiles_halve_and_it_goes_on(model, monkeypatch, error):
+def test_if_memory_runs_out_the_job_continues_with_smaller_tiles(model, monkeypatch, error):
     _, noisy = blobs((2, 128, 100))
     expected = denoise(noisy, model, NOISE, axes="TYX").compute()
     score = type(model).score
 
-    def in_little_memory(self, y, sigma_a=None):
-        if y[0].numel() > most:
+    def score_with_little_memory(self, y, sigma_a=None):
+        if y[0].numel() > max_pixels:
             raise error
         return score(self, y, sigma_a)
 
-    monkeypatch.setattr(type(model), "score", in_little_memory)
-    most = 160 * 160
+    monkeypatch.setattr(type(model), "score", score_with_little_memory)
+    max_pixels = 160 * 160
     target = np.zeros(noisy.shape, np.float32)
     steps = list(denoise_steps(noisy, model, NOISE, target, axes="TYX"))
     assert np.abs(target - expected).max() < 1e-4 * np.ptp(noisy)
     assert "going on with tiles of" in steps[0].message
-    assert not steps[1].message  # it is said once
-    most = 10
+    assert not steps[1].message  # reported only once
+    max_pixels = 10
     with pytest.raises(UserError, match=r"a tile of .* does not fit in the memory"):
         denoise(noisy, model, NOISE, axes="TYX").compute()
 
 
 @pytest.mark.slow
-def test_reading_a_dask_image_is_nothing_that_a_window_sees(model):
-    """Napari remembers the tasks of its own thread, and fails where others come between."""
+def test_reading_a_dask_image_triggers_no_dask_callbacks(model):
+    """Napari records the tasks of its own thread by callbacks, and fails if others intervene."""
     from dask.callbacks import Callback
 
     stack = da.full((2, 40, 40), 100.0, chunks=(1, 20, 20))
-    seen = []
-    with Callback(pretask=lambda *task: seen.append(task)):
+    tasks = []
+    with Callback(pretask=lambda *task: tasks.append(task)):
         for _ in denoise_steps(stack, model, NOISE, np.zeros(stack.shape, np.float32), axes="TYX"):
             pass
-    assert not seen
+    assert not tasks
 
 
 @pytest.mark.slow
@@ -177,18 +177,18 @@ def test_the_input_is_not_altered(model):
     assert np.array_equal(noisy, before)
 
 
-def test_channels_seen_one_by_one_in_training_are_denoised_one_by_one():
+def test_channels_that_were_trained_on_separately_are_denoised_separately():
     _, noisy = blobs((6, 40, 40))
     separate = train(noisy, axes="CYX", steps=2)
     assert denoise(noisy, separate, NOISE, axes="CYX").shape == noisy.shape
-    # any number of them, since each is an image of its own
+    # any number of channels, since each is a separate image
     assert denoise(noisy[:2], separate, NOISE, axes="CYX").compute().shape == (2, 40, 40)
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_in_one_line(model):
+def test_mistakes_are_reported_in_one_line(model):
     _, noisy = blobs((40, 40))
-    for call, says in [
+    for call, phrase in [
         (lambda: denoise(np.zeros((40, 40, 3)), model, NOISE, axes="YXC"), "1 channel, but .* 3"),
         (lambda: denoise(np.zeros((3, 40, 40)), model, NOISE), "say which they are"),
         (lambda: denoise(noisy, model, "gauss(sigma=3)"), "did you mean 'gaussian'"),
@@ -202,6 +202,6 @@ def test_mistakes_are_told_in_one_line(model):
         (lambda: denoise(np.zeros((0, 40)), model, NOISE), "empty"),
         (lambda: Image(np.zeros((3, 3), bool), "YX"), "type bool"),
     ]:
-        with pytest.raises(UserError, match=says) as caught:
+        with pytest.raises(UserError, match=phrase) as caught:
             call()
         assert "\n" not in str(caught.value)

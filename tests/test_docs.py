@@ -1,4 +1,4 @@
-"""The pages of the documentation hold together."""
+"""The pages of the documentation are consistent: tables, links, decisions, code."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 MAX_LINES_PER_DECISION = 25
 
 
-def name(page: Path) -> str:
+def page_name(page: Path) -> str:
     """Return the path of a page below the repository's root."""
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_row_of_a_table_has_the_cells_of_its_head(page):
-    head = None
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_row_of_a_table_has_as_many_cells_as_its_header(page):
+    header = None
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if not line.startswith("|"):
-            head = None
+            header = None
             continue
         cells = len(re.sub(r"`[^`]*`|\\\|", "", line).strip().strip("|").split("|"))
-        head = head or cells
-        assert cells == head, f"{page.name}, line {number}: {cells} cells under {head}"
+        header = header or cells
+        assert cells == header, f"{page.name}, line {number}: {cells} cells under {header}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_to_a_file_leads_to_one(page):
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_link_to_a_file_has_a_target(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", DECISIONS, ids=name)
+@pytest.mark.parametrize("page", DECISIONS, ids=page_name)
 def test_a_decision_is_short_dated_and_listed(page):
     text = page.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES_PER_DECISION
@@ -65,7 +65,7 @@ def test_a_decision_is_short_dated_and_listed(page):
         ("docs/method.md", equation_table),
     ],
 )
-def test_tables_of_noise_families_are_those_of_the_registry(page, table):
+def test_pages_contain_the_tables_of_the_registry(page, table):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert table() in text, f"put the output of {table.__name__}() into {page}"
 
@@ -77,7 +77,7 @@ def first_python_block(page: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_python_of_the_pages_runs(tmp_path, monkeypatch, capsys):
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     noisy, _ = simulate_cells((4, 2, 64, 64))
     monkeypatch.chdir(tmp_path)
     write_image("stack.tif", Image(noisy, "TZYX"))

@@ -1,4 +1,4 @@
-"""The noise model is found from the images alone, or it is said why it cannot be."""
+"""The noise model is estimated from images alone, or the error states why it cannot be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_noise2score.sample import simulate_cells
 
 
 def scene(size=384):
-    """Patches of many grey levels with soft edges and some texture, 10 to 230."""
+    """Return an image of patches with soft edges and some texture, grey levels from 10 to 230."""
     rng = np.random.default_rng(3)
     y, x = np.indices((size, size))
     flat = np.kron(rng.uniform(20, 220, (8, 8)), np.ones((size // 8, size // 8)))
@@ -31,7 +31,8 @@ def scene(size=384):
     return np.fft.ifft2(spectrum).real + 8 * np.sin(x / 9) * np.cos(y / 7)
 
 
-def shots(noise, count, seed=0):
+def noisy_frames(noise, count, seed=0):
+    """Return noisy frames of the scene, shape ``(count, Y, X)``."""
     rng = np.random.default_rng(seed)
     return np.stack([noise.sample(scene(), rng) for _ in range(count)])
 
@@ -55,74 +56,74 @@ FAMILIES = [
 ]
 
 
-def kind(noise):
+def family_of(noise):
     base = getattr(noise, "base", noise)
     return type(base).__name__, bool(getattr(base, "growth", 0))
 
 
 @pytest.mark.parametrize("text", FAMILIES)
 @pytest.mark.parametrize("count", [4, 1])
-def test_family_and_level_are_found(text, count):
+def test_the_family_and_the_level_are_estimated(text, count):
     noise = parse_noise(text)
-    y = shots(noise, count)
+    y = noisy_frames(noise, count)
     found = (estimate_noise(y, axes="TYX") if count > 1 else estimate_noise(y[0])).noise
-    assert kind(found) == kind(noise), found
+    assert family_of(found) == family_of(noise), found
     for mean in (60, 120, 180):
-        wanted = standard_deviation(noise, mean)
+        expected = standard_deviation(noise, mean)
         assert standard_deviation(found, mean) == pytest.approx(
-            wanted, rel=0.05 if count > 1 else 0.1
+            expected, rel=0.05 if count > 1 else 0.1
         )
 
 
-def test_texture_does_not_make_growing_noise_look_skewed():
+def test_texture_does_not_bias_the_skewness_of_signal_dependent_noise():
     texture = blurred(blurred(np.random.default_rng(1).standard_normal((384, 384))))
     clean = np.clip(scene() + 12 * texture / texture.std(), 5, None)
     noise = parse_noise("nakagami(m=16)")
     found = measure_moments([noise.sample(clean, np.random.default_rng(0))])
-    # where it is dark, next to what is brighter, it seems to be twice and three times as large
+    # in dark areas beside bright ones, it used to come out two to three times as large
     skew = (found.third / found.variance**1.5)[2:10]
     assert skew.mean() == pytest.approx(0.127, abs=0.06)
 
 
-def test_bright_spots_blurred_by_a_microscope_hold_no_less_noise():
+def test_the_variance_of_noise_is_right_in_bright_blurred_spots():
     spots = np.zeros((384, 384))
-    random = np.random.default_rng(1)
-    spots[tuple(random.integers(0, 384, (2, 600)))] = random.uniform(0.5, 1, 600)
+    rng = np.random.default_rng(1)
+    spots[tuple(rng.integers(0, 384, (2, 600)))] = rng.uniform(0.5, 1, 600)
     clean = 5 + 6000 * smooth(spots, 2.5)
-    found = measure_moments([clean + 5 * random.standard_normal(clean.shape)])
+    found = measure_moments([clean + 5 * rng.standard_normal(clean.shape)])
     bright = found.variance[found.mean > 10]
     assert len(bright) >= 6
-    # taken for photographs, they had up to a third less
+    # treated like photographs, bright spots had up to a third less variance
     assert bright == pytest.approx(25, rel=0.1)
 
 
-def test_speckle_of_one_look_is_as_strong_as_it_is():
+def test_the_variance_of_single_look_speckle_is_right():
     clean = scene()
     found = measure_moments([parse_noise("gamma(alpha=1)").sample(clean, np.random.default_rng(0))])
-    # along straight lines between ranges of brightness it was a quarter less
+    # linear interpolation between ranges of intensity made it a quarter smaller
     assert np.median(found.variance / found.mean**2) == pytest.approx(1, rel=0.05)
 
 
-def test_grain_of_the_picture_is_no_read_noise_of_speckle():
-    random = np.random.default_rng(1)
-    clean = np.clip(scene() - scene().min() + 3 + random.standard_normal((384, 384)), 0.5, None)
+def test_film_grain_does_not_count_as_read_noise_of_speckle():
+    rng = np.random.default_rng(1)
+    clean = np.clip(scene() - scene().min() + 3 + rng.standard_normal((384, 384)), 0.5, None)
     noise = parse_noise("rayleigh(sigma=0.1)")
     found = estimate_noise(noise.sample(clean, np.random.default_rng(0))).noise
     assert type(found) is type(noise)
     assert found.sigma == pytest.approx(0.1, rel=0.02)
 
 
-def test_grainy_planes_among_others_say_nothing_of_the_noise():
-    random = np.random.default_rng(1)
+def test_grainy_planes_among_others_do_not_change_the_estimate():
+    rng = np.random.default_rng(1)
     clean = np.stack([np.roll(scene(), 60 * i, axis=0)[:256, :256] for i in range(6)])
-    clean[::2] += 4 * random.standard_normal(clean[::2].shape)
-    noise = estimate_noise(clean + 5 * random.standard_normal(clean.shape), axes="ZYX").noise
+    clean[::2] += 4 * rng.standard_normal(clean[::2].shape)
+    noise = estimate_noise(clean + 5 * rng.standard_normal(clean.shape), axes="ZYX").noise
     assert noise.sigma == pytest.approx(5, rel=0.05)
 
 
-def test_repeats_of_a_still_scene_tell_offset_and_read_noise_where_nothing_is_dark():
+def test_repeats_determine_offset_and_read_noise_without_dark_areas():
     found = estimate_noise(
-        shots(parse_noise("poisson(gain=2, offset=100) + gaussian(sigma=5)"), 4), axes="TYX"
+        noisy_frames(parse_noise("poisson(gain=2, offset=100) + gaussian(sigma=5)"), 4), axes="TYX"
     )
     camera = found.noise
     assert camera.base.gain == pytest.approx(2, rel=0.01)
@@ -132,17 +133,17 @@ def test_repeats_of_a_still_scene_tell_offset_and_read_noise_where_nothing_is_da
     assert low < 100 < high < low + 15
 
 
-def test_cosmic_rays_are_neither_noise_nor_motion():
-    y = shots(parse_noise("poisson(gain=3, offset=20)"), 4)
-    chance = np.random.default_rng(2)
-    for shot, row, column in zip(*(chance.integers(0, n - 2, 40) for n in y.shape), strict=True):
-        y[shot, row : row + 2, column : column + 2] += 3000
+def test_cosmic_rays_count_neither_as_noise_nor_as_motion():
+    y = noisy_frames(parse_noise("poisson(gain=3, offset=20)"), 4)
+    rng = np.random.default_rng(2)
+    for frame, row, column in zip(*(rng.integers(0, n - 2, 40) for n in y.shape), strict=True):
+        y[frame, row : row + 2, column : column + 2] += 3000
     found = estimate_noise(y, axes="TYX").noise
     assert found.gain == pytest.approx(3, rel=0.02)
     assert found.offset == pytest.approx(20, abs=1)
 
 
-def test_texture_does_not_bend_the_variances_of_still_repeats():
+def test_texture_does_not_bias_the_variances_of_still_repeats():
     rng = np.random.default_rng(1)
     clean = np.clip(scene() + 30 * rng.standard_normal((384, 384)), 5, None)
     noise = parse_noise("tweedie(power=1.7, dispersion=0.5)")
@@ -153,7 +154,7 @@ def test_texture_does_not_bend_the_variances_of_still_repeats():
 
 
 @pytest.mark.parametrize("change", ["shift", "bleaching", "a spot"])
-def test_what_changes_between_shots_is_seen(change):
+def test_changes_between_frames_are_detected(change):
     clean = np.stack([scene()] * 4)
     if change == "shift":
         clean[1:] = np.roll(clean[1:], 1, axis=2)
@@ -161,27 +162,29 @@ def test_what_changes_between_shots_is_seen(change):
         clean *= 0.98 ** np.arange(4)[:, None, None]
     else:
         clean[2, 100:110, 100:110] += 60
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     noise = parse_noise("poisson(gain=3)")
-    every = [np.full(clean[0].shape, True)]
-    assert is_still([noise.sample(np.stack([scene()] * 4), chance)], every)
-    assert not is_still([noise.sample(clean, chance)], every)
+    all_valid = [np.full(clean[0].shape, True)]
+    assert is_still([noise.sample(np.stack([scene()] * 4), rng)], all_valid)
+    assert not is_still([noise.sample(clean, rng)], all_valid)
 
 
-def test_magnitudes_are_never_negative():
+def test_negative_pixels_rule_out_rician_noise():
     mean, ones = np.linspace(60, 150, 14), np.ones(14)
     moments = Moments(mean, 400 * ones, 0 * ones, 4 * ones, 80 * ones)
 
-    def misfit(below):
-        fits = fit_families(moments, single_frames=True, negative_fraction=below, decorrelated=True)
+    def misfit(fraction):
+        fits = fit_families(
+            moments, single_frames=True, negative_fraction=fraction, decorrelated=True
+        )
         return {type(f.noise): f.misfit for f in reversed(fits)}
 
-    few, many = misfit(1e-4), misfit(0.02)
-    assert many[Gaussian] == few[Gaussian]
-    assert many[Rician] > few[Rician] + 10
+    few_negative, many_negative = misfit(1e-4), misfit(0.02)
+    assert many_negative[Gaussian] == few_negative[Gaussian]
+    assert many_negative[Rician] > few_negative[Rician] + 10
 
 
-def test_a_moving_sample_tells_the_camera():
+def test_the_camera_is_estimated_from_a_moving_sample():
     noisy, _ = simulate_cells((4, 8, 256, 256))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
     found = estimate_noise(noisy, axes="TZYX")
     camera = found.noise
@@ -197,14 +200,14 @@ def test_a_moving_sample_tells_the_camera():
 @pytest.mark.parametrize(
     "text", ["gaussian(sigma=20) @ A", "poisson(gain=3) @ A", "gamma(alpha=26) @ A"]
 )
-def test_correlation_is_found_with_its_kernel(text, count):
+def test_correlation_is_estimated_with_its_kernel(text, count):
     noise = parse_noise(text)
-    found = estimate_noise(shots(noise, count), axes="TYX").noise
+    found = estimate_noise(noisy_frames(noise, count), axes="TYX").noise
     assert np.array(found.kernel.taps).shape == (3, 3)
     assert np.abs(np.array(found.kernel.taps) - A.taps).max() < 0.02
     assert type(found.base) is type(noise.base)
-    wanted, got = (standard_deviation(n.base, 120) for n in (noise, found))
-    assert got == pytest.approx(wanted, rel=0.05 if count > 1 else 0.1)
+    expected, estimated = (standard_deviation(n.base, 120) for n in (noise, found))
+    assert estimated == pytest.approx(expected, rel=0.05 if count > 1 else 0.1)
 
 
 def test_bleaching_drift_and_defects_do_not_count_as_noise():
@@ -223,15 +226,15 @@ def test_bleaching_drift_and_defects_do_not_count_as_noise():
 
 
 @pytest.mark.slow
-def test_several_images_are_one_data_set_and_colours_are_scenes():
-    images = [Image(shots(Poisson(3), 1, seed)[0], "YX") for seed in range(3)]
+def test_several_images_and_colour_channels_are_one_data_set():
+    images = [Image(noisy_frames(Poisson(3), 1, seed)[0], "YX") for seed in range(3)]
     assert estimate_noise(images).noise.gain == pytest.approx(3, rel=0.1)
-    colour = np.moveaxis(shots(Poisson(3), 3), 0, -1)
+    colour = np.moveaxis(noisy_frames(Poisson(3), 3), 0, -1)
     assert estimate_noise(colour, axes="YXC").noise.gain == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize(("gain", "read"), [(1, 3), (2, 5)])
-def test_one_frame_with_a_dark_background_tells_offset_and_read_noise(gain, read):
+def test_one_frame_with_a_dark_background_determines_offset_and_read_noise(gain, read):
     rng = np.random.default_rng(0)
     spots = np.zeros((512, 512))
     spots[*rng.integers(0, 512, (2, 60))] = rng.uniform(2e4, 2e5, 60)
@@ -242,23 +245,23 @@ def test_one_frame_with_a_dark_background_tells_offset_and_read_noise(gain, read
     assert found.read.sigma == pytest.approx(read, rel=0.1)
 
 
-def test_all_frames_of_a_data_set_speak_and_rich_ones_do_not_hide_a_correlation():
+def test_textured_images_of_a_data_set_do_not_hide_a_correlation():
     rng = np.random.default_rng(0)
     y, x = np.indices((256, 256))
-    calm = 128 + 60 * np.sin(y / 40) * np.cos(x / 50)
-    rich = [128 + 60 * smooth(rng.standard_normal((256, 256)), 1.0) for _ in range(9)]
+    smooth_image = 128 + 60 * np.sin(y / 40) * np.cos(x / 50)
+    textured_images = [128 + 60 * smooth(rng.standard_normal((256, 256)), 1.0) for _ in range(9)]
     noise = parse_noise("gaussian(sigma=15) @ A")
-    frames = [Image(noise.sample(clean, rng), "YX") for clean in [*rich, calm]]
+    frames = [Image(noise.sample(clean, rng), "YX") for clean in [*textured_images, smooth_image]]
     found = estimate_noise(frames).noise
     assert np.abs(np.array(found.components.kernel.taps) - A.taps).max() < 0.01
     assert found.base.sigma == pytest.approx(15, rel=0.05)
 
 
 @pytest.mark.parametrize("gain", [1, 2.55])
-def test_counts_that_are_a_gain_apart_tell_it_exactly(gain):
+def test_counts_in_steps_of_the_gain_determine_it_exactly(gain):
     counts = Poisson(gain).sample(scene(256), np.random.default_rng(0))
     assert estimate_noise(counts.astype(np.float32)).noise == Poisson(gain)
-    # grey levels that a camera rounded are 1 apart, whatever its gain
+    # rounded grey levels have steps of 1, whatever the gain
     assert estimate_noise((1.25 * counts).round()).noise.gain == pytest.approx(1.25 * gain, rel=0.1)
 
 
@@ -269,38 +272,38 @@ def blurred(image):
 
 
 @pytest.mark.parametrize(
-    ("image", "axes", "says"),
+    ("image", "axes", "phrase"),
     [
         (np.full((128, 128), 7.0), "YX", "constant"),
-        (np.minimum(shots(Poisson(3), 1)[0], 60), "YX", "saturated"),
-        (np.stack([shots(Poisson(3), 1)[0]] * 2), "TYX", "identical"),
-        (shots(Poisson(3), 1)[0, :32, :32], "YX", "too small"),
-        (np.stack([blurred(blurred(y)) for y in shots(Poisson(3), 2)]), "TYX", "filtered"),
+        (np.minimum(noisy_frames(Poisson(3), 1)[0], 60), "YX", "saturated"),
+        (np.stack([noisy_frames(Poisson(3), 1)[0]] * 2), "TYX", "identical"),
+        (noisy_frames(Poisson(3), 1)[0, :32, :32], "YX", "too small"),
+        (np.stack([blurred(blurred(y)) for y in noisy_frames(Poisson(3), 2)]), "TYX", "filtered"),
         (np.zeros((3, 128, 128)), None, "say which they are"),
     ],
 )
-def test_what_cannot_tell_its_noise_says_so(image, axes, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_an_image_whose_noise_cannot_be_estimated_is_refused_with_the_reason(image, axes, phrase):
+    with pytest.raises(UserError, match=phrase) as caught:
         estimate_noise(image, axes=axes)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
-def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
+def test_the_command_line_estimates_the_noise_and_denoises_with_it(tmp_path):
     noisy, _ = simulate_cells((4, 2, 128, 128))
     write_image(tmp_path / "noisy.tif", Image(noisy, "TZYX"))
     run = CliRunner().invoke(app, ["estimate", str(tmp_path / "noisy.tif"), "--json"])
     facts = json.loads(run.stdout)
     camera = parse_noise(facts["noise"]).components.base
     assert camera.gain == pytest.approx(2, rel=0.15)
-    # so small a stack cannot tell the read noise, and says so
+    # a stack this small leaves the read noise uncertain, which its interval shows
     low, high = facts["95 % interval"]["read noise"]
     assert low < 3 < high
     assert facts["measured from"] == "repeats"
     model = train(noisy, axes="TZYX", steps=2)
     model.save(tmp_path / "m.n2s")
-    line = ["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / "out.npy")]
-    run = CliRunner().invoke(app, [*line, "--model", str(tmp_path / "m.n2s"), "--noise", "auto"])
+    command = ["denoise", str(tmp_path / "noisy.tif"), str(tmp_path / "out.npy")]
+    run = CliRunner().invoke(app, [*command, "--model", str(tmp_path / "m.n2s"), "--noise", "auto"])
     assert run.exit_code == 0, run.output
     assert f"noise, estimated: {facts['noise']}" in run.output
     expected = denoise(noisy, model, facts["noise"], axes="TZYX").compute()
@@ -308,7 +311,7 @@ def test_the_command_line_estimates_and_denoises_by_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_of_correlated_noise_keeps_its_correlation():
-    y = shots(parse_noise("poisson(gain=3) @ A"), 4)
+def test_the_estimate_keeps_the_correlation_of_the_trained_model():
+    y = noisy_frames(parse_noise("poisson(gain=3) @ A"), 4)
     model = train(y, axes="TYX", steps=2, correlation="A")
     assert estimate_noise(y, axes="TYX", model=model).noise.kernel == A

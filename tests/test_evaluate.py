@@ -1,4 +1,4 @@
-"""PSNR and SSIM of images as they are: tiny, signed, from 0 to 1, or with NaN in them."""
+"""PSNR and SSIM are right for any image: tiny, signed, from 0 to 1, or with NaN."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from napari_noise2score.denoising.evaluate import evaluate
 
 @pytest.fixture
 def save(tmp_path):
-    def put(name, values):
+    def write(name, values):
         np.save(tmp_path / name, values)
         return str(tmp_path / name)
 
-    return put
+    return write
 
 
 def noisy(values, sigma):
@@ -42,8 +42,11 @@ def test_the_data_range_is_that_of_the_clean_image(save):
     row = evaluate(save("g.npy", noisy(clean, 0.1)), save("f.npy", clean))["mean"]
     assert row["data range"] == pytest.approx(1, abs=0.01)
     assert row["psnr"] == pytest.approx(20, abs=0.5)
-    eight = (clean * 200).astype(np.uint8)
-    assert evaluate(save("a.npy", eight), save("b.npy", eight))["mean"]["data range"] == 255
+    image_8_bit = (clean * 200).astype(np.uint8)
+    assert (
+        evaluate(save("a.npy", image_8_bit), save("b.npy", image_8_bit))["mean"]["data range"]
+        == 255
+    )
     with pytest.raises(UserError, match=r"f\.npy spans .* more than the data range 0\.5"):
         evaluate(save("g.npy", clean), save("f.npy", clean), data_range=0.5)
     with pytest.raises(UserError, match="one grey level"):
@@ -53,7 +56,7 @@ def test_the_data_range_is_that_of_the_clean_image(save):
             evaluate(save("g.npy", clean), save("f.npy", clean), data_range=wrong)
 
 
-def test_pixels_that_are_no_numbers_are_named(save):
+def test_a_file_with_nan_pixels_is_refused_by_name(save):
     clean = np.random.default_rng(0).uniform(0, 1, (16, 16))
     broken = clean.copy()
     broken[0, 0] = np.nan
@@ -63,22 +66,22 @@ def test_pixels_that_are_no_numbers_are_named(save):
             evaluate(*files)
 
 
-def test_what_is_printed_is_json_and_says_the_range(save):
+def test_the_output_is_valid_json_and_states_the_data_range(save):
     small = np.arange(25.0).reshape(5, 5)
     file = save("t.npy", small)
-    said = CliRunner().invoke(app, ["evaluate", file, file, "--json"])
+    output = CliRunner().invoke(app, ["evaluate", file, file, "--json"])
 
-    def refuse(word):
-        raise AssertionError(word)
+    def fail(constant):
+        raise AssertionError(constant)
 
-    facts = json.loads(said.stdout, parse_constant=refuse)
+    facts = json.loads(output.stdout, parse_constant=fail)
     assert facts["t.npy"] == {"psnr": None, "ssim": None, "data range": 24}
-    said = CliRunner().invoke(app, ["evaluate", file, file]).stdout
-    assert "data range 24" in said
-    assert "inf  –" in said
+    output = CliRunner().invoke(app, ["evaluate", file, file]).stdout
+    assert "data range 24" in output
+    assert "inf  –" in output
 
 
-def test_padding_that_both_images_have_does_not_count(tmp_path):
+def test_padding_of_both_images_is_ignored(tmp_path):
     rng = np.random.default_rng(0)
     truth = rng.uniform(50, 200, (64, 64)).astype(np.float32)
     noisy = truth + rng.normal(0, 5, truth.shape).astype(np.float32)
@@ -86,8 +89,8 @@ def test_padding_that_both_images_have_does_not_count(tmp_path):
     psnr = {}
     for name, size in (("whole", 64), ("padded", 164)):
         for file, image in zip(files, (noisy, truth), strict=True):
-            wide = np.zeros((size, 64), np.float32)
-            wide[:64] = image
-            np.save(file, wide)
+            padded = np.zeros((size, 64), np.float32)
+            padded[:64] = image
+            np.save(file, padded)
         psnr[name] = evaluate(*map(str, files), data_range=255)["mean"]["psnr"]
     assert psnr["padded"] == pytest.approx(psnr["whole"], abs=1e-6)

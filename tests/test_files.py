@@ -1,4 +1,4 @@
-"""Images come in and go out with all that is known of them, or not at all."""
+"""Images are read and written with all their metadata, or refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_colours_stay_colours(tmp_path, ending):
     assert (back.axes, back.rgb) == ("YXC", True)
 
 
-def test_what_imagej_wrote_is_understood(tmp_path):
+def test_metadata_of_imagej_are_read(tmp_path):
     values = np.zeros((4, 3, 16, 17), np.uint16)
     tifffile.imwrite(
         tmp_path / "a.tif", values, imagej=True, resolution=(8.0, 8.0),
@@ -77,7 +77,7 @@ def test_what_imagej_wrote_is_understood(tmp_path):
     assert image.units["X"] == "micrometer"
 
 
-def test_imagej_gets_a_hyperstack_and_others_ome(tmp_path):
+def test_a_tif_is_an_imagej_hyperstack_and_an_ome_tif_is_ome(tmp_path):
     write_image(tmp_path / "a.tif", stack())
     write_image(tmp_path / "b.ome.tif", stack())
     with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(tmp_path / "b.ome.tif") as b:
@@ -85,7 +85,7 @@ def test_imagej_gets_a_hyperstack_and_others_ome(tmp_path):
         assert b.is_ome
 
 
-def test_pixels_stay_in_the_file_until_asked_for(tmp_path):
+def test_pixels_are_not_read_before_they_are_indexed(tmp_path):
     write_image(tmp_path / "a.tif", stack())
     tifffile.imwrite(
         tmp_path / "b.tif", stack().data, compression="zlib", metadata={"axes": "TZYX"}
@@ -100,7 +100,7 @@ def test_pixels_stay_in_the_file_until_asked_for(tmp_path):
     )
 
 
-def test_a_folder_of_more_files_than_may_be_open_is_read(tmp_path):
+def test_a_folder_of_more_files_than_can_be_open_at_once_is_read(tmp_path):
     resource = pytest.importorskip("resource")
     for i in range(60):
         tifffile.imwrite(tmp_path / f"{i}.tif", np.full((8, 8), i, np.uint16), byteorder=">")
@@ -121,7 +121,7 @@ def test_a_16_bit_png_keeps_its_depth(tmp_path):
         write_image(tmp_path / "b.png", Image(np.full((4, 4), 7.6, np.float32), "YX"))
 
 
-def test_axes_are_asked_for_and_never_guessed(tmp_path):
+def test_unknown_axes_are_required_and_never_guessed(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((5, 8, 8)))
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 8, 8), np.uint8))
     zarr.create_array(str(tmp_path / "a.zarr"), shape=(5, 8, 8), dtype="u1")
@@ -131,7 +131,7 @@ def test_axes_are_asked_for_and_never_guessed(tmp_path):
         assert read_image(tmp_path / name, "TYX").axes == "TYX"
 
 
-def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path):
     (tmp_path / "text.tif").write_text("no image")
     (tmp_path / "empty.tif").touch()
     np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
@@ -156,9 +156,9 @@ def test_folders_and_globs_are_read_in_natural_order(tmp_path):
     expected = ["t1.npy", "t9.npy", "t10.npy"]
     assert [p.name for p in find_images(tmp_path)] == expected
     assert [p.name for p in find_images(str(tmp_path / "t*.npy"))] == expected
-    for nothing in (tmp_path / "x", str(tmp_path / "x*.tif")):
+    for missing in (tmp_path / "x", str(tmp_path / "x*.tif")):
         with pytest.raises(UserError):
-            find_images(nothing)
+            find_images(missing)
     (tmp_path / "bare").mkdir()
     with pytest.raises(UserError, match="holds no image"):
         find_images(tmp_path / "bare")
@@ -166,14 +166,14 @@ def test_folders_and_globs_are_read_in_natural_order(tmp_path):
 
 @pytest.mark.parametrize("ending", [".tif", ".npy", ".zarr"])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_nothing_is_left_of_a_file_that_was_begun(tmp_path, ending, error):
+def test_an_interrupted_write_leaves_no_file(tmp_path, ending, error):
     with pytest.raises(error), open_output(tmp_path / f"a{ending}", stack(), np.float32) as out:
         out[0] = 1
         raise error
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_there_stays_as_it_was(tmp_path):
+def test_an_existing_file_is_not_changed(tmp_path):
     write_image(tmp_path / "a.tif", stack())
     before = (tmp_path / "a.tif").read_bytes()
     with pytest.raises(UserError, match="--overwrite"):
@@ -190,7 +190,7 @@ def test_a_file_that_is_there_stays_as_it_was(tmp_path):
         write_image(tmp_path / "mine.tif", stack(), overwrite=True)
 
 
-def test_an_ending_that_cannot_be_written_is_refused(tmp_path):
+def test_an_unsupported_file_name_extension_is_refused(tmp_path):
     for name in ("a.jpg", "a", "a.docx"):
         with pytest.raises(UserError, match="end the name in one of"):
             write_image(tmp_path / name, stack())
@@ -227,18 +227,18 @@ def test_invalid_ome_zarr_is_read_or_refused_in_one_line(name):
         assert "\n" not in str(error)
         assert name in str(error)
     else:
-        # what is wrong with it does not concern its pixels
+        # what is invalid does not affect the pixels
         assert len(image.axes) == image.data.ndim
 
 
-def test_notes_in_a_png_are_read_back(tmp_path):
+def test_notes_are_stored_in_a_png(tmp_path):
     notes = {"model": "m", "noise": "gaussian(sigma=3)"}
     write_image(tmp_path / "a.png", Image(np.zeros((4, 4), np.uint8), "YX", notes=notes))
     assert json.loads(iio.immeta(tmp_path / "a.png")["noise2score"]) == notes
 
 
 @pytest.mark.parametrize("ending", [".tif", ".ome.tif", ".npy", ".zarr", ".ome.zarr"])
-def test_sizes_that_are_none_are_not_known(tmp_path, ending):
+def test_invalid_pixel_sizes_are_ignored(tmp_path, ending):
     image = Image(
         np.ones((20, 30), np.float32),
         "YX",
@@ -247,19 +247,19 @@ def test_sizes_that_are_none_are_not_known(tmp_path, ending):
     )
     assert (image.scale, image.translate) == ({}, {"X": 2})
     write_image(tmp_path / f"x{ending}", image)
-    kept = read_image(tmp_path / f"x{ending}").scale
-    assert set(kept.values()) <= {1.0}
+    scale = read_image(tmp_path / f"x{ending}").scale
+    assert set(scale.values()) <= {1.0}
     for path in tmp_path.rglob("*.json"):
         assert not {"NaN", "Infinity"} & set(path.read_text().replace(",", " ").split())
 
 
-def test_many_results_need_a_folder(tmp_path):
+def test_several_results_must_go_to_a_folder(tmp_path):
     from napari_noise2score.cli.main import app
 
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.ones((20, 30), np.float32))
-    words = ["simulate", tmp_path, tmp_path / "all.tif", "--noise", "gaussian(sigma=1)"]
-    refused = CliRunner().invoke(app, list(map(str, words)))
+    arguments = ["simulate", tmp_path, tmp_path / "all.tif", "--noise", "gaussian(sigma=1)"]
+    refused = CliRunner().invoke(app, list(map(str, arguments)))
     assert isinstance(refused.exception, UserError)
     assert "name a folder" in str(refused.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]

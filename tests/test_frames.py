@@ -1,4 +1,4 @@
-"""Frames that tell no noise are left out and named; what an estimate assumes is tested."""
+"""Unusable frames are left out and named; the assumptions of an estimate are checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def frames(count=6, text=NOISE, seed=0):
     return np.stack([np.rint(parse_noise(text).sample(picture(), rng)) for _ in range(count)])
 
 
-def spoilt(kind):
+def stack_with_bad_frame(kind):
     stack = frames()
     if kind == "black":
         stack[2] = 0
@@ -46,7 +46,7 @@ def spoilt(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "phrase"),
     [
         ("black", "is black|holds no valid pixel"),
         ("dark", "is black"),
@@ -55,9 +55,9 @@ def spoilt(kind):
         ("nan", "holds no valid pixel"),
     ],
 )
-def test_one_bad_frame_is_left_out_and_named(kind, says):
-    with pytest.warns(DataWarning, match=f"frame 3 of 6 ({says}) and is left out"):
-        found = estimate_noise(spoilt(kind), axes="TYX")
+def test_one_bad_frame_is_left_out_and_named(kind, phrase):
+    with pytest.warns(DataWarning, match=f"frame 3 of 6 ({phrase}) and is left out"):
+        found = estimate_noise(stack_with_bad_frame(kind), axes="TYX")
     assert found.source == "repeats"
     assert found.noise.gain == pytest.approx(3, rel=0.03)
     assert "frame 3 of 6" in found.describe()["left out"][0]
@@ -73,15 +73,15 @@ def test_black_planes_of_a_stack_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("stack", "says"),
+    ("stack", "phrase"),
     [
         (np.zeros((4, 128, 128)), "constant"),
         (np.full((4, 128, 128), np.nan), "no valid pixel"),
         (np.stack([frames(1)[0]] * 4), "identical"),
     ],
 )
-def test_only_if_no_frame_is_left_it_is_an_error(stack, says):
-    with pytest.raises(UserError, match=says):
+def test_a_stack_without_a_usable_frame_is_refused(stack, phrase):
+    with pytest.raises(UserError, match=phrase):
         estimate_noise(stack, axes="TYX")
 
 
@@ -98,7 +98,7 @@ def test_the_noise_scales_with_the_unit_of_the_image(unit):
 
 
 RNG = np.random.default_rng(0)
-ODD = {
+UNUSUAL_IMAGES = {
     "one row": RNG.poisson(30, (1, 4000)),
     "one column": RNG.poisson(30, (4000, 1)),
     "small": RNG.poisson(30, (3, 3)),
@@ -107,7 +107,7 @@ ODD = {
     "subnormal": RNG.poisson(30, (128, 128)) * 5e-324,
     "int64": RNG.choice([np.iinfo(np.int64).min, np.iinfo(np.int64).max, 0], (128, 128)),
     "uint64": RNG.integers(0, 2**64 - 1, (128, 128), dtype=np.uint64),
-    "one differs": np.where(np.arange(16384).reshape(128, 128) == 99, 9.0, 5.0),
+    "one pixel differs": np.where(np.arange(16384).reshape(128, 128) == 99, 9.0, 5.0),
     "two levels": RNG.integers(0, 2, (128, 128)),
     "checkerboard": np.indices((128, 128)).sum(0) % 2 * 1.0,
     "ramp": np.add.outer(np.arange(128.0), np.arange(128.0)),
@@ -115,26 +115,26 @@ ODD = {
     "half nan": np.where(RNG.random((128, 128)) < 0.5, np.nan, RNG.poisson(30, (128, 128))),
     "few photons": RNG.poisson(0.01, (128, 128)),
     "heavy tails": RNG.standard_cauchy((128, 128)),
-    "offset": 1e8 + RNG.normal(size=(128, 128)),
+    "large offset": 1e8 + RNG.normal(size=(128, 128)),
     "half precision": RNG.poisson(30, (128, 128)).astype(np.float16),
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", UNUSUAL_IMAGES)
 @pytest.mark.filterwarnings("error::RuntimeWarning", "ignore::UserWarning")
-def test_odd_images_are_answered_or_refused_in_one_line(name, capfd):
+def test_unusual_images_are_estimated_or_refused_in_one_line(name, capfd):
     try:
-        found = estimate_noise(ODD[name])
+        found = estimate_noise(UNUSUAL_IMAGES[name])
     except UserError as error:
         assert "\n" not in str(error)
     else:
         assert np.isfinite(found.curve.variance).all()
         assert "\n" not in found.check_sentence
-    assert "On entry to" not in "".join(capfd.readouterr())  # nor does LAPACK print what it thinks
+    assert "On entry to" not in "".join(capfd.readouterr())  # LAPACK prints no errors
 
 
 @pytest.mark.slow
-def test_good_images_are_not_accused():
+def test_the_check_has_no_findings_for_good_images():
     for stack, axes in ((frames(4), "TYX"), (frames(1)[0], "YX")):
         check = estimate_noise(stack, axes=axes).check
         assert check.findings == ()
@@ -142,10 +142,10 @@ def test_good_images_are_not_accused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["running", "kalman"])
-def test_averaging_in_time_is_seen(how):
-    raw = frames(8) if how == "running" else frames(24)
-    if how == "running":
+@pytest.mark.parametrize("method", ["running", "kalman"])
+def test_averaging_in_time_is_detected(method):
+    raw = frames(8) if method == "running" else frames(24)
+    if method == "running":
         stack = (raw[1:] + raw[:-1]) / 2
     else:
         stack = raw.copy()
@@ -157,7 +157,7 @@ def test_averaging_in_time_is_seen(how):
     assert not check.explains
 
 
-def test_a_fixed_pattern_is_seen():
+def test_a_fixed_pattern_is_detected():
     pattern = np.random.default_rng(9).normal(0, 20, picture().shape)
     check = estimate_noise(frames(6) + pattern, axes="TYX").check
     assert "a fixed pattern of the camera" in check.verdict
@@ -167,18 +167,18 @@ def test_a_fixed_pattern_is_seen():
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_noise_of_rows_and_columns_is_seen(axis, count):
+def test_noise_of_rows_and_columns_is_detected(axis, count):
     stack = frames(count)
     rng = np.random.default_rng(2)
     shape = (count, 192, 1) if axis == 0 else (count, 1, 192)
     check = estimate_noise(stack + rng.normal(0, 8, shape), axes="TYX").check
-    named, other = ("rows", "columns") if axis == 0 else ("columns", "rows")
-    assert f"one of the {named} share noise" in check.verdict
+    correlated, other = ("rows", "columns") if axis == 0 else ("columns", "rows")
+    assert f"one of the {correlated} share noise" in check.verdict
     assert f"one of the {other} share noise" not in check.verdict
 
 
 @pytest.mark.slow
-def test_channels_of_different_noise_are_seen():
+def test_channels_of_different_noise_are_detected():
     stack = np.stack([frames(3, f"poisson(gain={gain}, offset=20)") for gain in (2, 6)])
     check = estimate_noise(stack, axes="CTYX").check
     assert "The noise of the channels differs" in check.verdict
@@ -187,14 +187,14 @@ def test_channels_of_different_noise_are_seen():
 
 
 @pytest.mark.slow
-def test_texture_may_be_taken_for_noise_and_this_is_said():
+def test_the_check_warns_that_texture_may_be_mistaken_for_noise():
     noisy = data.grass().astype(float) + np.random.default_rng(0).normal(0, 20, (512, 512))
     check = estimate_noise(noisy).check
     assert "texture may be mistaken for noise" in check.verdict
     assert not check.explains
 
 
-def test_a_check_before_denoising_warns_and_never_ends_a_job():
+def test_a_failed_check_before_denoising_is_a_warning_only():
     pattern = np.random.default_rng(9).normal(0, 20, picture().shape)
     with pytest.warns(DataWarning, match="a fixed pattern of the camera"):
         report = run_to_end(estimate_for_denoising(frames(6) + pattern, axes="TYX"))
@@ -205,9 +205,9 @@ def test_a_check_before_denoising_warns_and_never_ends_a_job():
 
 def test_the_noise_is_estimated_once_for_estimate_and_check(monkeypatch):
     calls = []
-    own = estimate.estimate_from_frames
+    original = estimate.estimate_from_frames
     monkeypatch.setattr(
-        estimate, "estimate_from_frames", lambda *args: calls.append(1) or own(*args)
+        estimate, "estimate_from_frames", lambda *args: calls.append(1) or original(*args)
     )
     for steps in (estimate.estimate_steps, estimate_for_denoising):
         calls.clear()

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, reading it works or ends in one line."""
+"""A randomly damaged file is read, or refused in one line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import zarr
 
 from napari_noise2score import Image, UserError, read_image, write_image
 
-# damaged copies of each kind of file; a longer run is had by the environment
-COPIES = int(os.environ.get("NOISE2SCORE_FUZZ", "150"))
-# what a damaged file may claim, and is read all the same; one block is read of more
+# damaged copies of each kind of file; set NOISE2SCORE_FUZZ for a longer run
+N_COPIES = int(os.environ.get("NOISE2SCORE_FUZZ", "150"))
+# an image that claims to be larger is not read whole
 MAX_BYTES_READ = 2**24
 SEED = 20
 
@@ -72,31 +72,31 @@ def jpeg(path: Path) -> None:
 
 
 TIFFS = {
-    f"{make.__name__}.tif": make
-    for make in (plain_tiff, imagej_tiff, ome_tiff, zlib_tiff, lzw_tiff, big_tiff, jpeg_tiff)
+    f"{write.__name__}.tif": write
+    for write in (plain_tiff, imagej_tiff, ome_tiff, zlib_tiff, lzw_tiff, big_tiff, jpeg_tiff)
 }
 OTHERS = {"a.npy": npy, "a.png": png, "a.jpg": jpeg}
 
 
-def damaged(whole: bytes, chance: random.Random) -> bytes:
-    """Return a copy with some bits turned, with bytes that mean something, or cut off."""
-    data = bytearray(whole)
-    kind = chance.random()
-    if kind < 0.15:
-        return bytes(data[: chance.randrange(len(data))])
-    # most of what can go wrong is at the head
-    end = len(data) if kind < 0.6 else min(len(data), 512)
-    for _ in range(chance.choice((1, 1, 1, 2, 8))):
-        at = chance.randrange(end)
-        if chance.random() < 0.8:
-            data[at] ^= 1 << chance.randrange(8)
+def damaged(original: bytes, rng: random.Random) -> bytes:
+    """Return a copy with some bits flipped or special bytes inserted, or truncated."""
+    data = bytearray(original)
+    draw = rng.random()
+    if draw < 0.15:
+        return bytes(data[: rng.randrange(len(data))])
+    # most of the structure is in the header
+    end = len(data) if draw < 0.6 else min(len(data), 512)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        position = rng.randrange(end)
+        if rng.random() < 0.8:
+            data[position] ^= 1 << rng.randrange(8)
         else:
-            data[at] = chance.choice((0, 255, 127, 128))
+            data[position] = rng.choice((0, 255, 127, 128))
     return bytes(data)
 
 
 def read_all(path: Path, axes: str | None = None) -> str:
-    """Read an image and its pixels, and return what is said if that cannot be done."""
+    """Read an image and its pixels, and return the message if they are refused."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,16 +111,16 @@ def read_all(path: Path, axes: str | None = None) -> str:
     return ""
 
 
-def try_copies(path: Path, whole: bytes, count: int) -> int:
-    """Read damaged copies of a file, and return how many of them were refused."""
-    chance = random.Random(SEED)
+def try_copies(path: Path, original: bytes, count: int) -> int:
+    """Read damaged copies of a file, and return how many are refused."""
+    rng = random.Random(SEED)
     refused = 0
     for number in range(count):
-        path.write_bytes(damaged(whole, chance))
-        said = read_all(path, (None, "ZYX")[number % 2])
-        assert "\n" not in said
-        assert not said or path.name in said, said
-        refused += bool(said)
+        path.write_bytes(damaged(original, rng))
+        message = read_all(path, (None, "ZYX")[number % 2])
+        assert "\n" not in message
+        assert not message or path.name in message, message
+        refused += bool(message)
     return refused
 
 
@@ -128,9 +128,9 @@ def try_copies(path: Path, whole: bytes, count: int) -> int:
 def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name):
     path = tmp_path / name
     (TIFFS | OTHERS)[name](path)
-    whole = path.read_bytes()
+    original = path.read_bytes()
     assert not read_all(path, None if name != "a.npy" else "ZYX")
-    assert 0 < try_copies(path, whole, COPIES) <= COPIES
+    assert 0 < try_copies(path, original, N_COPIES) <= N_COPIES
 
 
 @pytest.mark.slow
@@ -139,38 +139,52 @@ def test_damaged_metadata_of_a_store_are_read_or_refused_in_one_line(tmp_path, v
     path = tmp_path / ("a.zarr" if version == "array" else "a.ome.zarr")
     image = Image(STACK, "ZYX", scale={"Z": 2.0}, channels=(), notes={"noise": "gaussian(sigma=3)"})
     write_image(path, image, ome_zarr="0.5" if version == "array" else version)
-    marks = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
-    found = [file for file in path.rglob("*") if file.name in marks]
+    metadata_names = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+    found = [file for file in path.rglob("*") if file.name in metadata_names]
     assert found
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     for file in found:
-        whole = file.read_bytes()
-        for number in range(COPIES // len(found)):
-            file.write_bytes(damaged(whole, chance))
+        original = file.read_bytes()
+        for number in range(N_COPIES // len(found)):
+            file.write_bytes(damaged(original, rng))
             assert "\n" not in read_all(path, (None, "ZYX")[number % 2])
-        # JSON that is whole and means something else
-        for number in range(COPIES // len(found)):
-            file.write_text(json.dumps(altered(json.loads(whole), chance)))
+        # valid JSON with other content
+        for number in range(N_COPIES // len(found)):
+            file.write_text(json.dumps(altered(json.loads(original), rng)))
             assert "\n" not in read_all(path, (None, "ZYX")[number % 2])
-        file.write_bytes(whole)
+        file.write_bytes(original)
     assert not read_all(path)
 
 
-def altered(value: object, chance: random.Random) -> object:
-    """Return JSON in which one value is another one, missing, or of another kind."""
-    odd = [None, -1, 0, 1e300, "", "x", [], {}, [None], {"a": 1}, 2**70, True, float("nan")]
-    if isinstance(value, dict) and value and chance.random() < 0.9:
-        key = chance.choice(sorted(value))
-        if chance.random() < 0.2:
+def altered(value: object, rng: random.Random) -> object:
+    """Return JSON with one value replaced or removed."""
+    replacements = [
+        None,
+        -1,
+        0,
+        1e300,
+        "",
+        "x",
+        [],
+        {},
+        [None],
+        {"a": 1},
+        2**70,
+        True,
+        float("nan"),
+    ]
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(sorted(value))
+        if rng.random() < 0.2:
             return {k: v for k, v in value.items() if k != key}
-        return value | {key: altered(value[key], chance)}
-    if isinstance(value, list) and value and chance.random() < 0.9:
-        at = chance.randrange(len(value))
-        return [*value[:at], altered(value[at], chance), *value[at + 1 :]]
-    return chance.choice(odd)
+        return value | {key: altered(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        position = rng.randrange(len(value))
+        return [*value[:position], altered(value[position], rng), *value[position + 1 :]]
+    return rng.choice(replacements)
 
 
-def test_json_that_nests_without_end_is_refused(tmp_path):
+def test_deeply_nested_json_is_refused(tmp_path):
     zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), dtype="u1")
     (tmp_path / "a.zarr" / "zarr.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
     with pytest.raises(UserError, match=r"a\.zarr: not a zarr store, or damaged"):

@@ -1,6 +1,6 @@
-"""Bits of a model file are turned at random: it is refused, or its scores are the same.
+"""A model file with randomly flipped bits is refused, or its scores are unchanged.
 
-``NOISE2SCORE_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more of them.
+``NOISE2SCORE_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more files.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from test_model_file import small_model
 
 from napari_noise2score import ScoreModel, UserError
 
-# files that are tried
-FLIPS = int(os.environ.get("NOISE2SCORE_FUZZ", "3000"))
-MAX_BITS = 4
+N_FILES = int(os.environ.get("NOISE2SCORE_FUZZ", "3000"))
+MAX_FLIPPED_BITS = 4
 
 
-def test_a_model_whose_bits_are_turned_is_refused_or_gives_the_same_scores(tmp_path):
+def test_a_model_with_flipped_bits_is_refused_or_gives_the_same_scores(tmp_path):
     path = tmp_path / "m.n2s"
     small_model().save(path)
     content = np.frombuffer(path.read_bytes(), np.uint8)
@@ -26,20 +25,20 @@ def test_a_model_whose_bits_are_turned_is_refused_or_gives_the_same_scores(tmp_p
     scores = ScoreModel.load(path).score(y)
     rng = np.random.default_rng(0)
     header = int.from_bytes(content[:8].tobytes(), "little")
-    read = 0
-    for attempt in range(FLIPS):
+    n_loaded = 0
+    for attempt in range(N_FILES):
         broken = content.copy()
-        # the header is a small part of most files, and most of what may go wrong
+        # flip bits of the header in every second file, as it is small
         end = 8 + header if attempt % 2 else len(content)
-        places = rng.integers(0, end, rng.integers(1, MAX_BITS + 1))
-        broken[places] ^= (1 << rng.integers(0, 8, len(places))).astype(np.uint8)
+        positions = rng.integers(0, end, rng.integers(1, MAX_FLIPPED_BITS + 1))
+        broken[positions] ^= (1 << rng.integers(0, 8, len(positions))).astype(np.uint8)
         path.write_bytes(broken.tobytes())
         try:
             model = ScoreModel.load(path)
         except UserError as error:
             assert str(error).isprintable()
             continue
-        read += 1
+        n_loaded += 1
         assert torch.equal(model.score(y), scores)
         assert model.describe() == small_model().describe()
-    assert read < 0.01 * FLIPS  # of bits that are turned and turned back
+    assert n_loaded < 0.01 * N_FILES  # those whose bits were flipped back

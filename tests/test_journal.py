@@ -1,4 +1,4 @@
-"""The journal of a job, whatever a crash leaves of it."""
+"""The journal of a job is read back, even after a crash, or refused."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ facts = st.dictionaries(
 )
 
 
-def written(folder, facts, tile, block, done):
-    """Write the journal of a job and return it."""
+def write_journal(folder, facts, tile, block, done):
+    """Write the journal of a job, and return it."""
     path = folder / "journal"
     path.unlink(missing_ok=True)
     journal = Journal(path, facts, tile, block)
     journal.begin()
-    for number, used in done:
-        journal.finish(number, used)
+    for number, tile_used in done:
+        journal.finish(number, tile_used)
     return journal
 
 
@@ -36,22 +36,24 @@ def folder(tmp_path_factory):
 
 @given(facts, sizes, sizes, st.lists(st.tuples(st.integers(0, 10**9), sizes), max_size=8))
 def test_it_reads_back_as_it_was_written(folder, facts, tile, block, done):
-    journal = written(folder, facts, tile, block, done)
+    journal = write_journal(folder, facts, tile, block, done)
     again = read_journal(journal.path)
     assert again == Journal(journal.path, facts, journal.tile, block, journal.done)
     check_same(again, facts)
 
 
 @given(facts, sizes, st.lists(st.integers(0, 99), min_size=1, max_size=8), st.data())
-def test_cut_off_anywhere_it_holds_nothing_that_is_not_done(folder, facts, tile, done, data):
-    journal = written(folder, facts, tile, tile, [(number, tile) for number in done])
-    whole = journal.path.read_bytes()
-    first = whole.index(b"\n") + 1
-    end = data.draw(st.integers(first, len(whole)))
-    journal.path.write_bytes(whole[:end])
+def test_a_truncated_journal_lists_finished_blocks_only(folder, facts, tile, done, data):
+    journal = write_journal(folder, facts, tile, tile, [(number, tile) for number in done])
+    complete = journal.path.read_bytes()
+    first = complete.index(b"\n") + 1
+    end = data.draw(st.integers(first, len(complete)))
+    journal.path.write_bytes(complete[:end])
     again = read_journal(journal.path)
-    assert again.done == {json.loads(line)["done"] for line in whole[first:end].split(b"\n")[:-1]}
-    # and what is appended then is whole
+    assert again.done == {
+        json.loads(line)["done"] for line in complete[first:end].split(b"\n")[:-1]
+    }
+    # blocks can be appended to it
     again.finish(1000, tile)
     assert read_journal(journal.path).done == again.done
 
@@ -65,7 +67,7 @@ def test_any_other_content_is_refused(folder, content):
 
 
 @given(facts, facts)
-def test_another_job_is_told_from_it(folder, first, second):
+def test_the_journal_of_another_job_is_refused(folder, first, second):
     journal = Journal(folder / "journal", json.loads(json.dumps(first)), (8, 8), (8, 8))
     if all(journal.facts.get(key) == json.loads(json.dumps(second[key])) for key in second):
         check_same(journal, second)

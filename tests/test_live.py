@@ -1,4 +1,4 @@
-"""One plane is denoised live as the whole image would be, and its score is computed once."""
+"""A plane is denoised live as in the whole image, and its score is computed once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def noisy(*shape):
     return np.random.default_rng(0).normal(100 + rows, 10, shape).astype(np.float32)
 
 
-def prepared(planes, at, noise=GAUSSIAN):
-    place = planes.place(at)
+def prepare(planes, index, noise=GAUSSIAN):
+    place = planes.place(index)
     for _ in planes.prepare(place, noise):
         pass
     return place
@@ -33,53 +33,51 @@ def prepared(planes, at, noise=GAUSSIAN):
         ("ZTYX", (6, 2, 40, 44), {"ndim": 3}, GAUSSIAN),
         ("CYX", (2, 40, 48), {}, GAUSSIAN),
         ("TYXC", (2, 40, 48, 3), {}, GAUSSIAN),
-        ("TCYX", (2, 6, 40, 48), {}, GAUSSIAN),  # too many channels to be seen together
+        ("TCYX", (2, 6, 40, 48), {}, GAUSSIAN),  # too many channels to denoise together
         ("TYX", (2, 48, 50), {"correlation": "A"}, "gaussian(sigma=10) @ A"),
         ("TYX", (2, 48, 50), {}, "poisson(gain=1) @ A"),
     ],
 )
-def test_a_live_plane_is_what_denoising_the_image_gives_there(
-    axes, shape, settings, noise, monkeypatch
-):
-    monkeypatch.setattr(live, "TILE_SIDE", 32)  # so that there are seams
+def test_a_live_plane_equals_that_of_the_denoised_image(axes, shape, settings, noise, monkeypatch):
+    monkeypatch.setattr(live, "TILE_SIDE", 32)  # so that the plane has several tiles
     image = noisy(*shape)
     model = train(image, axes=axes, steps=3, **settings)
     whole = np.asarray(denoise(image, model, noise, axes=axes))
     planes = LivePlanes(image, model, axes)
-    at = tuple(n - 1 for n in shape)
-    place = prepared(planes, at, noise)
+    index = tuple(n - 1 for n in shape)
+    place = prepare(planes, index, noise)
     found = planes.solve(place, noise)
-    there = tuple(slice(p, p + n) for p, n in zip(place, found.shape, strict=True))
-    np.testing.assert_allclose(found, whole[there], rtol=1e-3)
+    region = tuple(slice(p, p + n) for p, n in zip(place, found.shape, strict=True))
+    np.testing.assert_allclose(found, whole[region], rtol=1e-3)
     assert found.shape[axes.index("Y")] == shape[axes.index("Y")]
 
 
 @pytest.mark.slow
-def test_the_network_is_asked_once_whatever_the_noise(monkeypatch):
+def test_the_network_runs_once_for_all_noise_models(monkeypatch):
     image = noisy(3, 40, 40)
     model = train(image, axes="TYX", steps=2)
     planes = LivePlanes(image, model, "TYX")
-    place = prepared(planes, (1, 0, 0))
+    place = prepare(planes, (1, 0, 0))
     assert planes.is_ready(place, "poisson(gain=3)")
     assert not planes.is_ready(planes.place((2, 0, 0)), GAUSSIAN)
-    monkeypatch.setattr(type(model), "score", None)  # from here on it cannot be asked
+    monkeypatch.setattr(type(model), "score", None)  # any further call fails
     results = [planes.solve(place, f"gaussian(sigma={sigma})") for sigma in (1, 5, 10)]
     changed = [float(np.abs(r - image[1]).mean()) for r in results]
     assert changed == sorted(changed)
     assert changed[2] > 3 * changed[0]
 
 
-def test_noise_correlated_farther_than_usual_asks_for_more_around(monkeypatch):
+def test_correlated_noise_needs_a_wider_margin(monkeypatch):
     monkeypatch.setattr(live, "MIN_MARGIN", 4)
     image = noisy(60, 60)
     planes = LivePlanes(image, train(image, steps=2), "YX")
-    place = prepared(planes, (0, 0))
+    place = prepare(planes, (0, 0))
     assert not planes.is_ready(place, f"{GAUSSIAN} @ A")
-    prepared(planes, (0, 0), f"{GAUSSIAN} @ A")
+    prepare(planes, (0, 0), f"{GAUSSIAN} @ A")
     assert planes.is_ready(place, f"{GAUSSIAN} @ A")
 
 
-def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
+def test_an_interrupted_plane_is_not_kept(monkeypatch):
     monkeypatch.setattr(live, "TILE_SIDE", 32)
     image = noisy(40, 80)
     planes = LivePlanes(image, train(image, steps=2), "YX")
@@ -90,20 +88,20 @@ def test_a_plane_that_is_given_up_is_not_kept(monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_holds_the_last_planes_only():
+def test_only_the_last_planes_are_kept_in_memory():
     image = noisy(live.MAX_PLANES + 1, 32, 32)
     planes = LivePlanes(image, train(image, axes="TYX", steps=2), "TYX")
-    places = [prepared(planes, (t, 0, 0)) for t in range(len(image))]
+    places = [prepare(planes, (t, 0, 0)) for t in range(len(image))]
     assert [planes.is_ready(p, GAUSSIAN) for p in places] == [False, *[True] * live.MAX_PLANES]
 
 
-def test_what_cannot_be_is_told(monkeypatch):
+def test_impossible_requests_are_refused(monkeypatch):
     image = noisy(40, 40)
     model = train(image, steps=2)
-    with monkeypatch.context() as smaller:
-        smaller.setattr(live, "MAX_PIXELS", 1000)
+    with monkeypatch.context() as small_limit:
+        small_limit.setattr(live, "MAX_PIXELS", 1000)
         with pytest.raises(UserError, match="40 × 40 pixels is too large"):
-            prepared(LivePlanes(image, model, "YX"), (0, 0))
+            prepare(LivePlanes(image, model, "YX"), (0, 0))
     with pytest.raises(UserError, match="1 channel"):
         LivePlanes(noisy(2, 40, 40), model, "CYX")
     with pytest.raises(UserError, match="no valid pixel"):
@@ -115,6 +113,6 @@ def test_pixels_that_were_never_recorded_stay_as_they_are():
     model = train(image, steps=2)
     image[3, 3] = np.nan
     planes = LivePlanes(image, model, "YX")
-    found = planes.solve(prepared(planes, (0, 0)), GAUSSIAN)
+    found = planes.solve(prepare(planes, (0, 0)), GAUSSIAN)
     assert np.isnan(found[3, 3])
     assert np.isfinite(found).sum() == found.size - 1

@@ -1,4 +1,4 @@
-"""Noise models do what their formulas say, and the solvers find the clean pixel."""
+"""Noise models follow their formulas, and the solvers find the clean pixel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from napari_noise2score.solve.quantization import Quantization
 from napari_noise2score.solve.solver import make_closed_form, make_solver
 from napari_noise2score.solve.transform import Transform
 
-SPELLINGS = [
+NOISE_TEXTS = [
     "gaussian(sigma=25)",
     "gaussian(a=0.098, b=25)",
     "gamma(alpha=26)",
@@ -65,20 +65,20 @@ pixelwise = st.one_of(
 models = st.one_of(pixelwise, st.builds(lambda base, s: base + Gaussian(s), pixelwise, positive))
 
 
-@pytest.mark.parametrize("text", SPELLINGS)
-def test_the_spelling_reads_and_prints_back_the_same(text):
+@pytest.mark.parametrize("text", NOISE_TEXTS)
+def test_a_parsed_text_is_printed_unchanged(text):
     assert str(parse_noise(text)) == text
     assert str(parse_noise(text.replace(" ", ""))) == text
 
 
 @given(models)
-def test_every_model_survives_its_text(model):
+def test_every_model_is_recovered_from_its_text(model):
     assert parse_noise(str(model)) == model
     assert hash(parse_noise(str(model))) == hash(model)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         ("poison(gain=5)", "did you mean 'poisson'"),
         ("gaussian(sgima=5)", "did you mean 'sigma'"),
@@ -107,13 +107,13 @@ def test_every_model_survives_its_text(model):
         ("gaussian(sigma=3", "not understood"),
     ],
 )
-def test_nonsense_is_told_in_one_line(text, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_an_invalid_text_is_refused_in_one_line(text, phrase):
+    with pytest.raises(UserError, match=phrase) as caught:
         parse_noise(text)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", SPELLINGS)
+@pytest.mark.parametrize("text", NOISE_TEXTS)
 @pytest.mark.parametrize("level", [20.0, 150.0])
 def test_samples_have_the_mean_and_variance_of_the_model(text, level):
     model = parse_noise(text)
@@ -124,19 +124,19 @@ def test_samples_have_the_mean_and_variance_of_the_model(text, level):
     assert y.var() == pytest.approx(variance, rel=0.03)
 
 
-@pytest.mark.parametrize("text", SPELLINGS)
+@pytest.mark.parametrize("text", NOISE_TEXTS)
 @pytest.mark.parametrize("level", [20.0, 150.0])
-def test_the_masses_of_the_bins_are_those_of_the_samples(text, level):
+def test_bin_probabilities_agree_with_samples(text, level):
     model = parse_noise(text)
     y = model.sample(np.full(200_000, level), np.random.default_rng(0))
     edges = np.linspace(y.min() - 50, y.max() + 50, 61)
-    masses = model.bin_probabilities(
+    probabilities = model.bin_probabilities(
         torch.tensor(edges), torch.tensor([level], dtype=torch.float64)
     )[0]
     share = np.histogram(y, edges)[0] / len(y)
-    # the models with read noise place the mass of a bin at its centre before they spread it
+    # with read noise, the mass of a bin is moved to its centre before it is spread
     loose = 0.02 if isinstance(model, Sum) else 0.005
-    assert masses.numpy() == pytest.approx(share, abs=loose)
+    assert probabilities.numpy() == pytest.approx(share, abs=loose)
 
 
 @given(
@@ -159,7 +159,7 @@ def test_the_closed_form_undoes_the_score(model, x, ratio):
 
 
 @pytest.mark.parametrize("power", [1.05, 1.3, 1.5, 1.8])
-def test_the_saddlepoint_solution_nearly_undoes_the_score_where_pulses_are_many(power):
+def test_the_saddlepoint_solution_approximately_undoes_the_score_for_many_pulses(power):
     model = Tweedie(power, 0.1, offset=10)
     x = torch.linspace(20, 250, 50, dtype=torch.float64)
     y = 10 + x[:, None] * torch.linspace(0.5, 2, 20, dtype=torch.float64)
@@ -171,18 +171,18 @@ def test_the_saddlepoint_solution_nearly_undoes_the_score_where_pulses_are_many(
     "model",
     [Rician(20.0), Tweedie(1.5, 3.0), Tweedie(1.9, 0.3), Nakagami(2), Emccd(20), Emccd(2, 0, 1.3)],
 )
-def test_the_score_is_the_slope_of_the_masses(model):
+def test_the_score_is_the_slope_of_the_log_probabilities(model):
     x = torch.tensor([5.0, 50.0, 150.0], dtype=torch.float64)
     for y in (8.0, 40.0, 170.0):
         bins = model.bin_probabilities(y + torch.tensor([-0.1, 0, 0.1], dtype=torch.float64), x)
         slope = torch.log(bins[:, 1] / bins[:, 0]) / 0.1
-        seen = bins[:, 0] > 1e-9
+        likely = bins[:, 0] > 1e-9
         assert torch.allclose(
-            model.score(x, torch.tensor(y))[seen], slope[seen], rtol=0.02, atol=1e-3
+            model.score(x, torch.tensor(y))[likely], slope[likely], rtol=0.02, atol=1e-3
         )
 
 
-def test_the_solutions_stay_finite_whatever_the_score_says():
+def test_the_solutions_are_finite_for_any_score():
     y = torch.linspace(-100, 1000, 111, dtype=torch.float64)[:, None]
     s = torch.linspace(-50, 50, 101, dtype=torch.float64)
     for model in (
@@ -199,7 +199,7 @@ def test_the_solutions_stay_finite_whatever_the_score_says():
 
 
 @pytest.mark.parametrize("sigma", [0.01, 1.0, 100.0])
-def test_rician_moments_and_the_way_back_at_any_ratio_of_signal_to_noise(sigma):
+def test_rician_moments_and_their_inverse_are_right_at_any_signal_to_noise_ratio(sigma):
     model = Rician(sigma)
     x = sigma * torch.logspace(-2, 8, 200, dtype=torch.float64)
     mean, variance = model.mean(x), model.variance(x)
@@ -212,33 +212,33 @@ def test_rician_moments_and_the_way_back_at_any_ratio_of_signal_to_noise(sigma):
 
 
 @pytest.mark.parametrize("excess", [1.1, 1.25, 2.0, 3.0])
-def test_multiplied_counts_have_the_mass_and_moments_of_few_and_of_many(excess):
+def test_probabilities_and_moments_of_multiplied_counts_are_right_at_any_intensity(excess):
     model = Emccd(4, offset=7, excess=excess)
     x = torch.tensor([0.4, 4.0, 40.0, 590.0, 610.0, 4000.0], dtype=torch.float64)
     edges = 7 + torch.linspace(-1, 8000, 40_001, dtype=torch.float64)
-    masses, y = model.bin_probabilities(edges, x), model.bin_centers(edges)
-    mean = masses @ y
-    assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-5)
+    probabilities, y = model.bin_probabilities(edges, x), model.bin_centers(edges)
+    mean = probabilities @ y
+    assert torch.allclose(probabilities.sum(1), torch.ones_like(x), atol=1e-5)
     assert torch.allclose(mean, model.mean(x), rtol=1e-3)
-    assert torch.allclose(masses @ y**2 - mean**2, model.variance(x), rtol=5e-3)
+    assert torch.allclose(probabilities @ y**2 - mean**2, model.variance(x), rtol=5e-3)
     none = model.bin_probabilities(torch.tensor([6.9, 7 + 1e-12, 9999], dtype=torch.float64), x)
     assert torch.allclose(none[:, 0], torch.exp(-x / 4), atol=1e-3)
 
 
 @pytest.mark.parametrize("dispersion", [0.1, 3.0, 50.0])
 @pytest.mark.parametrize("power", [1.05, 1.2, 1.5, 1.8, 1.95])
-def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
+def test_tweedie_probabilities_sum_to_one_over_seven_decades(power, dispersion):
     model = Tweedie(power, dispersion, offset=7)
     x = torch.logspace(-3, 4, 29, dtype=torch.float64)
     top = float((x + 60 * torch.sqrt(model.variance(x))).max())
     fine = torch.cat([torch.tensor([-1.0, 0.0]), torch.logspace(-6, math.log10(top), 1000)])
     for edges in (torch.tensor([-1, top]), torch.linspace(-50, top, 61), fine):
-        masses = model.bin_probabilities(7 + edges.double(), x)
-        assert torch.allclose(masses.sum(1), torch.ones_like(x), atol=1e-4)
+        probabilities = model.bin_probabilities(7 + edges.double(), x)
+        assert torch.allclose(probabilities.sum(1), torch.ones_like(x), atol=1e-4)
     dark = torch.exp(-(x ** (2 - power)) / (dispersion * (2 - power)))
     atom = model.bin_probabilities(torch.tensor([6.0, 7.0, 7 + 1e-14, 1e9], dtype=torch.float64), x)
     assert (atom[:, 0] == 0).all()
-    if power < 1.3:  # where heights near 0 are rare
+    if power < 1.3:  # pulses with a height near 0 are rare
         assert torch.allclose(atom[:, 1], dark, atol=1e-4)
 
 
@@ -254,12 +254,12 @@ def test_tweedie_masses_sum_to_one_over_seven_decades(power, dispersion):
         Emccd(9),
     ],
 )
-def test_masses_are_finite_for_any_level_and_any_bin(model):
+def test_bin_probabilities_are_finite_for_any_level_and_any_bin(model):
     x = torch.cat([torch.tensor([1e-300]), torch.logspace(-20, 12, 40)]).double()
     edges = torch.cat([torch.linspace(-1e6, 0, 10), torch.logspace(-20, 7, 300)]).double()
-    for masses in (model.bin_probabilities(edges, x), model.bin_probabilities(edges[:5], x)):
-        assert torch.isfinite(masses).all()
-        assert (masses >= 0).all()
+    for probabilities in (model.bin_probabilities(edges, x), model.bin_probabilities(edges[:5], x)):
+        assert torch.isfinite(probabilities).all()
+        assert (probabilities >= 0).all()
     assert torch.isfinite(model.mean(x)).all()
     assert torch.isfinite(model.variance(x)).all()
 
@@ -281,12 +281,12 @@ def test_the_signal_dependent_gaussian_agrees_with_the_papers_fixed_point():
     st.floats(-100, 100), st.floats(1e-2, 1e3), st.floats(0, 50), st.floats(0, 1),
     st.floats(-1e3, 1e4),
 )  # fmt: skip
-def test_coordinates_are_undone_and_stabilise(start, c0, c1, c2, y):
+def test_the_transform_is_inverted_and_its_slope_is_right(start, c0, c1, c2, y):
     transform = Transform(start, c0, c1, c2)
     at = torch.tensor([y, y + 1e-6 * (1 + abs(y))], dtype=torch.float64)
     z = transform.forward(at)
     assert torch.allclose(transform.inverse(z), at, rtol=1e-6, atol=1e-6)
-    # images come in single precision
+    # images have single precision
     single = transform.inverse(transform.forward(at.float()))
     assert torch.allclose(single, at.float(), rtol=1e-4, atol=1e-3)
     slope = float(z.diff() / at.diff())
@@ -295,7 +295,7 @@ def test_coordinates_are_undone_and_stabilise(start, c0, c1, c2, y):
 
 
 def test_the_score_has_no_step_where_the_noise_begins_to_grow():
-    """Where one lies is known to rounding only, and tiles round differently."""
+    """Otherwise rounding, which differs between tiles, would make seams."""
     curve = Transform(start=80, c0=190, c1=3, c2=0.01)
     beside = torch.tensor([80 - 1e-4, 80 + 1e-4], dtype=torch.float64)
     s = torch.zeros(2, dtype=torch.float64)
@@ -312,7 +312,7 @@ def test_the_score_has_no_step_where_the_noise_begins_to_grow():
     ],
 )
 def test_the_solution_has_no_step_in_the_score(text, curve, low, high):
-    """Neither where it ceases to be looked up in the table and begins to be searched for."""
+    """This includes the scores at which the table is replaced by a search."""
     noise = parse_noise(text)
     solve = make_solver(noise, curve, 0.2, low, high)
     s = torch.linspace(-4, 4, 40_001)
@@ -321,9 +321,9 @@ def test_the_solution_has_no_step_in_the_score(text, curve, low, high):
         assert torch.diff(x).abs().max() < 0.005 * noise.variance(x.double()).sqrt().min()
 
 
-# One-dimensional oracle: a prior on x, the exact score of z = T(y) + σ_a u, and the posterior
-# mean given that same z, all by brute force. What the solution loses to the posterior mean is then
-# the solver's alone.
+# One-dimensional oracle: for a prior on x, the exact score of z = T(y) + σ_a u and the posterior
+# mean given z are computed by brute force. Any loss against the posterior mean is then due to the
+# solver.
 ORACLE = [
     ("gaussian(sigma=25)", Transform(c0=625), 0.1),
     ("gaussian(a=0.098, b=25)", Transform(0, 625, 2 * 0.098 * 25, 0.098**2), 0.1),
@@ -343,7 +343,7 @@ ORACLE = [
     ("emccd(gain=3)", Transform(0, 9, 6), 0.25),
     ("emccd(gain=4, excess=1.25, offset=100) + gaussian(sigma=5)", Transform(100, 25, 5), 0.25),
 ]
-# no training uses so little where single counts show: their density would be a comb
+# training never uses so small a σ_a for discrete counts, whose density would have separate peaks
 CASES = [
     (*case, sigma_a)
     for case in ORACLE
@@ -369,39 +369,39 @@ def test_with_an_exact_score_the_table_is_as_good_as_the_posterior_mean(
 
 
 def oracle(model, transform, sigma_a, prior):
-    """Give clean pixels, the best estimates of them, noisy pixels and their exact scores."""
+    """Return clean pixels, their best estimates, noisy pixels and their exact scores."""
     x = np.linspace(1, 255, 400)
     weight = PRIORS[prior](x)
     weight = torch.tensor(weight / weight.sum())
     ends = torch.tensor([model.offset - 100, model.offset + 700], dtype=torch.float64)
     ends = transform.forward(ends)
     bins = torch.arange(float(ends[0]) - 8, float(ends[1]) + 8, sigma_a / 8, dtype=torch.float64)
-    masses = model.bin_probabilities(transform.inverse(bins), torch.tensor(x))
+    probabilities = model.bin_probabilities(transform.inverse(bins), torch.tensor(x))
     middle = (bins[1:] + bins[:-1]) / 2
 
-    chance = np.random.default_rng(0)
-    true = chance.choice(x, 4000, p=weight.numpy())
-    z = transform.forward(torch.tensor(model.sample(true, chance)))
-    z = z + sigma_a * torch.tensor(chance.standard_normal(len(z)))
+    rng = np.random.default_rng(0)
+    true = rng.choice(x, 4000, p=weight.numpy())
+    z = transform.forward(torch.tensor(model.sample(true, rng)))
+    z = z + sigma_a * torch.tensor(rng.standard_normal(len(z)))
     away = middle - z[:, None]
     kernel = torch.exp(-((away / sigma_a) ** 2) / 2)
-    marginal = kernel * (weight @ masses)
+    marginal = kernel * (weight @ probabilities)
     score = (marginal * away).sum(1) / marginal.sum(1) / sigma_a**2
-    posterior = (kernel @ masses.T) * weight
+    posterior = (kernel @ probabilities.T) * weight
     best = (posterior @ torch.tensor(x)) / posterior.sum(1)
     return true, best.numpy(), transform.inverse(z), score
 
 
 def decibels(found, true, best):
-    """Give the error of what was found over that of the best estimate."""
+    """Return the mean squared error relative to that of the best estimate, in dB."""
     found = found.double().numpy()
     assert np.isfinite(found).all()
     return 10 * math.log10(np.mean((found - true) ** 2) / np.mean((best - true) ** 2))
 
 
 @pytest.mark.parametrize("text", ["poisson(gain=5)", "poisson(gain=5) + gaussian(sigma=0.2)"])
-def test_bright_counts_are_solved_as_smoothly_as_by_the_closed_form(text):
-    # the bins of a table fall anyhow on the counts: no count may be moved by that
+def test_the_table_is_as_smooth_as_the_closed_form_for_bright_counts(text):
+    # the bins of the table are not aligned with the counts, which must not shift any count
     y = torch.arange(20, 400, 5, dtype=torch.float32)
     solve = make_solver(parse_noise(text), Transform(0, 5, 5), 0.32, 0, 400)
     closed = make_closed_form(Poisson(5), Transform(0, 5, 5), 0.32)
@@ -420,11 +420,15 @@ def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
     bins = torch.arange(-30, 30, sigma_a / 8, dtype=torch.float64)
     x = torch.linspace(0.5, 255, 510, dtype=torch.float64)
     away = (bins[1:] + bins[:-1]) / 2 - z[:, None]
-    kernel, masses = (
+    kernel, probabilities = (
         torch.exp(-((away / sigma_a) ** 2) / 2),
         model.bin_probabilities(transform.inverse(bins), x),
     )
-    f = ((kernel * away) @ masses.T) / (kernel @ masses.T).clamp(min=1e-250) / sigma_a**2
+    f = (
+        ((kernel * away) @ probabilities.T)
+        / (kernel @ probabilities.T).clamp(min=1e-250)
+        / sigma_a**2
+    )
     exact = x[torch.searchsorted(f, score[:, None]).clamp(max=len(x) - 1)[:, 0]].numpy()
     found = make_solver(model, transform, sigma_a, -100, 700)(y, score)
     assert decibels(found, true, exact) < 0.5
@@ -441,8 +445,8 @@ def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
     ],
 )
 @pytest.mark.parametrize("prior", ["dark", "bright", "saturated"])
-def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recording, prior):
-    """Against the posterior mean of what was recorded: on a grid, cut off at both ends."""
+def test_rounding_and_saturation_lose_almost_nothing(model, transform, sigma_a, recording, prior):
+    """Compare with the posterior mean given rounded and clipped pixels."""
     x = np.linspace(1, 300, 600)
     weight = np.exp(-0.5 * ((x - 230) / 20) ** 2) if prior == "saturated" else PRIORS[prior](x)
     weight = torch.tensor(weight / weight.sum())
@@ -450,25 +454,25 @@ def test_rounding_and_saturation_cost_nothing(model, transform, sigma_a, recordi
     levels = torch.arange(0, top + 1, recording.step, dtype=torch.float64)
     edges = torch.cat([levels - recording.step / 2, levels[-1:] + recording.step / 2])
     edges[0], edges[-1] = -1e4, 1e4
-    masses = model.bin_probabilities(edges, torch.tensor(x))
-    chance = np.random.default_rng(0)
-    true = chance.choice(x, 4000, p=weight.numpy())
-    y = recording.rounded(torch.tensor(model.sample(true, chance))).clamp(0, top)
-    z = transform.forward(y) + sigma_a * torch.tensor(chance.standard_normal(len(y)))
+    probabilities = model.bin_probabilities(edges, torch.tensor(x))
+    rng = np.random.default_rng(0)
+    true = rng.choice(x, 4000, p=weight.numpy())
+    y = recording.rounded(torch.tensor(model.sample(true, rng))).clamp(0, top)
+    z = transform.forward(y) + sigma_a * torch.tensor(rng.standard_normal(len(y)))
     away = transform.forward(levels) - z[:, None]
     kernel = torch.exp(-((away / sigma_a) ** 2) / 2)
-    marginal = kernel * (weight @ masses)
+    marginal = kernel * (weight @ probabilities)
     score = (marginal * away).sum(1) / marginal.sum(1) / sigma_a**2
-    posterior = (kernel @ masses.T) * weight
+    posterior = (kernel @ probabilities.T) * weight
     best = ((posterior @ torch.tensor(x)) / posterior.sum(1)).numpy()
     solve = make_solver(model, transform, sigma_a, 0, float(top), recording)
     found = solve(transform.inverse(z), score)
-    # of what saturates, only the share of it that does not is seen: s = f then gives a lower mean
+    # the solution depends on the fraction that is not saturated, which lowers it
     assert decibels(found, true, best) < (0.6 if prior == "saturated" else 0.1)
-    # without knowing of it, x would be far off
+    # a solver that ignores the saturation is worse
     if prior == "saturated" and recording.saturation < 600:
-        blind = make_solver(model, transform, sigma_a, 0, float(top))
-        assert decibels(blind(transform.inverse(z), score), true, best) > 0.6
+        unaware = make_solver(model, transform, sigma_a, 0, float(top))
+        assert decibels(unaware(transform.inverse(z), score), true, best) > 0.6
 
 
 LEVELS = np.linspace(0.5, 260, 64)
@@ -484,7 +488,7 @@ LEVELS = np.linspace(0.5, 260, 64)
         ("poisson(gain=5) + gaussian(sigma=10)", Transform(0, 100, 5), 0.3),
     ],
 )
-def test_a_noise_that_was_only_sampled_is_solved_as_well_as_one_that_is_known(
+def test_noise_known_by_samples_only_is_solved_as_well_as_its_model(
     text, transform, sigma_a, prior
 ):
     model = parse_noise(text)
@@ -499,7 +503,7 @@ def gaussian_density(x, y):
     return np.exp(-(((y - x) / 25) ** 2) / 2)
 
 
-def test_a_noise_given_as_its_density_is_the_noise():
+def test_noise_given_by_its_density_equals_its_model():
     model = Gaussian(25)
     given = Empirical.from_density(gaussian_density, LEVELS, np.arange(-200, 460))
     x = torch.linspace(1, 255, 100, dtype=torch.float64)
@@ -512,7 +516,7 @@ def test_a_noise_given_as_its_density_is_the_noise():
     assert torch.allclose(given.clean_from_mean(given.mean(x)), x)
     y = x[:, None] + torch.linspace(-60, 60, 13, dtype=torch.float64)
     score = given.score(x[:, None], y)
-    # y stands for the middle of its bin
+    # the score is that at the middle of a bin
     assert torch.allclose(score, model.score(x[:, None], y), atol=1.1 / 625)
     found = given.solve(y, score)
     assert torch.allclose(found, x[:, None].expand_as(found), atol=0.01)
@@ -523,7 +527,7 @@ def test_a_noise_given_as_its_density_is_the_noise():
         assert decibels(make_solver(given, transform, 0.3, -100, 700)(y, s), true, known) < 0.02
 
 
-def test_noise_measured_on_pairs_is_the_noise():
+def test_noise_measured_on_pairs_equals_its_model():
     rng = np.random.default_rng(0)
     clean = 200 * rng.random((400, 400)) ** 3  # most pixels are dark
     model = Poisson(2, offset=10)
@@ -536,7 +540,7 @@ def test_noise_measured_on_pairs_is_the_noise():
     assert y.var() == pytest.approx(120, rel=0.06)
 
 
-def test_measured_noise_is_saved_and_read_back_by_its_name(tmp_path, monkeypatch):
+def test_measured_noise_is_saved_and_read_by_its_file_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = Empirical.from_density(gaussian_density, LEVELS, np.arange(-200, 460, 2))
     assert str(model) == "empirical(unsaved)"
@@ -556,7 +560,7 @@ def test_measured_noise_is_saved_and_read_back_by_its_name(tmp_path, monkeypatch
     assert model != Empirical.from_density(gaussian_density, LEVELS + 1, np.arange(-200, 460, 2))
 
 
-def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
+def test_invalid_measured_noise_is_refused_in_one_line(tmp_path):
     edges = np.arange(-200, 460, 2)
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "other.npz", levels=LEVELS)
@@ -577,15 +581,15 @@ def test_what_measured_noise_needs_is_told_in_one_line(tmp_path):
         ("at least 2", lambda: Empirical.from_pairs(np.zeros(9), np.arange(9))),
         ("double quote", lambda: Empirical([0, 1], [0, 1, 2], [[1, 0], [0, 1]]).save('a".npz')),
     ]  # fmt: skip
-    for says, build in wrong:
-        with np.errstate(all="ignore"), pytest.raises(UserError, match=says) as caught:
+    for phrase, build in wrong:
+        with np.errstate(all="ignore"), pytest.raises(UserError, match=phrase) as caught:
             build()
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dark", [-60.0, 0.0, 60.0])
-def test_a_small_error_of_the_score_makes_no_bright_speck_of_a_dark_outlier(dark):
-    # of noise that grows with x, f hardly rises with x any more where a pixel is that dark
+def test_a_small_error_of_the_score_does_not_make_a_dark_outlier_bright(dark):
+    # for such dark pixels and noise that grows with x, f hardly depends on x
     noise = parse_noise("gaussian(a=0.098, b=25)")
     solve = make_solver(noise, Transform(12, 689, 6.5, 0.0043), 0.2, -150, 400)
     s = torch.arange(0, 4.6, 0.5)
@@ -594,7 +598,7 @@ def test_a_small_error_of_the_score_makes_no_bright_speck_of_a_dark_outlier(dark
     assert (x.diff() < 100).all()
 
 
-def test_an_outlier_and_a_level_beyond_the_table_give_finite_answers():
+def test_outliers_and_levels_beyond_the_table_have_finite_solutions():
     solve = make_solver(Poisson(2.0), Transform(0, 4, 2), 0.5, 0, 200)
     y = torch.tensor([-1e4, -5.0, 0.0, 200.0, 1e5])
     for s in (-50.0, 0.0, 50.0):
@@ -604,7 +608,7 @@ def test_an_outlier_and_a_level_beyond_the_table_give_finite_answers():
 
 
 @pytest.mark.parametrize("shape", [0.5, 1, 2.5, 26, 120, 1e5])
-def test_speckle_is_as_likely_as_the_gamma_function_says(shape):
+def test_the_distribution_of_speckle_is_the_incomplete_gamma_function(shape):
     x = torch.tensor(100.0, dtype=torch.float64)
     spread = shape**-0.5
     y = 100 * torch.cat([torch.logspace(-12, 2, 999), 1 + spread * torch.linspace(-6, 6, 999)])

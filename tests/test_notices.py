@@ -1,4 +1,4 @@
-"""What a job has to say stays in full beneath its progress bar."""
+"""Warnings and errors of a job are shown in full below its progress bar."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def run(bar, qtbot, steps):
     return ended.args[0]
 
 
-def test_warnings_of_a_job_are_shown_once_and_gone_with_the_next_job(bar, qtbot):
-    def careful():
+def test_warnings_of_a_job_are_shown_once_until_the_next_job(bar, qtbot):
+    def steps_with_warnings():
         for _ in range(3):
             warnings.warn("series 1 of 2 is read\x1b[31m", DataWarning, stacklevel=1)
             yield 1
 
     received = []
     bar.progressed.connect(received.extend)
-    assert run(bar, qtbot, careful()) == "done"
+    assert run(bar, qtbot, steps_with_warnings()) == "done"
     assert notice(bar).isVisible()
     assert notice(bar).text() == "⚠ series 1 of 2 is read\\x1b[31m"
     assert received == [1, 1, 1]
@@ -54,25 +54,25 @@ def test_warnings_of_a_job_are_shown_once_and_gone_with_the_next_job(bar, qtbot)
     assert not notice(bar).isVisible()
 
 
-def test_a_mistake_is_said_beneath_the_bar(bar, qtbot, notifications):
-    def mistaken():
+def test_a_user_error_is_shown_below_the_bar(bar, qtbot, notifications):
+    def steps_with_user_error():
         yield 1
         raise UserError("axes 'TY' lack X: name both Y and X")
 
-    assert run(bar, qtbot, mistaken()) == "failed"
+    assert run(bar, qtbot, steps_with_user_error()) == "failed"
     assert "axes 'TY' lack X: name both Y and X" in notice(bar).text()
 
 
-def test_a_fault_is_one_line_with_the_path_of_a_log(bar, qtbot, notifications):
-    def faulty():
+def test_an_internal_error_is_shown_in_one_line_with_the_path_of_a_log(bar, qtbot, notifications):
+    def steps_with_internal_error():
         yield 1
         raise IndexError("list index out of range")
 
-    assert run(bar, qtbot, faulty()) == "failed"
-    said = notice(bar).text()
-    assert "\n" not in said
-    assert "A fault of this program" in said
-    log = Path(re.search(r"report it with (\S+)$", said)[1])
+    assert run(bar, qtbot, steps_with_internal_error()) == "failed"
+    text = notice(bar).text()
+    assert "\n" not in text
+    assert "A fault of this program" in text
+    log = Path(re.search(r"report it with (\S+)$", text)[1])
     assert "list index out of range" in log.read_text()
     log.unlink()
 

@@ -1,4 +1,4 @@
-"""What is written: never over an input, complete or not at all, and by one job at a time."""
+"""Outputs never replace inputs, are complete or absent, and are written by one job at a time."""
 
 from __future__ import annotations
 
@@ -36,41 +36,41 @@ def model():
 
 
 @pytest.fixture
-def call(monkeypatch, capfd):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["noise2score", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
+def run_command(monkeypatch, capfd):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["noise2score", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
             main()
-        return ended.value.code, capfd.readouterr().err
+        return stopped.value.code, capfd.readouterr().err
 
     return run
 
 
-def image_in(folder, seed, name="noisy.tif", dtype=np.uint8):
-    """Write a noisy plane and open it."""
+def write_noisy(folder, seed, name="noisy.tif", dtype=np.uint8):
+    """Write a noisy plane, and open it."""
     noisy = np.random.default_rng(seed).normal(100, 10, (64, 72))
-    known = {"scale": {"X": 0.5, "Y": 0.5}, "units": {"X": "micrometer", "Y": "micrometer"}}
-    write_image(folder / name, Image(noisy.astype(dtype), "YX", **known), overwrite=True)
+    metadata = {"scale": {"X": 0.5, "Y": 0.5}, "units": {"X": "micrometer", "Y": "micrometer"}}
+    write_image(folder / name, Image(noisy.astype(dtype), "YX", **metadata), overwrite=True)
     return read_image(folder / name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_result_of_other_pixels_is_never_complete_already(name, model, tmp_path):
+def test_a_result_of_another_job_does_not_count_as_complete(name, model, tmp_path):
     target = tmp_path / name
-    image = image_in(tmp_path, 1)
+    image = write_noisy(tmp_path, 1)
     job = {"dtype": np.uint8, "resume": True}
     for _ in denoise_steps(image, model, NOISE, target, **job):
         pass
     (step,) = denoise_steps(image, model, NOISE, target, **job)
     assert "complete already" in step.message
     before = read_image(target, "YX").data[:]
-    # the same name, size and type, but another acquisition
-    other = image_in(tmp_path, 2)
+    # same name, size and type, but other pixels
+    other = write_noisy(tmp_path, 2)
     for changed in (
         (denoise_steps, other, NOISE, {}),
-        (denoise_steps, image_in(tmp_path, 1), "gaussian(sigma=9)", {}),
-        (uncertainty_steps, image_in(tmp_path, 1), NOISE, {}),
-        (denoise_steps, image_in(tmp_path, 1), NOISE, {"tile": (32, 32)}),
+        (denoise_steps, write_noisy(tmp_path, 1), "gaussian(sigma=9)", {}),
+        (uncertainty_steps, write_noisy(tmp_path, 1), NOISE, {}),
+        (denoise_steps, write_noisy(tmp_path, 1), NOISE, {"tile": (32, 32)}),
     ):
         steps, source, noise, options = changed
         with pytest.raises(UserError, match="exists already, and another input, model"):
@@ -79,24 +79,24 @@ def test_a_result_of_other_pixels_is_never_complete_already(name, model, tmp_pat
 
 
 def test_the_content_of_a_noise_file_is_part_of_the_job(model, tmp_path):
-    def spread(width):
+    def save_noise(width):
         def density(x, y):
             return np.exp(-(((y - x) / width) ** 2) / 2)
 
         levels, edges = np.linspace(0, 255, 64), np.arange(-60, 320, 2)
         return Empirical.from_density(density, levels, edges).save(tmp_path / "n.npz")
 
-    image = image_in(tmp_path, 1)
-    noise = spread(10)
+    image = write_noisy(tmp_path, 1)
+    noise = save_noise(10)
     for _ in denoise_steps(image, model, noise, tmp_path / "x.tif"):
         pass
     with pytest.raises(UserError, match="exists already"):
-        list(denoise_steps(image, model, spread(12), tmp_path / "x.tif", resume=True))
+        list(denoise_steps(image, model, save_noise(12), tmp_path / "x.tif", resume=True))
     with pytest.raises(UserError, match="input of this job"):
         list(denoise_steps(image, model, noise, tmp_path / "n.npz", overwrite=True))
 
 
-def test_finished_blocks_are_not_discarded_without_a_word(model, tmp_path):
+def test_finished_blocks_are_not_discarded_by_default(model, tmp_path):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 72)).astype(np.float32)
     target = tmp_path / "x.tif"
     run = denoise_steps(Image(noisy, "TYX"), model, NOISE, target)
@@ -111,8 +111,8 @@ def test_finished_blocks_are_not_discarded_without_a_word(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_second_job_on_an_output_is_refused_with_who_has_it(name, model, tmp_path):
-    image = image_in(tmp_path, 1)
+def test_a_second_job_on_an_output_is_refused_and_the_first_is_named(name, model, tmp_path):
+    image = write_noisy(tmp_path, 1)
     first = denoise_steps(image, model, NOISE, tmp_path / name, dtype=np.uint8, tile=(32, 32))
     next(first)
     second = denoise_steps(image, model, NOISE, tmp_path / name, dtype=np.uint8)
@@ -123,7 +123,7 @@ def test_a_second_job_on_an_output_is_refused_with_who_has_it(name, model, tmp_p
     assert read_image(tmp_path / name, "YX").data.shape == (64, 72)
 
 
-def test_a_lock_that_nobody_holds_is_taken_over(tmp_path):
+def test_a_stale_lock_is_taken_over(tmp_path):
     target = tmp_path / "x.txt"
     lock = tmp_path / ".x.txt.lock"
     lock.write_text('{"host": "elsewhere", "process": 1, "since": "long ago"}')
@@ -135,7 +135,7 @@ def test_a_lock_that_nobody_holds_is_taken_over(tmp_path):
     assert not lock.exists()
 
 
-def test_what_came_into_being_meanwhile_is_not_replaced(tmp_path):
+def test_a_file_created_meanwhile_is_not_replaced(tmp_path):
     target = tmp_path / "x.txt"
     with pytest.raises(UserError, match="exists already"), written(target) as part:
         part.write_text("mine")
@@ -144,20 +144,20 @@ def test_what_came_into_being_meanwhile_is_not_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
 
 
-def test_a_folder_that_was_made_for_a_job_that_failed_is_removed(tmp_path):
+def test_a_folder_created_for_a_failed_job_is_removed(tmp_path):
     with pytest.raises(RuntimeError), written(tmp_path / "a" / "b" / "x.txt"):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.npy", "x.ome.zarr", "x.png", "m.n2s"])
-def test_files_have_the_mode_that_the_system_gives(name, model, tmp_path):
+def test_files_have_the_mode_of_the_umask(name, model, tmp_path):
     before = os.umask(0o027)
     try:
         if name == "m.n2s":
             model.save(tmp_path / name)
         else:
-            image_in(tmp_path, 1, name)
+            write_noisy(tmp_path, 1, name)
     finally:
         os.umask(before)
     found = [p for p in (tmp_path, *tmp_path.rglob("*")) if p.is_file()]
@@ -165,8 +165,8 @@ def test_files_have_the_mode_that_the_system_gives(name, model, tmp_path):
     assert {stat.S_IMODE(p.stat().st_mode) for p in found} == {0o640}
 
 
-def test_no_input_is_written_over_by_whatever_name(model, tmp_path):
-    source = image_in(tmp_path, 1)
+def test_no_input_is_overwritten_under_any_name(model, tmp_path):
+    source = write_noisy(tmp_path, 1)
     raw = (tmp_path / "noisy.tif").read_bytes()
     model.save(tmp_path / "m.n2s")
     weights = (tmp_path / "m.n2s").read_bytes()
@@ -186,19 +186,19 @@ def test_no_input_is_written_over_by_whatever_name(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_script_may_always_say_resume(call, model, tmp_path):
+def test_resume_can_be_given_to_every_job(run_command, model, tmp_path):
     noisy = np.random.default_rng(0).normal(100, 10, (3, 64, 72)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", noisy, imagej=True, metadata={"axes": "TYX"})
     new = ("train", tmp_path / "a.tif", "--model", tmp_path / "m.n2s", "--steps", 2, "--resume")
-    assert call(*new)[0] == 0
+    assert run_command(*new)[0] == 0
     weights = (tmp_path / "m.n2s").read_bytes()
-    code, said = call(*new)
-    assert (code, "complete already" in said) == (0, True)
+    code, stderr = run_command(*new)
+    assert (code, "complete already" in stderr) == (0, True)
     assert (tmp_path / "m.n2s").read_bytes() == weights
-    # of other images it is not
+    # but not complete for other images
     tifffile.imwrite(tmp_path / "a.tif", noisy + 1, imagej=True, metadata={"axes": "TYX"})
-    code, said = call(*new)
-    assert (code, "trained on other images" in said) == (2, True)
+    code, stderr = run_command(*new)
+    assert (code, "trained on other images" in stderr) == (2, True)
     assert (tmp_path / "m.n2s").read_bytes() == weights
 
 
@@ -213,36 +213,36 @@ def test_a_training_is_not_resumed_with_other_images(tmp_path):
         next(train_steps(noisy, axes="TYX", steps=3, resume=tmp_path / "c"))
 
 
-def test_numpy_files_keep_what_is_known_of_the_pixels(model, tmp_path):
-    image = image_in(tmp_path, 1)
+def test_numpy_files_keep_metadata(model, tmp_path):
+    image = write_noisy(tmp_path, 1)
     for _ in denoise_steps(image, model, NOISE, tmp_path / "x.npy"):
         pass
     result = read_image(tmp_path / "x.npy")
     assert (result.axes, result.scale["X"], result.notes["noise"]) == ("YX", 0.5, NOISE)
-    # pixels that another program put there are not described by it
+    # the metadata do not apply to pixels written by another program
     np.save(tmp_path / "x.npy", np.zeros((5, 6)))
     assert not read_image(tmp_path / "x.npy").notes
 
 
-def test_an_array_in_a_file_takes_any_block(tmp_path):
+def test_any_block_can_be_assigned_to_an_array_in_a_file(tmp_path):
     shape = (3, 4, 5)
     (tmp_path / "x").touch()
-    target, wanted = FileArray(tmp_path / "x", np.dtype("f4"), shape, 7), np.zeros(shape, "f4")
+    target, expected = FileArray(tmp_path / "x", np.dtype("f4"), shape, 7), np.zeros(shape, "f4")
     rng = np.random.default_rng(0)
     for index in (
         (0, slice(1, 3), slice(2, 5)), (slice(1, 3),), (2, 3), (..., 4), (1, slice(0, 0)),
         (slice(None), 2), (slice(0, 2), slice(None), slice(1, 2)), (-1, -1, -1), (),
     ):  # fmt: skip
-        values = rng.normal(size=wanted[index].shape).astype("f4")
-        wanted[index] = values
+        values = rng.normal(size=expected[index].shape).astype("f4")
+        expected[index] = values
         target[index] = values
     target.close()
     data = (tmp_path / "x").read_bytes()
     assert len(data) == 7 + 4 * 60
-    assert np.array_equal(np.frombuffer(data[7:], "f4").reshape(shape), wanted)
+    assert np.array_equal(np.frombuffer(data[7:], "f4").reshape(shape), expected)
 
 
-def test_where_there_is_no_room_it_is_said_before_any_work(tmp_path):
+def test_too_little_disk_space_is_reported_before_any_work(tmp_path):
     with pytest.raises(UserError, match=r"GB are needed, and .* are free"):
         check_output(tmp_path / "x.tif", nbytes=10**17)
     huge = np.broadcast_to(np.float32(1), (10**5, 10**5, 10**5))
@@ -252,8 +252,8 @@ def test_where_there_is_no_room_it_is_said_before_any_work(tmp_path):
 
 
 @pytest.mark.parametrize("name", [".part-x.tif", ".old-x.tif"])
-def test_an_input_by_a_hidden_name_of_the_result_is_kept(name, model, tmp_path):
-    image = image_in(tmp_path, 1, name)
+def test_an_input_named_like_a_temporary_file_of_the_result_is_kept(name, model, tmp_path):
+    image = write_noisy(tmp_path, 1, name)
     before = (tmp_path / name).read_bytes()
     for overwrite in (False, True):
         with pytest.raises(UserError, match="rename it"):

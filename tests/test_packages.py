@@ -1,4 +1,4 @@
-"""Packages import downwards only, without a circle, and without what they do not need."""
+"""Packages import from lower packages only, without cycles or unneeded libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import napari_noise2score
 
 ROOT = Path(napari_noise2score.__file__).parent
 NAME = napari_noise2score.__name__
-#: From the bottom up; a package imports from itself and from what is above it in this list.
+#: From the lowest up: a package may import from itself and from those before it.
 PACKAGES = ("image", "noise", "solve", "score", "denoising", "estimation", "widgets", "cli")
 MODULES = {
     ".".join((NAME, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -25,22 +25,22 @@ MODULES = {
 
 
 def imports_of(module: str, *, when_imported: bool = False) -> Iterator[str]:
-    """Yield the modules of this package that a module imports, anywhere or as it is imported."""
+    """Yield the modules of napari_noise2score that a module imports, anywhere or at import time."""
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    todo: list[ast.AST] = [ast.parse(path.read_text())]
-    while todo:
-        node = todo.pop()
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
         lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        only_typed = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if when_imported and (lazy or only_typed):
+        for_type_checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if when_imported and (lazy or for_type_checking):
             continue
         if isinstance(node, ast.ImportFrom) and node.level:
             base = resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
-                whole = f"{base}.{alias.name}"
-                yield whole if whole in MODULES else base
-        todo.extend(ast.iter_child_nodes(node))
+                full_name = f"{base}.{alias.name}"
+                yield full_name if full_name in MODULES else base
+        nodes.extend(ast.iter_child_nodes(node))
 
 
 def package_of(module: str) -> str:
@@ -49,32 +49,32 @@ def package_of(module: str) -> str:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_from_those_below_it(package):
-    above = PACKAGES[PACKAGES.index(package) + 1 :]
+    higher = PACKAGES[PACKAGES.index(package) + 1 :]
     upwards = [
         f"{module} imports {other}"
         for module in MODULES
         if package_of(module) == package
         for other in imports_of(module)
-        if package_of(other) in above
+        if package_of(other) in higher
     ]
     assert not upwards
 
 
-def test_no_module_imports_itself_in_a_circle():
+def test_there_are_no_import_cycles():
     graph = {module: set(imports_of(module, when_imported=True)) - {module} for module in MODULES}
-    # a package's __init__ runs before its modules do, and is no circle of its own
+    # a package's __init__ runs before its modules, so importing it makes no cycle
     graph = {k: {m for m in v if not k.startswith(f"{m}.")} for k, v in graph.items()}
     TopologicalSorter(graph).prepare()
 
 
 def test_a_private_module_is_imported_by_its_own_package_only():
-    strangers = [
+    violations = [
         f"{module} imports {other}"
         for module in MODULES
         for other in imports_of(module)
         if other.rpartition(".")[2].startswith("_") and package_of(other) != package_of(module)
     ]
-    assert not strangers
+    assert not violations
 
 
 def test_the_library_is_imported_without_torch_qt_and_napari():

@@ -1,4 +1,4 @@
-"""A person without rights is told so in one line, before any work."""
+"""Missing permissions are reported in one line before any work."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import Forks
+from forking import ForkServer
 
 from napari_noise2score import Image, train, write_image
 
 if sys.platform != "linux":
-    pytest.skip("processes are forked and capabilities given up", allow_module_level=True)
+    pytest.skip("the tests need fork and the capabilities of Linux", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
-def forks():
-    server = Forks()
+def fork_server():
+    server = ForkServer()
     yield server
     server.close()
 
 
 @pytest.fixture(scope="module")
-def place():
-    """A folder that all may enter, with an image, a store and a model."""
+def folder():
+    """Return a world-readable folder with an image, a store and a model, some without access."""
     root = Path(tempfile.mkdtemp())
     root.chmod(0o755)
     noisy = np.random.default_rng(0).normal(100, 10, (3, 32, 32)).astype(np.float32)
@@ -58,30 +58,45 @@ def place():
         ("a.tif", "mine/x.tif", "secret.n2s"),
     ],
 )
-def test_what_may_not_be_read_or_written_is_one_line(forks, place, tmp_path, source, output, model):
-    words = ["denoise", place / source, place / output, "--model", place / model]
-    words += ["--noise", "gaussian(sigma=10)"]
+def test_missing_permission_is_reported_in_one_line(
+    fork_server, folder, tmp_path, source, output, model
+):
+    arguments = ["denoise", folder / source, folder / output, "--model", folder / model]
+    arguments += ["--noise", "gaussian(sigma=10)"]
     log = tmp_path / "log"
-    assert forks.run(words, log, ordinary=1) == 2
-    said = log.read_text()
-    assert said.startswith("noise2score: ")
-    assert said.count("\n") == 1
-    assert not list((place / "mine").iterdir())
-    assert not list((place / "locked").iterdir())
+    assert fork_server.run(arguments, log, unprivileged=1) == 2
+    output = log.read_text()
+    assert output.startswith("noise2score: ")
+    assert output.count("\n") == 1
+    assert not list((folder / "mine").iterdir())
+    assert not list((folder / "locked").iterdir())
 
 
-def test_a_model_that_cannot_be_saved_is_not_trained(forks, place, tmp_path):
-    words = ["train", place / "a.tif", "--model", place / "locked" / "m.n2s", "--steps", 10**6]
+def test_a_model_that_cannot_be_saved_is_not_trained(fork_server, folder, tmp_path):
+    arguments = [
+        "train",
+        folder / "a.tif",
+        "--model",
+        folder / "locked" / "m.n2s",
+        "--steps",
+        10**6,
+    ]
     log = tmp_path / "log"
-    assert forks.run(words, log, ordinary=1) == 2
+    assert fork_server.run(arguments, log, unprivileged=1) == 2
     assert "may not be written to" in log.read_text()
 
 
-def test_who_writes_a_result_may_read_it(forks, place, tmp_path):
-    words = ["denoise", place / "a.tif", place / "mine" / "x.tif", "--model", place / "m.n2s"]
+def test_the_owner_can_read_a_result(fork_server, folder, tmp_path):
+    arguments = [
+        "denoise",
+        folder / "a.tif",
+        folder / "mine" / "x.tif",
+        "--model",
+        folder / "m.n2s",
+    ]
     log = tmp_path / "log"
-    assert forks.run([*words, "--noise", "gaussian(sigma=10)"], log, ordinary=1) == 0
-    (made,) = (place / "mine").iterdir()
-    assert made.stat().st_uid == os.geteuid()
-    assert stat.S_IMODE(made.stat().st_mode) & 0o400
-    made.unlink()
+    assert fork_server.run([*arguments, "--noise", "gaussian(sigma=10)"], log, unprivileged=1) == 0
+    (result,) = (folder / "mine").iterdir()
+    assert result.stat().st_uid == os.geteuid()
+    assert stat.S_IMODE(result.stat().st_mode) & 0o400
+    result.unlink()

@@ -1,18 +1,18 @@
-"""From the sample to a tuned picture and a file of it, with mouse and keyboard alone."""
+"""A user opens the sample, trains, tunes the noise and writes the result, by mouse and keyboard."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from window import (
-    LONG,
+    TIMEOUT,
     button,
     click,
     drag,
+    enter_file_name,
     field,
-    jobs,
     mean_square_error,
-    paste_name,
+    running_jobs,
 )
 
 from napari_noise2score.sample import OFFSET, simulate_cells
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 def choose(menu, *titles):
-    """Choose an entry of a menu, by the beginnings of its titles."""
+    """Choose a menu entry by the beginnings of its titles."""
     menu.aboutToShow.emit()
     action = next(a for a in menu.actions() if a.text().replace("&", "").startswith(titles[0]))
     if titles[1:]:
@@ -30,13 +30,13 @@ def choose(menu, *titles):
         action.trigger()
 
 
-def opened(viewer, title):
-    """Return the open dock of this title, which names the plugin too."""
+def open_dock(viewer, title):
+    """Return the open dock whose title begins so."""
     found = [name for name in viewer.window.dock_widgets if name.startswith(title)]
     return viewer.window.dock_widgets[found[0]]
 
 
-def test_from_the_sample_to_a_tuned_picture_and_its_file(
+def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
     make_napari_viewer, session, qtbot, notifications, tmp_path
 ):
     from qtpy.QtCore import Qt
@@ -52,53 +52,53 @@ def test_from_the_sample_to_a_tuned_picture_and_its_file(
         return mean_square_error(np.squeeze(layer.data), truth[t, z])
 
     choose(viewer.window.plugins_menu, "Noise2Score", "Train")
-    train = opened(viewer, "Train")
+    train = open_dock(viewer, "Train")
     minutes = field(train, "Time")
     minutes.selectAll()
-    qtbot.keyClicks(minutes, "60")  # until it is stopped, however slow the machine is
+    qtbot.keyClicks(minutes, "60")  # longer than any machine needs; the test stops it
     click(qtbot, button(train, "Train"))
-    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=TIMEOUT)
     preview = viewer.layers["cells preview"]
-    good = 0.6 * min(error(preview), mean_square_error(noisy.data, truth))
-    qtbot.waitUntil(lambda: error(preview) < good, timeout=LONG)
+    max_error = 0.6 * min(error(preview), mean_square_error(noisy.data, truth))
+    qtbot.waitUntil(lambda: error(preview) < max_error, timeout=TIMEOUT)
     click(qtbot, button(train, "Before"))
     assert preview.opacity == 0
     click(qtbot, button(train, "Before"))
     assert preview.opacity == 1
     click(qtbot, button(train, "Stop"))
-    qtbot.waitUntil(lambda: list(session.models) == ["cells"], timeout=LONG)
+    qtbot.waitUntil(lambda: list(session.models) == ["cells"], timeout=TIMEOUT)
 
     choose(viewer.window.plugins_menu, "Noise2Score", "Denoise")
-    denoise = opened(viewer, "Denoise")
-    qtbot.waitUntil(lambda: preview not in viewer.layers, timeout=LONG)
-    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=LONG)
+    denoise = open_dock(viewer, "Denoise")
+    qtbot.waitUntil(lambda: preview not in viewer.layers, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=TIMEOUT)
     preview = viewer.layers["cells preview"]
     before = np.array(preview.data)
     gain = field(denoise, "Gain", QDoubleSlider)
-    right = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
+    right_position = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
     drag(qtbot, gain, 0.8)
-    qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=LONG)
-    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
-    dragged = np.array(preview.data)
+    qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
+    dragged_data = np.array(preview.data)
     qtbot.keyClick(gain, Qt.Key.Key_Left)
-    qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged), timeout=LONG)
-    drag(qtbot, gain, right)
-    qtbot.waitUntil(lambda: error(preview) < good, timeout=LONG)
-    qtbot.waitUntil(lambda: not jobs(), timeout=LONG)
+    qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged_data), timeout=TIMEOUT)
+    drag(qtbot, gain, right_position)
+    qtbot.waitUntil(lambda: error(preview) < max_error, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
 
     path = tmp_path / "tuned.ome.zarr"
-    paste_name(path)
+    enter_file_name(path)
     click(qtbot, button(denoise, "Write OME-Zarr…"))
-    qtbot.waitUntil(lambda: "cells denoised" in viewer.layers, timeout=LONG)
+    qtbot.waitUntil(lambda: "cells denoised" in viewer.layers, timeout=TIMEOUT)
     written = viewer.layers["cells denoised"]
     assert mean_square_error(written.data[0], truth) < mean_square_error(noisy.data, truth)
-    (again,) = viewer.open(path, plugin="napari-ome-zarr")
-    assert "cells denoised" in again.name
-    assert again.axis_labels == noisy.axis_labels
-    assert again.units == noisy.units
+    (reopened,) = viewer.open(path, plugin="napari-ome-zarr")
+    assert "cells denoised" in reopened.name
+    assert reopened.axis_labels == noisy.axis_labels
+    assert reopened.units == noisy.units
     for kept in ("scale", "contrast_limits"):
-        np.testing.assert_allclose(getattr(again, kept), getattr(noisy, kept))
-    np.testing.assert_array_equal(again.data, written.data[0])
-    assert noisy.data.dtype == np.uint16  # and the image is what it was
+        np.testing.assert_allclose(getattr(reopened, kept), getattr(noisy, kept))
+    np.testing.assert_array_equal(reopened.data, written.data[0])
+    assert noisy.data.dtype == np.uint16  # the image is unchanged
     np.testing.assert_array_equal(noisy.data, simulate_cells()[0])
     assert notifications() == []

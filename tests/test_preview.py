@@ -1,22 +1,22 @@
-"""The live preview in a real viewer: it follows the noise and the plane."""
+"""The live preview follows the noise model and the plane in a real viewer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from shared import EVERY
+from shared import ALL_NOISES
 from window import (
-    LONG,
+    TIMEOUT,
     add_cells,
-    beneath,
     button,
     click,
     dock,
     drag,
     field,
-    noise,
+    noise_text,
     preview,
     set_noise,
+    text_below,
     wait_for_form,
     wait_for_preview,
     wait_until_idle,
@@ -29,13 +29,13 @@ pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 @pytest.fixture
 def denoise(viewer, qtbot, cells, session, model):
-    """The Denoise dock, its preview there."""
+    """Return the Denoise dock with a preview."""
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     widget = dock(viewer, "Denoise")
     set_noise(widget, NOISE)
     wait_for_form(qtbot, widget, "Poisson")
-    qtbot.waitUntil(lambda: field(widget, "Gain").value() == 2, timeout=LONG)
+    qtbot.waitUntil(lambda: field(widget, "Gain").value() == 2, timeout=TIMEOUT)
     wait_for_preview(qtbot, widget)
     return widget
 
@@ -44,43 +44,43 @@ def pixels(viewer):
     return np.array(viewer.layers["cells preview"].data)
 
 
-def test_dragging_a_slider_changes_the_plane_on_view(viewer, qtbot, denoise, notifications):
+def test_dragging_a_slider_changes_the_displayed_plane(viewer, qtbot, denoise, notifications):
     from superqt import QDoubleSlider
 
     source, layer = viewer.layers["cells"], viewer.layers["cells preview"]
-    assert viewer.layers.selection.active is source  # the preview is not in the way
+    assert viewer.layers.selection.active is source  # the preview does not take over the selection
     before = pixels(viewer)
     assert before.shape == (1, 1, 32, 32)
     gain = field(denoise, "Gain")
     drag(qtbot, field(denoise, "Gain", QDoubleSlider), 0.75)
     assert gain.value() > 4
-    assert f"gain={gain.value():g}" in noise(denoise)
-    qtbot.waitUntil(lambda: not np.array_equal(pixels(viewer), before), timeout=LONG)
+    assert f"gain={gain.value():g}" in noise_text(denoise)
+    qtbot.waitUntil(lambda: not np.array_equal(pixels(viewer), before), timeout=TIMEOUT)
     wait_for_preview(qtbot, denoise)
-    # more noise is taken away
+    # more noise is removed
     assert np.std(np.diff(pixels(viewer))) < np.std(np.diff(before))
     assert viewer.layers["cells preview"] is layer
-    assert layer.metadata["noise2score"]["noise"] == noise(denoise)
+    assert layer.metadata["noise2score"]["noise"] == noise_text(denoise)
     for kept in ("scale", "units", "axis_labels", "contrast_limits"):
         np.testing.assert_array_equal(getattr(layer, kept), getattr(source, kept))
     assert layer.colormap.name == source.colormap.name
     assert notifications() == []
 
 
-def test_the_preview_is_what_denoising_gives_and_makes_room_for_it(viewer, qtbot, denoise):
+def test_the_preview_equals_the_denoised_layer_and_is_replaced_by_it(viewer, qtbot, denoise):
     viewer.dims.set_current_step(0, 1)
     viewer.dims.set_current_step(1, 3)
     wait_for_preview(qtbot, denoise)
-    seen = pixels(viewer)
+    previewed = pixels(viewer)
     click(qtbot, button(denoise, "Denoise"))
     wait_until_idle(qtbot, denoise)
     assert [layer.name for layer in viewer.layers] == ["cells", "cells denoised"]
-    np.testing.assert_allclose(seen[0, 0], viewer.layers[-1].data[1, 3], rtol=1e-4)
-    field(denoise, "Gain").setValue(4)  # it comes back for the next choice
+    np.testing.assert_allclose(previewed[0, 0], viewer.layers[-1].data[1, 3], rtol=1e-4)
+    field(denoise, "Gain").setValue(4)  # the preview returns when the noise changes
     wait_for_preview(qtbot, denoise)
     assert viewer.layers[-1].name == "cells preview"
-    viewer.layers.remove("cells")  # what is left is denoised already
-    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=LONG)
+    viewer.layers.remove("cells")  # the remaining layer is denoised already
+    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=TIMEOUT)
     assert [layer.name for layer in viewer.layers] == ["cells denoised"]
 
 
@@ -94,23 +94,23 @@ def test_the_preview_follows_the_plane(viewer, qtbot, denoise):
         np.testing.assert_allclose(
             layer.data_to_world((0, 0, 0, 0)), source.data_to_world((t, z, 0, 0))
         )
-    assert viewer.dims.current_step[:2] == (0, 2)  # the plane stays where it was put
+    assert viewer.dims.current_step[:2] == (0, 2)  # the preview does not change the plane
 
 
 def test_every_noise_model_is_solved_live(viewer, qtbot, denoise, notifications):
-    seen = pixels(viewer)
-    for text in EVERY:
+    previewed = pixels(viewer)
+    for text in ALL_NOISES:
         set_noise(denoise, text)
-        assert beneath(denoise, "As text") == ""
+        assert text_below(denoise, "As text") == ""
         wait_for_preview(qtbot, denoise)
         assert viewer.layers["cells preview"].metadata["noise2score"]["noise"] == text
-        last, seen = seen, pixels(viewer)
-        assert np.isfinite(seen).all(), text
-        assert not np.array_equal(seen, last), text
+        last, previewed = previewed, pixels(viewer)
+        assert np.isfinite(previewed).all(), text
+        assert not np.array_equal(previewed, last), text
     assert notifications() == []
 
 
-def test_before_and_after(viewer, qtbot, denoise):
+def test_the_before_button_hides_the_preview(viewer, qtbot, denoise):
     layer = viewer.layers["cells preview"]
     click(qtbot, button(denoise, "Before"))
     assert layer.opacity == 0
@@ -118,7 +118,7 @@ def test_before_and_after(viewer, qtbot, denoise):
     assert layer.opacity == 1
 
 
-def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbot, denoise):
+def test_a_removed_preview_returns_only_on_request(viewer, qtbot, denoise):
     viewer.layers.remove("cells preview")
     assert not button(denoise, "live").isChecked()
     set_noise(denoise, "gaussian(sigma=3)")
@@ -128,11 +128,11 @@ def test_a_preview_that_is_removed_stays_away_until_it_is_asked_for(viewer, qtbo
     assert "cells preview" in viewer.layers
 
 
-@pytest.mark.parametrize("by", ["live", "a person", "its source"])
-def test_a_preview_that_was_hidden_by_its_eye_can_go(
-    make_napari_viewer, qtbot, cells, session, model, notifications, by
+@pytest.mark.parametrize("removed_by", ["live", "a user", "its source"])
+def test_a_hidden_preview_can_be_removed(
+    make_napari_viewer, qtbot, cells, session, model, notifications, removed_by
 ):
-    viewer = make_napari_viewer(show=True)  # with a canvas that is drawn
+    viewer = make_napari_viewer(show=True)  # only a visible canvas is drawn
     source = add_cells(viewer, cells[0])
     session.add_model(model, "cells")
     widget = dock(viewer, "Denoise")
@@ -141,48 +141,50 @@ def test_a_preview_that_was_hidden_by_its_eye_can_go(
     qtbot.waitExposed(widget.window())
     layer.visible = False
     assert (layer.opacity, button(widget, "Before").isChecked()) == (0, True)
-    layer.visible = False  # the eye again
+    layer.visible = False  # a second click on the eye
     assert (layer.opacity, button(widget, "Before").isChecked()) == (1, False)
     layer.visible = False
-    set_noise(widget, "gaussian(sigma=3)")  # it is kept up to date all the same
+    set_noise(widget, "gaussian(sigma=3)")  # it is still updated
     wait_for_preview(qtbot, widget)
-    # one that is hidden crashed the canvas when it went
+    # removing an invisible layer crashed the canvas, so it is transparent instead
     assert (layer.opacity, layer.visible) == (0, True)
-    if by == "live":
+    if removed_by == "live":
         button(widget, "live").setChecked(False)
-    elif by == "a person":
+    elif removed_by == "a user":
         viewer.layers.remove(layer)
     else:
         viewer.layers.remove(source)
-    qtbot.wait(100)  # the canvas is drawn again
+    qtbot.wait(100)  # for the canvas to be drawn
     assert layer not in viewer.layers
     assert notifications() == []
 
 
-def test_editing_or_deleting_the_image(viewer, qtbot, denoise, cells, notifications):
+def test_the_preview_follows_edits_and_removal_of_the_image(
+    viewer, qtbot, denoise, cells, notifications
+):
     before = pixels(viewer)
     viewer.layers["cells"].data = cells[0][:, ::-1] + 50
     wait_for_preview(qtbot, denoise)
     assert np.mean(pixels(viewer)) > np.mean(before) + 40
     viewer.layers.remove("cells")
-    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not preview(denoise).busy, timeout=TIMEOUT)
     assert len(viewer.layers) == 0
     assert notifications() == []
 
 
-def test_what_cannot_be_previewed_is_said_and_no_error(viewer, qtbot, denoise, notifications):
+def test_the_reason_for_a_missing_preview_is_shown(viewer, qtbot, denoise, notifications):
     from qtpy.QtWidgets import QLabel
 
     reason = field(denoise, "Preview", QLabel)
     viewer.dims.ndisplay = 3
-    qtbot.waitUntil(lambda: "switch it to 2-D" in reason.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "switch it to 2-D" in reason.text(), timeout=TIMEOUT)
     viewer.dims.ndisplay = 2
     viewer.dims.order = (2, 3, 0, 1)
-    qtbot.waitUntil(lambda: "does not show Y and X" in reason.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "does not show Y and X" in reason.text(), timeout=TIMEOUT)
     viewer.dims.order = (0, 1, 2, 3)
-    qtbot.waitUntil(lambda: "No preview" not in reason.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "No preview" not in reason.text(), timeout=TIMEOUT)
     set_noise(denoise, "gaussian(sigma=2) @ kernel([[1, 1]])")
-    qtbot.waitUntil(lambda: "No preview" in reason.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "No preview" in reason.text(), timeout=TIMEOUT)
     set_noise(denoise, NOISE)
     wait_for_preview(qtbot, denoise)
     assert notifications() == []
@@ -212,7 +214,7 @@ def test_any_layer_has_a_preview(viewer, qtbot, session, cells, model, notificat
     else:
         viewer.add_image(noisy, **labels)
         model = train(noisy, axes="TZYX", ndim=3, steps=2)
-    viewer.add_labels(np.zeros((2, 2, 3, 4, 32, 32), int))  # a viewer of more dimensions
+    viewer.add_labels(np.zeros((2, 2, 3, 4, 32, 32), int))  # gives the viewer more dimensions
     session.add_model(model, "model")
     widget = dock(viewer, "Denoise")
     set_noise(widget, "gaussian(sigma=5)")

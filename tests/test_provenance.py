@@ -1,4 +1,4 @@
-"""Every holder of a result states in the same words how it was made."""
+"""Files, layers and lazy images record in the same way how a result was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model is used on grey levels like those it was trained on, or it is said that they differ."""
+"""Grey levels that differ from those in training give a warning or an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RNG = np.random.default_rng(0)
 
 
 def scene(seed=0, size=160):
-    """Bright blobs on a dark ground, 10 to about 100."""
+    """Return bright blobs on a dark background, grey levels from 10 to about 100."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     image = np.full((size, size), 10.0)
@@ -60,13 +60,13 @@ NOISES = {
 }
 
 
-def noisy(kind, seed=0, brightness=1.0):
-    values = parse_noise(NOISES[kind]).sample(brightness * scene(seed), np.random.default_rng(seed))
+def noisy(kind, seed=0, intensity=1.0):
+    values = parse_noise(NOISES[kind]).sample(intensity * scene(seed), np.random.default_rng(seed))
     return np.clip(np.rint(values), 0, 65535).astype(np.uint16) if kind == "camera" else values
 
 
 def trained(image, kernel=None):
-    """What training reads off an image; the network is of no importance here."""
+    """Return a model with the statistics of an image and an untrained network."""
     facts = survey([image], [layout("YX", image.shape)], np.random.default_rng(0), kernel)
     names = (
         "transform",
@@ -84,8 +84,8 @@ def trained(image, kernel=None):
 MODELS = {kind: trained(noisy(kind)) for kind in NOISES}
 
 
-def said(image, model):
-    """Return the warnings of a comparison."""
+def range_warnings(image, model):
+    """Return the warnings from comparing an image with a model."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_range(image, layout("YX", image.shape), model)
@@ -96,17 +96,17 @@ def said(image, model):
 
 
 @pytest.mark.parametrize(
-    ("kind", "brightness"),
-    # of speckle, which grows with the image, a tenth of the brightness is another unit
+    ("kind", "intensity"),
+    # speckle is proportional to the image, so a tenth of the intensity looks like another unit
     [(kind, b) for kind in NOISES for b in (1.0, 0.3, 0.1) if (kind, b) != ("speckle", 0.1)],
 )
-def test_another_image_of_the_kind_is_taken_without_a_word_however_dark(kind, brightness):
-    assert said(noisy(kind, seed=1, brightness=brightness), MODELS[kind]) == []
+def test_a_similar_or_darker_image_gives_no_warning(kind, intensity):
+    assert range_warnings(noisy(kind, seed=1, intensity=intensity), MODELS[kind]) == []
 
 
 @pytest.mark.parametrize("kind", ["camera", "photons", "gaussian"])
-def test_a_brighter_image_is_taken_with_a_warning(kind):
-    (text,) = said(noisy(kind, seed=1, brightness=3), MODELS[kind])
+def test_a_brighter_image_gives_a_warning(kind):
+    (text,) = range_warnings(noisy(kind, seed=1, intensity=3), MODELS[kind])
     assert "darker or brighter" in text
     assert f"{MODELS[kind].high:.4g}" in text
 
@@ -122,14 +122,14 @@ def test_another_unit_is_refused_with_the_factor(kind, factor):
     assert "or train a model on it" in message
     assert ("multiply the image by" if factor < 1 else "divide the image by") in message
     if kind == "camera":
-        # counts lie on a grid, which tells the factor exactly
+        # the step between counts determines the factor exactly
         exact = f"{1 / factor:.3g}" if factor < 1 else f"{factor:.3g}"
         assert f"the image by {exact}, or" in message
 
 
-def test_eight_bits_are_told_from_sixteen_though_both_are_whole_numbers():
-    deep = (noisy("camera", seed=1).astype(int) * 257).clip(0, 65535)
-    model = trained(deep + RNG.integers(-100, 101, deep.shape))
+def test_8_bit_images_are_refused_by_a_model_for_16_bits():
+    image_16_bit = (noisy("camera", seed=1).astype(int) * 257).clip(0, 65535)
+    model = trained(image_16_bit + RNG.integers(-100, 101, image_16_bit.shape))
     assert model.quantization.step == 1
     image = noisy("camera", seed=2).clip(0, 255).astype(np.uint8)
     with pytest.raises(UserError, match="multiply the image by"):
@@ -137,57 +137,57 @@ def test_eight_bits_are_told_from_sixteen_though_both_are_whole_numbers():
 
 
 @pytest.mark.parametrize("value", [0.0, 100.0, 1e6])
-def test_an_image_of_one_grey_level_is_no_other_unit(value):
-    assert said(np.full((64, 64), value), MODELS["camera"]) == []
+def test_a_constant_image_is_not_taken_for_another_unit(value):
+    assert range_warnings(np.full((64, 64), value), MODELS["camera"]) == []
 
 
-def test_an_image_without_noise_in_another_unit_is_refused_by_its_grey_levels():
+def test_a_noise_free_image_in_another_unit_is_refused():
     smooth = np.add.outer(np.linspace(0.1, 0.4, 200), np.linspace(0, 0.5, 200))
     with pytest.raises(UserError, match="multiply"):
         check_range(smooth, layout("YX", smooth.shape), MODELS["camera"])
 
 
-def test_noise_far_weaker_at_the_same_grey_levels_is_said():
+def test_far_weaker_noise_at_the_same_grey_levels_gives_a_warning():
     mean = np.mean([noisy("camera", seed=1) for _ in range(1)], axis=0)
-    quiet = 100 + scene(1) + RNG.normal(0, 0.8, mean.shape)
-    (text,) = said(quiet, MODELS["camera"])
+    weak_noise = 100 + scene(1) + RNG.normal(0, 0.8, mean.shape)
+    (text,) = range_warnings(weak_noise, MODELS["camera"])
     assert "times as strong" in text
 
 
-def test_pixels_that_are_not_numbers_do_not_decide():
+def test_nan_and_infinite_pixels_are_ignored():
     image = noisy("gaussian", seed=1)
     image[:40] = np.nan
     image[50, 50] = np.inf
-    assert said(image, MODELS["gaussian"]) == []
-    assert said(np.full((64, 64), np.nan), MODELS["gaussian"]) == []
+    assert range_warnings(image, MODELS["gaussian"]) == []
+    assert range_warnings(np.full((64, 64), np.nan), MODELS["gaussian"]) == []
 
 
-def test_correlated_noise_is_compared_after_its_correlation_is_undone():
+def test_correlated_noise_is_compared_after_decorrelation():
     noise = parse_noise("gaussian(sigma=20) @ A")
     first, second = (noise.sample(scene(s), np.random.default_rng(s)) for s in (0, 1))
     model = replace(trained(first, A), kernel=A)
-    assert said(second, model) == []
+    assert range_warnings(second, model) == []
     with pytest.raises(UserError, match="divide the image by"):
         check_range(second * 257, layout("YX", second.shape), model)
 
 
-def test_of_a_large_image_little_is_read():
+def test_only_a_few_planes_of_a_large_image_are_read():
     read = 0
 
-    def page(block_info=None):
+    def make_page(block_info=None):
         nonlocal read
         read += 1
         return np.random.default_rng(0).normal(150, 12, (1, 512, 512)).astype(np.float32)
 
     meta = np.empty((0, 0, 0), np.float32)
-    stack = da.map_blocks(page, chunks=((1,) * 2000, 512, 512), meta=meta)
+    stack = da.map_blocks(make_page, chunks=((1,) * 2000, 512, 512), meta=meta)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         check_range(stack, layout("TYX", stack.shape), small_model())
     assert read <= 9
 
 
-def test_denoising_compares_too():
+def test_denoising_compares_grey_levels():
     image = noisy("camera", seed=1)
     with pytest.raises(UserError, match="times those the model was trained on"):
         denoise(image / 255, MODELS["camera"], "poisson(gain=2)").compute()
@@ -196,14 +196,14 @@ def test_denoising_compares_too():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         denoise(image, MODELS["camera"], NOISES["camera"]).compute()
-    bright = noisy("camera", seed=1, brightness=3)
+    bright = noisy("camera", seed=1, intensity=3)
     with pytest.warns(DataWarning, match="darker or brighter"):
         denoise(bright, MODELS["camera"], NOISES["camera"]).compute()
     with pytest.warns(DataWarning, match="darker or brighter"):
         next(denoise_steps(bright, MODELS["camera"], NOISES["camera"], np.zeros(image.shape)))
 
 
-def test_the_preview_and_the_calibration_compare_too():
+def test_the_preview_and_the_estimate_compare_grey_levels():
     image, model = noisy("camera", seed=1), MODELS["camera"]
     planes = LivePlanes(image / 255, model, "YX")
     with pytest.raises(UserError, match="times those the model was trained on"):
@@ -218,7 +218,7 @@ def test_the_preview_and_the_calibration_compare_too():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "phrase"),
     [
         ("poisson(gain=2, offset=5000)", "offset=5000 lies above all grey levels, 92 to 225"),
         ("emccd(gain=2, offset=225)", "offset=225 lies above"),
@@ -231,19 +231,19 @@ def test_the_preview_and_the_calibration_compare_too():
         ("poisson(gain=1e9)", "too strong for the grey levels"),
     ],
 )
-def test_a_parameter_outside_the_grey_levels_is_refused_by_name(text, says):
+def test_a_parameter_outside_the_grey_levels_is_refused_by_name(text, phrase):
     noise = parse_noise(text)
     kernel = A if "@" in text else None
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=phrase):
         make_solver(noise, Transform(90, 9, 2, 0), 0.3, 92, 225, kernel=kernel)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=phrase):
         check_grey_levels(noise, 92, 225)
     if kernel is None:
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=phrase):
             denoise(noisy("camera"), small_model(), noise)
 
 
-def test_grey_levels_too_many_for_the_noise_are_refused_before_memory_runs_out():
+def test_too_many_grey_levels_for_the_noise_are_refused_before_memory_runs_out():
     with pytest.raises(UserError, match="clip extreme grey levels"):
         make_solver(Gaussian(1), Transform(0, 1, 0, 0), 0.3, 0, 1e6)
 
@@ -271,15 +271,17 @@ noises = st.one_of(
     st.sampled_from([(92, 225), (0, 1), (-50, 300), (0, 4000)]),
     st.sampled_from([0.2, 0.7]),
 )
-def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred, levels, sigma_a):
+def test_every_noise_has_finite_solutions_or_is_refused(noise, read, correlated, levels, sigma_a):
     low, high = levels
-    noise = noise @ A if blurred else noise
+    noise = noise @ A if correlated else noise
     noise = noise + Gaussian(read) if read else noise
     wide = high - low
     curve = Transform(low + 0.1 * wide, (0.03 * wide) ** 2, 0.01 * wide, 1e-3)
-    grid = estimate_quantization(np.array([low, high]))
+    quantization = estimate_quantization(np.array([low, high]))
     try:
-        solve = make_solver(noise, curve, sigma_a, low, high, grid, A if blurred else None)
+        solve = make_solver(
+            noise, curve, sigma_a, low, high, quantization, A if correlated else None
+        )
     except UserError as error:
         assert str(error).isprintable()
         return
@@ -288,15 +290,15 @@ def test_every_noise_is_solved_to_finite_values_or_refused(noise, read, blurred,
     assert torch.isfinite(solve(y.clone(), s.clone())).all()
 
 
-@pytest.mark.parametrize(("sigma", "says"), [(0.5, True), (8, False), (12, False), (80, True)])
-def test_a_noise_model_far_from_the_noise_that_was_learned_is_said(sigma, says):
+@pytest.mark.parametrize(("sigma", "phrase"), [(0.5, True), (8, False), (12, False), (80, True)])
+def test_a_noise_model_far_from_the_noise_in_training_gives_a_warning(sigma, phrase):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 64)).astype(np.float32)
     noisy += 100 * (np.indices((64, 64))[0] > 32)
     model = train(noisy, axes="TYX", steps=1)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in denoise_steps(
             noisy, model, f"gaussian(sigma={sigma})", np.empty_like(noisy), axes="TYX"
         ):
             pass
-    assert any("predicts a standard deviation of" in str(w.message) for w in said) == says
+    assert any("predicts a standard deviation of" in str(w.message) for w in caught) == phrase

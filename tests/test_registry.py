@@ -1,4 +1,4 @@
-"""A noise family is one class: the registry hands it to everything that needs it."""
+"""A registered noise family, one class, is available everywhere: parser, solver, window, docs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WIDTH = Parameter(
 
 @dataclass(frozen=True)
 class Logistic(NoiseFamily):
-    """Multiplicative logistic noise, all in one class: y = x (1 + w η), η of variance 1."""
+    """Multiplicative logistic noise, y = x (1 + w η) with η of variance 1."""
 
     width: float
 
@@ -108,7 +108,7 @@ def logistic():
     registry.unregister("logistic")
 
 
-def test_it_is_parsed_and_printed():
+def test_a_registered_family_is_parsed_and_printed():
     model = parse_noise("logistic(width=0.2) @ A + gaussian(sigma=3)")
     assert model == Logistic(0.2) @ A + Gaussian(3)
     assert str(model) == "logistic(width=0.2) @ A + gaussian(sigma=3)"
@@ -120,13 +120,13 @@ def test_it_is_parsed_and_printed():
         parse_noise("logistc(width=2)")
 
 
-def test_it_is_sampled_with_its_moments():
+def test_a_registered_family_is_sampled_with_its_moments():
     y = Logistic(0.2).sample(np.full(200_000, 100.0), np.random.default_rng(0))
     assert y.mean() == pytest.approx(100, rel=0.01)
     assert y.std() == pytest.approx(20, rel=0.01)
 
 
-def test_it_is_solved_by_the_table_and_in_closed_form():
+def test_a_registered_family_is_solved_by_table_and_closed_form():
     model, transform = Logistic(0.1), Transform(0, 4, 0, 0.01)
     y = torch.linspace(40, 200, 60, dtype=torch.float64)
     s = torch.linspace(-0.02, 0.02, 60, dtype=torch.float64)
@@ -141,7 +141,7 @@ def test_it_is_solved_by_the_table_and_in_closed_form():
         assert torch.allclose(x.double(), y, rtol=0.05)
 
 
-def test_it_is_estimated_from_moments_of_simulated_pixels():
+def test_a_registered_family_is_estimated_from_moments():
     x = np.linspace(20, 200, 12)
     y = Logistic(0.2).sample(np.repeat(x[:, None], 50_000, 1), np.random.default_rng(0))
     third = ((y - y.mean(1, keepdims=True)) ** 3).mean(1)
@@ -153,7 +153,7 @@ def test_it_is_estimated_from_moments_of_simulated_pixels():
     assert low < best.noise.width < high
 
 
-def test_it_is_estimated_from_simulated_images():
+def test_a_registered_family_is_estimated_from_images():
     from napari_noise2score.estimation._from_images import estimate_from_frames
 
     rng = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_it_is_estimated_from_simulated_images():
     assert found.noise.width == pytest.approx(0.2, rel=0.03)
 
 
-def test_it_is_scaled_and_changes_its_unit():
+def test_a_registered_family_is_scaled_and_converted_to_another_unit():
     model = Logistic(0.2) + Gaussian(3)
     assert str(model.scaled(4)) == "logistic(width=0.4) + gaussian(sigma=6)"
     assert str(model.in_unit(10)) == "logistic(width=0.2) + gaussian(sigma=30)"
@@ -172,14 +172,14 @@ def test_it_is_scaled_and_changes_its_unit():
     assert model.unit_power("read noise") == 1
 
 
-def test_it_is_documented():
+def test_a_registered_family_appears_in_the_tables_of_the_documentation():
     assert "| `logistic(width=0.2)` | a detector with an unsteady gain |" in tables.summary_table()
     assert "−tanh((y − x)/2s)/s" in tables.equation_table()
     assert "| `logistic` | `width` |" in tables.parameter_table()
     assert "logistic(width=0.2)" in tables.help_text()
 
 
-def test_the_window_offers_it(qtbot):
+def test_a_registered_family_is_offered_in_the_window(qtbot):
     from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
     from napari_noise2score.widgets._noise_form import NoiseForm
@@ -197,8 +197,8 @@ def test_the_window_offers_it(qtbot):
     assert menu.currentIndex() == index
 
 
-def test_a_name_belongs_to_one_family():
-    register(Logistic)  # the same again
+def test_two_families_cannot_have_the_same_name():
+    register(Logistic)  # the same class again is allowed
 
     class Other(Logistic):
         name = "gaussian"
@@ -208,11 +208,11 @@ def test_a_name_belongs_to_one_family():
 
 
 def install_package(folder, monkeypatch, value):
-    """Install a package that declares one family by an entry point."""
-    about = folder / "afar-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: afar\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{registry.GROUP}]\nfrom_afar = {value}\n")
+    """Install a package that declares a family by an entry point."""
+    metadata_folder = folder / "afar-1.0.dist-info"
+    metadata_folder.mkdir()
+    (metadata_folder / "METADATA").write_text("Metadata-Version: 2.1\nName: afar\nVersion: 1.0\n")
+    (metadata_folder / "entry_points.txt").write_text(f"[{registry.GROUP}]\nfrom_afar = {value}\n")
     monkeypatch.syspath_prepend(folder)
 
 
@@ -227,32 +227,34 @@ def test_a_family_of_another_package_is_found(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "phrase"),
     [
         ("no_such_module_at_all:Family", "ModuleNotFoundError"),
         ("math:pi", "not a subclass of NoiseFamily"),
         ("napari_noise2score.noise.family:NoiseFamily", "does not define name, forms"),
     ],
 )
-def test_one_that_cannot_be_loaded_is_reported_in_one_line(monkeypatch, tmp_path, value, says):
+def test_a_family_that_cannot_be_loaded_is_reported_in_one_line(
+    monkeypatch, tmp_path, value, phrase
+):
     install_package(tmp_path, monkeypatch, value)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=phrase) as caught:
         parse_noise("from_afar(sigma=3)")
     assert "\n" not in str(caught.value)
-    with pytest.warns(DataWarning, match=says):
+    with pytest.warns(DataWarning, match=phrase):
         known = families()
     assert Gaussian in known
     assert str(parse_noise("gaussian(sigma=3)")) == "gaussian(sigma=3)"  # the others still work
 
 
-def test_a_family_is_found_by_what_people_call_it():
+def test_a_family_is_suggested_by_its_aliases():
     assert registry.family_of_alias("MRI").name == "rician"
     with pytest.raises(UserError, match="did you mean 'rician'"):
         parse_noise("mri(sigma=3)")
 
 
 @pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
-def test_every_family_declares_itself(family):
+def test_every_family_declares_its_documentation(family):
     assert family.__doc__
     assert family.aliases
     assert family.source
@@ -277,26 +279,26 @@ def test_the_tables_of_the_documentation_are_those_of_the_registry():
 
 
 def test_no_family_is_named_outside_its_own_file():
-    """Except where models are composed with read noise, and where the public names are listed."""
+    """Exceptions: composing models with read noise, and the lists of public names."""
     classes = {family.__name__: SOURCE / "noise" / f"{family.name}.py" for family in families()}
     allowed = {
-        *((path, name) for path in PUBLIC for name in classes),
+        *((path, name) for path in FILES_WITH_PUBLIC_NAMES for name in classes),
         *((SOURCE / "noise" / file, "Gaussian") for file in ("base.py", "sum.py", "parse.py")),
     }
     found = {
         (path, name)
         for path in SOURCE.rglob("*.py")
-        for name in names_in(ast.parse(path.read_text("utf-8")))
+        for name in used_names(ast.parse(path.read_text("utf-8")))
         if name in classes and path != classes[name]
     }
     assert sorted(found - allowed) == []
 
 
-PUBLIC = SOURCE / "__init__.py", SOURCE / "noise" / "__init__.py"
+FILES_WITH_PUBLIC_NAMES = SOURCE / "__init__.py", SOURCE / "noise" / "__init__.py"
 
 
-def names_in(tree):
-    """Return the names that code uses, without its texts and comments."""
+def used_names(tree):
+    """Yield the names that code uses or imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             yield node.id

@@ -1,4 +1,4 @@
-"""An OME-Zarr image in a bucket is learned from and denoised, and what fails is told."""
+"""An OME-Zarr image in a bucket is trained on and denoised, and failures are reported."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 
 from napari_noise2score import Image, UserError, denoise, read_image, train, write_image
 
-WHY = "no s3fs or moto: pip install s3fs 'moto[server]'"
-s3fs = pytest.importorskip("s3fs", reason=WHY)
-server = pytest.importorskip("moto.server", reason=WHY)
+REASON = "no s3fs or moto: pip install s3fs 'moto[server]'"
+s3fs = pytest.importorskip("s3fs", reason=REASON)
+server = pytest.importorskip("moto.server", reason=REASON)
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    """A server with one bucket that holds one image, and that image."""
+    """Start a server with a bucket that contains an image, and yield the image."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    running = server.ThreadedMotoServer(port=port, verbose=False)
-    running.start()
+    moto_server = server.ThreadedMotoServer(port=port, verbose=False)
+    moto_server.start()
     noisy = np.random.default_rng(0).normal(100, 10, (6, 64, 60)).astype(np.float32)
     image = Image(noisy, "TYX", scale={"X": 0.1}, units={"X": "micrometer"})
     path = tmp_path_factory.mktemp("s3") / "noisy.ome.zarr"
@@ -36,10 +36,10 @@ def bucket(tmp_path_factory):
         files.mkdir("lab")
         files.put(str(path), "lab/noisy.ome.zarr", recursive=True)
         yield image
-    running.stop()
+    moto_server.stop()
 
 
-def test_an_image_in_a_bucket_is_learned_from_and_denoised(bucket, tmp_path):
+def test_an_image_in_a_bucket_is_trained_on_and_denoised(bucket, tmp_path):
     image = read_image("s3://lab/noisy.ome.zarr")
     assert (image.axes, image.units["X"]) == ("TYX", "micrometer")
     model = train(image.data, axes=image.axes, steps=2)
@@ -47,20 +47,21 @@ def test_an_image_in_a_bucket_is_learned_from_and_denoised(bucket, tmp_path):
     assert np.array_equal(found, denoise(bucket, model, "gaussian(sigma=10)").data.compute())
 
 
-def test_what_is_not_there_or_not_ones_own_is_told_in_one_line(bucket, monkeypatch):
-    with told("there is no bucket 'nobody'"):
+def test_missing_objects_and_credentials_are_reported_in_one_line(bucket, monkeypatch):
+    with refused("there is no bucket 'nobody'"):
         read_image("s3://nobody/noisy.ome.zarr")
-    with told("not a zarr store, or there is none"):
+    with refused("not a zarr store, or there is none"):
         read_image("s3://lab/nothing.ome.zarr")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     s3fs.S3FileSystem.clear_instance_cache()
-    with told("credentials; set FSSPEC_S3_ANON=true if the bucket is open to all"):
+    with refused("credentials; set FSSPEC_S3_ANON=true if the bucket is open to all"):
         read_image("s3://lab/noisy.ome.zarr")
 
 
 @contextmanager
-def told(says):
-    with pytest.raises(UserError, match=says) as caught:
+def refused(phrase):
+    """Expect a UserError in one line that contains a phrase."""
+    with pytest.raises(UserError, match=phrase) as caught:
         yield
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The simulated cells: what they promise to whoever denoises them."""
+"""The simulated cells have the stated noise, and can be denoised."""
 
 import subprocess
 import sys
@@ -15,32 +15,32 @@ def cells():
     return simulate_cells()
 
 
-def test_noise_is_that_of_the_camera(cells):
+def test_the_noise_is_that_of_the_camera(cells):
     noisy, truth = cells
     error = noisy.astype(float) - OFFSET - truth
-    expected = GAIN * truth + READ_NOISE**2 + 1 / 12  # and rounding
+    expected = GAIN * truth + READ_NOISE**2 + 1 / 12  # 1/12 from rounding
     assert abs(error.mean()) < 0.05
     assert np.mean(error**2 / expected) == pytest.approx(1, abs=0.02)
 
 
-def test_noise_is_spelled_as_everywhere():
+def test_the_noise_model_is_a_normalised_text():
     from napari_noise2score.noise import parse_noise
 
     assert str(parse_noise(NOISE)) == NOISE
 
 
-def test_there_is_something_to_denoise(cells):
+def test_the_noise_is_strong_enough_to_denoise(cells):
     noisy, truth = cells
     mse = np.mean((noisy - OFFSET - truth) ** 2)
     assert 20 < 10 * np.log10(np.ptp(truth) ** 2 / mse) < 24
 
 
-def test_cells_move(cells):
+def test_the_cells_move(cells):
     _, truth = cells
     assert np.abs(truth[0] - truth[-1]).max() > 10
 
 
-def test_seed():
+def test_the_seed_determines_the_image():
     small = (1, 2, 16, 16)
     first, again, other = (simulate_cells(small, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -48,7 +48,7 @@ def test_seed():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 17, 40)])
-def test_any_shape(shape):
+def test_any_shape_is_simulated(shape):
     noisy, truth = simulate_cells(shape)
     assert noisy.shape == truth.shape == shape
     assert noisy.dtype == np.uint16
@@ -56,12 +56,12 @@ def test_any_shape(shape):
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 0, 8, 8)])
-def test_shape_that_is_none(shape):
+def test_an_invalid_shape_is_refused(shape):
     with pytest.raises(UserError, match="four sizes"):
         simulate_cells(shape)
 
 
-def test_imports_neither_torch_nor_qt():
+def test_the_module_imports_neither_torch_nor_qt():
     program = (
         "import sys, napari_noise2score.sample;"
         "assert not {'torch', 'qtpy', 'napari'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""Training learns a score from noisy images alone; the model file keeps it safe."""
+"""Training learns a score from noisy images alone, and a model file preserves it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_noise2score.solve.stabilization import fit_transform
 
 
 def noisy_stack(shape=(6, 32, 32), sigma=10.0, seed=0):
-    """Smooth blobs under Gaussian noise."""
+    """Return smooth blobs with Gaussian noise, and the clean image."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[-2], : shape[-1]] / 16
     clean = 100 + 40 * np.sin(y) * np.cos(x)
@@ -46,7 +46,7 @@ def test_training_lowers_the_held_out_loss():
 
 
 @pytest.mark.slow
-def test_few_images_are_not_learned_by_heart(tmp_path):
+def test_training_on_few_images_keeps_the_weights_before_overfitting(tmp_path):
     stack, _ = noisy_stack((10, 36, 36))
     losses, middle, last = {}, 150, 250
     for progress in train_steps(stack, axes="TYX", steps=last):
@@ -56,7 +56,7 @@ def test_few_images_are_not_learned_by_heart(tmp_path):
             state.checkpoint(tmp_path / "checkpoint")
     model = state.snapshot()
     best = min(range(25, last + 1, 25), key=losses.__getitem__)
-    assert losses[last] > losses[best] + 0.05  # or there is nothing to be seen here
+    assert losses[last] > losses[best] + 0.05  # overfitting occurs
     assert model.provenance["kept_step"] == best < middle
     assert model.provenance["val_loss"] == losses[best]
     assert f"step {best}" in describe_kept(model)
@@ -65,29 +65,29 @@ def test_few_images_are_not_learned_by_heart(tmp_path):
 
 
 @pytest.mark.parametrize("side", [20, 72, 127])
-def test_what_is_held_out_of_one_small_image_is_not_trained_on(side):
-    # no two pixels are alike
+def test_held_out_pixels_of_a_small_image_are_not_trained_on(side):
+    # all pixels differ, so that each can be recognised
     image = np.random.default_rng(0).permutation(side**2).reshape(side, side)
     trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small")
-    seen = trainer.patches.draw(200, np.random.default_rng(1))
-    assert not np.isin(trainer.held_out.numpy(), seen).any()
-    assert np.isin(image, seen).mean() > 0.5
+    trained_pixels = trainer.patches.draw(200, np.random.default_rng(1))
+    assert not np.isin(trainer.held_out.numpy(), trained_pixels).any()
+    assert np.isin(image, trained_pixels).mean() > 0.5
 
 
 @pytest.mark.parametrize("side", [48, 80])
-def test_what_is_held_out_of_a_small_image_of_correlated_noise_is_not_trained_on(side):
+def test_held_out_pixels_of_correlated_noise_are_not_trained_on(side):
     kernel = parse_noise("gaussian(sigma=1) @ A").components.kernel
     white = np.random.default_rng(0).permutation(side**2).reshape(side, side)
     image = kernel.apply_to_image(white.astype(np.float32))
     trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small", kernel)
-    seen = trainer.patches.draw(200, np.random.default_rng(1)).round()
+    trained_pixels = trainer.patches.draw(200, np.random.default_rng(1)).round()
     held_out = trainer.held_out.numpy().round()
-    assert np.isin(held_out, white).mean() > 0.95  # what is drawn is what A⁻¹ gives back
-    assert np.isin(held_out, seen).mean() < 0.05  # but for pixels that are not quite whole numbers
-    assert np.isin(white, seen).mean() > 0.25
+    assert np.isin(held_out, white).mean() > 0.95  # patches are decorrelated
+    assert np.isin(held_out, trained_pixels).mean() < 0.05  # except pixels altered by rounding
+    assert np.isin(white, trained_pixels).mean() > 0.25
 
 
-def test_counts_are_known_for_counts_when_they_were_blurred():
+def test_the_step_of_counts_is_found_after_decorrelation():
     noise = parse_noise("poisson(gain=5) @ A")
     clean = np.kron(np.random.default_rng(0).uniform(10, 200, (8, 8)), np.ones((24, 24)))
     y = noise.sample(clean, np.random.default_rng(1)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert not torch.equal(weights(first), weights(other))
 
 
-def test_training_leaves_the_global_sources_of_chance_alone():
+def test_training_does_not_change_the_global_rng():
     stack, _ = noisy_stack((2, 64, 64))
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -114,7 +114,7 @@ def test_training_leaves_the_global_sources_of_chance_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_numpy_dask_and_zarr_train_alike(tmp_path):
+def test_numpy_dask_and_zarr_give_the_same_weights(tmp_path):
     stack, _ = noisy_stack()
     on_disk = zarr.create_array(str(tmp_path / "a.zarr"), data=stack, chunks=(1, 16, 16))
     models = [
@@ -128,12 +128,12 @@ def test_numpy_dask_and_zarr_train_alike(tmp_path):
 def test_a_lazy_image_is_never_read_whole():
     largest = 0
 
-    def page(block_info=None):
+    def make_plane(block_info=None):
         return np.random.default_rng(0).normal(100, 10, (1, 512, 512)).astype(np.float32)
 
-    stack = da.map_blocks(page, chunks=((1,) * 1000, 512, 512), dtype=np.float32)
+    stack = da.map_blocks(make_plane, chunks=((1,) * 1000, 512, 512), dtype=np.float32)
 
-    class Watched:
+    class RecordingArray:
         shape, dtype, ndim = stack.shape, stack.dtype, stack.ndim
 
         def __getitem__(self, at):
@@ -142,7 +142,7 @@ def test_a_lazy_image_is_never_read_whole():
             largest = max(largest, piece.size)
             return piece
 
-    train(Watched(), axes="TYX", steps=2)
+    train(RecordingArray(), axes="TYX", steps=2)
     assert largest <= 128 * 128
 
 
@@ -157,7 +157,7 @@ def test_stopping_early_keeps_what_was_learned(tmp_path):
     assert ScoreModel.load(tmp_path / "m.n2s").provenance["steps"] == 3
 
 
-def test_a_training_that_was_cut_off_ends_in_the_same_weights(tmp_path):
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path):
     stack, _ = noisy_stack()
     for whole in train_steps(stack, axes="TYX", steps=6):
         if whole.result.step == 3:
@@ -187,7 +187,7 @@ def test_any_size_and_axes_can_be_trained_on(shape, axes, ndim, channels):
 
 
 @pytest.mark.parametrize(
-    ("images", "axes", "says"),
+    ("images", "axes", "phrase"),
     [
         (np.zeros((64, 64)), "YX", "constant"),
         (np.full((64, 64), np.nan), "YX", "no valid pixel"),
@@ -199,13 +199,13 @@ def test_any_size_and_axes_can_be_trained_on(shape, axes, ndim, channels):
         ([], "YX", "no image"),
     ],
 )
-def test_images_that_cannot_be_learned_from_are_refused_in_one_line(images, axes, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_images_unsuitable_for_training_are_refused_in_one_line(images, axes, phrase):
+    with pytest.raises(UserError, match=phrase) as caught:
         train(images, axes=axes, steps=1)
     assert "\n" not in str(caught.value)
 
 
-def test_one_bad_pixel_is_left_out():
+def test_an_infinite_pixel_is_ignored():
     stack, _ = noisy_stack((1, 64, 64))
     stack[0, 32, 32] = np.inf
     model = train(stack, axes="TYX", steps=10)
@@ -214,7 +214,7 @@ def test_one_bad_pixel_is_left_out():
 
 
 @pytest.mark.parametrize(("slow", "chosen"), [("float32", "bfloat16"), ("bfloat16", "float32")])
-def test_the_precision_that_is_faster_is_trained_in(monkeypatch, slow, chosen):
+def test_training_uses_the_faster_precision(monkeypatch, slow, chosen):
     monkeypatch.setattr(device, "_has_bfloat16", lambda _: True)
     cpu = torch.device("cpu")
     assert device.faster_precision(cpu, lambda p: time.sleep(0.02 * (p == slow))) == chosen
@@ -231,7 +231,7 @@ def test_a_resumed_training_keeps_its_precision(monkeypatch, tmp_path):
     assert model.describe()["precision"] == "bfloat16"
 
 
-def test_a_device_that_is_not_there_is_refused():
+def test_an_unavailable_device_is_refused():
     with pytest.raises(UserError, match=r"there is .*cpu"):
         train(noisy_stack()[0], axes="TYX", steps=1, device="abacus")
 
@@ -244,13 +244,13 @@ def model():
     return train(noisy_stack()[0], axes="TYX", steps=2, name="blobs")
 
 
-def test_a_model_survives_its_file(model, tmp_path):
+def test_a_saved_model_is_loaded_unchanged(model, tmp_path):
     model.save(tmp_path / "m.n2s")
-    back = ScoreModel.load(tmp_path / "m.n2s")
-    assert torch.equal(weights(model), weights(back))
+    loaded = ScoreModel.load(tmp_path / "m.n2s")
+    assert torch.equal(weights(model), weights(loaded))
     y = torch.rand(1, 1, 32, 32) * 255
-    assert torch.equal(model.to("cpu").score(y), back.score(y))
-    assert back.describe() == model.describe()
+    assert torch.equal(model.to("cpu").score(y), loaded.score(y))
+    assert loaded.describe() == model.describe()
     assert list(tmp_path.iterdir()) == [tmp_path / "m.n2s"]
 
 
@@ -263,7 +263,7 @@ def test_other_files_are_refused_in_one_line(model, tmp_path):
     (tmp_path / "cut").write_bytes((tmp_path / "m.n2s").read_bytes()[:-1000])
     save_file({"a": torch.zeros(1)}, tmp_path / "newer", metadata={KEY: json.dumps({"format": 99})})
     save_file({"a": torch.zeros(1)}, tmp_path / "empty", metadata={KEY: json.dumps({"format": 1})})
-    for name, says in [
+    for name, phrase in [
         ("text", "not a score model"),
         ("pickle", "not a score model"),
         ("torch", "not a score model"),
@@ -273,27 +273,27 @@ def test_other_files_are_refused_in_one_line(model, tmp_path):
         ("empty", "not a complete"),
         ("absent", "no such file"),
     ]:
-        with pytest.raises(UserError, match=says) as caught:
+        with pytest.raises(UserError, match=phrase) as caught:
             ScoreModel.load(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
-def test_the_newest_training_checkpoint_is_no_model(tmp_path):
+def test_a_checkpoint_is_refused_as_a_model(tmp_path):
     for progress in train_steps(noisy_stack()[0], axes="TYX", steps=1):
         progress.result.checkpoint(tmp_path / "c")
     with pytest.raises(UserError, match="not a complete score model"):
         ScoreModel.load(tmp_path / "c")
 
 
-# the parts that the promises rest on
+# network, objective, perturbations and statistics
 
 
 @pytest.mark.parametrize(("ndim", "depth"), [(2, 3), (3, 2)])
-def test_nothing_beyond_the_radius_reaches_a_pixel(ndim, depth):
+def test_a_pixel_depends_on_inputs_within_the_radius_only(ndim, depth):
     net = UNet(ndim, 1, 2, depth).double()
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for p in net.parameters():
-        torch.nn.init.normal_(p, 0, 0.3, generator=chance)
+        torch.nn.init.normal_(p, 0, 0.3, generator=rng)
     size = {2: (160, 160), 3: (25, 80, 80)}[ndim]
     x = torch.randn(1, 2, *size, dtype=torch.float64, requires_grad=True)
     reach = torch.zeros(ndim, dtype=torch.long)
@@ -306,10 +306,10 @@ def test_nothing_beyond_the_radius_reaches_a_pixel(ndim, depth):
 
 
 @pytest.mark.parametrize("weight", [None, lambda z: torch.exp(z)])
-def test_the_objective_is_least_at_the_true_score_however_pixels_count(weight):
+def test_the_objective_is_minimal_at_the_true_score_for_any_weights(weight):
     # y ~ N(0, 1), so y + σ_a u has the score −y / (1 + σ_a²)
-    chance = torch.Generator().manual_seed(0)
-    z, u = torch.randn(2, 64, 1, 64, 64, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    z, u = torch.randn(2, 64, 1, 64, 64, generator=rng)
     sigma_a = torch.full((64,), 0.5)
     factors = [0.7, 0.75, 0.8, 0.85, 0.9]
     losses = [
@@ -319,22 +319,22 @@ def test_the_objective_is_least_at_the_true_score_however_pixels_count(weight):
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 64, 64), (8, 3, 32, 40), (4, 4, 6, 16, 16)])
-def test_the_perturbations_of_a_batch_are_exactly_white_and_each_is_normal(shape):
+def test_the_perturbations_of_a_batch_are_exactly_white_and_normal(shape):
     u = balanced_normal(shape, torch.Generator().manual_seed(0))
     assert u.shape == shape
     space = tuple(range(2, len(shape)))
     for by in [(0, 0), (0, 1), (3, 2)]:
-        moved = u.roll(by, space[-2:])
-        together = torch.einsum("nc...,nd...->cd", u, moved) / u[:, 0].numel()
-        wanted = torch.eye(shape[1]) if by == (0, 0) else torch.zeros(shape[1], shape[1])
-        assert torch.allclose(together, wanted, atol=1e-5)
+        shifted = u.roll(by, space[-2:])
+        covariance = torch.einsum("nc...,nd...->cd", u, shifted) / u[:, 0].numel()
+        expected = torch.eye(shape[1]) if by == (0, 0) else torch.zeros(shape[1], shape[1])
+        assert torch.allclose(covariance, expected, atol=1e-5)
     assert abs(u.mean()) < 0.02
     assert (u.abs() < 1).float().mean() == pytest.approx(0.683, abs=0.01)
-    # those of one image say nothing of the next pixel
+    # neighbouring pixels of one image are independent
     assert abs((u[0, 0] * u[0, 0].roll(1, -1)).mean()) < 5 / u[0, 0].numel() ** 0.5
 
 
-def test_training_comes_from_coarse_perturbations_to_those_it_will_be_asked_for():
+def test_training_moves_from_strong_perturbations_to_those_of_denoising():
     def drawn(count):
         stack = noisy_stack((count, 32, 32))[0]
         trainer = Trainer([stack], [layout("TYX", stack.shape)], "cpu", 0, "score")
@@ -345,14 +345,14 @@ def test_training_comes_from_coarse_perturbations_to_those_it_will_be_asked_for(
     assert first.median() > later.median() > last.median()
     assert first.max() > later.max() > high
     assert low <= last.min() <= last.max() <= high
-    # whoever stops early has a network that has seen what it will be asked for
+    # a training that stops early has included the perturbations of denoising
     assert later.min() < 1.1 * low
-    # few images are learned by heart before the coarse part is over
+    # few images are overfitted before the phase of strong perturbations ends
     (low, high), first, *_ = drawn(6)
     assert low <= first.min() <= first.max() <= high
 
 
-def test_the_noise_curve_is_read_off_single_frames():
+def test_the_noise_curve_is_measured_on_single_frames():
     rng = np.random.default_rng(0)
     clean = np.repeat(np.linspace(20, 220, 256)[None], 256, axis=0)
     camera = 2.0 * rng.poisson(clean / 2.0) + 3.0 * rng.standard_normal(clean.shape)
@@ -371,17 +371,17 @@ def test_the_step_of_integers_is_found(step):
     )
 
 
-def test_axes_are_read_in_any_order():
+def test_axes_can_be_given_in_any_order():
     assert parse_axes("xyzct", 5) == "XYZCT"
-    where = layout("XYC", (30, 20, 3))
-    assert (where.space_shape, where.channels) == ((20, 30), 3)
-    block = where.to_block(np.zeros((30, 20, 3)))
+    image_layout = layout("XYC", (30, 20, 3))
+    assert (image_layout.space_shape, image_layout.channels) == ((20, 30), 3)
+    block = image_layout.to_block(np.zeros((30, 20, 3)))
     assert block.shape == (3, 20, 30)
-    assert where.from_block(block).shape == (30, 20, 3)
+    assert image_layout.from_block(block).shape == (30, 20, 3)
 
 
-def test_what_passes_between_two_steps_is_not_taken_from_the_budget(monkeypatch):
-    """Whoever runs the generator may pause."""
+def test_time_between_two_steps_does_not_count_towards_the_budget(monkeypatch):
+    """The caller of the generator may pause."""
     from types import SimpleNamespace
 
     from napari_noise2score.score import training
@@ -396,5 +396,5 @@ def test_what_passes_between_two_steps_is_not_taken_from_the_budget(monkeypatch)
     image = np.random.default_rng(0).normal(100, 10, (64, 64))
     for progress in training.train_steps(image, minutes=0.1):
         clock[0] += 1000
-    assert progress.result.step == 6  # each took a second
+    assert progress.result.step == 6  # each takes one second
     assert progress.result.seconds_left == 0

@@ -1,4 +1,4 @@
-"""What people write (noise, correlation, axes, tiles, devices) is read, or refused in one line."""
+"""Any text for noise, correlation, axes, tiles or device is parsed, or refused in one line."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from napari_noise2score.noise import (
 from napari_noise2score.noise.kernel import parse_kernel
 from napari_noise2score.score.device import choose_device
 
-LONGEST_MESSAGE = 1000
+MAX_MESSAGE_LENGTH = 1000
 
 
-def one_line(call, *args):
-    """Return what a call gives, or None if it refuses in one line; anything else is an error."""
+def result_or_refusal(call, *args):
+    """Return the result of a call, or None if it is refused in one line; fail otherwise."""
     try:
         return call(*args)
     except UserError as error:
         message = str(error)
         assert message.isprintable()
-        assert 0 < len(message) < LONGEST_MESSAGE
+        assert 0 < len(message) < MAX_MESSAGE_LENGTH
         return None
 
 
-# any number there is: a model is built of it, or it is refused
+# any number: a model is built with it, or it is refused
 number = st.one_of(
     st.floats(), st.integers(), st.sampled_from([1e300, 1e-300, 5e-324, -0.0, 10**400])
 )
@@ -67,39 +67,39 @@ kernels = st.one_of(
 @example((Tweedie, 1.5, 3.0, -100.0), A.taps, 10)
 def test_every_noise_that_can_be_built_is_read_back_from_its_text(family, taps, read):
     build, *values = family
-    noise = one_line(build, *values)
+    noise = result_or_refusal(build, *values)
     if noise is None:
         return
-    if taps is not None and (kernel := one_line(Kernel, taps)) is not None:
+    if taps is not None and (kernel := result_or_refusal(Kernel, taps)) is not None:
         noise = noise @ kernel
-    if read is not None and (level := one_line(Gaussian, read)) is not None:
+    if read is not None and (level := result_or_refusal(Gaussian, read)) is not None:
         noise = noise + level
     assert parse_noise(str(noise)) == noise
     assert str(parse_noise(str(noise))) == str(noise)
     assert str(noise).isprintable()
 
 
-NAMES = "gaussian poisson emccd empirical kernel A map sigma gain offset file"
-SIGNS = "@ + ; ( ) [ ] = , ' \" 1 2.5 1e300 -1 nan inf 0x10 1_000 １２ ٣ e ."
-WORDS = [*NAMES.split(), *SIGNS.split(), " ", "\t", "\n", "\0", "9" * 5000]
-texts = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=30).map("".join))
+NAME_TOKENS = "gaussian poisson emccd empirical kernel A map sigma gain offset file"
+OTHER_TOKENS = "@ + ; ( ) [ ] = , ' \" 1 2.5 1e300 -1 nan inf 0x10 1_000 １２ ٣ e ."
+TOKENS = [*NAME_TOKENS.split(), *OTHER_TOKENS.split(), " ", "\t", "\n", "\0", "9" * 5000]
+texts = st.one_of(st.text(), st.lists(st.sampled_from(TOKENS), max_size=30).map("".join))
 
 
 @given(texts)
 def test_any_text_is_a_noise_or_is_refused_in_one_line(text):
-    if (noise := one_line(parse_noise, text)) is not None:
+    if (noise := result_or_refusal(parse_noise, text)) is not None:
         assert parse_noise(str(noise)) == noise
 
 
 @given(texts)
 def test_any_text_is_a_correlation_or_is_refused_in_one_line(text):
-    for spelled in (text, f"kernel({text})", f"kernel([[{text}]])"):
-        one_line(parse_kernel, spelled)
-        one_line(parse_noise, f"gaussian(sigma=1) @ {spelled}")
+    for kernel_text in (text, f"kernel({text})", f"kernel([[{text}]])"):
+        result_or_refusal(parse_kernel, kernel_text)
+        result_or_refusal(parse_noise, f"gaussian(sigma=1) @ {kernel_text}")
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "parsed"),
     [
         ("25", 25),
         ("+2.5e1", 25),
@@ -129,9 +129,9 @@ def test_any_text_is_a_correlation_or_is_refused_in_one_line(text):
         ("infinity", None),
     ],
 )
-def test_numbers_are_plain_and_of_a_size_that_can_be_computed_with(value, read):
-    noise = one_line(parse_noise, f"gaussian(sigma={value})")
-    assert (noise and noise.sigma) == read
+def test_only_plain_numbers_of_moderate_size_are_accepted(value, parsed):
+    noise = result_or_refusal(parse_noise, f"gaussian(sigma={value})")
+    assert (noise and noise.sigma) == parsed
 
 
 @pytest.mark.parametrize(
@@ -168,42 +168,42 @@ def test_numbers_are_plain_and_of_a_size_that_can_be_computed_with(value, read):
         "gaussian(a=1e300, b=1)",
     ],
 )
-def test_absurd_texts_are_refused_in_one_line(text):
-    # of a regular expression that tries every way to split a text one would see no end
-    assert one_line(parse_noise, text) is None
+def test_extreme_texts_are_refused_in_one_line(text):
+    # a regular expression that backtracks would take forever
+    assert result_or_refusal(parse_noise, text) is None
 
 
 @pytest.mark.parametrize("value", [None, "1", b"1", True, [1], 1j, object(), np.nan])
 def test_parameters_that_are_no_numbers_are_refused(value):
     for build in (Poisson, Gamma, Rayleigh, Nakagami, Rician, Emccd, Gaussian):
-        assert one_line(build, value) is None
-    assert one_line(lambda: Tweedie(value, 1.0)) is None
-    assert one_line(lambda: Poisson(1.0, value)) is None
-    assert one_line(lambda: Kernel([[value]])) is None
-    assert one_line(parse_noise, value) is None
+        assert result_or_refusal(build, value) is None
+    assert result_or_refusal(lambda: Tweedie(value, 1.0)) is None
+    assert result_or_refusal(lambda: Poisson(1.0, value)) is None
+    assert result_or_refusal(lambda: Kernel([[value]])) is None
+    assert result_or_refusal(parse_noise, value) is None
 
 
 @given(
     st.one_of(st.text(), st.text(LETTERS + LETTERS.lower() + "S ", max_size=7)), st.integers(0, 7)
 )
 def test_any_axes_are_read_or_refused_in_one_line(text, ndim):
-    axes = one_line(parse_axes, text, ndim)
+    axes = result_or_refusal(parse_axes, text, ndim)
     if axes is not None:
         assert len(axes) == ndim == len(set(axes))
         assert {"Y", "X"} <= set(axes) <= set(LETTERS)
         assert parse_axes(axes, ndim) == axes
-        where = one_line(layout, axes, (3,) * ndim, 2)
-        assert where is not None
+        image_layout = result_or_refusal(layout, axes, (3,) * ndim, 2)
+        assert image_layout is not None
 
 
 @pytest.mark.parametrize("axes", [None, 3, ["Y", "X"], b"YX", "YX" * 10**6, "Y\nX", "ＹＸ", "ßYX"])
 def test_axes_that_are_no_letters_are_refused(axes):
-    assert one_line(parse_axes, axes, 2) is None
+    assert result_or_refusal(parse_axes, axes, 2) is None
 
 
 @given(st.one_of(st.text(), st.text("0123456789xX -+_.e", max_size=20)))
 def test_any_size_of_a_tile_is_read_or_refused_in_one_line(text):
-    tile = one_line(parse_tile, text)
+    tile = result_or_refusal(parse_tile, text)
     if tile is not None:
         assert parse_tile("x".join(map(str, tile))) == tile
 
@@ -212,7 +212,7 @@ def test_any_size_of_a_tile_is_read_or_refused_in_one_line(text):
     "text", ["", "x", "１２x１２", "1_0x10", "-5x5", "9" * 5000, "5x5x5x5x5", "5.0x5"]
 )
 def test_sizes_of_tiles_that_are_no_numbers_are_refused(text):
-    assert one_line(parse_tile, text) is None
+    assert result_or_refusal(parse_tile, text) is None
 
 
 @given(st.text())
@@ -222,5 +222,5 @@ def test_sizes_of_tiles_that_are_no_numbers_are_refused(text):
 @example("meta")
 @example("")
 def test_any_text_is_a_device_or_is_refused_in_one_line(text):
-    if (device := one_line(choose_device, text)) is not None:
+    if (device := result_or_refusal(choose_device, text)) is not None:
         assert device.type in ("cpu", "cuda", "mps")

@@ -1,4 +1,4 @@
-"""How certain a result is: right where it is known, and from the terminal."""
+"""The uncertainty agrees with known posteriors, covers the truth, and is written to files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from shared import pieces
+from shared import small_crops
 
 from napari_noise2score import denoise, train, uncertainty
 from napari_noise2score.cli.main import main
@@ -19,7 +19,7 @@ from napari_noise2score.solve.transform import Transform
 
 
 @pytest.mark.parametrize("sigma_a", [0.3, 1.0])
-def test_of_a_gaussian_pixel_under_gaussian_noise_it_is_the_posteriors(sigma_a):
+def test_for_a_gaussian_pixel_it_is_the_posterior_variance(sigma_a):
     sigma, power = 10.0, 20.0**2
     table = make_solver(Gaussian(sigma), Transform(c0=sigma**2), sigma_a, -100, 100)
     noise = sigma**2 * (1 + sigma_a**2)
@@ -40,8 +40,8 @@ def test_of_a_gaussian_pixel_under_gaussian_noise_it_is_the_posteriors(sigma_a):
         (Gamma(26), Transform(0, 4, 0.6, 0.04)),
     ],
 )
-def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
-    """By brute force: a prior, the exact score and its slope, and the share of truths within."""
+def test_about_two_thirds_of_pixels_are_within_it(model, transform):
+    """The score and its slope are computed exactly from a prior."""
     sigma_a = 0.5
     x = torch.linspace(1, 255, 509, dtype=torch.float64)
     weight = torch.exp(-(((x - 90) / 30) ** 2) / 2)
@@ -51,10 +51,10 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
     middle = (bins[1:] + bins[:-1]) / 2
     marginal = weight @ model.bin_probabilities(transform.inverse(bins), x)
 
-    chance = np.random.default_rng(0)
-    true = chance.choice(x.numpy(), 4000, p=weight.numpy())
-    z = transform.forward(torch.tensor(model.sample(true, chance)))
-    z = z + sigma_a * torch.tensor(chance.standard_normal(len(z)))
+    rng = np.random.default_rng(0)
+    true = rng.choice(x.numpy(), 4000, p=weight.numpy())
+    z = transform.forward(torch.tensor(model.sample(true, rng)))
+    z = z + sigma_a * torch.tensor(rng.standard_normal(len(z)))
 
     def score(z):
         away = middle - z[:, None]
@@ -74,18 +74,20 @@ def test_about_two_thirds_of_single_pixels_lie_within_it(model, transform):
 @pytest.mark.parametrize(
     ("model", "level"), [(Gaussian(10) @ A, 0), (Poisson(0.01) @ A + Gaussian(4), 10_000)]
 )
-def test_under_correlated_noise_it_is_the_posteriors_of_a_gaussian_picture(model, level, learned):
-    """A picture with a known spectrum, whose score and posterior are known in Fourier space."""
+def test_for_a_gaussian_image_with_correlated_noise_it_is_the_posterior_deviation(
+    model, level, learned
+):
+    """For an image with a known spectrum, score and posterior are known in Fourier space."""
     size, sigma_a, power = 32, 0.5, 100.0
     f = torch.fft.fftfreq(size, dtype=torch.float64)
-    picture = 400 / (1 + 20 * (f[:, None] ** 2 + f**2))
+    image_power = 400 / (1 + 20 * (f[:, None] ** 2 + f**2))
     blur = A._spectrum((size, size)).real
-    undone = blur if learned else torch.ones_like(blur)
-    # of w = K⁻¹ y: how it shows the picture, and its noise, with that of the perturbation
-    onto = (blur if level else 1) / undone
-    noise = (power * blur**2 + (16 if level else 0)) / undone**2 + sigma_a**2 * power
-    inverse = 1 / (onto**2 * picture + noise)
-    truth = (picture - picture**2 * onto**2 * inverse).mean()
+    learned_response = blur if learned else torch.ones_like(blur)
+    # in w = K⁻¹ y: the response to the image, and the power of the noise including the perturbation
+    response = (blur if level else 1) / learned_response
+    noise = (power * blur**2 + (16 if level else 0)) / learned_response**2 + sigma_a**2 * power
+    inverse = 1 / (response**2 * image_power + noise)
+    truth = (image_power - image_power**2 * response**2 * inverse).mean()
 
     transform = Transform(c0=power)
     solve = make_solver(model, transform, sigma_a, level - 500, level + 500, kernel=learned)
@@ -103,25 +105,25 @@ def test_under_correlated_noise_it_is_the_posteriors_of_a_gaussian_picture(model
     assert float(moved) == pytest.approx(float(truth), rel=0.03)
 
 
-def stack():
-    """Spots that stand out from the noise by little."""
-    chance = np.random.default_rng(0)
-    clean = 100 + 80 * gaussian_filter(chance.standard_normal((3, 72, 72)), (0, 1.5, 1.5))
-    return clean, clean + 10 * chance.standard_normal(clean.shape)
+def clean_and_noisy():
+    """Return spots of low contrast, and the same with noise."""
+    rng = np.random.default_rng(0)
+    clean = 100 + 80 * gaussian_filter(rng.standard_normal((3, 72, 72)), (0, 1.5, 1.5))
+    return clean, clean + 10 * rng.standard_normal(clean.shape)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return train(pieces(stack()[1], 36), axes="TYX", steps=40)
+    return train(small_crops(clean_and_noisy()[1], 36), axes="TYX", steps=40)
 
 
 @pytest.mark.slow
-def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
-    clean, noisy = stack()
+def test_with_a_trained_model_it_covers_the_truth_and_has_no_seams(model):
+    clean, noisy = clean_and_noisy()
     std = uncertainty(noisy, model, "gaussian(sigma=10)", axes="TYX").compute()
     error = np.abs(denoise(noisy, model, "gaussian(sigma=10)", axes="TYX").compute() - clean)
     assert std.shape == noisy.shape
-    assert np.all((std > 0) & (std < 11))  # never less certain than the noise itself
+    assert np.all((std > 0) & (std < 11))  # never larger than the noise itself
     assert np.mean(error < std) == pytest.approx(0.68, abs=0.08)
     assert np.mean(error < 2 * std) == pytest.approx(0.95, abs=0.05)
     tiled = uncertainty(noisy[0], model, "gaussian(sigma=10)", tile=(40, 36)).compute()
@@ -129,21 +131,21 @@ def test_of_a_trained_model_it_covers_the_truth_and_leaves_no_seams(model):
 
 
 @pytest.mark.slow
-def test_no_pixel_is_told_better_than_a_hundred_noisy_ones_would_tell_it(model, monkeypatch):
-    def too_sure(self, y, sigma_a, apart):
+def test_it_is_at_least_a_tenth_of_the_noise(model, monkeypatch):
+    def overconfident_score(self, y, sigma_a, apart):
         return self.score(y, sigma_a), torch.full_like(y, -2.0)
 
-    monkeypatch.setattr(type(model), "score_and_slope", too_sure)
-    std = uncertainty(stack()[1], model, "gaussian(sigma=10)", axes="TYX").compute()
+    monkeypatch.setattr(type(model), "score_and_slope", overconfident_score)
+    std = uncertainty(clean_and_noisy()[1], model, "gaussian(sigma=10)", axes="TYX").compute()
     assert std.min() == pytest.approx(1)  # a tenth of the noise
     assert np.median(std) == pytest.approx(1)
 
 
 @pytest.mark.slow
-def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
-    clean = stack()[0]
+def test_for_correlated_noise_it_covers_the_truth_and_has_no_seams():
+    clean = clean_and_noisy()[0]
     noisy = (Gaussian(14) @ A).sample(clean, np.random.default_rng(1))
-    model = train(pieces(noisy, 36), axes="TYX", steps=80, correlation="A")
+    model = train(small_crops(noisy, 36), axes="TYX", steps=80, correlation="A")
     noise = "gaussian(sigma=14) @ A"
     std = uncertainty(noisy, model, noise, axes="TYX").compute()
     error = np.abs(denoise(noisy, model, noise, axes="TYX").compute() - clean)
@@ -155,16 +157,16 @@ def test_of_correlated_noise_it_covers_the_truth_and_leaves_no_seams():
 
 
 @pytest.mark.slow
-def test_the_terminal_writes_it_beside_the_result(model, tmp_path, monkeypatch, capsys):
-    noisy = stack()[1][:2, :24, :24]
+def test_the_command_line_writes_it_together_with_the_result(model, tmp_path, monkeypatch, capsys):
+    noisy = clean_and_noisy()[1][:2, :24, :24]
     write_image(tmp_path / "noisy.tif", Image(noisy.astype(np.float32), "TYX"))
     model.save(tmp_path / "m.n2s")
 
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["noise2score", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["noise2score", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
             main()
-        return ended.value.code, capsys.readouterr().err
+        return stopped.value.code, capsys.readouterr().err
 
     inputs = ("denoise", tmp_path / "noisy.tif", tmp_path / "clean.tif", "--model")
     options = (tmp_path / "m.n2s", "--noise", "gaussian(sigma=10)", "--uncertainty")

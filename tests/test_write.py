@@ -1,4 +1,4 @@
-"""A layer is denoised to OME-Zarr from the window, stopped, finished, and opened."""
+"""A layer is denoised to OME-Zarr from the window; the job can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import zarr
 from window import (
-    LONG,
+    TIMEOUT,
     add_cells,
-    answer,
+    answer_dialog,
     button,
     click,
     dock,
@@ -28,19 +28,19 @@ pytestmark = [pytest.mark.window, pytest.mark.slow]
 
 
 @pytest.fixture
-def named(monkeypatch):
-    """Let the next name that is asked for be this one."""
+def choose_path(monkeypatch):
+    """Return a function that sets the answer of the next file dialog."""
     from qtpy.QtWidgets import QFileDialog
 
-    def named(path):
+    def choose(path):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
 
-    return named
+    return choose
 
 
 @pytest.fixture
 def widget(viewer, session, model):
-    """The Denoise dock without a preview, and a model to choose."""
+    """Return the Denoise dock without a preview, with a model to choose."""
     widget = dock(viewer, "Denoise")
     button(widget, "live").setChecked(False)
     session.add_model(model, "cells")
@@ -48,6 +48,7 @@ def widget(viewer, session, model):
 
 
 def write(qtbot, widget):
+    """Set the noise, press the button to write, and wait for the job."""
     set_noise(widget, NOISE)
     click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
@@ -57,11 +58,11 @@ def files(store):
     return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
 
 
-def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
-    viewer, qtbot, widget, cells, model, tmp_path, named, notifications
+def test_a_written_result_is_added_as_a_layer_with_the_metadata_of_its_source(
+    viewer, qtbot, widget, cells, model, tmp_path, choose_path, notifications
 ):
     source = add_cells(viewer, cells[0])
-    named(tmp_path / "clean")  # the ending is added
+    choose_path(tmp_path / "clean")  # the extension is added
     write(qtbot, widget)
     assert notifications() == []
     assert "Added 'cells denoised'" in status(widget)
@@ -75,7 +76,7 @@ def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
     assert (origin["model"], origin["noise"], origin["path"]) == ("cells", NOISE, str(path))
     expected = denoise(cells[0], model, NOISE, axes="TZYX").compute()
     np.testing.assert_allclose(layer.data[0], expected, rtol=1e-4)
-    # and the file knows it, too
+    # the file has the same metadata
     kept = read_image(path)
     assert kept.axes == "TZYX"
     assert [kept.scale[a] for a in "TZYX"] == pytest.approx(list(source.scale))
@@ -89,7 +90,7 @@ def test_what_is_written_is_added_with_all_that_is_known_of_its_source(
 
 @pytest.mark.parametrize("kind", ["dask", "zarr", "multiscale", "rgb", "channels", "order"])
 def test_any_layer_is_written(
-    viewer, qtbot, session, cells, tmp_path, named, notifications, kind, widget
+    viewer, qtbot, session, cells, tmp_path, choose_path, notifications, kind, widget
 ):
     noisy = cells[0]
     axes, settings, data, model = "TZYX", {}, noisy, session.models["cells"]
@@ -103,13 +104,13 @@ def test_any_layer_is_written(
         data = np.random.default_rng(0).integers(80, 120, (40, 40, 3), dtype=np.uint8)
         axes, settings, model = "YXC", {"rgb": True}, train(data, axes="YXC", steps=2)
         session.add_model(model, "photo")
-    elif kind == "channels":  # more than are seen together
+    elif kind == "channels":  # more channels than are denoised together
         axes, data = "TCZYX", np.stack([noisy] * 5, axis=1)
     else:
         axes, data = "ZTYX", noisy.swapaxes(0, 1)
     labels = axes.lower().rstrip("c" if kind == "rgb" else "")
     source = viewer.add_image(data, name="any", axis_labels=tuple(labels), **settings)
-    named(tmp_path / "any denoised.ome.zarr")
+    choose_path(tmp_path / "any denoised.ome.zarr")
     write(qtbot, widget)
     assert notifications() == []
     layer = viewer.layers["any denoised"]
@@ -121,47 +122,47 @@ def test_any_layer_is_written(
     if kind == "rgb":
         expected = np.clip(np.rint(expected), 0, 255)
     np.testing.assert_allclose(layer.data[0], expected, rtol=1e-4, atol=kind == "rgb")
-    viewer.dims.set_current_step(0, 1)  # and it is shown
+    viewer.dims.set_current_step(0, 1)  # the layer can be displayed
 
 
-def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
-    viewer, qtbot, widget, session, model, tmp_path, named, notifications
+def test_a_stopped_job_is_resumed_with_an_identical_result(
+    viewer, qtbot, widget, session, model, tmp_path, choose_path, notifications
 ):
     noisy = np.random.default_rng(0).normal(110, 5, (24, 64, 64)).astype(np.float32)
     viewer.add_image(noisy, name="movie", axis_labels="tyx")
     path = tmp_path / "movie.ome.zarr"
-    named(path)
+    choose_path(path)
     set_noise(widget, NOISE)
     click(qtbot, button(widget, "Write OME-Zarr…"))
-    qtbot.waitUntil(lambda: status(widget).startswith("Tile"), timeout=LONG)
+    qtbot.waitUntil(lambda: status(widget).startswith("Tile"), timeout=TIMEOUT)
     click(qtbot, button(widget, "Stop"))
     wait_until_idle(qtbot, widget)
     assert "what is done is kept" in status(widget)
     assert len(viewer.layers) == 1
     assert not path.exists()
     assert left_of(path)
-    begun = len(files(tmp_path))
+    n_files = len(files(tmp_path))
 
     # with another noise, or another image of this name and size, it is refused
     set_noise(widget, "gaussian(sigma=3)")
-    answer("Finish it")
+    answer_dialog("Finish it")
     click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert f"begun with another noise ({NOISE})" in notifications()[-1]
     viewer.layers["movie"].data = noisy + 1
     set_noise(widget, NOISE)
-    answer("Finish it")
+    answer_dialog("Finish it")
     click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert "begun with another content of the image" in notifications()[-1]
     assert len(notifications()) == 2
-    answer("Cancel")
+    answer_dialog("Cancel")
     click(qtbot, button(widget, "Write OME-Zarr…"))
     assert not widget.busy
-    assert len(files(tmp_path)) == begun  # nothing was lost by that
+    assert len(files(tmp_path)) == n_files  # no finished block was lost
 
     viewer.layers["movie"].data = noisy
-    answer("Finish it")
+    answer_dialog("Finish it")
     click(qtbot, button(widget, "Write OME-Zarr…"))
     wait_until_idle(qtbot, widget)
     assert viewer.layers["movie denoised"].data[0].shape == noisy.shape
@@ -173,40 +174,40 @@ def test_what_was_stopped_is_finished_and_the_same_to_the_byte(
     assert np.array_equal(pixels[0]["0"][:], pixels[1]["0"][:])
 
 
-def test_begin_anew(viewer, qtbot, widget, tmp_path, named, notifications):
+def test_a_job_can_be_started_again(viewer, qtbot, widget, tmp_path, choose_path, notifications):
     viewer.add_image(np.full((8, 8), 110.0), name="plane")
     path = tmp_path / "plane.ome.zarr"
     (tmp_path / ".part-plane.ome.zarr.journal").write_text("nonsense\n")
-    named(path)
-    answer("Start again")
+    choose_path(path)
+    answer_dialog("Start again")
     write(qtbot, widget)
     assert notifications() == []
     assert read_image(path).data.shape == (8, 8)
 
 
-def test_nothing_is_written_over_or_into_a_store(
-    viewer, qtbot, widget, tmp_path, named, notifications
+def test_no_store_is_overwritten_or_written_into(
+    viewer, qtbot, widget, tmp_path, choose_path, notifications
 ):
     write_image(tmp_path / "in.ome.zarr", Image(np.full((16, 16), 110.0), "YX"))
     before = files(tmp_path)
     data = zarr.open_group(str(tmp_path / "in.ome.zarr"), mode="r")["0"]
     viewer.add_image(data, name="plane")
-    for name, says in [
+    for name, phrase in [
         ("in.ome.zarr", "exists already: choose another name"),
         ("in.ome.zarr/new.ome.zarr", "would be inside"),
     ]:
-        named(tmp_path / name)
+        choose_path(tmp_path / name)
         write(qtbot, widget)
-        assert says in notifications()[-1]
+        assert phrase in notifications()[-1]
     assert files(tmp_path) == before
 
 
-def test_the_uncertainty_is_written_beside_it(
-    viewer, qtbot, widget, tmp_path, named, notifications
+def test_the_uncertainty_is_written_beside_the_result(
+    viewer, qtbot, widget, tmp_path, choose_path, notifications
 ):
     viewer.add_image(np.full((32, 32), 110.0), name="plane")
     field(widget, "Uncertainty").setChecked(True)
-    named(tmp_path / "plane denoised.ome.zarr")
+    choose_path(tmp_path / "plane denoised.ome.zarr")
     write(qtbot, widget)
     assert notifications() == []
     assert viewer.layers["plane uncertainty"].contrast_limits[0] == 0
@@ -215,7 +216,7 @@ def test_the_uncertainty_is_written_beside_it(
     assert [x.name for x in viewer.layers] == ["plane", "plane uncertainty", "plane denoised"]
 
 
-def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread(
+def test_a_lazy_layer_computes_each_displayed_plane_once_and_in_a_thread(
     viewer, qtbot, widget, notifications
 ):
     from threading import Event
@@ -225,16 +226,16 @@ def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread
     read, gate = [], Event()
     gate.set()
 
-    def page(block_info=None):
-        # a window that waited for this could not open the gate
+    def make_plane(block_info=None):
+        # if the window waited for this, the gate would stay closed
         assert gate.wait(20), "the window's thread waits"
         read.append(block_info[None]["chunk-location"][0])
         return np.full((1, 32, 32), 110, np.uint16)
 
-    stack = da.map_blocks(page, chunks=((1,) * 1000, 32, 32), dtype=np.uint16)
-    looks = {"contrast_limits": (0, 200), "axis_labels": "tyx"}
-    source = viewer.add_image(stack, name="stack", cache=False, **looks)
-    source.visible = False  # it would be read, too
+    stack = da.map_blocks(make_plane, chunks=((1,) * 1000, 32, 32), dtype=np.uint16)
+    layer_settings = {"contrast_limits": (0, 200), "axis_labels": "tyx"}
+    source = viewer.add_image(stack, name="stack", cache=False, **layer_settings)
+    source.visible = False  # a visible source would be read too
     widget.choose(source)
     set_noise(widget, "gaussian(sigma=5)")
     read.clear()
@@ -242,23 +243,23 @@ def test_a_lazy_layer_computes_what_is_looked_at_once_and_off_the_windows_thread
     wait_until_idle(qtbot, widget)
     layer = viewer.layers["stack denoised"]
 
-    def look_at(plane):
+    def show(plane):
         viewer.dims.set_current_step(0, plane)
-        qtbot.waitUntil(lambda: layer.loaded, timeout=LONG)
+        qtbot.waitUntil(lambda: layer.loaded, timeout=TIMEOUT)
 
-    look_at(3)
-    look_at(700)
-    # and the one that was on view, and four in which padding is looked for
+    show(3)
+    show(700)
+    # and the plane displayed before, and four to find padding
     assert len(set(read)) <= 3 + 4
     assert read.count(3) == read.count(700) == 1
-    look_at(3)
-    look_at(700)
-    assert read.count(3) == read.count(700) == 1  # remembered
+    show(3)
+    show(700)
+    assert read.count(3) == read.count(700) == 1  # kept in memory
     gate.clear()
     viewer.dims.set_current_step(0, 5)
     assert not layer.loaded
     assert 5 not in read
     gate.set()
-    qtbot.waitUntil(lambda: layer.loaded and 5 in read, timeout=LONG)
+    qtbot.waitUntil(lambda: layer.loaded and 5 in read, timeout=TIMEOUT)
     assert get_settings().experimental.async_
     assert notifications() == []

@@ -1,4 +1,4 @@
-"""What a person does and sees in a napari window: controls are found by what they say."""
+"""Operate a napari window as a user does: find controls by their labels, click, and wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from napari_noise2score.sample import SCALE
 
 PLUGIN = "napari-noise2score"
-LONG = 120_000  # milliseconds
+TIMEOUT = 120_000  # milliseconds
 
 
 def dock(viewer, name):
@@ -19,6 +19,7 @@ def dock(viewer, name):
 
 
 def add_cells(viewer, noisy, **settings):
+    """Add an image layer named "cells", with every property of a layer set."""
     return viewer.add_image(
         noisy,
         name="cells",
@@ -41,7 +42,7 @@ def button(widget, text):
 
 
 def field(widget, label, kind=None):
-    """Return the control in the visible form row of this label, where there are several by kind."""
+    """Return the control in the visible form row with this label, the first of ``kind``."""
     from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QFormLayout, QLineEdit
 
     role = QFormLayout.ItemRole
@@ -57,7 +58,7 @@ def field(widget, label, kind=None):
 
 
 def _widgets(item):
-    """Yield the widgets of a layout item, those within others too."""
+    """Yield the widgets of a layout item, including nested ones."""
     layout = item.layout()
     if (widget := item.widget()) is not None:
         yield widget
@@ -66,15 +67,15 @@ def _widgets(item):
         yield from _widgets(layout.itemAt(i))
 
 
-def texts(widget):
-    """Return every text on a dock that belongs to no control, as far as it is shown."""
+def visible_texts(widget):
+    """Return the text of every visible label of a dock."""
     from qtpy.QtWidgets import QLabel
 
     return [label.text() for label in widget.findChildren(QLabel) if label.isVisibleTo(widget)]
 
 
-def beneath(widget, label):
-    """Return the text of the line beneath the form row of this label, nothing if there is none."""
+def text_below(widget, label):
+    """Return the text below the form row with this label, empty if it is hidden."""
     from qtpy.QtWidgets import QFormLayout
 
     role = QFormLayout.ItemRole
@@ -83,28 +84,28 @@ def beneath(widget, label):
             title, below = form.itemAt(row, role.LabelRole), form.itemAt(row + 1, role.SpanningRole)
             if title is not None and title.widget().text() == label and below is not None:
                 return below.widget().text() if form.isRowVisible(row + 1) else ""
-    raise LookupError(f"no line beneath '{label}'")
+    raise LookupError(f"no text below '{label}'")
 
 
-def explained_by(widget, tip):
-    """Return the label whose tooltip begins like this."""
+def label_with_tooltip(widget, tip):
+    """Return the label whose tooltip begins with this text."""
     from qtpy.QtWidgets import QLabel
 
     return next(x for x in widget.findChildren(QLabel) if x.toolTip().startswith(tip))
 
 
 def status(widget):
-    """Return the line beneath the progress bar: what the job does, or how it ended."""
-    return explained_by(widget, "What the job is doing").text()
+    """Return the text below the progress bar: what the job is doing, or how it ended."""
+    return label_with_tooltip(widget, "What the job is doing").text()
 
 
 def notice(widget):
-    """Return the label for what a person should know of the data, or of how the job ended."""
-    return explained_by(widget, "What you should know")
+    """Return the label for warnings about the data and for errors of the job."""
+    return label_with_tooltip(widget, "What you should know")
 
 
-def noise(widget):
-    """Return the noise model of the Denoise dock, as text."""
+def noise_text(widget):
+    """Return the noise model of the Denoise dock as text."""
     return field(widget, "As text").text()
 
 
@@ -113,14 +114,14 @@ def set_noise(widget, text):
     field(widget, "As text").setText(text)
 
 
-def step(widget):
-    """Return the training step that the Train dock names, 0 if it names none."""
+def training_step(widget):
+    """Return the training step that the Train dock shows, 0 if it shows none."""
     found = re.match(r"Step (\d+)", status(widget))
     return int(found[1]) if found else 0
 
 
-def line(widget, name):
-    """Return the item of a plot that the legend calls so."""
+def plot_curve(widget, name):
+    """Return the curve of a plot that has this name in the legend."""
     from pyqtgraph import PlotWidget
 
     plots = widget.findChildren(PlotWidget)
@@ -128,17 +129,17 @@ def line(widget, name):
 
 
 def preview(widget):
-    """Return what keeps the preview layer of a dock up to date."""
+    """Return the object that updates the preview layer of a dock."""
     from napari_noise2score.widgets._preview import Preview
 
     return widget.findChild(Preview)
 
 
-def jobs():
-    """Return the jobs in the background, of whichever dock."""
+def running_jobs():
+    """Return the background jobs of all docks."""
     from superqt.utils import WorkerBase
 
-    # private, as superqt has no other way to ask than one that stops the window meanwhile
+    # the only public way in superqt blocks the window
     return WorkerBase._worker_set
 
 
@@ -150,38 +151,38 @@ def run_command(name):
 
 
 def click(qtbot, button):
+    """Click a button as soon as it is enabled."""
     from qtpy.QtCore import Qt
 
-    # as a person does, who sees that a button is not to be pressed yet
-    qtbot.waitUntil(button.isEnabled, timeout=LONG)
+    qtbot.waitUntil(button.isEnabled, timeout=TIMEOUT)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def wait_until_idle(qtbot, widget):
-    """Wait until there is nothing to stop."""
+    """Wait until the job of a dock has ended."""
     stop = button(widget, "Stop")
-    qtbot.waitUntil(lambda: not stop.isEnabled() and status(widget) != "Stopping…", timeout=LONG)
+    qtbot.waitUntil(lambda: not stop.isEnabled() and status(widget) != "Stopping…", timeout=TIMEOUT)
 
 
 def wait_for_step(qtbot, widget, number=1):
-    """Wait until the Train dock names this training step, or a later one."""
-    qtbot.waitUntil(lambda: step(widget) >= number, timeout=LONG)
+    """Wait until the Train dock shows this training step or a later one."""
+    qtbot.waitUntil(lambda: training_step(widget) >= number, timeout=TIMEOUT)
 
 
 def wait_for_preview(qtbot, widget):
-    """Wait until the preview of a dock shows what it is to show."""
+    """Wait until the preview of a dock is up to date."""
     shown = preview(widget)
-    qtbot.waitUntil(lambda: not shown.busy and shown.layer is not None, timeout=LONG)
+    qtbot.waitUntil(lambda: not shown.busy and shown.layer is not None, timeout=TIMEOUT)
 
 
 def wait_for_form(qtbot, widget, title):
-    """Wait until the controls follow the text of the noise, to a family of this title."""
+    """Wait until the controls follow the noise text and show a family whose title begins so."""
     family = field(widget, "Noise")
-    qtbot.waitUntil(lambda: family.currentText().startswith(title), timeout=LONG)
+    qtbot.waitUntil(lambda: family.currentText().startswith(title), timeout=TIMEOUT)
 
 
-def answer(text):
-    """Press the button of this text in the question that is asked next."""
+def answer_dialog(text):
+    """Press the button with this text in the next message box."""
     from qtpy.QtCore import Qt, QTimer
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication, QMessageBox
@@ -196,13 +197,13 @@ def answer(text):
     QTimer.singleShot(20, press)
 
 
-def paste_name(path):
-    """Paste the name of a file where it is asked for next, and press Save."""
+def enter_file_name(path):
+    """Enter a path in the next file dialog, and press Save."""
     from qtpy.QtCore import Qt, QTimer
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
 
-    # a dialog of the system would not hear what is typed here
+    # Qt cannot control native dialogs
     QApplication.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs)
 
     def enter():
@@ -210,7 +211,7 @@ def paste_name(path):
         if isinstance(box, QFileDialog):
             name = box.findChild(QLineEdit, "fileNameEdit")
             if name.text() != str(path):
-                name.setText(str(path))  # as pasted: what is typed is completed meanwhile
+                name.setText(str(path))  # set at once, because the dialog completes what is typed
             else:
                 save = next(b for b in box.findChildren(QPushButton) if b.isDefault())
                 QTest.mouseClick(save, Qt.MouseButton.LeftButton)
@@ -221,19 +222,20 @@ def paste_name(path):
 
 
 def mean_square_error(values, truth):
+    """Return the mean squared difference of two arrays."""
     return float(np.mean((np.asarray(values, float) - truth) ** 2))
 
 
-def drag(qtbot, slider, share):
-    """Drag a slider by its handle, to so much of its length."""
+def drag(qtbot, slider, fraction):
+    """Drag the handle of a slider to a fraction of its length."""
     from qtpy.QtCore import QPoint, Qt
 
-    def at(share):
-        return QPoint(round(8 + share * (slider.width() - 16)), slider.height() // 2)
+    def at(fraction):
+        return QPoint(round(8 + fraction * (slider.width() - 16)), slider.height() // 2)
 
     low, high = slider.minimum(), slider.maximum()
     now = (slider.value() - low) / (high - low)
     qtbot.mousePress(slider, Qt.MouseButton.LeftButton, pos=at(now))
-    for position in np.linspace(now, share, 6)[1:]:
+    for position in np.linspace(now, fraction, 6)[1:]:
         qtbot.mouseMove(slider, at(position))
-    qtbot.mouseRelease(slider, Qt.MouseButton.LeftButton, pos=at(share))
+    qtbot.mouseRelease(slider, Qt.MouseButton.LeftButton, pos=at(fraction))
