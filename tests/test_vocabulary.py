@@ -1,4 +1,4 @@
-"""Names in the source keep to the glossary."""
+"""Names in the source, the tests and the benchmarks use the standard terms of the field."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 import napari_noise2score
 
-ROOT = Path(napari_noise2score.__file__).parent
-#: Words with a standard term in their place, which the comment names.
+SOURCE = Path(napari_noise2score.__file__).parent
+TESTS = Path(__file__).parent
+BENCHMARKS = TESTS.parent / "benchmarks"
+#: Words that must not be used in names; the comment names the standard term.
 BANNED = {
     "wave",  # basis function, or power of a frequency band
     "waves",
@@ -28,7 +30,12 @@ BANNED = {
     "parts",
     "unsure",
 }
-PACKAGES = sorted({path.relative_to(ROOT).parts[0] for path in ROOT.rglob("*.py")})
+#: Each package and top-level module of the source, and the other folders with Python files.
+PLACES = [
+    *sorted({*SOURCE.glob("*.py"), *(p.parent for p in SOURCE.glob("*/*.py"))}),
+    TESTS,
+    BENCHMARKS,
+]
 
 
 def names_in(source: str) -> Iterator[tuple[str, int]]:
@@ -54,19 +61,32 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
-def banned_names(package: str) -> list[str]:
-    files = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] == package]
-    found = [str(path.relative_to(ROOT)) for path in files if BANNED & {*words_of(path.stem)}]
-    for path in files:
-        for name, line in names_in(path.read_text()):
+def banned_names(place: Path) -> list[str]:
+    """Return the banned names in a file, or in all files of a folder, with their lines."""
+    found = []
+    for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+        if BANNED & {*words_of(path.stem)}:
+            found.append(path.name)
+        for name, line in names_in(path.read_text("utf-8")):
             if BANNED & {*words_of(name)}:
-                found.append(f"{path.relative_to(ROOT)}:{line} {name}")
+                found.append(f"{path.name}:{line} {name}")
     return found
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_no_name_is_made_of_a_banned_word(package):
-    assert not banned_names(package)
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.stem)
+def test_no_name_contains_a_banned_word(place):
+    assert not banned_names(place)
+
+
+def test_all_python_files_are_checked():
+    checked = {path for place in PLACES for path in (place, *place.rglob("*.py"))}
+    assert {*SOURCE.rglob("*.py"), *TESTS.rglob("*.py"), *BENCHMARKS.rglob("*.py")} <= checked
+
+
+def test_a_banned_name_is_found_in_files_and_folders(tmp_path):
+    (tmp_path / "light.py").write_text("def level(room):\n    shots = 1\n")
+    expected = ["light.py", "light.py:1 room", "light.py:2 shots"]
+    assert sorted(banned_names(tmp_path)) == sorted(banned_names(tmp_path / "light.py")) == expected
 
 
 @pytest.mark.parametrize(
