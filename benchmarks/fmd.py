@@ -39,8 +39,8 @@ def photon_transfer(frames: np.ndarray) -> tuple[float, float]:
     bins = [in_bin for in_bin in bins if in_bin.sum() > 200]
     m = np.array([mean[in_bin].mean() for in_bin in bins])
     v = np.array([(noise[:, in_bin] ** 2).mean() for in_bin in bins])
-    # the error of a variance is proportional to it; the constant keeps the darkest pixels, which
-    # deviate from the straight line, from dominating
+    # the error of a variance is proportional to it; the constant limits the weight of the darkest
+    # pixels, which deviate from the straight line
     weight = 1 / (v + np.median(v))
     design = np.stack([m, np.ones_like(m)], axis=1) * weight[:, None]
     gain, intercept = np.linalg.lstsq(design, v * weight, rcond=None)[0]

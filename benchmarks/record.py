@@ -105,7 +105,7 @@ def images_by_model(data: Path, work: Path) -> dict[str, list[Path]]:
 
 
 def main(data: Path, record: Path) -> None:
-    """Write the record, also after each model in case the run is interrupted."""
+    """Write the record; update it after each model, so that an interrupted run leaves one."""
     entries: dict[str, Any] = {}
     work = Path(tempfile.mkdtemp())
     for group, paths in images_by_model(data, work).items():

@@ -38,7 +38,7 @@ class Supervised(Trainer):
 
     def _loss(self, network, y, u, sigma_a, valid=None):
         noisy, clean = y.to(self.device).chunk(2, dim=1)
-        # bfloat16 in training only, as for the score
+        # lower precision in training only, as for the score
         with inner_precision(self.device):
             error = estimate(network, noisy, self.noise_model, self.facts) - clean
         return (error**2).mean() / float(self.facts["transform"].variance(noisy).mean())

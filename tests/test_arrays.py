@@ -32,7 +32,7 @@ NOISE = "gaussian(sigma=12)"
 
 
 class SliceOnlyArray:
-    """An array with shape, type and slices only, as h5py returns."""
+    """Offer shape, type and slices only, as a data set of h5py does."""
 
     def __init__(self, values):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
@@ -42,7 +42,7 @@ class SliceOnlyArray:
 
 
 class ArrayProtocolOnly:
-    """An object with ``__array__`` only."""
+    """Offer ``__array__`` only."""
 
     def __init__(self, values):
         self.values = values

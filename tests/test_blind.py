@@ -102,7 +102,7 @@ def test_a_hardly_trained_score_is_not_used(noisy):
 
 
 class FlatScore(torch.nn.Module):
-    """A network that returns the exact score of a flat field with Gaussian noise."""
+    """Compute the exact score of a flat field with Gaussian noise, as a network would."""
 
     stride, radius, channels, ndim = (1, 1), (0, 0), 1, 2
 

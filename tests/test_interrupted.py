@@ -137,9 +137,9 @@ def test_one_of_two_jobs_with_the_same_output_is_refused(
         time.sleep(rng.uniform(0, seconds))
         second = fork_server.start(arguments, logs[1])
         codes = sorted([fork_server.wait(first), fork_server.wait(second)])
-        output = [log.read_text() for log in logs]
-        assert codes == [0, 2], output
-        refused = max(output, key=len)
+        outputs = [log.read_text() for log in logs]
+        assert codes == [0, 2], outputs
+        refused = max(outputs, key=len)
         assert refused.count("\n") == 1
         assert "is being written by another job" in refused or "exists already" in refused
         assert content(out) == expected

@@ -11,7 +11,7 @@ from napari_noise2score.score.patches import Patches, is_empty
 
 
 class LargeStore:
-    """A store of 64 GB with few bright cells on a dark background, which counts pixels read."""
+    """Simulate a store of 64 GB with few bright cells in the dark, and count the pixels read."""
 
     shape, dtype, ndim = (8000, 2000, 2000), np.dtype(np.uint16), 3
 

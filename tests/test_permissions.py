@@ -65,9 +65,9 @@ def test_missing_permission_is_reported_in_one_line(
     arguments += ["--noise", "gaussian(sigma=10)"]
     log = tmp_path / "log"
     assert fork_server.run(arguments, log, unprivileged=1) == 2
-    output = log.read_text()
-    assert output.startswith("noise2score: ")
-    assert output.count("\n") == 1
+    message = log.read_text()
+    assert message.startswith("noise2score: ")
+    assert message.count("\n") == 1
     assert not list((folder / "mine").iterdir())
     assert not list((folder / "locked").iterdir())
 

@@ -75,14 +75,14 @@ def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
     preview = viewer.layers["cells preview"]
     before = np.array(preview.data)
     gain = field(denoise, "Gain", QDoubleSlider)
-    right_position = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
+    original_position = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
     drag(qtbot, gain, 0.8)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=TIMEOUT)
     qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
     dragged_data = np.array(preview.data)
     qtbot.keyClick(gain, Qt.Key.Key_Left)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, dragged_data), timeout=TIMEOUT)
-    drag(qtbot, gain, right_position)
+    drag(qtbot, gain, original_position)
     qtbot.waitUntil(lambda: error(preview) < max_error, timeout=TIMEOUT)
     qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
 

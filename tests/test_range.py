@@ -290,8 +290,8 @@ def test_every_noise_has_finite_solutions_or_is_refused(noise, read, correlated,
     assert torch.isfinite(solve(y.clone(), s.clone())).all()
 
 
-@pytest.mark.parametrize(("sigma", "phrase"), [(0.5, True), (8, False), (12, False), (80, True)])
-def test_a_noise_model_far_from_the_noise_in_training_gives_a_warning(sigma, phrase):
+@pytest.mark.parametrize(("sigma", "warns"), [(0.5, True), (8, False), (12, False), (80, True)])
+def test_a_noise_model_far_from_the_noise_in_training_gives_a_warning(sigma, warns):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 64)).astype(np.float32)
     noisy += 100 * (np.indices((64, 64))[0] > 32)
     model = train(noisy, axes="TYX", steps=1)
@@ -301,4 +301,4 @@ def test_a_noise_model_far_from_the_noise_in_training_gives_a_warning(sigma, phr
             noisy, model, f"gaussian(sigma={sigma})", np.empty_like(noisy), axes="TYX"
         ):
             pass
-    assert any("predicts a standard deviation of" in str(w.message) for w in caught) == phrase
+    assert any("predicts a standard deviation of" in str(w.message) for w in caught) == warns

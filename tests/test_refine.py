@@ -75,8 +75,8 @@ def test_the_command_line_refines(tmp_path):
     command = ["estimate", str(tmp_path / "y.tif"), "--noise"]
     run = CliRunner().invoke(app, [*command, "poisson(gain=7) @ A + gaussian(sigma=7)"])
     assert run.exit_code == 0, run.output
-    one_base, _, read = parse_noise(run.stdout.splitlines()[0]).components
-    assert one_base.gain == pytest.approx(5, rel=0.2)
+    base, _, read = parse_noise(run.stdout.splitlines()[0]).components
+    assert base.gain == pytest.approx(5, rel=0.2)
     assert read == pytest.approx(10, rel=0.03)
     assert "explains the noise" in run.stdout
     run = CliRunner().invoke(app, [*command, noise, "--json"])

@@ -43,7 +43,7 @@ WIDTH = Parameter(
 
 @dataclass(frozen=True)
 class Logistic(NoiseFamily):
-    """Multiplicative logistic noise, y = x (1 + w η) with η of variance 1."""
+    """Model multiplicative logistic noise: y = x (1 + w η), with η of variance 1."""
 
     width: float
 

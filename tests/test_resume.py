@@ -237,8 +237,8 @@ def test_a_damaged_chunk_ends_the_job_and_finished_blocks_are_kept(inputs, job, 
     noisy, target = tmp_path / "noisy.ome.zarr", tmp_path / "out.ome.zarr"
     shutil.copytree(inputs / "noisy.ome.zarr", noisy)
     chunk = max(p for p in (noisy / "0" / "c").rglob("*") if p.is_file())
-    expected, times = chunk.read_bytes(), chunk.stat()
-    chunk.write_bytes(expected[: len(expected) // 2])
+    content, times = chunk.read_bytes(), chunk.stat()
+    chunk.write_bytes(content[: len(content) // 2])
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     image = read_image(noisy)
     with pytest.raises(UserError, match=r"noisy\.ome\.zarr"):
