@@ -104,7 +104,7 @@ def main() -> None:
         ]
         print(
             f"{field} | {auto_estimate.noise} | {auto_estimate.method}",
-            f"{auto_estimate.notes.get('level', 1):.2f} {best:.2f}",
+            f"{auto_estimate.notes.get('variance factor', 1):.2f} {best:.2f}",
             " ".join(f"{value:.2f}" for value in psnrs),
             f"correlation {image_estimate.correlation:.2f}",
             f"affine {psnr(auto_estimate.noise, True):.2f}",

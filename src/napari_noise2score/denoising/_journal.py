@@ -70,8 +70,9 @@ class Journal:
         line: dict[str, Any] = {"done": number}
         if tile != self.tile:
             line["tile"] = self.tile = tile
-        self._append(line)
+        # first, as an interrupt may arrive when the line is on the disk already
         self.done.add(number)
+        self._append(line)
 
     def close(self) -> None:
         """Record that all blocks have been written."""

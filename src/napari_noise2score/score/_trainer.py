@@ -269,7 +269,7 @@ class Trainer:
             if math.isnan(self.val_loss)
             else [self.val_loss, self.best_loss, self.best_step],
             "precision": self.precision,
-            "chance": self.rng.bit_generator.state,
+            "rng": self.rng.bit_generator.state,
         }
         write_tensors(path, tensors, header)
 
@@ -334,7 +334,7 @@ class Trainer:
                 raise ValueError("the state of an optimizer is missing")
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.generator.set_state(tensors["noise"])
-        self.rng.bit_generator.state = header["chance"]
+        self.rng.bit_generator.state = header["rng"]
         self.steps, self.seconds, self.loss, self.precision = steps, seconds, loss, precision
         if held_out is not None:
             self.val_loss, self.best_loss, self.best_step = held_out
