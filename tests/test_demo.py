@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from test_model_file import small_model
 
-from napari_noise2score import Image, ScoreModel, UserError, read_image, write_image
+from napari_noise2score import (
+    Image,
+    ScoreModel,
+    UserError,
+    read_image,
+    sample,
+    write_image,
+)
 from napari_noise2score.cli import _demo as demo
 
 
@@ -17,8 +26,10 @@ def run(folder):
 
 
 @pytest.fixture(autouse=True)
-def one_training_step(monkeypatch):
+def small_demo(monkeypatch):
     monkeypatch.setattr(demo, "BUDGET", {"steps": 1})
+    small = partial(sample.simulate_cells, (2, 2, 96, 96))
+    monkeypatch.setattr(sample, "simulate_cells", small)
 
 
 def contents(folder):

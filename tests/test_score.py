@@ -47,8 +47,8 @@ def test_training_lowers_the_held_out_loss():
 
 @pytest.mark.slow
 def test_training_on_few_images_keeps_the_weights_before_overfitting(tmp_path):
-    stack, _ = noisy_stack((10, 36, 36))
-    losses, middle, last = {}, 150, 250
+    stack, _ = noisy_stack((10, 24, 24))
+    losses, middle, last = {}, 100, 125
     for progress in train_steps(stack, axes="TYX", steps=last):
         state = progress.result
         losses[state.step] = state.val_loss

@@ -207,9 +207,15 @@ def test_pixels_never_recorded_are_unchanged_in_the_result(stack, padded_model, 
     np.testing.assert_array_equal(small[padding], np.full(padding.sum(), value, np.float32))
     assert np.isfinite(small[~padding]).all()
     assert np.abs(small - large)[~padding].max() < 0.05
-    std = uncertainty(frames[:1], padded_model, NOISE, axes="TYX", tile=(96, 96)).compute()
-    assert np.isnan(std[padding[:1]]).all()
-    assert np.isfinite(std[~padding[:1]]).all()
+
+
+@pytest.mark.slow
+def test_the_uncertainty_of_pixels_never_recorded_is_not_a_number(stack, padded_model):
+    frame = pad_background(stack[0].astype(np.uint16), 0)
+    padding = pad_background(np.zeros(frame.shape), 1) == 1
+    std = uncertainty(frame, padded_model, NOISE, tile=(96, 96)).compute()
+    assert np.isnan(std[padding]).all()
+    assert np.isfinite(std[~padding]).all()
 
 
 @pytest.mark.slow

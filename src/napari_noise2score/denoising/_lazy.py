@@ -10,7 +10,7 @@ import numpy as np
 
 from ._blocks import compute_block, read_block, round_to_dtype
 from .grey_level_range import check_block
-from .halo import Array
+from .halo import Array, without_halo
 from .job import Job, Quantity
 from .tile_size import cut_axis
 
@@ -47,8 +47,8 @@ def lazy_array(job: Job, quantity: Quantity, dtype: np.dtype[Any]) -> da.Array:
         position = [at[a].start for a in where.loop]
         space = [at[a] for a in where.space]
         read = read_block(job, position, space)
-        if not compared:
-            check_block(read.y, job.model)
+        if not compared and (read.invalid is None or not read.invalid.all()):
+            check_block(without_halo(read, job.model, space, job.reach), job.model)
             compared.append(True)
         values, _ = compute_block(job, quantity, read, space, job.tile)
         values = values.astype(np.float32, copy=False)

@@ -19,6 +19,7 @@ from ..score.patches import decorrelated
 from ..solve.quantization import find_quantization_step
 from ..solve.stabilization import measure_noise_by_intensity
 from ..solve.transform import Transform
+from .halo import Array
 
 MAX_BLOCKS = 9  # that are read from an image
 BLOCK_SIDE = 128  # pixels along Y and X of such a block
@@ -139,14 +140,14 @@ def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
         )
 
 
-def check_block(y: torch.Tensor, model: ScoreModel) -> None:
+def check_block(y: Array, model: ScoreModel) -> None:
     """Compare the grey levels of a block that has been read already, as `check_range` does.
 
     Parameters
     ----------
-    y : Tensor
-        Grey levels of the block, decorrelated if the model requires it, shape
-        ``(1, channels, *space)``.
+    y : ndarray
+        Grey levels of the block, decorrelated if the model requires it, NaN where a pixel is
+        invalid, shape ``(channels, *space)``, see `without_halo`.
     model : ScoreModel
         The model.
 
@@ -155,7 +156,7 @@ def check_block(y: torch.Tensor, model: ScoreModel) -> None:
     UserError
         As `check_range`.
     """
-    planes = y[0].flatten(0, -3).double().cpu().numpy()
+    planes = y.reshape(-1, *y.shape[-2:])
     planes = planes[len(planes) // 2 :][:MAX_BLOCKS]
     inner = (slice(None), *(middle_of(n, MAX_SIDE) for n in planes.shape[-2:]))
     planes = planes[inner]

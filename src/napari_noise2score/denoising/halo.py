@@ -135,6 +135,32 @@ def solved_region(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> 
     return tuple(region)
 
 
+def without_halo(
+    read: BlockData, model: ScoreModel, place: Sequence[slice], reach: int = 0
+) -> Array:
+    """Return the grey levels of a block itself, NaN where a pixel is invalid.
+
+    Parameters
+    ----------
+    read : BlockData
+        The block, as from `read_with_halo`.
+    model, reach
+        As for `read_with_halo`.
+    place : sequence of slice
+        The block along each axis of space.
+
+    Returns
+    -------
+    ndarray
+        float64, shape ``(channels, *space)``.
+    """
+    inner = [slice(None)]
+    for at, halo in zip(place, halo_of(model, reach), strict=True):
+        inner.append(slice(halo, halo + at.stop - at.start))
+    y = read.y[0].double().numpy()[tuple(inner)]
+    return y if read.invalid is None else np.where(read.invalid, np.nan, y)
+
+
 def _read_filled(
     data: Any,
     where: Layout,

@@ -24,7 +24,7 @@ from ..solve.solver import reach_of
 from ..solve.table import GridPosition, Table
 from ._blocks import round_to_dtype
 from .grey_level_range import check_block
-from .halo import read_with_halo, solved_region
+from .halo import read_with_halo, solved_region, without_halo
 from .job import fit_layout
 from .tile_size import cut_axis
 
@@ -205,11 +205,11 @@ class LivePlanes:
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
         """Return the grey levels of a tile and their score."""
-        y = read_with_halo(self.image, self.layout, self.model, position, space, 0, self.valid).y
+        read = read_with_halo(self.image, self.layout, self.model, position, space, 0, self.valid)
         if not self._compared:
-            check_block(y, self.model)
+            check_block(without_halo(read, self.model, space), self.model)
             self._compared = True
-        y, wide = y.to(self.model.device), solved_region(self.model, space)
+        y, wide = read.y.to(self.model.device), solved_region(self.model, space)
         return y[wide], self.model.score(y)[wide]
 
     def _reach(self, noise: NoiseModel | str) -> int:
