@@ -196,6 +196,8 @@ def _fit(
     start = np.array(fitted.start(moments.mean, moments.variance), dtype=float).clip(low, high)
     if not np.isfinite(start).all():
         return None
+    # the square of the read noise is fitted, as residuals do not change with its root near 0
+    low, high, start = (_squared(fitted.names, values) for values in (low, high, start))
     positive_scale = np.full(2 * len(moments.mean), MAX_RESIDUAL)
     negative_scale = positive_scale.copy()
     if single_frames:
@@ -217,7 +219,8 @@ def _fit(
         return finite
 
     problem = Problem(residuals, low, high, positive_scale, negative_scale)
-    values, residual, weight = minimize(problem, start)
+    fitted_values, residual, weight = minimize(problem, start)
+    values = _squared(fitted.names, fitted_values, 0.5)
     try:
         rounded = [round_to_four_digits(value) for value in values]
         noise = _model(family, fitted, fitted.names, rounded)
@@ -233,17 +236,9 @@ def _fit(
     relative = common * moments.variance / errors.variance
     shared = np.concatenate([relative, np.zeros(len(relative))])
 
-    def general_residuals(values: Array) -> Array:
-        # the fitted parameter is the square of the read noise
-        roots = [
-            np.sqrt(value) if name == READ_NOISE else value
-            for name, value in zip(general, values, strict=True)
-        ]
-        return residuals(np.array(roots), general)
-
-    squared = np.array([v**2 if name == READ_NOISE else v for name, v in full.items()])
+    squared = _squared(general, list(full.values()))
     smallest = DERIVATIVE_SCALE * float(np.median(moments.variance))
-    jacobian = derivatives(general_residuals, squared, residual, smallest)
+    jacobian = derivatives(lambda values: residuals(values, general), squared, residual, smallest)
     error = NORMAL_95 * _standard_errors(jacobian, weight, excess, shared)
     lowest, _ = replace(fitted, names=general).ranges(family)
     intervals = {}
@@ -252,6 +247,12 @@ def _fit(
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ_NOISE else ends
     penalty = _parameter_penalty(full, len(values), len(fitted.fixed), single_frames)
     return Fit(noise, misfit(residual, weight) + penalty, intervals)
+
+
+def _squared(names: Sequence[str], values: Sequence[float] | Array, power: float = 2.0) -> Array:
+    """Return parameters with the read noise among them squared, or its square root taken."""
+    named = zip(names, values, strict=True)
+    return np.array([value**power if name == READ_NOISE else value for name, value in named])
 
 
 def _parameter_penalty(
@@ -313,11 +314,14 @@ def _cumulants(
     values: Array,
     mean: Array,
 ) -> tuple[Array, Array]:
-    """Return variance and third moment at each mean; NaN if a value is out of range."""
+    """Return variance and third moment at each mean; NaN if a value is out of range.
+
+    The value of the read noise is its square.
+    """
     named = dict(zip(names, map(float, values), strict=True))
-    read_noise = named.pop(READ_NOISE, 0.0)
+    read_variance = named.pop(READ_NOISE, 0.0)
     try:
         variance, third = family(**named, **fitted.fixed).cumulants(mean)
     except UserError:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    return variance + read_noise**2, third
+    return variance + read_variance, third
