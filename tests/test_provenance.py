@@ -16,7 +16,7 @@ FOUND = {"noise found by": "images", "noise check": "explains 98 %"}
 
 @pytest.fixture(scope="module")
 def image():
-    return Image(np.random.default_rng(0).normal(100, 10, (32, 32)).astype(np.float32), "YX")
+    return Image(np.random.default_rng(0).normal(140, 10, (32, 32)).astype(np.float32), "YX")
 
 
 @pytest.mark.parametrize("make", [denoise, uncertainty])
