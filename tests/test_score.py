@@ -216,18 +216,19 @@ def test_an_infinite_pixel_is_ignored():
 @pytest.mark.parametrize(("slow", "chosen"), [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_training_uses_the_faster_precision(monkeypatch, slow, chosen):
     monkeypatch.setattr(device, "_has_bfloat16", lambda _: True)
+    monkeypatch.setattr(device, "_FASTER", {})
     cpu = torch.device("cpu")
     assert device.faster_precision(cpu, lambda p: time.sleep(0.02 * (p == slow))) == chosen
 
 
 def test_a_resumed_training_keeps_its_precision(monkeypatch, tmp_path):
     frame = np.random.default_rng(0).normal(100, 10, (64, 64))
+    monkeypatch.setattr(_trainer, "STEPS_BEFORE_TIMING", 1)
     monkeypatch.setattr(_trainer, "faster_precision", lambda *_: "bfloat16")
-    for progress in train_steps(frame, steps=2):
-        progress.result.checkpoint(tmp_path / "half")
-        break
-    monkeypatch.setattr(_trainer, "faster_precision", lambda *_: "float32")
-    model = train(frame, steps=2, resume=tmp_path / "half")
+    for progress in train_steps(frame, steps=3):
+        if progress.result.step == 2:
+            progress.result.checkpoint(tmp_path / "checkpoint")
+    model = train(frame, steps=3, resume=tmp_path / "checkpoint")
     assert model.describe()["precision"] == "bfloat16"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..errors import UserError, is_memory_error
+from ..errors import UserError
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
 from ._evaluate import clip_to_training, network_with, perturbed_score
@@ -24,7 +22,6 @@ from ._network import UNet
 from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
 from ._survey import survey
-from ._tensor_file import read_tensors, write_tensors
 from .device import PRECISIONS, choose_device, faster_precision, inner_precision
 from .model import ScoreModel
 from .patches import MIN_PIECES_TO_SPLIT, Patches, ValidOfEach, count_pieces
@@ -38,6 +35,8 @@ WARM_UP_STEPS = 10
 # After this step the learning rate decreases with the square root of the number of steps: what is
 # left to learn is mostly noise of the gradient.
 DECAY_START = 1000
+# A shorter training is not worth the steps that show which precision is faster.
+STEPS_BEFORE_TIMING = 50
 MAX_AVERAGING = 0.995  # decay of the moving average of the weights
 # Training on many pieces starts with large perturbations, up to this one, because their gradient is
 # less noisy; after this share of the budget only those of the survey are used. Training on few
@@ -46,7 +45,6 @@ MAX_COARSE_SIGMA_A = 1.5
 COARSE_SHARE = 0.8
 VALIDATION_PATCHES = 16
 MAX_SHAPES_IN_PROVENANCE = 8
-FILE_KIND = "training checkpoint"
 
 
 class Trainer:
@@ -121,7 +119,7 @@ class Trainer:
             Muon(kernels, KERNEL_LEARNING_RATE),
             torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
         ]
-        self.precision = faster_precision(self.device, self._try_step)
+        self.precision = PRECISIONS[0]
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
         self.best: dict[str, Tensor] = {}
@@ -146,6 +144,8 @@ class Trainer:
         UserError
             If the loss is not finite.
         """
+        if self.steps == STEPS_BEFORE_TIMING:
+            self.precision = faster_precision(self.device, self._try_step)
         at = self.steps + 1
         share = (1 - fraction) * min(1.0, at / WARM_UP_STEPS, (DECAY_START / at) ** 0.5)
         rates = (KERNEL_LEARNING_RATE, LEARNING_RATE)
@@ -244,103 +244,6 @@ class Trainer:
             **self.facts,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: weights, optimizers and random generators.
-
-        Parameters
-        ----------
-        path : path-like
-            The file; an existing one is replaced.
-        """
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"averaged.{k}": v for k, v in self.averaged.items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for which, optimizer in enumerate(self.optimizers):
-            for i, state in optimizer.state_dict()["state"].items():
-                at = f"optimiser.{which}.{i}"
-                tensors |= {f"{at}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        tensors["noise"] = self.generator.get_state()
-        header = {
-            "same": self.settings,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "held_out": None
-            if math.isnan(self.val_loss)
-            else [self.val_loss, self.best_loss, self.best_step],
-            "precision": self.precision,
-            "rng": self.rng.bit_generator.state,
-        }
-        write_tensors(path, tensors, header)
-
-    def restore(self, path: str | os.PathLike[str]) -> None:
-        """Restore the state of the training from a checkpoint.
-
-        Parameters
-        ----------
-        path : path-like
-            A file that `save` wrote.
-
-        Raises
-        ------
-        UserError
-            If there is no such file, it is damaged, or it belongs to another training.
-        """
-        header, tensors = read_tensors(path, FILE_KIND)
-        same = json.loads(json.dumps(self.settings))
-        begun = header.get("same")
-        if not isinstance(begun, dict):
-            raise UserError(f"{path}: not a {FILE_KIND} of noise2score, or damaged")
-        if different := [k for k in same if begun.get(k) != same[k]]:
-            raise UserError(
-                f"{path}: this training was begun with other {', '.join(different)}; "
-                "resume with the same images and settings, or start a new training"
-            )
-        try:
-            self._restore(header, tensors)
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
-            if is_memory_error(error):
-                raise
-            raise UserError(f"{path}: not a complete {FILE_KIND}") from None
-
-    def _restore(self, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Restore the state from a header and tensors; an error if they are not complete."""
-
-        def tensors_of(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        steps, seconds, loss = (header[key] for key in ("steps", "seconds", "loss"))
-        held_out = header.get("held_out")
-        numbers = [seconds, loss, *(held_out or [])]
-        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
-            raise ValueError("not numbers")
-        if type(steps) is not int or steps < 1 or seconds < 0:
-            raise ValueError("no such step")
-        precision = header.get("precision", self.precision)
-        if precision not in PRECISIONS:
-            raise ValueError("no such precision")
-        self.network.load_state_dict(tensors_of("network."))
-        averaged = tensors_of("averaged.")
-        for key, value in self.averaged.items():
-            value.copy_(_like(averaged[key], value))
-        for which, optimizer in enumerate(self.optimizers):
-            parameters = optimizer.param_groups[0]["params"]
-            state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(parameters))}
-            for key, value in tensors_of(f"optimiser.{which}.").items():
-                index, name = key.split(".")
-                at = int(index)
-                state[at][name] = value if name == "step" else _like(value, parameters[at])
-            if any(not tensors for tensors in state.values()):
-                raise ValueError("the state of an optimizer is missing")
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.generator.set_state(tensors["noise"])
-        self.rng.bit_generator.state = header["rng"]
-        self.steps, self.seconds, self.loss, self.precision = steps, seconds, loss, precision
-        if held_out is not None:
-            self.val_loss, self.best_loss, self.best_step = held_out
-            best = tensors_of("best.")
-            self.best = {k: _like(best[k], v).to(v.device) for k, v in self.averaged.items()}
-
     def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
         """Draw perturbations at a share of the budget, evenly spread over their range."""
         coarse = max(0.0, 1 - fraction / COARSE_SHARE) if self.many_pieces else 0.0
@@ -390,10 +293,3 @@ class Trainer:
         """Return the root mean square noise of each image and channel in grey levels."""
         variance: Tensor = self.facts["transform"].variance(y)
         return variance.mean(dim=tuple(range(2, y.ndim)), keepdim=True).sqrt()
-
-
-def _like(value: Tensor, other: Tensor) -> Tensor:
-    """Return a tensor of a file; a `ValueError` unless it has shape and type of another."""
-    if value.shape != other.shape or value.dtype != other.dtype:
-        raise ValueError("a tensor does not fit")
-    return value

@@ -19,6 +19,7 @@ MAX_KEPT_BYTES = 2**29  # of freed memory that the process keeps
 PRECISIONS = "float32", "bfloat16"
 TIMED_STEPS = 3  # in each precision; the fastest counts, as other programs slow single steps down
 MIN_SPEEDUP = 1.1  # of bfloat16, to be preferred
+_FASTER: dict[torch.device, str] = {}
 # options of glibc's mallopt
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
@@ -91,7 +92,7 @@ def faster_precision(device: torch.device, step: Callable[[str], None]) -> str:
     """Return the precision in which a training step is faster on a device.
 
     A processor may have the instructions for bfloat16 and still be slower with them than in
-    float32, so both are timed.
+    float32, so both are timed, once per process and device: the trainings of a process agree.
 
     Parameters
     ----------
@@ -108,17 +109,20 @@ def faster_precision(device: torch.device, step: Callable[[str], None]) -> str:
 
     Examples
     --------
-    >>> faster_precision(choose_device("cpu"), lambda precision: None)
+    >>> faster_precision(torch.device("mps"), lambda precision: None)
     'float32'
     """
     plain, fast = PRECISIONS
     if not _has_bfloat16(device):
         return plain
+    if device in _FASTER:
+        return _FASTER[device]
     seconds = {}
     for precision in PRECISIONS:
         step(precision)  # the first one also allocates memory and chooses kernels
         seconds[precision] = min(_seconds_of(step, precision, device) for _ in range(TIMED_STEPS))
-    return fast if seconds[plain] > MIN_SPEEDUP * seconds[fast] else plain
+    _FASTER[device] = fast if seconds[plain] > MIN_SPEEDUP * seconds[fast] else plain
+    return _FASTER[device]
 
 
 def _seconds_of(step: Callable[[str], None], precision: str, device: torch.device) -> float:

@@ -1,0 +1,132 @@
+"""Write the state of a training to a checkpoint, and restore it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError, is_memory_error
+from ._tensor_file import read_tensors, write_tensors
+from .device import PRECISIONS
+
+if TYPE_CHECKING:
+    from ._trainer import Trainer
+
+FILE_KIND = "training checkpoint"
+
+
+def write_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint: weights, optimizers and random generators.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        The training, between two steps.
+    path : path-like
+        The file; an existing one is replaced.
+    """
+    tensors = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
+    tensors |= {f"averaged.{k}": v for k, v in trainer.averaged.items()}
+    tensors |= {f"best.{k}": v for k, v in trainer.best.items()}
+    for which, optimizer in enumerate(trainer.optimizers):
+        for i, state in optimizer.state_dict()["state"].items():
+            at = f"optimiser.{which}.{i}"
+            tensors |= {f"{at}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    tensors["noise"] = trainer.generator.get_state()
+    header = {
+        "same": trainer.settings,
+        "steps": trainer.steps,
+        "seconds": trainer.seconds,
+        "loss": trainer.loss,
+        "held_out": None
+        if math.isnan(trainer.val_loss)
+        else [trainer.val_loss, trainer.best_loss, trainer.best_step],
+        "precision": trainer.precision,
+        "rng": trainer.rng.bit_generator.state,
+    }
+    write_tensors(path, tensors, header)
+
+
+def restore_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Restore the state of the training from a checkpoint.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        A training of the same images, with the same settings, before its first step.
+    path : path-like
+        A file that `write_checkpoint` wrote.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, it is damaged, or it belongs to another training.
+    """
+    header, tensors = read_tensors(path, FILE_KIND)
+    same = json.loads(json.dumps(trainer.settings))
+    begun = header.get("same")
+    if not isinstance(begun, dict):
+        raise UserError(f"{path}: not a {FILE_KIND} of noise2score, or damaged")
+    if different := [k for k in same if begun.get(k) != same[k]]:
+        raise UserError(
+            f"{path}: this training was begun with other {', '.join(different)}; "
+            "resume with the same images and settings, or start a new training"
+        )
+    try:
+        _restore(trainer, header, tensors)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
+        if is_memory_error(error):
+            raise
+        raise UserError(f"{path}: not a complete {FILE_KIND}") from None
+
+
+def _restore(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Restore the state from a header and tensors; an error if they are not complete."""
+
+    def tensors_of(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    steps, seconds, loss = (header[key] for key in ("steps", "seconds", "loss"))
+    held_out = header.get("held_out")
+    numbers = [seconds, loss, *(held_out or [])]
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+        raise ValueError("not numbers")
+    if type(steps) is not int or steps < 1 or seconds < 0:
+        raise ValueError("no such step")
+    precision = header.get("precision", trainer.precision)
+    if precision not in PRECISIONS:
+        raise ValueError("no such precision")
+    trainer.network.load_state_dict(tensors_of("network."))
+    averaged = tensors_of("averaged.")
+    for key, value in trainer.averaged.items():
+        value.copy_(_like(averaged[key], value))
+    for which, optimizer in enumerate(trainer.optimizers):
+        parameters = optimizer.param_groups[0]["params"]
+        state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(parameters))}
+        for key, value in tensors_of(f"optimiser.{which}.").items():
+            index, name = key.split(".")
+            at = int(index)
+            state[at][name] = value if name == "step" else _like(value, parameters[at])
+        if any(not tensors for tensors in state.values()):
+            raise ValueError("the state of an optimizer is missing")
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    trainer.generator.set_state(tensors["noise"])
+    trainer.rng.bit_generator.state = header["rng"]
+    trainer.steps, trainer.seconds, trainer.loss = steps, seconds, loss
+    trainer.precision = precision
+    if held_out is not None:
+        trainer.val_loss, trainer.best_loss, trainer.best_step = held_out
+        best = tensors_of("best.")
+        trainer.best = {k: _like(best[k], v).to(v.device) for k, v in trainer.averaged.items()}
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """Return a tensor of a file; a `ValueError` unless it has shape and type of another."""
+    if value.shape != other.shape or value.dtype != other.dtype:
+        raise ValueError("a tensor does not fit")
+    return value
