@@ -73,7 +73,7 @@ def test_one_of_several_series_is_read_with_a_warning(tmp_path):
     assert (second.scale["X"], second.name) == (2.0, "multi pos1")
     assert [image.name for image in read_images(path, series="all")] == ["multi pos0", "multi pos1"]
     for wrong in (0, 3):
-        with pytest.raises(UserError, match=f"there is no series {wrong}; it has 2"):
+        with pytest.raises(UserError, match=f"there is no series {wrong}; the file has 2"):
             read_image(path, series=wrong)
     with pytest.raises(UserError, match="a number from 1, or all"):
         read_images(path, series="second")

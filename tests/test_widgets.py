@@ -678,7 +678,7 @@ def test_one_command_trains_and_denoises(viewer, qtbot, cells, session, notifica
     train = dock(viewer, "Train")
     run_command("denoise_layer")
     run_command("denoise_layer")  # while it is running
-    assert "a training is running" in notifications()[-1]
+    assert "training is running" in notifications()[-1]
     wait_for_step(qtbot, train)
     click(qtbot, button(train, "Stop"))
     qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""Read the settings of a training from a YAML file, and report errors by line."""
+"""Read the settings of a training run from a YAML file, and report errors by line."""
 
 from __future__ import annotations
 

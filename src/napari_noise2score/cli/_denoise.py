@@ -70,7 +70,7 @@ def denoise(
     from ..score.model import ScoreModel
 
     if ome_zarr not in VERSIONS:
-        raise UserError(f"--ome-zarr {ome_zarr}: {' and '.join(VERSIONS)} are written")
+        raise UserError(f"--ome-zarr {ome_zarr}: use {' or '.join(VERSIONS)}")
     if dtype not in ("float32", "same"):
         raise UserError(f"--dtype {dtype}: use float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}

@@ -113,7 +113,7 @@ def train(
 
 
 def _finished(model: Any, job: str) -> bool:
-    """Return whether a model is the result of exactly this training."""
+    """Return whether a model is the result of exactly this training run."""
     return bool(model.provenance.get("finished")) and model.provenance.get("job") == job
 
 

@@ -41,7 +41,7 @@ class Job:
     noise : NoiseModel
         The noise p(y | x).
     solve : callable
-        From y and its score to x.
+        Maps y and its score to x.
     reach : int
         Pixels along Y and X that the solver needs around each pixel.
     sigma_a : float

@@ -58,7 +58,7 @@ def choose_tile(tile: Sequence[int] | None, where: Layout, model: ScoreModel) ->
     Parameters
     ----------
     tile : sequence of int or None
-        Requested size; None chooses the largest usual tile that fits in the device's free memory.
+        Requested size; None chooses the largest standard size that fits in the free memory.
     where : Layout
         Layout of the image.
     model : ScoreModel
@@ -107,7 +107,7 @@ def cut_axis(size: int, length: int) -> list[slice]:
 
 
 def _fitting_tile(model: ScoreModel) -> tuple[int, ...]:
-    """Return the largest usual tile that the device's free memory holds."""
+    """Return the largest standard tile size that fits in the device's free memory."""
     network, on_cpu = model.network, model.device.type == "cpu"
     available = free_memory(model.device) * (CPU_MEMORY_SHARE if on_cpu else GPU_MEMORY_SHARE)
     for tile in TILE_SIZES[network.ndim]:

@@ -51,11 +51,11 @@ class PreparedFrames(NamedTuple):
     scenes : list of ndarray
         Repeats of each scene in grey levels, shape ``(repeats, Y, X)``.
     sample : ndarray
-        Some of their valid grey levels, in one dimension.
+        A selection of their valid grey levels, one-dimensional.
     quantization : Quantization
         Step and limits of the grey levels.
     repeated, several : bool
-        Whether every scene has at least two repeats, and at least three.
+        Whether every scene has at least two repeats, and whether every scene has at least three.
     means, noises : list of ndarray
         Means of each run of up to three successive repeats, without defects, and the difference of
         these repeats, scaled to the variance of a single one; single frames have no difference.

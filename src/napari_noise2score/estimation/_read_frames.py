@@ -1,4 +1,4 @@
-"""Read a few frames of images, no more than the measurement of noise needs."""
+"""Read a few frames of images, no more than are needed to measure the noise."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
     with reading(path), _OpenedTiff(path) as (file, root, ome):
         listed = _listed(path, file)
         if series is not None and not 1 <= series <= len(listed):
-            raise UserError(f"{path}: there is no series {series}; it has {len(listed)}")
+            raise UserError(f"{path}: there is no series {series}; the file has {len(listed)}")
         number, chosen = listed[(series or 1) - 1]
         check_series(path, chosen)
         dtype = chosen.dtype

@@ -82,8 +82,8 @@ def as_image_array(data: Any) -> Any:
         ) from None
     if unknown:
         raise UserError(
-            f"the size of the image is not known, its shape is {shape}: "
-            "call compute_chunk_sizes() of the dask array first"
+            f"the size of the image is unknown (its shape is {shape}): "
+            "call compute_chunk_sizes() on the dask array first"
         )
     if dtype.kind not in "uif":
         remedy = REMEDIES.get(dtype.kind, "use integers or floating point numbers")

@@ -199,7 +199,7 @@ def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
             facts, axes = facts_of(beside), axes or str(beside["axes"])
             rgb = facts.pop("rgb", False)
     else:
-        raise UserError(f"{path}: not an image format that can be read ({', '.join(READ)})")
+        raise UserError(f"{path}: this file format cannot be read; use {', '.join(READ)}")
     if axes is None and (rgb or data.ndim == 2):
         axes = "YXC" if rgb else "YX"
     if axes is None:
@@ -209,7 +209,7 @@ def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
 
 def _only_series(path: str | os.PathLike[str], series: int | None) -> None:
     if series not in (None, 1):
-        raise UserError(f"{path}: there is no series {series}; it has 1")
+        raise UserError(f"{path}: there is no series {series}; the file has 1")
 
 
 def _without_alpha(image: Image) -> Image:

@@ -29,8 +29,8 @@ FILL_REACH, FILL_SMOOTHING = 24, 2.0
 class ValidPixels:
     """A rule that decides, block by block, which pixels of an image were recorded.
 
-    NaN, infinite values and magnitudes above 1e30 are never valid. Neither are solid areas of a
-    padding level, nor masked pixels.
+    NaN, infinite values and magnitudes above 1e30 are never valid. Nor are solid areas of a
+    padding level, or masked pixels.
 
     Attributes
     ----------

@@ -40,7 +40,7 @@ def read_zarr(path: Path | str, axes: str | None) -> Image:
             return _read_array(path, node, attributes, axes, name)
         attributes = attributes.get("ome", attributes)
         if not isinstance(attributes, Mapping):
-            raise UserError(f"{path}: not a valid OME-Zarr image (its metadata are no mapping)")
+            raise UserError(f"{path}: not a valid OME-Zarr image (its metadata are not a mapping)")
         try:
             return _read_ome(path, node, attributes, axes, name)
         except ReadError:
@@ -336,7 +336,7 @@ def _way_round(group: zarr.Group) -> str:
     except Exception:
         # some servers cannot list their content, nor can a damaged store be listed
         return ""
-    return f"; name an array of it, as {names[0]}, with --axes" if names else ""
+    return f"; give the path of one of its arrays, such as {names[0]}, with --axes" if names else ""
 
 
 def valid_scales(scales: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def check_name(name: str) -> None:
     """Raise a `UserError` if the name of a file cannot be part of a noise model's text."""
     if not name.isprintable() or ("'" in name and '"' in name):
         raise UserError(
-            f"empirical: {quoted(name)}: such a name cannot be part of a noise model: "
+            f"empirical: the file name {quoted(name)} cannot be part of a noise model: "
             "rename the file"
         )
 

@@ -97,7 +97,7 @@ def histograms_of_pairs(clean: Array, noisy: Array, max_levels: int) -> Histogra
     """Compute histograms of y at levels of known clean pixels; see `Empirical.from_pairs`."""
     x, y = (np.asarray(a, dtype=np.float64) for a in (clean, noisy))
     if x.shape != y.shape:
-        raise UserError(f"empirical: clean is {x.shape} but noisy is {y.shape}")
+        raise UserError(f"empirical: clean has shape {x.shape} but noisy has shape {y.shape}")
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], y[known]
     if not x.size:

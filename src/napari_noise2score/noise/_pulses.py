@@ -21,7 +21,7 @@ MAX_RATIO = 1000
 
 
 class Pulses(WithOffset):
-    """Base class of sums of pulses: without any pulse, y is exactly the offset."""
+    """Base class of noise families: y is the offset plus a sum of pulses, possibly an empty one."""
 
     def bin_centers(self, edges: Tensor) -> Tensor:
         """Return a representative y of each bin: the offset for the bin that contains it."""

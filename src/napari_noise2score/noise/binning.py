@@ -29,9 +29,9 @@ def bin_numbers(
     quantiles : sequence of float
         Edges of the bins as quantiles of the intensities, from 0 to 1.
     side : {"left", "right"}
-        The side of an edge to which values on it are assigned: the darker or the brighter bin.
+        The bin to which a value equal to an edge is assigned: the darker or the brighter one.
     distinct : bool
-        Drop repeated edges, which occur if many values are equal; otherwise their bins are empty.
+        Drop repeated edges, which occur if many values are equal; if kept, they bound empty bins.
 
     Returns
     -------

@@ -136,8 +136,8 @@ def fixed_point(
 ) -> Tensor:
     """Return the fixed point of x = step(Var[y | x]) for additive noise.
 
-    The variance is taken at an x within the limits, extended by their distance to both sides:
-    where noise grows too fast with x, the iteration would diverge.
+    The variance is that at x, clipped to the limits widened on both sides by the distance between
+    them: without clipping, the iteration would diverge where noise grows too fast with x.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def fixed_point(
     start : Tensor
         The first x.
     step : callable
-        From Var[y | x] to the next x.
+        Maps Var[y | x] to the next x.
     limits : tuple of float
         The lowest and the highest y, in grey levels.
 

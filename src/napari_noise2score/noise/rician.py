@@ -35,8 +35,8 @@ TABLE_MAX_X, TABLE_X, TABLE_MAX_Y, TABLE_EDGES = 12, 121, 24, 1201
 SIGMA = grey_level(
     "sigma",
     "Sigma",
-    "Standard deviation of the noise in each of the two channels: where there is no signal, "
-    "the mean divided by 1.25.",
+    "Standard deviation of the noise in the real and in the imaginary part; equal to the mean "
+    "grey level without signal, divided by 1.25.",
     initial=10.0,
     variance_power=0.5,
 )

@@ -41,8 +41,8 @@ POWER = Parameter(
 DISPERSION = grey_level(
     "dispersion",
     "Dispersion",
-    "Size of the noise: its variance where the signal is 1 grey level. In grey levels to the "
-    "power of 2 − power.",
+    "Size of the noise: its variance where the signal is 1 grey level. Its unit is grey levels to "
+    "the power of 2 − power.",
     unit="",
     initial=3.0,
     variance_power=1.0,

@@ -1,4 +1,4 @@
-"""Muon, an optimizer for the kernels of convolutions, faster than AdamW in short trainings."""
+"""Muon, an optimizer for the kernels of convolutions, faster than AdamW in short training runs."""
 
 from __future__ import annotations
 

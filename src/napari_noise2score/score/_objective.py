@@ -26,7 +26,7 @@ def antithetic_loss(
     Parameters
     ----------
     score : callable
-        From images ``(2n, channels, *space)`` and σ_a ``(2n,)`` to scores of the shape of the
+        Maps images ``(2n, channels, *space)`` and σ_a ``(2n,)`` to scores of the shape of the
         images.
     z : Tensor
         Noisy images in coordinates T, float32, shape ``(n, channels, *space)``.
@@ -35,7 +35,7 @@ def antithetic_loss(
     sigma_a : Tensor
         Perturbation of each image in units of z, shape ``(n,)``.
     weight : callable, optional
-        From perturbed images to the weights of their pixels, about 1, of a shape that broadcasts.
+        Maps perturbed images to the weights of their pixels, about 1, of a shape that broadcasts.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def read_tensors(
     what : str
         What it should be, for the message.
     shapes : callable, optional
-        From the header to the name and shape of every tensor that the file must hold. They are
+        Maps the header to the name and shape of every tensor that the file must hold. They are
         compared before any tensor is read.
 
     Returns

@@ -1,4 +1,4 @@
-"""Hold the state of a training: network, averaged weights, optimizers and random generators."""
+"""Hold the state of training: network, averaged weights, optimizers and random generators."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MAX_SHAPES_IN_PROVENANCE = 8
 
 
 class Trainer:
-    """One training, step by step; `train_steps` runs it.
+    """One training run, step by step; `train_steps` carries it out.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Trainer:
     kernel : Kernel, optional
         Correlation of the noise, undone first.
     identity : str
-        Digest of the images, so that a training is resumed with the same images only.
+        Digest of the images, so that a training run is resumed with the same images only.
 
     Raises
     ------

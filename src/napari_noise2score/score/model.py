@@ -188,7 +188,7 @@ class ScoreModel:
         Returns
         -------
         callable
-            From y and `score` of y, both of one shape ``(..., Y, X)``, to x in grey levels,
+            Maps y and `score` of y, both of one shape ``(..., Y, X)``, to x in grey levels,
             float32. See `make_solver`.
 
         Raises

@@ -30,7 +30,7 @@ DEFAULT_MINUTES = 5.0
 
 @dataclass(frozen=True)
 class Training:
-    """State of a training after a step.
+    """State of a training run after a step.
 
     Attributes
     ----------

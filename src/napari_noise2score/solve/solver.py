@@ -18,11 +18,11 @@ from .table import make_table
 from .transform import Transform
 
 Solver = Callable[[Tensor, Tensor], Tensor]
-"""From y and the score of T(y), both of one shape ``(..., Y, X)``, to x."""
+"""Maps y and the score of T(y), both of one shape ``(..., Y, X)``, to x."""
 TweedieStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""From y and the score of T(y) to y less its Gaussian noise, the score of y, and σ_a² T'⁻²."""
+"""Maps y and the score of T(y) to y less its Gaussian noise, the score of y, and σ_a² T'⁻²."""
 Shift = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From x, y and a change of x to a change of y, all of one shape ``(..., Y, X)``."""
+"""Maps x, y and a change of x to a change of y, all of one shape ``(..., Y, X)``."""
 IDENTITY = Kernel(((1.0,),))
 MAX_NOISE_RATIO = 2.0  # of the noise's standard deviation to the range of the grey levels
 
@@ -60,7 +60,7 @@ def make_solver(
     Returns
     -------
     callable
-        From y and the score of T(y) to x. If a kernel was undone, y is K⁻¹ y. For correlated noise,
+        Maps y and the score of T(y) to x. If a kernel was undone, y is K⁻¹ y. For correlated noise,
         x within `reach_of` pixels of the border of a block is not valid.
 
     Raises
@@ -182,8 +182,8 @@ def make_closed_form(
 ) -> Solver:
     """Return a function that solves ``s = f(x, y)`` by the closed forms of the papers.
 
-    The perturbation σ_a is counted as read noise. Together with that of the noise model, it is
-    removed by Tweedie's formula, ``z̄ = y + (σ_g² + σ_a²) s`` (Xie et al., Section 3.3);
+    The perturbation σ_a is treated as read noise. Together with the read noise of the noise model,
+    it is removed by Tweedie's formula, ``z̄ = y + (σ_g² + σ_a²) s`` (Xie et al., Section 3.3);
     ``noise.solve`` then solves for x.
 
     Parameters
@@ -231,7 +231,7 @@ def make_shift(
     Returns
     -------
     callable
-        From x, y and v to ``Σ B⁻ᵀ v``, where E[y | x] = B x and Σ is the covariance of the noise at
+        Maps x, y and v to ``Σ B⁻ᵀ v``, where E[y | x] = B x and Σ is the covariance of the noise at
         x, σ_a included. If a kernel was undone, y is K⁻¹ y. Planes wrap around.
 
     Notes

@@ -304,7 +304,7 @@ def make_table(
     if last - first > MAX_SPAN:
         raise UserError(
             f"the grey levels from {low:.4g} to {high:.4g} span {last - first:.0f} standard "
-            f"deviations of the noise, and at most {MAX_SPAN} can be solved for: clip extreme grey "
+            f"deviations of the noise, but at most {MAX_SPAN} can be solved for: clip extreme grey "
             "levels, and train again"
         )
     rows = torch.linspace(first, last, 2 + int((last - first) * 3 / sigma_a), dtype=torch.float64)

@@ -22,7 +22,7 @@ LOW, HIGH = 110, 150
 
 
 class CheckPlots(QWidget):
-    """The plots of a noise check: the curve, and below it the histogram and the correlation."""
+    """The plots of a noise check: the variance curve above, histogram and correlation below."""
 
     def __init__(self, viewer: Any):
         super().__init__()

@@ -33,7 +33,7 @@ def denoise_layer(viewer: napari.Viewer) -> None:
     try:
         check_layer(layer)
         if train.busy:
-            raise UserError("a training is running: wait for it to end, or stop it, and try again")
+            raise UserError("training is running: wait for it to end, or stop it, and try again")
     except UserError as error:
         report(error)
         return

@@ -47,7 +47,7 @@ PREVIEW_EVERY = 4.0  # seconds
 
 @dataclass
 class Begun:
-    """A training that was started, and its state at the end."""
+    """A training run that was started, and its state at the end."""
 
     layer: Any
     axes: str
