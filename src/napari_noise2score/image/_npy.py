@@ -1,4 +1,4 @@
-"""Write NPY files, each with its metadata in a JSON file of the same name."""
+"""Read and write NPY files, each with its metadata in a JSON file of the same name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,37 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ReadError
 from ._file_array import FileArray
+from ._raw import RawArray
+from .guard import Guarded, check_size, sized
 from .image import Image, described
 from .output import hidden_name, remove
 
 BESIDE = ".json"
 KEYS = {"axes", "shape", "dtype", "notes"}
+
+
+def read_npy(path: Path) -> Guarded:
+    """Return the array of a NPY file; only its header is read.
+
+    Raises
+    ------
+    ReadError
+        If it is no NPY file of numbers, or its length disagrees with its header.
+    """
+    try:
+        # mapping the file checks that its length agrees with the header
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(mapped, np.memmap):
+            raise ValueError("not an array")
+    except (Exception, MemoryError):
+        # the header is a Python literal, and a damaged one may be nested without limit
+        raise ReadError(f"{path}: not a NPY array of numbers, or damaged") from None
+    fortran = mapped.flags.f_contiguous and not mapped.flags.c_contiguous
+    check_size(path, mapped.shape, mapped.dtype, ())
+    array = RawArray(path.resolve(), mapped.dtype, mapped.shape, int(mapped.offset), bool(fortran))
+    return Guarded(array, str(path), sized([str(path)]))
 
 
 def write_beside(path: Path, image: Image, dtype: np.dtype) -> None:

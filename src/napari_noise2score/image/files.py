@@ -9,16 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import ReadError, UserError
-from ._npy import read_beside
+from ..errors import UserError
+from ._npy import read_beside, read_npy
 from ._pictures import read_picture
-from ._raw import RawArray
 from ._tiff import ask_for_axes, count_series, read_tiff, tiff_members
 from ._tiff_check import says_ome
 from .axes import parse_axes
-from .guard import Guarded, check_size, reading, sized
+from .guard import Guarded, reading
 from .image import Image, facts_of
 from .paths import is_zarr, local_path
 from .zarrs import read_zarr
@@ -194,7 +191,7 @@ def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
     if kind in PICTURE:
         data, rgb, facts["notes"] = read_picture(path)
     elif kind == ".npy":
-        data, beside = _read_npy(path), read_beside(path)
+        data, beside = read_npy(path), read_beside(path)
         if (beside.get("shape"), beside.get("dtype")) == (list(data.shape), str(data.dtype)):
             facts, axes = facts_of(beside), axes or str(beside["axes"])
             rgb = facts.pop("rgb", False)
@@ -231,21 +228,6 @@ def _without_alpha(image: Image) -> Image:
 
 def _natural(path: Path | str) -> list[Any]:
     return [int(p) if p.isdigit() else p.lower() for p in re.split(r"(\d+)", str(path))]
-
-
-def _read_npy(path: Path) -> Guarded:
-    try:
-        # only the header is read; mapping the file checks that its length agrees with the header
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(mapped, np.memmap):
-            raise ValueError("not an array")
-    except (Exception, MemoryError):
-        # the header is a Python literal, and a damaged one may be nested without limit
-        raise ReadError(f"{path}: not a NPY array of numbers, or damaged") from None
-    fortran = mapped.flags.f_contiguous and not mapped.flags.c_contiguous
-    check_size(path, mapped.shape, mapped.dtype, ())
-    array = RawArray(path.resolve(), mapped.dtype, mapped.shape, int(mapped.offset), bool(fortran))
-    return Guarded(array, str(path), sized([str(path)]))
 
 
 def _pattern(path: Path) -> str:
