@@ -577,7 +577,7 @@ def test_invalid_measured_noise_is_refused_in_one_line(tmp_path):
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x[:5], LEVELS)),
         ("one finite y", lambda: Empirical.from_sampler(lambda x, rng: x / 0, LEVELS, 10)),
         ("same value at all", lambda: Empirical.from_sampler(lambda x, rng: 0 * x, LEVELS, 10)),
-        ("noisy is", lambda: Empirical.from_pairs(np.zeros((3, 4)), np.zeros(4))),
+        ("noisy has shape", lambda: Empirical.from_pairs(np.zeros((3, 4)), np.zeros(4))),
         ("at least 2", lambda: Empirical.from_pairs(np.zeros(9), np.arange(9))),
         ("double quote", lambda: Empirical([0, 1], [0, 1, 2], [[1, 0], [0, 1]]).save('a".npz')),
     ]  # fmt: skip

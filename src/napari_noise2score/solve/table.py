@@ -285,10 +285,11 @@ def make_table(
     The score is ``f(x, z) = (E[T(y) | x, z] − z) / σ_a²`` (Tweedie's formula), which is bounded.
     Where rounding or binning makes it decrease with x, a running maximum replaces it. For outliers
     darker than their x it increases at least half as fast as for Gaussian noise. x is limited to
-    values whose noisy mean is within the last row: otherwise a slightly overestimated score of a
-    dark pixel in strong speckle could correspond to any x up to infinity. The score is the mean of
-    f over the posterior of x, so that the posterior mean is ``G + ½ ∂²G/∂s² Var[f | z]``. The
-    second term is added for noise models that declare a typical ``Var[f | z]`` (`Rayleigh`).
+    values whose noisy mean is within the rows: otherwise a small error of the score of an outlier
+    (a dark pixel in strong speckle, a pixel at the floor) could correspond to an x far beyond all
+    grey levels, up to infinity. The score is the mean of f over the posterior of x, so that the
+    posterior mean is ``G + ½ ∂²G/∂s² Var[f | z]``. The second term is added for noise models that
+    declare a typical ``Var[f | z]`` (`Rayleigh`).
 
     Examples
     --------
@@ -313,7 +314,7 @@ def make_table(
     step = max(sigma_a / 8, 0.05)
     bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
     edges = transform.inverse(bins)
-    x = clean_candidates(noise, transform, first - margin, last)
+    x = clean_candidates(noise, transform, first, last)
     y = noise.bin_centers(edges)
     masses = noise.bin_probabilities(edges, x)
     # σ_a hides the grid itself, so only the variance that rounding adds matters. It is 0 for counts
