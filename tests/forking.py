@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -89,6 +90,8 @@ def serve() -> None:
 
     from napari_noise2score.cli import main
 
+    # the command line collects garbage when it fails: without what every process has already
+    gc.freeze()
     for line in sys.stdin:
         message = json.loads(line)
         if "wait" in message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -124,6 +125,18 @@ def cases() -> Iterator[tuple[str, list[str]]]:
 
 
 CASES = list(cases())
+
+
+@pytest.fixture(autouse=True)
+def quick_garbage_collection():
+    """Keep the command line, which collects garbage when it fails, from searching all modules."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def usual_garbage_collection_afterwards():
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
