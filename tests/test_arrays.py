@@ -200,6 +200,7 @@ def test_a_lazy_array_is_not_read_when_it_is_checked():
     assert [image.axes for image in as_images([lazy, lazy])] == ["YX", "YX"]
 
 
+@pytest.mark.slow
 def test_computing_dask_arrays_triggers_no_global_callbacks(tmp_path):
     seen = []
     stack = np.stack([RNG.normal(150, 12, (128, 128)).round() for _ in range(2)])

@@ -29,6 +29,8 @@ from bad_inputs import (
 from napari_noise2score import train
 from napari_noise2score.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 NOISE = "gaussian(sigma=12)"
 MAX_LINE_LENGTH = 420  # 400 characters of the message and the name of the program
 

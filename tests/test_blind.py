@@ -27,6 +27,8 @@ from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Emccd
 from napari_noise2score.solve.transform import Transform
 
+pytestmark = pytest.mark.slow
+
 TRUE_NOISE = parse_noise("gaussian(sigma=20)")
 
 

@@ -266,6 +266,7 @@ def test_an_image_that_cannot_be_checked_gives_a_notification(
     assert not button(widget, "Use this model").isVisibleTo(widget)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 def test_read_noise_is_distinguished_from_correlated_noise(count):
     text = "poisson(gain=5) @ A + gaussian(sigma={})"

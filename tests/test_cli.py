@@ -16,6 +16,8 @@ from shared import ALL_NOISES, small_crops
 from napari_noise2score import ScoreModel, read_image, train
 from napari_noise2score.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -130,7 +132,6 @@ def test_dtype_same_keeps_the_type_of_the_image(run, inputs, tmp_path):
     assert read_image(tmp_path / "o" / "a.png").data.dtype == np.uint8
 
 
-@pytest.mark.slow
 def test_settings_can_come_from_a_file_and_errors_name_the_line(run, inputs, tmp_path):
     good = tmp_path / "good.yaml"
     good.write_text("steps: 2\nseed: 7\n")
@@ -182,7 +183,6 @@ def test_an_interrupted_training_is_saved_and_resumed(
     assert not (tmp_path / "m.n2s.resume").exists()
 
 
-@pytest.mark.slow
 def test_a_mistake_ends_in_one_line_and_exit_code_2_without_a_file(run, inputs, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((64, 64), np.nan, np.float32))
     np.save(tmp_path / "flat.npy", np.ones((64, 64), np.float32))
@@ -250,7 +250,6 @@ def test_affine_evaluation_ignores_scale_and_offset(run, inputs, tmp_path):
     assert fitted["mean"]["psnr"] > 100
 
 
-@pytest.mark.slow
 def test_the_demo_writes_pictures_stacks_and_a_model(run, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_noise2score.cli._demo.BUDGET", {"steps": 40})
     code, out, err = run("demo", "--out", tmp_path / "d", "--headless")
@@ -266,7 +265,6 @@ def test_the_demo_writes_pictures_stacks_and_a_model(run, tmp_path, monkeypatch)
         assert file.is_ome
 
 
-@pytest.mark.slow
 def test_the_demo_says_why_there_is_no_window(run, tmp_path, monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux can lack a screen")
@@ -291,7 +289,6 @@ def test_importing_the_package_imports_neither_torch_nor_qt():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason=f"no evaluation data in {DATA}")
 def test_real_micrographs_are_denoised_after_training_on_four_frames(run, tmp_path):
     frames = f"{DATA}/fmd/raw/Confocal_MICE_*.png"

@@ -61,6 +61,7 @@ def family_of(noise):
     return type(base).__name__, bool(getattr(base, "growth", 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", FAMILIES)
 @pytest.mark.parametrize("count", [4, 1])
 def test_the_family_and_the_level_are_estimated(text, count):
@@ -113,6 +114,7 @@ def test_film_grain_does_not_count_as_read_noise_of_speckle():
     assert found.sigma == pytest.approx(0.1, rel=0.02)
 
 
+@pytest.mark.slow
 def test_grainy_planes_among_others_do_not_change_the_estimate():
     rng = np.random.default_rng(1)
     clean = np.stack([np.roll(scene(), 60 * i, axis=0)[:256, :256] for i in range(6)])
@@ -143,6 +145,7 @@ def test_cosmic_rays_count_neither_as_noise_nor_as_motion():
     assert found.offset == pytest.approx(20, abs=1)
 
 
+@pytest.mark.slow
 def test_texture_does_not_bias_the_variances_of_still_repeats():
     rng = np.random.default_rng(1)
     clean = np.clip(scene() + 30 * rng.standard_normal((384, 384)), 5, None)
@@ -184,6 +187,7 @@ def test_negative_pixels_rule_out_rician_noise():
     assert many_negative[Rician] > few_negative[Rician] + 10
 
 
+@pytest.mark.slow
 def test_the_camera_is_estimated_from_a_moving_sample():
     noisy, _ = simulate_cells((4, 8, 256, 256))  # poisson(gain=2, offset=100) + gaussian(sigma=3)
     found = estimate_noise(noisy, axes="TZYX")
@@ -196,6 +200,7 @@ def test_the_camera_is_estimated_from_a_moving_sample():
     assert found.quantization.step == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 1])
 @pytest.mark.parametrize(
     "text", ["gaussian(sigma=20) @ A", "poisson(gain=3) @ A", "gamma(alpha=26) @ A"]
@@ -233,6 +238,7 @@ def test_several_images_and_colour_channels_are_one_data_set():
     assert estimate_noise(colour, axes="YXC").noise.gain == pytest.approx(3, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "read"), [(1, 3), (2, 5)])
 def test_one_frame_with_a_dark_background_determines_offset_and_read_noise(gain, read):
     rng = np.random.default_rng(0)
@@ -245,6 +251,7 @@ def test_one_frame_with_a_dark_background_determines_offset_and_read_noise(gain,
     assert found.read.sigma == pytest.approx(read, rel=0.1)
 
 
+@pytest.mark.slow
 def test_textured_images_of_a_data_set_do_not_hide_a_correlation():
     rng = np.random.default_rng(0)
     y, x = np.indices((256, 256))

@@ -45,6 +45,7 @@ def stack_with_bad_frame(kind):
     return stack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "phrase"),
     [
@@ -120,6 +121,7 @@ UNUSUAL_IMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNUSUAL_IMAGES)
 @pytest.mark.filterwarnings("error::RuntimeWarning", "ignore::UserWarning")
 def test_unusual_images_are_estimated_or_refused_in_one_line(name, capfd):

@@ -368,6 +368,7 @@ def without_prefix(tensors, prefix):
     return {k: v for k, v in tensors.items() if not k.startswith(prefix)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CHECKPOINTS)
 def test_a_checkpoint_that_is_not_complete_is_refused(checkpoint, tmp_path, case):
     change, change_tensors = CHECKPOINTS[case]

@@ -211,6 +211,7 @@ def test_rician_moments_and_their_inverse_are_right_at_any_signal_to_noise_ratio
     assert float(model.clean_from_mean(torch.tensor(sigma))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excess", [1.1, 1.25, 2.0, 3.0])
 def test_probabilities_and_moments_of_multiplied_counts_are_right_at_any_intensity(excess):
     model = Emccd(4, offset=7, excess=excess)
@@ -357,6 +358,7 @@ PRIORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize(("text", "transform", "excess", "sigma_a"), CASES)
 def test_with_an_exact_score_the_table_is_as_good_as_the_posterior_mean(
@@ -411,6 +413,7 @@ def test_the_table_is_as_smooth_as_the_closed_form_for_bright_counts(text):
         assert difference.diff().abs().max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("sigma_a", [0.3, 1.0])
 def test_in_single_look_speckle_the_table_solves_the_equation(sigma_a, prior):
@@ -478,6 +481,7 @@ def test_rounding_and_saturation_lose_almost_nothing(model, transform, sigma_a, 
 LEVELS = np.linspace(0.5, 260, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize(
     ("text", "transform", "sigma_a"),

@@ -47,6 +47,7 @@ def test_empty_background_is_drawn_less_often():
     assert sum(patch.max() > 80 for patch in from_one_plane) < 20
 
 
+@pytest.mark.slow
 def test_training_on_a_large_store_reads_a_few_pieces_only():
     store = LargeStore()
     model = train(store, axes="ZYX", steps=2)

@@ -15,6 +15,8 @@ from forking import ForkServer
 
 from napari_noise2score import Image, train, write_image
 
+pytestmark = pytest.mark.slow
+
 if sys.platform != "linux":
     pytest.skip("the tests need fork and the capabilities of Linux", allow_module_level=True)
 

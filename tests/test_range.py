@@ -290,6 +290,7 @@ def test_every_noise_has_finite_solutions_or_is_refused(noise, read, correlated,
     assert torch.isfinite(solve(y.clone(), s.clone())).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "warns"), [(0.5, True), (8, False), (12, False), (80, True)])
 def test_a_noise_model_far_from_the_noise_in_training_gives_a_warning(sigma, warns):
     noisy = np.random.default_rng(0).normal(100, 10, (4, 64, 64)).astype(np.float32)

@@ -14,6 +14,8 @@ from napari_noise2score.cli.main import app
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Empirical, parse_noise
 
+pytestmark = pytest.mark.slow
+
 # noise, true parameters, given parameters, tolerances of level and read noise from one frame
 NOISES = [
     ("gaussian(sigma={})", (15,), (20,), 0.05, 0),
@@ -66,7 +68,6 @@ def test_noise_that_cannot_be_refined_is_refused_with_the_reason():
             estimate_noise(noisy, noise=noise)
 
 
-@pytest.mark.slow
 def test_the_command_line_refines(tmp_path):
     noise = "poisson(gain=5) @ A + gaussian(sigma=10)"
     write_image(

@@ -168,6 +168,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path):
         next(train_steps(stack, axes="TYX", steps=6, seed=1, resume=tmp_path / "half"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "axes", "ndim", "channels"),
     [
@@ -205,6 +206,7 @@ def test_images_unsuitable_for_training_are_refused_in_one_line(images, axes, ph
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_infinite_pixel_is_ignored():
     stack, _ = noisy_stack((1, 64, 64))
     stack[0, 32, 32] = np.inf
@@ -221,6 +223,7 @@ def test_training_uses_the_faster_precision(monkeypatch, slow, chosen):
     assert device.faster_precision(cpu, lambda p: time.sleep(0.02 * (p == slow))) == chosen
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_its_precision(monkeypatch, tmp_path):
     frame = np.random.default_rng(0).normal(100, 10, (64, 64))
     monkeypatch.setattr(_trainer, "STEPS_BEFORE_TIMING", 1)
@@ -289,6 +292,7 @@ def test_a_checkpoint_is_refused_as_a_model(tmp_path):
 # network, objective, perturbations and statistics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ndim", "depth"), [(2, 3), (3, 2)])
 def test_a_pixel_depends_on_inputs_within_the_radius_only(ndim, depth):
     net = UNet(ndim, 1, 2, depth).double()

@@ -85,6 +85,7 @@ TOKENS = [*NAME_TOKENS.split(), *OTHER_TOKENS.split(), " ", "\t", "\n", "\0", "9
 texts = st.one_of(st.text(), st.lists(st.sampled_from(TOKENS), max_size=30).map("".join))
 
 
+@pytest.mark.slow
 @given(texts)
 def test_any_text_is_a_noise_or_is_refused_in_one_line(text):
     if (noise := result_or_refusal(parse_noise, text)) is not None:
