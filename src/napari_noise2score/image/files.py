@@ -153,6 +153,7 @@ def read_image(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> file = Path(tempfile.mkdtemp()) / "stack.npy"
     >>> np.save(file, np.zeros((5, 16, 16), np.float32))
     >>> read_image(file, axes="ZYX").data.shape
