@@ -91,14 +91,14 @@ def _restore(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor
     def tensors_of(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    steps, seconds, loss = (header[key] for key in ("steps", "seconds", "loss"))
+    keys = ("steps", "seconds", "loss", "precision")
+    steps, seconds, loss, precision = (header[key] for key in keys)
     held_out = header.get("held_out")
     numbers = [seconds, loss, *(held_out or [])]
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
         raise ValueError("not numbers")
     if type(steps) is not int or steps < 1 or seconds < 0:
         raise ValueError("no such step")
-    precision = header.get("precision", trainer.precision)
     if precision not in PRECISIONS:
         raise ValueError("no such precision")
     trainer.network.load_state_dict(tensors_of("network."))
