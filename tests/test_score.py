@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from napari_noise2score import ScoreModel, UserError, parse_noise, train, train_steps
 from napari_noise2score.image.axes import layout, parse_axes
-from napari_noise2score.score import _trainer, device
+from napari_noise2score.score import _network_trainer, device
 from napari_noise2score.score._network import UNet
 from napari_noise2score.score._objective import antithetic_loss, balanced_normal
 from napari_noise2score.score._tensor_file import KEY
@@ -226,8 +226,8 @@ def test_training_uses_the_faster_precision(monkeypatch, slow, chosen):
 @pytest.mark.slow
 def test_a_resumed_training_keeps_its_precision(monkeypatch, tmp_path):
     frame = np.random.default_rng(0).normal(100, 10, (64, 64))
-    monkeypatch.setattr(_trainer, "STEPS_BEFORE_TIMING", 1)
-    monkeypatch.setattr(_trainer, "faster_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(_network_trainer, "STEPS_BEFORE_TIMING", 1)
+    monkeypatch.setattr(_network_trainer, "faster_precision", lambda *_: "bfloat16")
     for progress in train_steps(frame, steps=3):
         if progress.result.step == 2:
             progress.result.checkpoint(tmp_path / "checkpoint")

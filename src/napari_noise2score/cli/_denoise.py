@@ -41,6 +41,14 @@ def denoise(
             help="Also write the posterior standard deviation, in grey levels, here.",
         ),
     ] = None,
+    polish: Annotated[
+        bool | None,
+        typer.Option(
+            "--polish/--no-polish",
+            help="Teach a network to remove this noise, about a minute more; it is kept beside the "
+            "model. With --noise auto, by default where it pays.",
+        ),
+    ] = None,
     ome_zarr: Annotated[
         str, typer.Option(help="Version of OME-Zarr to write: 0.5 or 0.4.")
     ] = "0.5",
@@ -68,6 +76,7 @@ def denoise(
     from ..image.ome_zarr import VERSIONS
     from ..noise import parse_noise
     from ..score.model import ScoreModel
+    from ._polish import polished
 
     if ome_zarr not in VERSIONS:
         raise UserError(f"--ome-zarr {ome_zarr}: use {' or '.join(VERSIONS)}")
@@ -95,7 +104,8 @@ def denoise(
         steps = {"denoised": denoise_steps, "uncertainty": uncertainty_steps}[what]
         run = steps(
             image, score, spec, target, tile=size, device=device, dtype=kind, noise_notes=found,
-            overwrite=overwrite, resume=resume, ome_zarr=ome_zarr, client=client, inputs=[model],
+            polish=taught, overwrite=overwrite, resume=resume, ome_zarr=ome_zarr, client=client,
+            inputs=[model],
         )  # fmt: skip
         follow(run, Path(path).name)
 
@@ -110,6 +120,10 @@ def denoise(
     ]
     if uncertainty and (both := {t for *_, t in plans[0]} & {t for *_, t in plans[1]}):
         raise UserError(f"{both.pop()}: the result and its uncertainty need different names")
+    taught = None
+    if polish:
+        images = read_images(source, axes, series)
+        taught = polished(images, model, score, spec, device, resume)
     with connect(scheduler, workers) if shares else nullcontext() as client:
         for todo, (_, what, s) in zip(plans, results, strict=True):
             for path, number, target in todo:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ReadError, UserError, is_memory_error
+from ..errors import UserError
+from ._checkpoints import run_with_checkpoints
 from ._options import Axes, Input, Model, Overwrite, Series
-from ._progress import track
 from ._terminal import interrupts_between_steps, say
 
 if TYPE_CHECKING:
     from ..progress import Progress
     from ..score.training import Training
 
-# seconds of training until the first checkpoint, and between two of them
-CHECKPOINT_FIRST = 10.0
-CHECKPOINT_EVERY = 60.0
 BYTES_OF_TRAINING = 40_000_000  # a checkpoint, twice while it is replaced, and the model
 
 
@@ -82,23 +78,10 @@ def train(
         resume=checkpoint if begun else None,
         **settings.model_dump(exclude={"axes"}),
     )
-    state, saved = None, CHECKPOINT_FIRST - CHECKPOINT_EVERY
-    stopped: BaseException | None = None
     with written(model, overwrite or resume) as part, interrupts_between_steps() as interrupt:
-        try:
-            for progress in track(run, "training", _describe_training):
-                state = progress.result
-                interrupt()
-                if state.seconds - saved > CHECKPOINT_EVERY:
-                    state.checkpoint(checkpoint)
-                    saved = state.seconds
-        except (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ReadError) as error:
-            if state is None or (isinstance(error, RuntimeError) and not is_memory_error(error)):
-                raise
-            stopped = error
-            with suppress(OSError):  # the disk may be what failed
-                state.checkpoint(checkpoint)
-        assert state is not None
+        state, stopped = run_with_checkpoints(
+            run, "training", _describe_training, checkpoint, interrupt
+        )
         learned = state.snapshot()
         notes = {"job": job, "finished": stopped is None}
         replace(learned, provenance={**learned.provenance, **notes}).save(part)

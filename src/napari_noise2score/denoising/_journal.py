@@ -16,8 +16,9 @@ from ..image.output import sync_folder
 # names of the facts about a job, for messages
 FACT_NAMES = {
     "model": "model", "noise": "noise", "noise content": "content of the noise file",
-    "sigma_a": "sigma_a", "what": "kind of result", "files": "input", "shape": "size of the image",
-    "pixels": "content of the image", "axes": "axes", "type": "type of the input's pixels",
+    "sigma_a": "sigma_a", "polish": "polish", "what": "kind of result", "files": "input",
+    "shape": "size of the image", "pixels": "content of the image", "axes": "axes",
+    "type": "type of the input's pixels",
     "dtype": "type of pixels", "tile": "tile", "ome_zarr": "version of OME-Zarr",
     "version": "version of napari-noise2score",
 }  # fmt: skip

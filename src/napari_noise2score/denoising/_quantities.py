@@ -20,6 +20,8 @@ MIN_VARIANCE_RATIO = 0.01
 
 def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
     """Return the clean image in a region of a tile."""
+    if job.polish is not None:
+        return job.polish.clean(y, job.model, job.noise)[0][region] + job.noise.offset
     score = job.model.score(y, job.sigma_a)
     # the offset is added, as the result has the grey levels of the image
     return job.solve(y[region], score[region]) + job.noise.offset
@@ -27,6 +29,8 @@ def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> t
 
 def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
     """Return the posterior standard deviation in a region of a tile."""
+    if job.polish is not None:
+        return job.polish.clean(y, job.model, job.noise)[1][region]
     # the network's halo is wider than the radius of the average
     plane = (slice(at.start - AVERAGE_RADIUS, at.stop + AVERAGE_RADIUS) for at in region[-2:])
     grown = (*region[:-2], *plane)

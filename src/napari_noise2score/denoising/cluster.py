@@ -20,6 +20,7 @@ from ..image.guard import Guarded
 from ..image.image import Image
 from ..image.write import open_target
 from ..score.model import ScoreModel
+from ..score.polish import Polish
 from ._blocks import compute_block, read_block
 from ._pipeline import write_block
 from ._quantities import QUANTITIES
@@ -48,6 +49,7 @@ class Setup:
     exact: bool
     block: tuple[int, ...]
     path: str
+    polish: Polish | None
 
 
 # job and target that this worker has prepared, by the key of the setup; only the last one
@@ -173,6 +175,7 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
             exact=job.exact,
             block=job.block,
             path=str(path.resolve()),
+            polish=job.polish and job.polish.to("cpu"),
         )
         _wait_for_workers(client)
         # the result of a task, not scattered data, is computed again if its worker is lost
@@ -226,6 +229,7 @@ def _one_block(
         job = prepare(
             image, setup.model, setup.noise, tile=tile, device=setup.device,
             sigma_a=setup.sigma_a, exact=setup.exact, block_unit=setup.block, compare=False,
+            polish=setup.polish,
         )  # fmt: skip
         _READY.clear()
         _READY[setup.key] = job, open_target(Path(setup.path), image.axes)

@@ -12,6 +12,7 @@ from ..image.image import Image
 from ..noise import NoiseModel
 from ..progress import Progress, run_to_end
 from ..score.model import ScoreModel
+from ..score.polish import Polish
 from ._lazy import lazy_array
 from ._pipeline import fill_array
 from ._quantities import DENOISED, UNCERTAINTY
@@ -58,6 +59,7 @@ def denoise(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Denoise an image of any size: lazily, into an array, or into a file.
@@ -93,6 +95,9 @@ def denoise(
     noise_notes : mapping, optional
         How the noise model was found; kept in the provenance of an `Image` or a file. Values are
         JSON.
+    polish : Polish, optional
+        A network that `polish` taught for this model and noise model. It estimates x in place of
+        the solver.
     **file_options
         For a path only, see `FileOptions`: ``overwrite``, ``resume``, ``ome_zarr``, ``client``,
         ``inputs``.
@@ -126,7 +131,7 @@ def denoise(
     """
     return _compute(
         DENOISED, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-        exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+        exact=exact, dtype=dtype, noise_notes=noise_notes, polish=polish, **file_options,
     )  # fmt: skip
 
 
@@ -143,13 +148,14 @@ def denoise_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Denoise an image into an array or a file, block by block; closing the generator stops.
 
     Parameters
     ----------
-    image, model, noise, out, axes, tile, device, sigma_a, exact, dtype, noise_notes
+    image, model, noise, out, axes, tile, device, sigma_a, exact, dtype, noise_notes, polish
         As for `denoise`; `out` is required.
     **file_options
         As for `denoise`.
@@ -180,7 +186,7 @@ def denoise_steps(
     """
     yield from _steps(
         DENOISED, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-        exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+        exact=exact, dtype=dtype, noise_notes=noise_notes, polish=polish, **file_options,
     )  # fmt: skip
 
 
@@ -196,6 +202,7 @@ def uncertainty(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Compute the posterior standard deviation of every pixel of the denoised image.
@@ -205,7 +212,7 @@ def uncertainty(
 
     Parameters
     ----------
-    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes
+    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes, polish
         As for `denoise`.
     **file_options
         As for `denoise`.
@@ -241,7 +248,7 @@ def uncertainty(
     """
     return _compute(
         UNCERTAINTY, image, model, noise, out, axes=axes, tile=tile, device=device, sigma_a=sigma_a,
-        dtype=dtype, noise_notes=noise_notes, **file_options,
+        dtype=dtype, noise_notes=noise_notes, polish=polish, **file_options,
     )  # fmt: skip
 
 
@@ -257,13 +264,14 @@ def uncertainty_steps(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Write `uncertainty` into an array or a file; closing the generator stops.
 
     Parameters
     ----------
-    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes
+    image, model, noise, out, axes, tile, device, sigma_a, dtype, noise_notes, polish
         As for `denoise_steps`.
     **file_options
         As for `denoise`.
@@ -290,7 +298,7 @@ def uncertainty_steps(
     """
     yield from _steps(
         UNCERTAINTY, image, model, noise, out, axes=axes, tile=tile, device=device,
-        sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, **file_options,
+        sigma_a=sigma_a, dtype=dtype, noise_notes=noise_notes, polish=polish, **file_options,
     )  # fmt: skip
 
 
@@ -317,6 +325,7 @@ def _lazy(
     dtype: Any,
     sigma_a: float | None,
     noise_notes: Mapping[str, Any] | None,
+    polish: Polish | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
@@ -327,12 +336,12 @@ def _lazy(
     _check_no_options(file_options)
     job = prepare(
         image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact,
-        compare=False,
+        compare=False, polish=polish,
     )  # fmt: skip
     data = lazy_array(job, quantity, np.dtype(dtype))
     if not isinstance(image, Image):
         return data
-    notes = result_notes(model, job.noise, sigma_a=sigma_a, noise_notes=noise_notes)
+    notes = result_notes(model, job.noise, sigma_a=sigma_a, noise_notes=noise_notes, polish=polish)
     return result_image(image, data, quantity.name, notes)
 
 
@@ -345,6 +354,7 @@ def _steps(
     *,
     dtype: Any,
     noise_notes: Mapping[str, Any] | None,
+    polish: Polish | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
@@ -356,13 +366,15 @@ def _steps(
     if isinstance(out, str | os.PathLike):
         yield from write_steps(
             out, quantity, image, model, noise, axes=axes, tile=tile, device=device,
-            sigma_a=sigma_a, exact=exact, dtype=dtype, noise_notes=noise_notes, **file_options,
+            sigma_a=sigma_a, exact=exact, dtype=dtype, noise_notes=noise_notes, polish=polish,
+            **file_options,
         )  # fmt: skip
         return
     _check_no_options(file_options)
     job = prepare(
-        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact
-    )
+        image, model, noise, axes=axes, tile=tile, device=device, sigma_a=sigma_a, exact=exact,
+        polish=polish,
+    )  # fmt: skip
     yield from fill_array(out, job, quantity)
 
 

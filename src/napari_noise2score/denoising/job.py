@@ -16,6 +16,7 @@ from ..image.valid import LazyValid
 from ..noise import NoiseModel, parse_noise
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from ..score.polish import Polish
 from ..solve.solver import Solver, reach_of
 from .grey_level_range import check_noise_level, check_range
 from .tile_size import choose_tile, cut_axis
@@ -50,6 +51,8 @@ class Job:
         Whether the solver is the look-up table where possible.
     tile, block : tuple of int
         Sizes along the axes of space.
+    polish : Polish or None
+        Estimates x in place of the solver if there is one; on the same device.
     """
 
     data: Any
@@ -63,6 +66,7 @@ class Job:
     exact: bool
     tile: tuple[int, ...]
     block: tuple[int, ...]
+    polish: Polish | None = None
 
 
 Block = tuple[tuple[int, ...], tuple[slice, ...]]
@@ -101,6 +105,7 @@ def prepare(
     exact: bool = True,
     block_unit: Sequence[int] | None = None,
     compare: bool = True,
+    polish: Polish | None = None,
 ) -> Job:
     """Check that image, model and noise fit together, and return what every block needs.
 
@@ -113,6 +118,8 @@ def prepare(
     compare : bool
         Whether to read a few blocks and compare their grey levels with those of the training
         images, see `check_range`.
+    polish : Polish, optional
+        As for `denoise`.
 
     Returns
     -------
@@ -121,14 +128,16 @@ def prepare(
     Raises
     ------
     UserError
-        If the model does not fit the image or the noise, or the device, tile or perturbation is
-        not possible.
+        If the model does not fit the image or the noise, the polish belongs to others, or the
+        device, tile or perturbation is not possible.
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     image = as_image(image, axes)
     data = image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
     valid = LazyValid(image, image.axes)
+    if polish is not None:
+        polish.check(model, noise)
     low, high = model.sigma_a_range
     sigma_a = model.sigma_a if sigma_a is None else sigma_a
     if not low <= sigma_a <= high:
@@ -144,7 +153,8 @@ def prepare(
     size = choose_tile(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
     reach = reach_of(noise, model.kernel)
-    return Job(data, valid, where, model, noise, solve, reach, sigma_a, exact, size, block)
+    polish = polish and polish.to(model.device)
+    return Job(data, valid, where, model, noise, solve, reach, sigma_a, exact, size, block, polish)
 
 
 def fit_layout(where: Layout, model: ScoreModel) -> Layout:

@@ -31,6 +31,7 @@ from ..image.zarrs import SyncedStore
 from ..noise import NoiseModel, parse_noise
 from ..progress import Progress
 from ..score.model import ScoreModel
+from ..score.polish import Polish, identify_noise
 from ._journal import Journal, check_same, read_journal
 from ._pipeline import fill_array, memory_message, process_blocks
 from .job import Block, Job, Quantity, blocks_of, prepare
@@ -72,6 +73,7 @@ def write_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
     overwrite: bool = False,
     resume: bool = False,
     ome_zarr: str = "0.5",
@@ -88,7 +90,7 @@ def write_steps(
         The file or store.
     quantity : Quantity
         What to compute.
-    image, model, noise, axes, tile, device, sigma_a, exact, dtype, noise_notes
+    image, model, noise, axes, tile, device, sigma_a, exact, dtype, noise_notes, polish
         As for `denoise`.
     overwrite, resume, ome_zarr, client, inputs
         As for `FileOptions`.
@@ -112,12 +114,13 @@ def write_steps(
     if client is not None:
         check_workers_can_write(path)
     facts = identify_image(image) | {
-        "model": model.fingerprint, "noise": str(noise), "noise content": _identify_noise(noise),
+        "model": model.fingerprint, "noise": str(noise), "noise content": identify_noise(noise),
         "what": quantity.name + ("" if exact else " by the closed form"), "sigma_a": sigma_a,
+        "polish": polish and polish.fingerprint,
         "dtype": str(dtype), "tile": tile and list(tile),
         "ome_zarr": ome_zarr if is_ome_zarr(path) else None, "version": __version__,
     }  # fmt: skip
-    notes = result_notes(model, noise, sigma_a=sigma_a, noise_notes=noise_notes)
+    notes = result_notes(model, noise, sigma_a=sigma_a, noise_notes=noise_notes, polish=polish)
     result = result_image(image, image.data, quantity.name, {**notes, "job": key_of(facts)})
     with claimed(path):
         journal = read_journal(_journal_name(path)) if resume or not overwrite else None
@@ -142,6 +145,7 @@ def write_steps(
         job = prepare(
             image, model, noise, tile=tile if journal is None else journal.tile, device=device,
             sigma_a=sigma_a, exact=exact, block_unit=unit if journal is None else journal.block,
+            polish=polish,
         )  # fmt: skip
         output = Output(path, result, dtype, ome_zarr, overwrite)
         if path.suffix.lower() == ".png":
@@ -285,11 +289,6 @@ def _is_same_file(path: Path, before: os.stat_result) -> bool:
 def noise_files(noise: NoiseModel) -> tuple[str, ...]:
     """Return the paths of the files that a noise model refers to."""
     return noise.files
-
-
-def _identify_noise(noise: NoiseModel) -> str:
-    """Return the text of a noise model, with a digest of the file that it refers to."""
-    return f"{noise} {noise.content_digest}".rstrip()
 
 
 def _journal_name(path: Path) -> Path:

@@ -10,6 +10,7 @@ from .. import __version__
 from ..image.image import Image
 from ..noise import NoiseModel
 from ..score.model import ScoreModel
+from ..score.polish import Polish
 
 
 def result_notes(
@@ -18,6 +19,7 @@ def result_notes(
     *,
     sigma_a: float | None = None,
     noise_notes: Mapping[str, Any] | None = None,
+    polish: Polish | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of a result, the same whatever holds the result.
 
@@ -32,12 +34,15 @@ def result_notes(
         model's own.
     noise_notes : mapping, optional
         How the noise model was found; values are JSON.
+    polish : Polish, optional
+        The polish that was used.
 
     Returns
     -------
     dict
         ``model`` (its name), ``fingerprint``, ``noise``, ``sigma_a``, ``version`` (of this
-        package), and the noise notes. Values are JSON.
+        package), ``polish`` (its fingerprint, if there is one), and the noise notes. Values are
+        JSON.
     """
     return {
         "model": model.name,
@@ -45,6 +50,7 @@ def result_notes(
         "noise": str(noise),
         "sigma_a": model.sigma_a if sigma_a is None else float(sigma_a),
         "version": __version__,
+        **({"polish": polish.fingerprint} if polish else {}),
         **(noise_notes or {}),
     }
 

@@ -15,17 +15,15 @@ from ._tensor_file import read_tensors, write_tensors
 from .device import PRECISIONS
 
 if TYPE_CHECKING:
-    from ._trainer import Trainer
-
-FILE_KIND = "training checkpoint"
+    from ._network_trainer import NetworkTrainer
 
 
-def write_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def write_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) -> None:
     """Write a checkpoint: weights, optimizers and random generators.
 
     Parameters
     ----------
-    trainer : Trainer
+    trainer : NetworkTrainer
         The training, between two steps.
     path : path-like
         The file; an existing one is replaced.
@@ -33,6 +31,7 @@ def write_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     tensors = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
     tensors |= {f"averaged.{k}": v for k, v in trainer.averaged.items()}
     tensors |= {f"best.{k}": v for k, v in trainer.best.items()}
+    tensors |= {f"teacher.{k}": v for k, v in trainer.teacher_weights.items()}
     for which, optimizer in enumerate(trainer.optimizers):
         for i, state in optimizer.state_dict()["state"].items():
             at = f"optimiser.{which}.{i}"
@@ -52,13 +51,13 @@ def write_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     write_tensors(path, tensors, header)
 
 
-def restore_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def restore_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) -> None:
     """Restore the state of the training from a checkpoint.
 
     Parameters
     ----------
-    trainer : Trainer
-        A training of the same images, with the same settings, before its first step.
+    trainer : NetworkTrainer
+        A training with the same settings, before its first step.
     path : path-like
         A file that `write_checkpoint` wrote.
 
@@ -67,25 +66,25 @@ def restore_checkpoint(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     UserError
         If there is no such file, it is damaged, or it belongs to another training.
     """
-    header, tensors = read_tensors(path, FILE_KIND)
+    header, tensors = read_tensors(path, trainer.file_kind)
     same = json.loads(json.dumps(trainer.settings))
     begun = header.get("same")
     if not isinstance(begun, dict):
-        raise UserError(f"{path}: not a {FILE_KIND} of noise2score, or damaged")
+        raise UserError(f"{path}: not a {trainer.file_kind} of noise2score, or damaged")
     if different := [k for k in same if begun.get(k) != same[k]]:
         raise UserError(
-            f"{path}: this training was begun with other {', '.join(different)}; "
-            "resume with the same images and settings, or start a new training"
+            f"{path}: it was begun with other {', '.join(different)}; "
+            "resume with the same images and settings, or start anew"
         )
     try:
         _restore(trainer, header, tensors)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
         if is_memory_error(error):
             raise
-        raise UserError(f"{path}: not a complete {FILE_KIND}") from None
+        raise UserError(f"{path}: not a complete {trainer.file_kind}") from None
 
 
-def _restore(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _restore(trainer: NetworkTrainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Restore the state from a header and tensors; an error if they are not complete."""
 
     def tensors_of(prefix: str) -> dict[str, Tensor]:
@@ -119,6 +118,8 @@ def _restore(trainer: Trainer, header: dict[str, Any], tensors: dict[str, Tensor
     trainer.rng.bit_generator.state = header["rng"]
     trainer.steps, trainer.seconds, trainer.loss = steps, seconds, loss
     trainer.precision = precision
+    teacher = tensors_of("teacher.")
+    trainer.teacher_weights = {k: _like(teacher[k], trainer.averaged[k]) for k in teacher}
     if held_out is not None:
         trainer.val_loss, trainer.best_loss, trainer.best_step = held_out
         best = tensors_of("best.")

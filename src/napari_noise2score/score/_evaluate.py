@@ -22,7 +22,7 @@ def clip_to_training(y: Tensor, low: float, high: float) -> Tensor:
 
 def network_with(like: UNet, weights: Mapping[str, Tensor], device: str | torch.device) -> UNet:
     """Return a network of the same architecture with these weights, for evaluation only."""
-    network = UNet.empty(like.ndim, like.channels, like.width, like.depth)
+    network = UNet.empty(**like.sizes)
     network.load_state_dict(weights)
     return network.to(device).eval().requires_grad_(False)
 
@@ -46,7 +46,16 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
     Tensor
         Score, float32, of the shape of z.
     """
-    sigma = sigma_a.reshape(-1, *[1] * (z.ndim - 1))
-    condition = torch.log(sigma).expand(-1, 1, *z.shape[2:])
-    out: Tensor = network(torch.cat([(z - mean) / scale, condition], dim=1))
-    return out.float() / torch.sqrt(1 + sigma**2)
+    out: Tensor = network(network_input(z, sigma_a, mean, scale))
+    return out.float() / torch.sqrt(1 + _like(sigma_a, z) ** 2)
+
+
+def network_input(z: Tensor, sigma_a: Tensor, mean: float, scale: float) -> Tensor:
+    """Return what a network sees of images z: normalized, with log σ_a as a further channel."""
+    condition = torch.log(_like(sigma_a, z)).expand(-1, 1, *z.shape[2:])
+    return torch.cat([(z - mean) / scale, condition], dim=1)
+
+
+def _like(sigma_a: Tensor, z: Tensor) -> Tensor:
+    """Return a number for each image in a shape that is broadcast over its pixels."""
+    return sigma_a.reshape(-1, *[1] * (z.ndim - 1))

@@ -36,14 +36,8 @@ _PLAIN_FIELDS = (
 
 def model_header(model: ScoreModel) -> dict[str, Any]:
     """Return everything of a model but its weights, as JSON values."""
-    net = model.network
     return {
-        "network": {
-            "ndim": net.ndim,
-            "channels": net.channels,
-            "width": net.width,
-            "depth": net.depth,
-        },
+        "network": model.network.sizes,
         "transform": asdict(model.transform),
         "kernel": model.kernel and model.kernel.taps,
         "recording": {
@@ -56,6 +50,8 @@ def model_header(model: ScoreModel) -> dict[str, Any]:
 
 def network_shapes(header: Mapping[str, Any]) -> Shapes:
     """Return the name and shape of each tensor of the network that a header describes."""
+    if "kind" in header:
+        raise ValueError(f"it is a {header['kind']!r:.20}, which belongs to a score model")
     return UNet.shapes(**_mapping(header, "network", {"ndim", "channels", "width", "depth"}))
 
 

@@ -50,6 +50,8 @@ class UNet(nn.Module):
         Number of features at full resolution; doubled at each halving.
     depth : int
         How many times Y and X are halved.
+    predicts_error : bool
+        Whether `with_error` predicts the squared error as well, see `Polish`.
 
     Notes
     -----
@@ -63,9 +65,17 @@ class UNet(nn.Module):
     torch.Size([1, 1, 16, 16])
     """
 
-    def __init__(self, ndim: int = 2, channels: int = 1, width: int = 32, depth: int = 2):
+    def __init__(
+        self,
+        ndim: int = 2,
+        channels: int = 1,
+        width: int = 32,
+        depth: int = 2,
+        predicts_error: bool = False,
+    ):
         super().__init__()
         self.ndim, self.channels, self.width, self.depth = ndim, channels, width, depth
+        self.predicts_error = predicts_error
         conv: Any = nn.Conv3d if ndim == 3 else nn.Conv2d
         half = (1, 2, 2) if ndim == 3 else 2
         widths = [width * 2**i for i in range(depth + 1)]
@@ -77,6 +87,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(conv(b, a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Block(ndim, w) for w in widths[:-1])
         self.head = conv(width, channels, 3, padding=1)
+        self.error_head = conv(width, channels, 3, padding=1) if predicts_error else None
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the initial weights with a random generator."""
@@ -86,14 +97,28 @@ class UNet(nn.Module):
                 fan_in = module.weight[0].numel()
                 nn.init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
                 nn.init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
-        # residual branches and the score start at 0, for stability without normalization
+        # residual branches and results start at 0, for stability without normalization
         lasts: list[Any] = [m.second for m in self.modules() if isinstance(m, Block)]
-        for last in [self.head, *lasts]:
+        for last in [*self._heads(), *lasts]:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
+    def _heads(self) -> list[Any]:
+        """Return the last convolutions."""
+        return [self.head] if self.error_head is None else [self.head, self.error_head]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The arguments that give a network of the same architecture."""
+        names = ["ndim", "channels", "width", "depth"]
+        # a network of the score is described as it was before there were two kinds
+        names += ["predicts_error"] if self.predicts_error else []
+        return {name: getattr(self, name) for name in names}
+
     @classmethod
-    def shapes(cls, ndim: int, channels: int, width: int, depth: int) -> dict[str, tuple[int, ...]]:
+    def shapes(
+        cls, ndim: int, channels: int, width: int, depth: int, predicts_error: bool = False
+    ) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of all weights of such a network; none are allocated.
 
         Raises
@@ -117,16 +142,20 @@ class UNet(nn.Module):
                 raise ValueError(
                     f"{name} of the network is {value!r:.40}, not {lowest} to {highest}"
                 )
+        if not isinstance(predicts_error, bool):
+            raise ValueError("predicts_error of the network must be true or false")
         with torch.device("meta"):
-            network = cls(ndim, channels, width, depth)
+            network = cls(ndim, channels, width, depth, predicts_error)
         return {key: tuple(weights.shape) for key, weights in network.state_dict().items()}
 
     @classmethod
-    def empty(cls, ndim: int, channels: int, width: int, depth: int) -> UNet:
+    def empty(
+        cls, ndim: int, channels: int, width: int, depth: int, predicts_error: bool = False
+    ) -> UNet:
         """Return a network with arbitrary weights; the global random generator is unchanged."""
         # creating it on the meta device would import sympy, which takes longer than the rest
         with torch.random.fork_rng(devices=[]):
-            network: Any = cls(ndim, channels, width, depth)
+            network: Any = cls(ndim, channels, width, depth, predicts_error)
         # this memory format is up to twice as fast on a CPU, and not slower elsewhere
         last: Any = torch.channels_last if ndim == 2 else torch.channels_last_3d
         empty: UNet = network.to(memory_format=last)
@@ -134,7 +163,7 @@ class UNet(nn.Module):
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return the kernels of the hidden convolutions, and all other parameters."""
-        ends = {id(self.stem.weight), id(self.head.weight)}
+        ends = {id(layer.weight) for layer in [self.stem, *self._heads()]}
         inner = [p.ndim > 1 and id(p) not in ends for p in self.parameters()]
         both = list(zip(self.parameters(), inner, strict=True))
         return [p for p, is_inner in both if is_inner], [p for p, is_inner in both if not is_inner]
@@ -168,6 +197,29 @@ class UNet(nn.Module):
         Tensor
             Shape ``(n, channels, *space)``.
         """
+        out: Tensor = self.head(self._features(x))
+        return out
+
+    def with_error(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a value and the logarithm of its squared error per pixel and channel.
+
+        Parameters
+        ----------
+        x : Tensor
+            As for `forward`, of a network that predicts its error.
+
+        Returns
+        -------
+        value, log_squared_error : Tensor
+            Both of shape ``(n, channels, *space)``.
+        """
+        assert self.error_head is not None
+        features = self._features(x)
+        # without a gradient into the features: the value is the same whether its error is learned
+        return self.head(features), self.error_head(features.detach())
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return the features before the last convolution, shape ``(n, width, *space)``."""
         x = self.stem(x)
         skips = []
         for block, down in zip(self.encoder, self.down, strict=True):
@@ -179,5 +231,4 @@ class UNet(nn.Module):
         for i in reversed(range(self.depth)):
             x = F.interpolate(self.up[i](x), scale_factor=scale, mode="nearest")
             x = self.decoder[i](x + skips[i])
-        out: Tensor = self.head(x)
-        return out
+        return x

@@ -1,9 +1,7 @@
-"""Hold the state of training: network, averaged weights, optimizers and random generators."""
+"""Train the score network on noisy patches, step by step."""
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,31 +11,21 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..errors import UserError
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
-from ._evaluate import clip_to_training, network_with, perturbed_score
-from ._muon import Muon
+from ._evaluate import clip_to_training, perturbed_score
 from ._network import UNet
+from ._network_trainer import NetworkTrainer
 from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
 from ._survey import survey
-from .device import PRECISIONS, choose_device, faster_precision, inner_precision
+from .device import inner_precision
 from .model import ScoreModel
 from .patches import MIN_PIECES_TO_SPLIT, Patches, ValidOfEach, count_pieces
 
 NETWORK_WIDTH = 32
 NETWORK_DEPTH = 2
 BATCH_SIZE = {2: 8, 3: 4}
-LEARNING_RATE = 4e-3  # of AdamW
-KERNEL_LEARNING_RATE = 0.02  # of Muon
-WARM_UP_STEPS = 10
-# After this step the learning rate decreases with the square root of the number of steps: what is
-# left to learn is mostly noise of the gradient.
-DECAY_START = 1000
-# A shorter training is not worth the steps that show which precision is faster.
-STEPS_BEFORE_TIMING = 50
-MAX_AVERAGING = 0.995  # decay of the moving average of the weights
 # Training on many pieces starts with large perturbations, up to this one, because their gradient is
 # less noisy; after this share of the budget only those of the survey are used. Training on few
 # pieces would overfit before.
@@ -47,8 +35,8 @@ VALIDATION_PATCHES = 16
 MAX_SHAPES_IN_PROVENANCE = 8
 
 
-class Trainer:
-    """One training run, step by step; `train_steps` carries it out.
+class Trainer(NetworkTrainer):
+    """One training run of a score network; `train_steps` carries it out.
 
     Parameters
     ----------
@@ -73,6 +61,8 @@ class Trainer:
         If there is no such device, or nothing can be learned from the images, see `survey`.
     """
 
+    file_kind = "training checkpoint"
+
     def __init__(
         self,
         arrays: Sequence[Any],
@@ -83,17 +73,15 @@ class Trainer:
         kernel: Kernel | None = None,
         identity: str = "",
     ):
-        self.device = choose_device(device)
+        ndim, channels = len(layouts[0].space), layouts[0].channels
+        network = UNet.empty(ndim, channels, NETWORK_WIDTH, NETWORK_DEPTH)
+        generator = torch.Generator().manual_seed(seed)
+        network.initialize(generator)
+        super().__init__(network, device, np.random.default_rng(seed), generator)
         self.name = name
         self.layout = layouts[0]
         valid = ValidOfEach(arrays, layouts)
         self.facts = survey(arrays, layouts, np.random.default_rng(seed), kernel, valid)
-        self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
-        ndim = len(self.layout.space)
-        self.network = UNet.empty(ndim, self.layout.channels, NETWORK_WIDTH, NETWORK_DEPTH)
-        self.network.initialize(self.generator)
-        self.network.to(self.device)
         self.batch = BATCH_SIZE[ndim]
         self.many_pieces = count_pieces(layouts) >= MIN_PIECES_TO_SPLIT
         size = patch_size(layouts, self.network.stride, kernel)
@@ -105,7 +93,7 @@ class Trainer:
         self.held_out_valid = None if mask is None else torch.from_numpy(mask)
         self.held_out_u = torch.randn(held_out.shape, generator=self.generator)
         self.typical_noise = float(self._noise_in(self.held_out).mean())
-        self.settings: dict[str, Any] = {
+        self.settings = {
             "seed": seed,
             "axes": sorted({where.axes for where in layouts}),
             "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
@@ -113,117 +101,11 @@ class Trainer:
             "images": identity,
             "kernel": str(kernel),
         }
-        self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
-        kernels, rest = self.network.parameter_groups()
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(kernels, KERNEL_LEARNING_RATE),
-            torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
-        ]
-        self.precision = PRECISIONS[0]
-        self.steps, self.seconds = 0, 0.0
-        self.loss = self.val_loss = math.nan
-        self.best: dict[str, Tensor] = {}
-        self.best_loss, self.best_step = math.inf, 0
-        # another thread may call `model` during a step
-        self._lock = threading.Lock()
-
-    def step(self, fraction: float) -> float:
-        """Take one step, and return its learning rate.
-
-        Parameters
-        ----------
-        fraction : float
-            Share of the budget that is used, 0 to 1.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        UserError
-            If the loss is not finite.
-        """
-        if self.steps == STEPS_BEFORE_TIMING:
-            self.precision = faster_precision(self.device, self._try_step)
-        at = self.steps + 1
-        share = (1 - fraction) * min(1.0, at / WARM_UP_STEPS, (DECAY_START / at) ** 0.5)
-        rates = (KERNEL_LEARNING_RATE, LEARNING_RATE)
-        for optimizer, highest in zip(self.optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = share * highest
-        loss = self._gradient(fraction)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        value = float(loss.item())
-        if not math.isfinite(value):
-            raise UserError(
-                f"training failed at step {self.steps + 1}, as the loss is not a finite number: "
-                "the images may contain extreme values; clip them and try again"
-            )
-        self.steps += 1
-        averaged = min(self.steps, 20)
-        self.loss = value if averaged == 1 else self.loss + (value - self.loss) / averaged
-        keep = min(MAX_AVERAGING, self.steps / (self.steps + 9))
-        with self._lock, torch.no_grad():
-            now = self.network.state_dict()
-            torch._foreach_lerp_([self.averaged[k] for k in now], list(now.values()), 1 - keep)
-        rate: float = share * LEARNING_RATE
-        return rate
-
-    def _gradient(self, fraction: float) -> Tensor:
-        """Draw patches and perturbations, compute the gradient, and return the loss.
-
-        If this fails, for example because the images cannot be read, the random generators are set
-        back, so that the next step draws the same patches.
-        """
-        states = self.rng.bit_generator.state, self.generator.get_state()
-        try:
-            drawn, mask = self.patches.draw_masked(self.batch, self.rng)
-            y = torch.from_numpy(drawn)
-            valid = None if mask is None else torch.from_numpy(mask)
-            u = balanced_normal(tuple(y.shape), self.generator)
-            sigma_a = self._draw_sigma_a(len(y), fraction)
-            loss = self._loss(self.network, y, u, sigma_a, valid)
-            self.network.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        except BaseException:
-            self.rng.bit_generator.state = states[0]
-            self.generator.set_state(states[1])
-            raise
-        return loss
-
-    def _try_step(self, precision: str) -> None:
-        """Compute a gradient in a precision, without using the random generators."""
-        self.precision = precision
-        y, u = (held_out[: self.batch] for held_out in (self.held_out, self.held_out_u))
-        sigma_a = torch.full((len(y),), self.facts["sigma_a"])
-        torch.autograd.backward(self._loss(self.network, y, u, sigma_a, None))
-        self.network.zero_grad()
-
-    def validate(self) -> None:
-        """Compute the held-out loss of the averaged weights, and keep them if it is lowest."""
-        sigma_a = torch.full((len(self.held_out),), self.facts["sigma_a"])
-        network = network_with(self.network, self.averaged, self.device)
-        with torch.no_grad():
-            self.val_loss = self._loss(
-                network, self.held_out, self.held_out_u, sigma_a, self.held_out_valid
-            ).item()
-        if self.val_loss < self.best_loss:
-            self.best = {k: v.clone() for k, v in self.averaged.items()}
-            self.best_loss, self.best_step = self.val_loss, self.steps
 
     def model(self) -> ScoreModel:
-        """Return a model with the averaged weights.
-
-        If the held-out loss has increased, which indicates overfitting, the weights are those at
-        its minimum, otherwise the current ones.
-        """
-        with self._lock:
-            risen = self.val_loss > self.best_loss
-            network = network_with(self.network, self.best if risen else self.averaged, self.device)
+        """Return a model with the averaged weights, see `learned`."""
         return ScoreModel(
-            network=network,
+            network=self.learned(),
             axes=self.layout.axes,
             joint=self.layout.joint,
             name=self.name,
@@ -231,18 +113,32 @@ class Trainer:
                 "software": f"napari-noise2score {__version__}",
                 "torch": torch.__version__,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "device": str(self.device),
-                "precision": self.precision,
-                "seed": self.settings["seed"],
                 "shapes": self.settings["shapes"][:MAX_SHAPES_IN_PROVENANCE],
-                "steps": self.steps,
-                "kept_step": self.best_step if risen else self.steps,
-                "seconds": round(self.seconds, 1),
-                "loss": self.loss,
-                "val_loss": None if math.isnan(self.val_loss) else self.best_loss,
+                **self.run_facts(),
             },
             **self.facts,
         )
+
+    def _draw_loss(self, fraction: float) -> Tensor:
+        """Draw patches and perturbations at a share of the budget, and return their loss."""
+        drawn, mask = self.patches.draw_masked(self.batch, self.rng)
+        y = torch.from_numpy(drawn)
+        valid = None if mask is None else torch.from_numpy(mask)
+        u = balanced_normal(tuple(y.shape), self.generator)
+        return self._loss(self.network, y, u, self._draw_sigma_a(len(y), fraction), valid)
+
+    def _trial_loss(self) -> Tensor:
+        """Return the loss of the first held-out patches."""
+        y, u = (held_out[: self.batch] for held_out in (self.held_out, self.held_out_u))
+        return self._loss(self.network, y, u, self._default_sigma_a(len(y)), None)
+
+    def _held_out_loss(self, network: UNet) -> Tensor:
+        """Return the loss of a network on held-out patches."""
+        sigma_a = self._default_sigma_a(len(self.held_out))
+        return self._loss(network, self.held_out, self.held_out_u, sigma_a, self.held_out_valid)
+
+    def _default_sigma_a(self, count: int) -> Tensor:
+        return torch.full((count,), self.facts["sigma_a"])
 
     def _draw_sigma_a(self, count: int, fraction: float) -> Tensor:
         """Draw perturbations at a share of the budget, evenly spread over their range."""

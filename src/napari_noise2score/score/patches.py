@@ -49,7 +49,7 @@ class Patches:
         Chooses which planes or volumes are held out.
     kernel : Kernel, optional
         Correlation kernel to undo.
-    valid : ValidOfEach, optional
+    valid : ValidOfEach or sequence of ValidPixels, optional
         The valid pixels of the images; determined if not given.
 
     Notes
@@ -65,7 +65,7 @@ class Patches:
         size: tuple[int, ...],
         rng: np.random.Generator,
         kernel: Kernel | None = None,
-        valid: ValidOfEach | None = None,
+        valid: ValidOfEach | Sequence[ValidPixels] | None = None,
     ):
         self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
         self.valid = valid or ValidOfEach(self.images, self.layouts)

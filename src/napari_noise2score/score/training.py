@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
 from ..progress import Progress, run_to_end
-from ._checkpoint import restore_checkpoint, write_checkpoint
 from ._trainer import Trainer
 from .model import ScoreModel
 
@@ -193,7 +191,7 @@ def train_steps(
     identity = key_of([identify_image(image) for image in opened])
     trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity)
     if resume is not None:
-        restore_checkpoint(trainer, resume)
+        trainer.restore(resume)
 
     def budget_used() -> float:
         by_steps = trainer.steps / steps if steps else 0.0
@@ -211,7 +209,7 @@ def train_steps(
             val_loss=trainer.val_loss,
             learning_rate=learning_rate,
             snapshot=trainer.model,
-            checkpoint=partial(write_checkpoint, trainer),
+            checkpoint=trainer.checkpoint,
         )
         return Progress(fraction, 1.0, result=state)
 

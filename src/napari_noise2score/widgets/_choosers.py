@@ -252,11 +252,14 @@ class ModelChooser(QWidget):
 def _load(path: str) -> Generator[tuple[ScoreModel, str], None, None]:
     from ..score.model import ScoreModel
 
-    yield ScoreModel.load(path), Path(path).stem
+    model = ScoreModel.load(path)
+    session.files[model.fingerprint] = Path(path)
+    yield model, Path(path).stem
 
 
 def _save(model: ScoreModel, path: str) -> Generator[tuple[ScoreModel, str], None, None]:
     model.save(path)
+    session.files[model.fingerprint] = Path(path)
     yield from ()
 
 

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 if TYPE_CHECKING:
     from ..score.model import ScoreModel
+    from ..score.polish import Polish
 
 
 class Session(QObject):
@@ -32,6 +34,10 @@ class Session(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.models: dict[str, ScoreModel] = {}
+        # the file of each model that has one, by fingerprint, and the polishes, by their key
+        self.files: dict[str, Path] = {}
+        self.polishes: dict[str, Polish] = {}
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None  # for checkpoints
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
 

@@ -18,6 +18,7 @@ from ..progress import Progress
 
 if TYPE_CHECKING:
     from ..image.image import Image
+    from ..score.polish import Polish
 
 SUFFIX = ".ome.zarr"
 STORES = f"OME-Zarr (*{SUFFIX})"
@@ -96,6 +97,7 @@ def write(
     dtype: np.dtype,
     noise_notes: Mapping[str, Any],
     target: Target,
+    polish: Polish | None,
 ) -> Generator[Progress[Result], None, None]:
     """Denoise an image into a store, and open what was written."""
     from ..denoising.denoise import denoise_steps, uncertainty_steps
@@ -110,7 +112,7 @@ def write(
         overwrite = left_of(path) and not target.resume
         for progress in steps(
             image, model, noise, path, device=device, dtype=dtype, noise_notes=noise_notes,
-            resume=target.resume, overwrite=overwrite,
+            polish=polish, resume=target.resume, overwrite=overwrite,
         ):  # fmt: skip
             yield replace(progress, result=None)
     levels = [open_levels(path, image.axes) for _, path in stores]

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent
 
 from ..errors import UserError
 from ..noise.parse import parse_noise
-from ..progress import Progress
 from ._choosers import DeviceChooser, ModelChooser
 from ._denoise_controls import DenoiseControls
+from ._denoise_jobs import POLISHING, denoise_all, denoise_lazily, with_polish
 from ._dock import Dock
 from ._guess import Found, find_noise
 from ._layers import (
@@ -90,6 +88,7 @@ class DenoiseWidget(Dock):
         )
         self._job.say("Choose a trained model and the noise model of the image.")
         self._settings.addRow("Preview", self._row)
+        self._settings.addRow("Polish", self._controls.polish)
         self._settings.addRow("Uncertainty", self._spread)
         self._settings.addRow("Device", self._device)
         self._rows.addLayout(self._controls.denoising_row())
@@ -155,11 +154,11 @@ class DenoiseWidget(Dock):
 
     def denoise(self) -> None:
         """Denoise the whole chosen layer in the background and add the result."""
-        self._run(_denoise_all)
+        self._run(denoise_all)
 
     def add_lazy(self) -> None:
         """Add a layer that denoises each plane when it is shown, in the background."""
-        self._run(_denoise_lazily)
+        self._run(denoise_lazily)
 
     def write(self) -> None:
         """Ask for a name, and denoise the whole chosen layer into an OME-Zarr in the background."""
@@ -242,10 +241,12 @@ class DenoiseWidget(Dock):
         self._steps = steps  # to run again on the processor if memory is short
         device, dtype = self._device.currentText(), display_type(layer)
         more = self._spread.isChecked() if target is None else target
-        self._job.run(
-            steps(image, model, noise, device, dtype, noise_notes, more),
-            f"Denoising {self._source.name}",
-        )
+        arguments = image, model, noise, device, dtype, noise_notes, more
+        if self._controls.polish.isChecked():
+            job = with_polish(steps, *arguments)
+        else:
+            job = steps(*arguments, None)
+        self._job.run(job, f"Denoising {self._source.name}")
 
     def _begin(self, words: str, what: str) -> None:
         self._job.say(words)
@@ -266,7 +267,7 @@ class DenoiseWidget(Dock):
                 self._result = last.result
             return
         now = time.monotonic()
-        # the count starts again with the uncertainty, which follows the result
+        # the count starts again with the result after a polish, and with the uncertainty
         if self._started is None or last.done < self._started[1]:
             self._started = now, last.done
         since, before = self._started
@@ -274,10 +275,12 @@ class DenoiseWidget(Dock):
         if last.done > before:
             left = (now - since) * (last.total - last.done) / (last.done - before)
         self._job.show_progress(last.fraction, left)
+        unit = "Polishing: step" if last.message == POLISHING else self._unit
         for step in batch:
-            self._note = step.message or self._note
+            if step.message != POLISHING:
+                self._note = step.message or self._note
         note = f" ({self._note})" if self._note else ""
-        self._job.say(f"{self._unit} {last.done} of {last.total}{note}")
+        self._job.say(f"{unit} {last.done} of {last.total}{note}")
 
     def _add(self, outcome: str) -> None:
         result, source = self._result, self._source
@@ -352,47 +355,3 @@ class DenoiseWidget(Dock):
 def _sentence(text: str) -> str:
     """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
-
-
-def _denoise_all(
-    image: Image,
-    model: Any,
-    noise: Any,
-    device: str,
-    dtype: np.dtype,
-    _noise_notes: Mapping[str, Any],
-    spread: bool,
-) -> Iterator[Progress[Result]]:
-    from ..denoising.denoise import denoise_steps, uncertainty_steps
-
-    shape = image.data.shape
-    try:
-        target = np.empty(shape, dtype)
-        deviation = np.empty(shape, dtype) if spread else None
-    except MemoryError:
-        raise UserError(
-            f"the result of {dtype.itemsize * math.prod(shape) / 2**30:.1f} GiB does not fit in "
-            "memory: use 'Add lazy layer', or 'Write OME-Zarr…'"
-        ) from None
-    for progress in denoise_steps(image, model, noise, target, device=device):
-        yield replace(progress, result=None)
-    if spread:
-        for progress in uncertainty_steps(image, model, noise, deviation, device=device):
-            yield replace(progress, result=None)
-    yield Progress(1, 1, result=Result(target, deviation))
-
-
-def _denoise_lazily(
-    image: Image,
-    model: Any,
-    noise: Any,
-    device: str,
-    dtype: np.dtype,
-    _noise_notes: Mapping[str, Any],
-    spread: bool,
-) -> Iterator[Progress[Result]]:
-    from ..denoising.denoise import denoise, uncertainty
-
-    makers = (denoise, uncertainty) if spread else (denoise,)
-    lazy = [make(image, model, noise, device=device, dtype=dtype).data for make in makers]
-    yield Progress(1, 1, result=Result(*lazy))

@@ -1,0 +1,87 @@
+"""Polish before denoising, and keep the polish in a file beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._checkpoints import run_with_checkpoints
+from ._terminal import interrupts_between_steps, say
+
+if TYPE_CHECKING:
+    from ..denoising.polishing import Polishing
+    from ..noise import NoiseModel
+    from ..progress import Progress
+    from ..score.model import ScoreModel
+    from ..score.polish import Polish
+
+BYTES_OF_POLISH = 45_000_000  # a checkpoint, twice while it is replaced, and the polish
+
+
+def polished(
+    images: Sequence[Any],
+    model_path: Path,
+    model: ScoreModel,
+    noise: NoiseModel,
+    device: str,
+    resume: bool,
+) -> Polish:
+    """Return the polish for a noise model: from its file if there is one, otherwise trained.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        Noisy images.
+    model_path : Path
+        The model file, beside which the polish is kept.
+    model, noise, device
+        As for `polish`.
+    resume : bool
+        Whether to resume an interrupted polish.
+
+    Returns
+    -------
+    Polish
+
+    Raises
+    ------
+    UserError
+        As for `polish`, and if the file is no polish or cannot be written.
+    """
+    from ..denoising.polishing import polish_steps
+    from ..image.identity import files_of
+    from ..image.output import check_output, written
+    from ..score.polish import Polish, path_beside
+
+    path = path_beside(model_path, model, noise)
+    if path.exists():
+        found = Polish.load(path)
+        found.check(model, noise)
+        say(f"polish: {path}")
+        return found
+    checkpoint = path.with_name(f"{path.name}.resume")
+    inputs: list[Any] = [model_path, *(file for image in images for file in files_of(image))]
+    for file in (path, checkpoint):
+        check_output(file, inputs=inputs, overwrite=True, nbytes=BYTES_OF_POLISH)
+    begun = checkpoint if resume and checkpoint.exists() else None
+    run = polish_steps(images, model, noise, device=device, resume=begun)
+    with interrupts_between_steps() as interrupt:
+        state, stopped = run_with_checkpoints(run, "polishing", _describe, checkpoint, interrupt)
+        if stopped is not None:
+            say(f"stopped at step {state.step} of polishing; go on with --resume")
+            raise stopped
+        result: Polish = state.snapshot()
+        with written(path, overwrite=True) as part:
+            result.save(part)
+    checkpoint.unlink(missing_ok=True)
+    say(f"polish: {path}, {state.step} steps in {state.seconds:.0f} s")
+    return result
+
+
+def _describe(progress: Progress[Polishing]) -> tuple[float, str]:
+    state = progress.result
+    if state is None:
+        return progress.fraction, progress.message
+    note = f"step {state.step} of {state.steps}  {state.seconds_left:.0f} s left"
+    return progress.fraction, note

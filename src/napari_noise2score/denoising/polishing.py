@@ -1,0 +1,308 @@
+"""Polish: teach a network by simulation to remove the noise of one noise model."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import UserError
+from ..image.axes import Layout, layout
+from ..image.identity import identify_image, key_of
+from ..image.image import as_images
+from ..noise import NoiseModel, parse_noise
+from ..progress import Progress, run_to_end
+from ..score.model import ScoreModel
+from ..score.patches import is_empty, is_large, loop_shape, no_valid_pixel
+from ..score.polish import Polish
+from ..score.regression import Regression
+from ._blocks import compute_block, read_block
+from ._quantities import DENOISED
+from .halo import BlockData, without_halo
+from .job import Job, prepare
+from .tile_size import cut_axis
+
+POLISH_STEPS = 240
+RATES = (1.0, 0.5, 0.5)  # learning rate at the beginning of each round, in units of the usual one
+ROUNDS = len(RATES)
+STEPS_BETWEEN_VALIDATIONS = 20
+MAX_PIXELS = 2**22  # of all crops
+MAX_CROPS_TRIED = 1000
+CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
+MEDIAN_SIDE = 5  # pixels along Y and X
+
+
+class Polishing(NamedTuple):
+    """State of a polishing run after a step.
+
+    Attributes
+    ----------
+    step, steps : int
+        Number of steps done and to do.
+    seconds, seconds_left : float
+        Time used, and an estimate of the remaining time.
+    rate : float
+        Steps per second.
+    loss, val_loss : float
+        Smoothed loss of training, and held-out loss, NaN until it is first measured.
+    snapshot : callable
+        Returns the `Polish` as it is now.
+    checkpoint : callable
+        Writes everything needed to resume to a path.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    seconds_left: float
+    rate: float
+    loss: float
+    val_loss: float
+    snapshot: Callable[[], Polish]
+    checkpoint: Callable[[str | os.PathLike[str]], None]
+
+
+class Crop(NamedTuple):
+    """A part of an image that clean images are made of."""
+
+    job: Job
+    read: BlockData
+    space: tuple[slice, ...]
+
+
+def polish(
+    images: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    axes: str | Sequence[str] | None = None,
+    steps: int = POLISH_STEPS,
+    device: str = "auto",
+    seed: int = 0,
+    resume: str | os.PathLike[str] | None = None,
+) -> Polish:
+    """Teach a network to remove the noise of one noise model, for `denoise` and `uncertainty`.
+
+    The denoised images count as clean, noise is drawn from the noise model, and the network of the
+    score is taught to estimate the clean images; then again with its own results as clean images.
+    Pixels of which ``s = f(x, y)`` says little, as in the dark of MRI or in speckle, are then
+    estimated from their neighbours. No clean image is needed.
+
+    Parameters
+    ----------
+    images : Image or array-like, or a list of them
+        Noisy images in grey levels; a few crops of large ones are used.
+    model : ScoreModel
+        A score learned on images like these.
+    noise : NoiseModel or str
+        The noise model, or its text.
+    axes : str or sequence of str, optional
+        Axes of the images, as for `train`.
+    steps : int
+        Number of training steps.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    seed : int
+        The same seed gives the same result on one kind of CPU.
+    resume : path-like, optional
+        A checkpoint to resume from, written for the same images, model, noise and seed.
+
+    Returns
+    -------
+    Polish
+        It belongs to this model and noise model only.
+
+    Raises
+    ------
+    UserError
+        As for `denoise`, and if the checkpoint belongs to another polish.
+
+    Examples
+    --------
+    >>> from napari_noise2score import denoise, train
+    >>> noisy = np.random.default_rng(0).rayleigh(20, (64, 64))
+    >>> model = train(noisy, steps=2)
+    >>> polished = polish(noisy, model, "rayleigh(sigma=0.5)", steps=2)
+    >>> denoise(noisy, model, "rayleigh(sigma=0.5)", polish=polished).shape
+    (64, 64)
+    """
+    return run_to_end(
+        polish_steps(
+            images, model, noise, axes=axes, steps=steps, device=device, seed=seed, resume=resume
+        )
+    ).snapshot()
+
+
+def polish_steps(
+    images: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    axes: str | Sequence[str] | None = None,
+    steps: int = POLISH_STEPS,
+    device: str = "auto",
+    seed: int = 0,
+    resume: str | os.PathLike[str] | None = None,
+) -> Generator[Progress[Polishing]]:
+    """Polish step by step; closing the generator stops, and a snapshot keeps what was learned.
+
+    Parameters
+    ----------
+    images, model, noise, axes, steps, device, seed, resume
+        As for `polish`.
+
+    Yields
+    ------
+    Progress of Polishing
+        After every crop that is denoised, without a result, and after every step.
+
+    Raises
+    ------
+    UserError
+        As for `polish`.
+
+    Examples
+    --------
+    >>> from napari_noise2score import train
+    >>> noisy = np.random.default_rng(0).normal(100, 10, (64, 64))
+    >>> for progress in polish_steps(noisy, train(noisy, steps=2), "gaussian(sigma=10)", steps=2):
+    ...     print(progress.done, progress.total)
+    1 6
+    2 6
+    3 6
+    4 6
+    5 6
+    6 6
+    """
+    if steps < 1:
+        raise UserError("polish for at least 1 step")
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    opened = as_images(images, axes)
+    sigma_a = model.sigma_a_range[1]  # more robust than a smaller one
+    jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
+    identity = key_of([identify_image(image) for image in opened])
+    crops = _read_crops(jobs, np.random.default_rng(seed))
+    ends = [round(steps * (n + 1) / ROUNDS) for n in range(ROUNDS)]
+    total = steps + ROUNDS * len(crops)
+    work = 0
+
+    def denoised(with_polish: Polish | None = None) -> Generator[Progress[Polishing], None, Any]:
+        """Denoise every crop, and return the results."""
+        nonlocal work
+        results = []
+        for crop in crops:
+            results.append(_denoised(crop, with_polish))
+            work += 1
+            yield Progress(work, total, "denoising")
+        return results
+
+    clean = [_smoothed(image) for image in (yield from denoised())]
+    layouts = [_layout_of(image) for image in clean]
+    trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
+    if resume is not None:
+        trainer.restore(resume)
+        work += trainer.steps
+    first = trainer.steps
+    for number, end in enumerate(ends):
+        begin = ends[number - 1] if number else 0
+        if trainer.steps >= end:
+            work += len(crops) if number else 0
+            continue
+        if begin:
+            if trainer.steps == begin:
+                trainer.teach_anew()
+            trainer.replace_clean((yield from denoised(trainer.teacher())))
+        while trainer.steps < end:
+            began = time.monotonic()
+            share = RATES[number] * (1 - (trainer.steps - begin) / (end - begin))
+            trainer.step(1 - share)
+            if trainer.steps % STEPS_BETWEEN_VALIDATIONS == 0 or trainer.steps == end:
+                trainer.validate()
+            trainer.seconds += time.monotonic() - began
+            work += 1
+            yield Progress(work, total, result=_state(trainer, steps))
+    if first == steps:  # the checkpoint was written after the last step
+        yield Progress(total, total, result=_state(trainer, steps))
+
+
+def _state(trainer: Regression, steps: int) -> Polishing:
+    rate = trainer.steps / max(trainer.seconds, 1e-9)
+    return Polishing(
+        step=trainer.steps,
+        steps=steps,
+        seconds=trainer.seconds,
+        seconds_left=(steps - trainer.steps) / rate,
+        rate=rate,
+        loss=trainer.loss,
+        val_loss=trainer.val_loss,
+        snapshot=trainer.result,
+        checkpoint=trainer.checkpoint,
+    )
+
+
+def _read_crops(jobs: Sequence[Job], rng: np.random.Generator) -> list[Crop]:
+    """Read random crops of images with their halo; small images are read whole.
+
+    Crops without a valid pixel are skipped, and most of those without signal if the images are
+    large.
+    """
+    cuts = [
+        [cut_axis(n, side) for n, side in zip(shape, CROP_SIZE[len(shape)], strict=True)]
+        for shape in (job.layout.space_shape for job in jobs)
+    ]
+    grids = [(*loop_shape(job.layout), *map(len, cut)) for job, cut in zip(jobs, cuts, strict=True)]
+    ends = np.cumsum([math.prod(grid) for grid in grids])
+    skip_empty = is_large([job.layout for job in jobs])
+    crops: list[Crop] = []
+    pixels = 0
+    tried = rng.choice(int(ends[-1]), min(int(ends[-1]), MAX_CROPS_TRIED), replace=False)
+    for number in tried:
+        which = int(np.searchsorted(ends, number, side="right"))
+        job, cut, grid = jobs[which], cuts[which], grids[which]
+        at = [int(i) for i in np.unravel_index(number - (ends[which] - math.prod(grid)), grid)]
+        loops = len(job.layout.loop)
+        space = tuple(along[i] for along, i in zip(cut, at[loops:], strict=True))
+        read = read_block(job, at[:loops], space)
+        if read.invalid is not None and read.invalid.all():
+            continue
+        inner = without_halo(read, job.model, space, job.reach)
+        if skip_empty and crops and is_empty(np.nan_to_num(inner)):
+            continue
+        crops.append(Crop(job, read, space))
+        pixels += inner.size
+        if pixels >= MAX_PIXELS:
+            break
+    if not crops:
+        raise no_valid_pixel()
+    return crops
+
+
+def _denoised(crop: Crop, with_polish: Polish | None) -> Any:
+    """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
+    job = replace(crop.job, polish=with_polish)
+    # the network's estimates of invalid pixels are kept: they are hidden, but smooth
+    whole = BlockData(crop.read.y)
+    values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
+    clean = job.layout.to_block(values) - job.noise.offset
+    invalid = crop.read.invalid
+    return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
+
+
+def _smoothed(clean: Any) -> Any:
+    """Return the median around each pixel along Y and X."""
+    size = (*[1] * (clean.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
+    median = ndimage.median_filter(np.ma.getdata(clean), size, mode="nearest")
+    mask = np.ma.getmask(clean)
+    return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)
+
+
+def _layout_of(crop: Any) -> Layout:
+    """Return the layout of a crop of shape ``(channels, *space)``, which are seen together."""
+    ndim = crop.ndim - 1
+    return replace(layout("C" + "ZYX"[3 - ndim :], crop.shape, ndim), joint=True)

@@ -1,0 +1,205 @@
+"""A polish: a network that was taught, by simulation, to remove the noise of one noise model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError, is_memory_error
+from ..image.identity import key_of
+from ..noise import NoiseModel
+from ._evaluate import clip_to_training, network_input, network_with
+from ._network import UNet
+from ._tensor_file import first_line, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .model import ScoreModel
+
+FILE_KIND = "polish"
+# of the predicted error to the noise, as logarithms of squares; beyond it the prediction is wrong
+MAX_LOG_ERROR_RATIO = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Polish:
+    """A network that estimates x from y, for one score model and one noise model.
+
+    It was trained on the results of the score model with noise drawn from the noise model, so that
+    it answers pixels of which ``s = f(x, y)`` says little from their neighbours.
+
+    Attributes
+    ----------
+    network : UNet
+        Gives the difference of x and the x of which y is the mean, in units of the noise, and the
+        logarithm of its squared error.
+    noise : str
+        Text of the noise model, with a digest of the files that it refers to.
+    model : str
+        Fingerprint of the score model.
+    lowest, highest : float
+        Range of x that it was trained on, without the offset of the noise model.
+    provenance : mapping
+        Software, device, seed and data of the training; values are JSON.
+    """
+
+    network: UNet
+    noise: str
+    model: str
+    lowest: float
+    highest: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything that results depend on, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.noise, self.model, self.lowest, self.highest)).encode())
+        for key, weights in sorted(self.network.state_dict().items()):
+            digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def to(self, device: str | torch.device) -> Polish:
+        """Return the polish on a device; this one is unchanged."""
+        if torch.device(device) == next(self.network.parameters()).device:
+            return self
+        return replace(self, network=network_with(self.network, self.network.state_dict(), device))
+
+    def check(self, model: ScoreModel, noise: NoiseModel) -> None:
+        """Raise a `UserError` unless this polish belongs to a score model and a noise model."""
+        if self.model != model.fingerprint:
+            raise UserError("the polish belongs to another score model: polish again")
+        if self.noise != identify_noise(noise):
+            raise UserError(f"the polish belongs to the noise model {self.noise}: polish again")
+
+    def clean(self, y: Tensor, model: ScoreModel, noise: NoiseModel) -> tuple[Tensor, Tensor]:
+        """Return x and its standard error.
+
+        Parameters
+        ----------
+        y : Tensor
+            Noisy grey levels as for `ScoreModel.score`, on the device of the polish.
+        model : ScoreModel
+            The score model that it belongs to.
+        noise : NoiseModel
+            The noise model that it belongs to.
+
+        Returns
+        -------
+        x, error : Tensor
+            Both in grey levels, without the offset of the noise model, float32, of the shape of y.
+        """
+        with torch.inference_mode():
+            x, log_ratio = regress(self.network, y, model, noise)
+            ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
+            return x.clamp(self.lowest, self.highest), ratio / model.transform.slope(y)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, complete or not at all; an existing one is replaced."""
+        header = {
+            "kind": FILE_KIND, "network": self.network.sizes, "noise": self.noise,
+            "model": self.model, "lowest": self.lowest, "highest": self.highest,
+            "provenance": dict(self.provenance),
+        }  # fmt: skip
+        write_tensors(path, dict(self.network.state_dict()), header)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Polish:
+        """Read a file that `save` wrote; nothing is unpickled, and every value is checked.
+
+        Raises
+        ------
+        UserError
+            If the file does not exist, is no polish, is damaged, or was written by a newer version.
+        """
+        header, tensors = read_tensors(path, FILE_KIND, _network_shapes)
+        try:
+            network = network_with(UNet.empty(**header["network"]), tensors, "cpu")
+            texts = {key: header[key] for key in ("noise", "model")}
+            limits = {key: header[key] for key in ("lowest", "highest")}
+            provenance = header["provenance"]
+            if not all(isinstance(text, str) for text in texts.values()):
+                raise ValueError("noise and model must be text")
+            if not all(type(n) in (int, float) and math.isfinite(n) for n in limits.values()):
+                raise ValueError("the range must be two numbers")
+            if limits["lowest"] > limits["highest"] or not isinstance(provenance, dict):
+                raise ValueError("its range or provenance is not possible")
+            return Polish(network, **texts, **limits, provenance=provenance)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            if is_memory_error(error):
+                raise
+            raise UserError(f"{path}: not a complete {FILE_KIND} ({first_line(error)})") from None
+
+
+def regress(
+    network: UNet, y: Tensor, model: ScoreModel, noise: NoiseModel
+) -> tuple[Tensor, Tensor]:
+    """Return the estimate of x, and the logarithm of its squared error in units of the noise.
+
+    Parameters
+    ----------
+    network : UNet
+        A network that predicts its error.
+    y : Tensor
+        Noisy grey levels, shape ``(n, channels, *space)``; A⁻¹ y where the model has a kernel.
+    model : ScoreModel
+        Gives the coordinates z = T(y) and their normalization.
+    noise : NoiseModel
+        The noise model.
+
+    Returns
+    -------
+    x, log_ratio : Tensor
+        Both float32, of the shape of y.
+    """
+    y = clip_to_training(y, model.low, model.high)
+    sigma_a = torch.full((len(y),), model.sigma_a, device=y.device)
+    z = model.transform.forward(y)
+    out, log_ratio = network.with_error(network_input(z, sigma_a, model.mean, model.scale))
+    unbiased = noise.components.base.clean_from_mean(y).to(torch.float32)
+    return unbiased + out.float() / model.transform.slope(y), log_ratio.float()
+
+
+def identify_noise(noise: NoiseModel) -> str:
+    """Return the text of a noise model, with a digest of the files that it refers to."""
+    return f"{noise} {noise.content_digest}".rstrip()
+
+
+def key_of_polish(model: ScoreModel, noise: NoiseModel) -> str:
+    """Return the eight hexadecimal digits that name the polish of a model for a noise model."""
+    return key_of([model.fingerprint, identify_noise(noise)])[:8]
+
+
+def path_beside(model_path: str | os.PathLike[str], model: ScoreModel, noise: NoiseModel) -> Path:
+    """Return the file of the polish for a noise model, beside that of its score model.
+
+    Parameters
+    ----------
+    model_path : path-like
+        The model file.
+    model, noise
+        The model, and the noise model.
+
+    Returns
+    -------
+    Path
+        Such as ``embryo-1a2b3c4d.polish`` for ``embryo.n2s``.
+    """
+    path = Path(model_path)
+    return path.with_name(f"{path.stem}-{key_of_polish(model, noise)}.polish")
+
+
+def _network_shapes(header: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
+    """Return the name and shape of each tensor of the network that a header describes."""
+    network = header["network"]
+    if not isinstance(network, dict) or network.get("predicts_error") is not True:
+        raise ValueError("it holds no network that predicts its error")
+    return UNet.shapes(**network)

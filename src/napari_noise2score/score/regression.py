@@ -1,0 +1,174 @@
+"""Train a network to estimate clean images from noise that is drawn from a noise model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..image.axes import Layout
+from ..image.valid import ValidPixels
+from ..noise import NoiseModel
+from ._evaluate import network_with
+from ._network import UNet
+from ._network_trainer import NetworkTrainer
+from ._patch_size import patch_size
+from ._trainer import BATCH_SIZE, VALIDATION_PATCHES
+from .device import inner_precision
+from .model import ScoreModel
+from .patches import Patches, decorrelated, margins_of
+from .polish import MAX_LOG_ERROR_RATIO, Polish, identify_noise, regress
+
+
+class Regression(NetworkTrainer):
+    """One training run of a polish; `polish_steps` carries it out.
+
+    Parameters
+    ----------
+    clean : sequence of ndarray
+        Images that count as clean, without the offset of the noise model, shape
+        ``(channels, *space)``; masked arrays where pixels are invalid.
+    layouts : sequence of Layout
+        Their layouts.
+    model : ScoreModel
+        The score model; its network gives the initial weights.
+    noise : NoiseModel
+        The noise model.
+    device : str
+        Device to train on, see `choose_device`.
+    seed : int
+        Determines patches and noise.
+    identity : str
+        Digest of what the clean images were made of, so that a training run is resumed with the
+        same ones only.
+    """
+
+    file_kind = "checkpoint of a polish"
+
+    def __init__(
+        self,
+        clean: Sequence[Any],
+        layouts: Sequence[Layout],
+        model: ScoreModel,
+        noise: NoiseModel,
+        device: str,
+        seed: int,
+        identity: str,
+    ):
+        like = model.network
+        network = UNet.empty(like.ndim, like.channels, like.width, like.depth, predicts_error=True)
+        generator = torch.Generator().manual_seed(seed)
+        network.initialize(generator)
+        network.load_state_dict(like.state_dict(), strict=False)
+        super().__init__(network, device, np.random.default_rng(seed), generator)
+        self.model, self.noise = model.to(self.device), noise
+        self.layouts = list(layouts)
+        self.batch = BATCH_SIZE[model.ndim]
+        margins = margins_of(model.kernel, model.ndim)
+        inner = patch_size(layouts, network.stride, model.kernel)
+        # the noise is drawn before A⁻¹ is applied, which needs pixels around a patch
+        self._size = tuple(n + margin for n, margin in zip(inner, margins, strict=True))
+        self.settings = {
+            "seed": seed,
+            "noise": identify_noise(noise),
+            "model": model.fingerprint,
+            "images": identity,
+        }
+        self.replace_clean(clean)
+
+    def replace_clean(self, clean: Sequence[Any]) -> None:
+        """Train on other clean images of the same shapes from now on."""
+        rng = np.random.default_rng(self.settings["seed"])
+        valid = [ValidPixels()] * len(clean)
+        self.patches = Patches(clean, self.layouts, self._size, rng, valid=valid)
+        values = [np.ma.compressed(np.ma.masked_invalid(image)) for image in clean]
+        self.range = min(v.min() for v in values if v.size), max(v.max() for v in values if v.size)
+        drawn, mask = self.patches.draw_masked(VALIDATION_PATCHES, rng, True)
+        self.held_out = self._simulated(drawn, mask, rng)
+
+    def result(self) -> Polish:
+        """Return the polish with the averaged weights, see `learned`."""
+        return Polish(
+            network=self.learned(),
+            noise=self.settings["noise"],
+            model=self.settings["model"],
+            lowest=float(self.range[0]),
+            highest=float(self.range[1]),
+            provenance={
+                "software": f"napari-noise2score {__version__}",
+                "torch": torch.__version__,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                **self.run_facts(),
+            },
+        )
+
+    def teach_anew(self) -> None:
+        """Let the averaged weights make the clean images from now on, see `teacher`."""
+        self.teacher_weights = {k: v.clone() for k, v in self.averaged.items()}
+        # the held-out loss of other clean images is not to be compared
+        self.best, self.best_loss, self.val_loss = {}, math.inf, math.nan
+
+    def teacher(self) -> Polish:
+        """Return the polish that makes the clean images."""
+        return Polish(
+            network_with(self.network, self.teacher_weights, self.device),
+            self.settings["noise"],
+            self.settings["model"],
+            float(self.range[0]),
+            float(self.range[1]),
+        )
+
+    def _draw_loss(self, fraction: float) -> Tensor:
+        drawn, mask = self.patches.draw_masked(self.batch, self.rng)
+        return self._loss(self.network, *self._simulated(drawn, mask, self.rng))
+
+    def _trial_loss(self) -> Tensor:
+        y, x, valid = self.held_out
+        first = slice(self.batch)
+        return self._loss(self.network, y[first], x[first], None if valid is None else valid[first])
+
+    def _held_out_loss(self, network: UNet) -> Tensor:
+        return self._loss(network, *self.held_out)
+
+    def _simulated(
+        self, clean: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return noisy patches y, their clean x and which pixels count.
+
+        The noisy patches are digitized as the training images of the score model were.
+        """
+        kernel = self.model.kernel
+        clean = clean.clip(self.noise.lowest)
+        y = torch.from_numpy(self.noise.sample(clean.astype(np.float64), rng)).float()
+        if kernel is None:
+            q = self.model.quantization
+            y = q.rounded(y).clamp(q.floor, q.saturation)
+        else:
+            y = torch.from_numpy(decorrelated(y.numpy(), kernel))
+            inner = slice(kernel.reach, -kernel.reach or None)
+            clean = clean[..., inner, inner]
+            mask = None if mask is None else mask[..., inner, inner]
+        valid = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
+        return y, torch.from_numpy(np.ascontiguousarray(clean)).float(), valid
+
+    def _loss(self, network: UNet, y: Tensor, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the mean squared error in units of the noise, and the loss of its prediction."""
+        y, x = y.to(self.device), x.to(self.device)
+        with inner_precision(self.device, self.precision):
+            found, log_ratio = regress(network, y, self.model, self.noise)
+        transform = self.model.transform
+        squared = (found - x) ** 2
+        # the likelihood of the error as Gaussian, so that its variance is predicted
+        ratio = log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO)
+        local = squared.detach() * transform.slope(y) ** 2
+        loss = squared / transform.variance(y).mean() + torch.exp(-ratio) * local + ratio
+        if valid is None:
+            return loss.mean()
+        share = valid.to(self.device)
+        return (loss * share).sum() / share.sum().clamp(min=1)
