@@ -30,6 +30,7 @@ _WHERE = {
     "Tweedie": "noise",
     "parse_noise": "noise",
     "Progress": "progress",
+    "Polish": "score.polish",
     "ScoreModel": "score.model",
     "Training": "score.training",
     "train": "score.training",
@@ -44,6 +45,8 @@ _WHERE = {
     "estimate_noise": "estimation.estimate",
     "estimate_steps": "estimation.estimate",
     "evaluate": "denoising.evaluate",
+    "polish": "denoising.polishing",
+    "polish_steps": "denoising.polishing",
     "uncertainty": "denoising.denoise",
     "uncertainty_steps": "denoising.denoise",
     "read_image": "image.files",
@@ -62,6 +65,7 @@ __all__ = [
     "NoiseModel",
     "NoiseReport",
     "Poisson",
+    "Polish",
     "Progress",
     "Rayleigh",
     "Rician",
@@ -78,6 +82,8 @@ __all__ = [
     "estimate_steps",
     "evaluate",
     "parse_noise",
+    "polish",
+    "polish_steps",
     "read_image",
     "train",
     "train_steps",
@@ -89,6 +95,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .denoising.denoise import denoise, denoise_steps, uncertainty, uncertainty_steps
     from .denoising.evaluate import evaluate
+    from .denoising.polishing import polish, polish_steps
     from .errors import UserError
     from .estimation.estimate import estimate_noise, estimate_steps
     from .estimation.goodness_of_fit import NoiseCheck
@@ -112,6 +119,7 @@ if TYPE_CHECKING:
     )
     from .progress import Progress
     from .score.model import ScoreModel
+    from .score.polish import Polish
     from .score.training import Training, train, train_steps
 
 

@@ -11,11 +11,16 @@ import typer
 from ._options import Json
 
 
-def info(model: Annotated[Path, typer.Argument(help="Model file.")], as_json: Json = False) -> None:
-    """Print what a model file contains."""
+def info(
+    file: Annotated[Path, typer.Argument(help="Model file (.n2s) or polish (.polish).")],
+    as_json: Json = False,
+) -> None:
+    """Print what a model file or a polish contains."""
     from ..score.model import ScoreModel
+    from ..score.polish import SUFFIX, Polish
 
-    facts = ScoreModel.load(model).describe()
+    load = Polish.load if file.suffix == SUFFIX else ScoreModel.load
+    facts = load(file).describe()
     if as_json:
         print(json.dumps(facts, indent=1))
         return

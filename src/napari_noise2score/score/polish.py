@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import ScoreModel
 
 FILE_KIND = "polish"
+SUFFIX = ".polish"
 # of the predicted error to the noise, as logarithms of squares; beyond it the prediction is wrong
 MAX_LOG_ERROR_RATIO = 10.0
 
@@ -102,6 +103,15 @@ class Polish:
             ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
             return x.clamp(self.lowest, self.highest), ratio / model.transform.slope(y)
 
+    def describe(self) -> dict[str, Any]:
+        """Return a description of the polish for people; values are JSON."""
+        facts = {
+            "noise": self.noise,
+            "score model": self.model,
+            "grey levels": f"{self.lowest:g} to {self.highest:g}, without offset",
+        }
+        return facts | {k: v for k, v in self.provenance.items() if k not in facts}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all; an existing one is replaced."""
         header = {
@@ -161,11 +171,15 @@ def regress(
         Both float32, of the shape of y.
     """
     y = clip_to_training(y, model.low, model.high)
-    sigma_a = torch.full((len(y),), model.sigma_a, device=y.device)
+    at = model.sigma_a_range[1]
+    sigma_a = torch.full((len(y),), at, device=y.device)
     z = model.transform.forward(y)
     out, log_ratio = network.with_error(network_input(z, sigma_a, model.mean, model.scale))
     unbiased = noise.components.base.clean_from_mean(y).to(torch.float32)
-    return unbiased + out.float() / model.transform.slope(y), log_ratio.float()
+    # with the weights of the score this is Tweedie's formula, z + (1 + σ_a²) s: the network begins
+    # as a denoiser
+    scale = (1 + at**2) ** 0.5
+    return unbiased + scale * out.float() / model.transform.slope(y), log_ratio.float()
 
 
 def identify_noise(noise: NoiseModel) -> str:
@@ -194,7 +208,7 @@ def path_beside(model_path: str | os.PathLike[str], model: ScoreModel, noise: No
         Such as ``embryo-1a2b3c4d.polish`` for ``embryo.n2s``.
     """
     path = Path(model_path)
-    return path.with_name(f"{path.stem}-{key_of_polish(model, noise)}.polish")
+    return path.with_name(f"{path.stem}-{key_of_polish(model, noise)}{SUFFIX}")
 
 
 def _network_shapes(header: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:

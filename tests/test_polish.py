@@ -1,0 +1,198 @@
+"""Polish teaches the network one noise model; it is kept in a file and can be resumed."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_noise2score import (
+    Image,
+    Polish,
+    ScoreModel,
+    UserError,
+    denoise,
+    parse_noise,
+    polish,
+    polish_steps,
+    train,
+    uncertainty,
+)
+from napari_noise2score.cli.main import main
+
+NOISE = "nakagami(m=1)"
+
+
+def speckle(shape=(96, 96), seed=0):
+    """Return a smooth scene with one-look speckle, and the scene."""
+    y, x = np.indices(shape[-2:])
+    clean = 60 + 40 * np.sin(y / 12) * np.cos(x / 15) + np.zeros(shape)
+    clean[..., 30:60, 30:60] += 60
+    return parse_noise(NOISE).sample(clean, np.random.default_rng(seed)), clean
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return speckle()[0].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(noisy):
+    return train(noisy, steps=4)
+
+
+@pytest.fixture(scope="module")
+def polished(noisy, model):
+    return polish(noisy, model, NOISE, steps=6)
+
+
+def error(estimate, clean):
+    return float(np.sqrt(np.mean((estimate - clean) ** 2)))
+
+
+@pytest.mark.slow
+def test_speckle_is_removed_where_the_equation_says_little():
+    noisy, clean = speckle()
+    model = train(noisy, steps=60)
+    polished = polish(noisy, model, NOISE, steps=90)
+    solved = denoise(noisy, model, NOISE, np.empty_like(noisy))
+    result = denoise(noisy, model, NOISE, np.empty_like(noisy), polish=polished)
+    assert error(result, clean) < 0.5 * error(solved, clean)
+    # the standard error is of the size of the error
+    predicted = uncertainty(noisy, model, NOISE, np.empty_like(noisy), polish=polished)
+    assert 0.5 < np.sqrt(np.mean(predicted**2)) / error(result, clean) < 2
+
+
+def test_a_stopped_polish_goes_on_from_its_checkpoint(noisy, model, polished, tmp_path):
+    # in each of the rounds, and between two of them
+    for stop in (1, 2, 3, 5, 6):
+        steps = polish_steps(noisy, model, NOISE, steps=6)
+        for progress in steps:
+            if progress.result and progress.result.step == stop:
+                progress.result.checkpoint(tmp_path / "resume")
+                break
+        steps.close()
+        resumed = polish(noisy, model, NOISE, steps=6, resume=tmp_path / "resume")
+        assert resumed.fingerprint == polished.fingerprint
+    with pytest.raises(UserError, match="begun with other noise"):
+        polish(noisy, model, "nakagami(m=2)", steps=6, resume=tmp_path / "resume")
+
+
+def test_progress_ends_complete(noisy, model):
+    last = list(polish_steps(noisy, model, NOISE, steps=4))[-1]
+    assert last.done == last.total
+    assert last.result.step == last.result.steps == 4
+
+
+def test_a_file_keeps_it(noisy, polished, model, tmp_path):
+    file = tmp_path / "one.polish"
+    polished.save(file)
+    loaded = Polish.load(file)
+    assert loaded.fingerprint == polished.fingerprint
+    assert loaded.noise == NOISE
+    with pytest.raises(UserError, match="belongs to a score model"):
+        ScoreModel.load(file)
+    model.save(tmp_path / "model.n2s")
+    with pytest.raises(UserError, match="not a complete polish"):
+        Polish.load(tmp_path / "model.n2s")
+    damaged = bytearray(file.read_bytes())
+    damaged[-9] ^= 255
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match="damaged"):
+        Polish.load(file)
+
+
+def test_it_serves_no_other_model_or_noise(noisy, model, polished):
+    with pytest.raises(UserError, match=r"belongs to the noise model nakagami\(m=1\)"):
+        denoise(noisy, model, "nakagami(m=2)", polish=polished)
+    with pytest.raises(UserError, match="another score model"):
+        denoise(noisy, train(noisy, steps=2), NOISE, polish=polished)
+
+
+def test_lazy_array_and_file_agree_and_name_the_polish(noisy, model, polished, tmp_path):
+    image = Image(noisy, "YX", name="sar")
+    result = denoise(noisy, model, NOISE, np.empty_like(noisy), polish=polished)
+    lazy = denoise(image, model, NOISE, polish=polished)
+    np.testing.assert_array_equal(lazy.data.compute(), result)
+    assert lazy.notes["polish"] == polished.fingerprint
+    file = denoise(image, model, NOISE, tmp_path / "out.tif", polish=polished)
+    np.testing.assert_array_equal(tifffile.imread(file), result)
+    tiled = denoise(noisy, model, NOISE, np.empty_like(noisy), tile=(32, 32), polish=polished)
+    np.testing.assert_allclose(tiled, result, atol=1e-3)
+    # another result is not taken for this one
+    with pytest.raises(UserError, match="exists already"):
+        denoise(image, model, NOISE, file, resume=True)
+
+
+def test_the_result_stays_within_the_range_of_the_clean_images(noisy, model, polished):
+    extreme = noisy.copy()
+    extreme[40, 40], extreme[50, 50] = 1e6, 0
+    result = denoise(extreme, model, NOISE, np.empty_like(noisy), polish=polished)
+    assert polished.lowest <= result.min() <= result.max() <= np.float32(polished.highest)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "noise", "how"),
+    [
+        ("ZYX", (5, 40, 44), "poisson(gain=2, offset=100)", {"ndim": 3}),
+        ("TCYX", (2, 2, 40, 44), "gaussian(sigma=5) + gaussian(sigma=1)", {}),
+        ("TYX", (3, 48, 44), "gaussian(sigma=10) @ A", {"correlation": "A"}),
+        ("YX", (40, 44), "gamma(alpha=26) @ A + gaussian(sigma=10)", {"correlation": "A"}),
+    ],
+)
+def test_volumes_channels_and_correlated_noise(axes, shape, noise, how):
+    if noise.startswith("gaussian(sigma=5)"):
+        noise = "gaussian(sigma=5)"
+    y = parse_noise(noise).sample(np.full(shape, 150.0), np.random.default_rng(0))
+    model = train(y, axes=axes, steps=2, **how)
+    polished = polish(y, model, noise, axes=axes, steps=3)
+    for quantity in (denoise, uncertainty):
+        values = quantity(y, model, noise, np.empty(shape), axes=axes, polish=polished)
+        assert np.isfinite(values).all()
+
+
+def test_invalid_pixels_stay_as_they_are(model, noisy):
+    padded = noisy.copy()
+    padded[:30], padded[50, 50:70] = 0, np.nan
+    polished = polish(padded, model, NOISE, steps=2)
+    result = denoise(padded, model, NOISE, np.empty_like(noisy), polish=polished)
+    np.testing.assert_array_equal(result[:30], 0)
+    assert np.isnan(result[50, 50:70]).all()
+    assert np.isfinite(result[31:50]).all()
+    unknown = uncertainty(padded, model, NOISE, np.empty_like(noisy), polish=polished)
+    assert np.isnan(unknown[:30]).all()
+
+
+def test_the_command_line_keeps_it_beside_the_model(noisy, model, tmp_path, capfd, monkeypatch):
+    from napari_noise2score.denoising import polishing
+
+    tifffile.imwrite(tmp_path / "sar.tif", noisy)
+    model.save(tmp_path / "sar.n2s")
+    monkeypatch.chdir(tmp_path)
+    # the steps of a polish are no option of the command
+    monkeypatch.setattr(polishing.polish_steps, "__kwdefaults__",
+                        polishing.polish_steps.__kwdefaults__ | {"steps": 3})  # fmt: skip
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["noise2score", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 0
+
+    arguments = ["denoise", "sar.tif", "--model", "sar.n2s", "--noise", NOISE, "--polish"]
+    run(*arguments, "a.tif")
+    (kept,) = tmp_path.glob("sar-*.polish")
+    assert kept.name in capfd.readouterr().err
+    before = kept.stat().st_mtime_ns
+    run(*arguments, "b.tif", "--uncertainty", "u.tif")
+    assert kept.stat().st_mtime_ns == before
+    assert (tmp_path / "a.tif").exists()
+    np.testing.assert_array_equal(tifffile.imread("a.tif"), tifffile.imread("b.tif"))
+    loaded = Polish.load(kept)
+    expected = denoise(noisy, model, NOISE, np.empty_like(noisy), polish=loaded)
+    np.testing.assert_array_equal(tifffile.imread("a.tif"), expected)
+    assert not list(tmp_path.glob("*.resume"))
+    run("info", kept.name)
+    assert NOISE in capfd.readouterr().out
