@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import UserError
-from ..image.axes import Layout, layout
 from ..image.identity import identify_image, key_of
 from ..image.image import as_images
 from ..noise import NoiseModel, parse_noise
 from ..progress import Progress, run_to_end
 from ..score.model import ScoreModel
-from ..score.patches import is_empty, is_large, loop_shape, no_valid_pixel
 from ..score.polish import Polish
 from ..score.regression import Regression
-from ._blocks import compute_block, read_block
-from ._quantities import DENOISED
-from .halo import BlockData, without_halo
-from .job import Job, prepare
-from .tile_size import cut_axis
+from ._clean_images import (
+    denoised_crop,
+    layout_of,
+    read_crops,
+    smoothed,
+    without_bias,
+)
+from .job import prepare
 
 POLISH_STEPS = 240
-RATES = (1.0, 0.5, 0.5)  # learning rate at the beginning of each round, in units of the usual one
-ROUNDS = len(RATES)
+ROUNDS = 3
+FIRST_RATE = 0.5  # of learning, in units of that of the score; it decreases to 0
 STEPS_BETWEEN_VALIDATIONS = 20
-MAX_PIXELS = 2**22  # of all crops
-MAX_CROPS_TRIED = 1000
-CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
-MEDIAN_SIDE = 5  # pixels along Y and X
 
 
 class Polishing(NamedTuple):
@@ -66,14 +60,6 @@ class Polishing(NamedTuple):
     val_loss: float
     snapshot: Callable[[], Polish]
     checkpoint: Callable[[str | os.PathLike[str]], None]
-
-
-class Crop(NamedTuple):
-    """A part of an image that clean images are made of."""
-
-    job: Job
-    read: BlockData
-    space: tuple[slice, ...]
 
 
 def polish(
@@ -187,7 +173,7 @@ def polish_steps(
     sigma_a = model.sigma_a_range[1]  # more robust than a smaller one
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
-    crops = _read_crops(jobs, np.random.default_rng(seed))
+    crops = read_crops(jobs, np.random.default_rng(seed))
     ends = [round(steps * (n + 1) / ROUNDS) for n in range(ROUNDS)]
     total = steps + ROUNDS * len(crops)
     work = 0
@@ -197,13 +183,13 @@ def polish_steps(
         nonlocal work
         results = []
         for crop in crops:
-            results.append(_denoised(crop, with_polish))
+            results.append(denoised_crop(crop, with_polish))
             work += 1
             yield Progress(work, total, "denoising")
         return results
 
-    clean = [_smoothed(image) for image in (yield from denoised())]
-    layouts = [_layout_of(image) for image in clean]
+    clean = without_bias([smoothed(image) for image in (yield from denoised())], crops)
+    layouts = [layout_of(image) for image in clean]
     trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
     if resume is not None:
         trainer.restore(resume)
@@ -220,8 +206,7 @@ def polish_steps(
             trainer.replace_clean((yield from denoised(trainer.teacher())))
         while trainer.steps < end:
             began = time.monotonic()
-            share = RATES[number] * (1 - (trainer.steps - begin) / (end - begin))
-            trainer.step(1 - share)
+            trainer.step(1 - FIRST_RATE * (1 - trainer.steps / steps))
             if trainer.steps % STEPS_BETWEEN_VALIDATIONS == 0 or trainer.steps == end:
                 trainer.validate()
             trainer.seconds += time.monotonic() - began
@@ -244,65 +229,3 @@ def _state(trainer: Regression, steps: int) -> Polishing:
         snapshot=trainer.result,
         checkpoint=trainer.checkpoint,
     )
-
-
-def _read_crops(jobs: Sequence[Job], rng: np.random.Generator) -> list[Crop]:
-    """Read random crops of images with their halo; small images are read whole.
-
-    Crops without a valid pixel are skipped, and most of those without signal if the images are
-    large.
-    """
-    cuts = [
-        [cut_axis(n, side) for n, side in zip(shape, CROP_SIZE[len(shape)], strict=True)]
-        for shape in (job.layout.space_shape for job in jobs)
-    ]
-    grids = [(*loop_shape(job.layout), *map(len, cut)) for job, cut in zip(jobs, cuts, strict=True)]
-    ends = np.cumsum([math.prod(grid) for grid in grids])
-    skip_empty = is_large([job.layout for job in jobs])
-    crops: list[Crop] = []
-    pixels = 0
-    tried = rng.choice(int(ends[-1]), min(int(ends[-1]), MAX_CROPS_TRIED), replace=False)
-    for number in tried:
-        which = int(np.searchsorted(ends, number, side="right"))
-        job, cut, grid = jobs[which], cuts[which], grids[which]
-        at = [int(i) for i in np.unravel_index(number - (ends[which] - math.prod(grid)), grid)]
-        loops = len(job.layout.loop)
-        space = tuple(along[i] for along, i in zip(cut, at[loops:], strict=True))
-        read = read_block(job, at[:loops], space)
-        if read.invalid is not None and read.invalid.all():
-            continue
-        inner = without_halo(read, job.model, space, job.reach)
-        if skip_empty and crops and is_empty(np.nan_to_num(inner)):
-            continue
-        crops.append(Crop(job, read, space))
-        pixels += inner.size
-        if pixels >= MAX_PIXELS:
-            break
-    if not crops:
-        raise no_valid_pixel()
-    return crops
-
-
-def _denoised(crop: Crop, with_polish: Polish | None) -> Any:
-    """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
-    job = replace(crop.job, polish=with_polish)
-    # the network's estimates of invalid pixels are kept: they are hidden, but smooth
-    whole = BlockData(crop.read.y)
-    values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
-    clean = job.layout.to_block(values) - job.noise.offset
-    invalid = crop.read.invalid
-    return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
-
-
-def _smoothed(clean: Any) -> Any:
-    """Return the median around each pixel along Y and X."""
-    size = (*[1] * (clean.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
-    median = ndimage.median_filter(np.ma.getdata(clean), size, mode="nearest")
-    mask = np.ma.getmask(clean)
-    return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)
-
-
-def _layout_of(crop: Any) -> Layout:
-    """Return the layout of a crop of shape ``(channels, *space)``, which are seen together."""
-    ndim = crop.ndim - 1
-    return replace(layout("C" + "ZYX"[3 - ndim :], crop.shape, ndim), joint=True)

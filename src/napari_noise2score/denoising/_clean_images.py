@@ -1,0 +1,140 @@
+"""Make clean images for a polish: crops of noisy images, denoised, smoothed, without bias."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ..image.axes import Layout, layout
+from ..score.patches import is_empty, is_large, loop_shape, no_valid_pixel
+from ..score.polish import Polish
+from ._blocks import compute_block, read_block
+from ._quantities import DENOISED
+from .halo import BlockData, without_halo
+from .job import Job
+from .tile_size import cut_axis
+
+MAX_PIXELS = 2**22  # of all crops
+MAX_CROPS_TRIED = 1000
+CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
+# The first clean images are medians of this side, in pixels along Y and X. Means around each pixel
+# of `MEAN_SIDE` sort them into intensity bins, in which they are made to explain the mean of y.
+MEDIAN_SIDE = 5
+MEAN_SIDE = 9
+MAX_BINS = 24
+MIN_PIXELS_PER_BIN = 200
+
+
+class Crop(NamedTuple):
+    """A part of an image that clean images are made of."""
+
+    job: Job
+    read: BlockData
+    space: tuple[slice, ...]
+
+
+def read_crops(jobs: Sequence[Job], rng: np.random.Generator) -> list[Crop]:
+    """Read random crops of images with their halo; small images are read whole.
+
+    Crops without a valid pixel are skipped, and most of those without signal if the images are
+    large.
+    """
+    cuts = [
+        [cut_axis(n, side) for n, side in zip(shape, CROP_SIZE[len(shape)], strict=True)]
+        for shape in (job.layout.space_shape for job in jobs)
+    ]
+    grids = [(*loop_shape(job.layout), *map(len, cut)) for job, cut in zip(jobs, cuts, strict=True)]
+    ends = np.cumsum([math.prod(grid) for grid in grids])
+    skip_empty = is_large([job.layout for job in jobs])
+    crops: list[Crop] = []
+    pixels = 0
+    tried = rng.choice(int(ends[-1]), min(int(ends[-1]), MAX_CROPS_TRIED), replace=False)
+    for number in tried:
+        which = int(np.searchsorted(ends, number, side="right"))
+        job, cut, grid = jobs[which], cuts[which], grids[which]
+        at = [int(i) for i in np.unravel_index(number - (ends[which] - math.prod(grid)), grid)]
+        loops = len(job.layout.loop)
+        space = tuple(along[i] for along, i in zip(cut, at[loops:], strict=True))
+        read = read_block(job, at[:loops], space)
+        if read.invalid is not None and read.invalid.all():
+            continue
+        inner = without_halo(read, job.model, space, job.reach)
+        if skip_empty and crops and is_empty(np.nan_to_num(inner)):
+            continue
+        crops.append(Crop(job, read, space))
+        pixels += inner.size
+        if pixels >= MAX_PIXELS:
+            break
+    if not crops:
+        raise no_valid_pixel()
+    return crops
+
+
+def denoised_crop(crop: Crop, with_polish: Polish | None) -> Any:
+    """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
+    job = replace(crop.job, polish=with_polish)
+    # the network's estimates of invalid pixels are kept: they are hidden, but smooth
+    whole = BlockData(crop.read.y)
+    values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
+    clean = job.layout.to_block(values) - job.noise.offset
+    invalid = crop.read.invalid
+    return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
+
+
+def smoothed(clean: Any) -> Any:
+    """Return the median around each pixel along Y and X."""
+    size = (*[1] * (clean.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
+    median = ndimage.median_filter(np.ma.getdata(clean), size, mode="nearest")
+    mask = np.ma.getmask(clean)
+    return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)
+
+
+def without_bias(clean: Sequence[Any], crops: Sequence[Crop]) -> list[Any]:
+    """Return clean images whose noise has the mean of the noisy ones at each intensity.
+
+    The solution of ``s = f(x, y)`` is no arithmetic mean, so that it can be too dark or too bright.
+    Pixels are sorted by the mean of x around them, because sorting by x itself would select the
+    errors of x.
+    """
+    noise = crops[0].job.noise.components.base
+    size = (*[1] * (clean[0].ndim - 2), MEAN_SIDE, MEAN_SIDE)
+    local, expected, noisy = [], [], []
+    for image, crop in zip(clean, crops, strict=True):
+        x = np.ma.getdata(image).clip(noise.lowest).astype(np.float64)
+        local.append(ndimage.uniform_filter(x, size, mode="mirror"))
+        expected.append(noise.mean(torch.from_numpy(x)).numpy())
+        noisy.append(without_halo(crop.read, crop.job.model, crop.space, crop.job.reach))
+    keys, means, ys = (
+        np.concatenate([a.ravel() for a in each]) for each in (local, expected, noisy)
+    )
+    valid = np.isfinite(ys)
+    keys, means, ys = keys[valid], means[valid], ys[valid]
+    edges = np.unique(np.quantile(keys, np.linspace(0, 1, MAX_BINS + 1)[1:-1]))
+    of_bin = np.searchsorted(edges, keys)
+    at, shift = [], []
+    for number in range(len(edges) + 1):
+        chosen = of_bin == number
+        if np.count_nonzero(chosen) >= MIN_PIXELS_PER_BIN:
+            both = torch.tensor([ys[chosen].mean(), means[chosen].mean()])
+            measured, predicted = noise.clean_from_mean(both).clamp(min=noise.lowest).tolist()
+            at.append(float(keys[chosen].mean()))
+            shift.append(measured - predicted)
+    if not at:
+        return list(clean)
+    # adding an array keeps the mask
+    return [
+        (image + np.interp(key, at, shift)).clip(noise.lowest).astype(np.float32)
+        for image, key in zip(clean, local, strict=True)
+    ]
+
+
+def layout_of(crop: Any) -> Layout:
+    """Return the layout of a crop of shape ``(channels, *space)``, which are seen together."""
+    ndim = crop.ndim - 1
+    return replace(layout("C" + "ZYX"[3 - ndim :], crop.shape, ndim), joint=True)
