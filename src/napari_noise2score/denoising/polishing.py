@@ -28,7 +28,7 @@ from .job import prepare
 
 POLISH_STEPS = 240
 ROUNDS = 3
-FIRST_RATE = 0.5  # of learning, in units of that of the score; it decreases to 0
+FIRST_RATE = 0.25  # of learning, in units of that of the score; it decreases to 0
 STEPS_BETWEEN_VALIDATIONS = 20
 
 

@@ -28,6 +28,8 @@ FILE_KIND = "polish"
 SUFFIX = ".polish"
 # of the predicted error to the noise, as logarithms of squares; beyond it the prediction is wrong
 MAX_LOG_ERROR_RATIO = 10.0
+TABLE_LENGTH = 4096
+SLOPE_LIMITS = 0.5, 2.0  # of x by the mean of y
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ class Polish:
             Both in grey levels, without the offset of the noise model, float32, of the shape of y.
         """
         with torch.inference_mode():
-            x, log_ratio = regress(self.network, y, model, noise)
+            x, log_ratio = regress(self.network, y, model, CleanLevels(model, noise))
             ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
             return x.clamp(self.lowest, self.highest), ratio / model.transform.slope(y)
 
@@ -150,7 +152,7 @@ class Polish:
 
 
 def regress(
-    network: UNet, y: Tensor, model: ScoreModel, noise: NoiseModel
+    network: UNet, y: Tensor, model: ScoreModel, levels: CleanLevels
 ) -> tuple[Tensor, Tensor]:
     """Return the estimate of x, and the logarithm of its squared error in units of the noise.
 
@@ -162,24 +164,60 @@ def regress(
         Noisy grey levels, shape ``(n, channels, *space)``; A⁻¹ y where the model has a kernel.
     model : ScoreModel
         Gives the coordinates z = T(y) and their normalization.
-    noise : NoiseModel
-        The noise model.
+    levels : CleanLevels
+        Those of the model and a noise model.
 
     Returns
     -------
     x, log_ratio : Tensor
         Both float32, of the shape of y.
+
+    Notes
+    -----
+    x belongs to ``T⁻¹(z + √(1 + σ_a²) out)``. With the weights of the score, out is
+    ``√(1 + σ_a²) s``, and this is Tweedie's formula: the network begins as a denoiser.
     """
-    y = clip_to_training(y, model.low, model.high)
     at = model.sigma_a_range[1]
     sigma_a = torch.full((len(y),), at, device=y.device)
-    z = model.transform.forward(y)
+    z = model.transform.forward(clip_to_training(y, model.low, model.high))
     out, log_ratio = network.with_error(network_input(z, sigma_a, model.mean, model.scale))
-    unbiased = noise.components.base.clean_from_mean(y).to(torch.float32)
-    # with the weights of the score this is Tweedie's formula, z + (1 + σ_a²) s: the network begins
-    # as a denoiser
-    scale = (1 + at**2) ** 0.5
-    return unbiased + scale * out.float() / model.transform.slope(y), log_ratio.float()
+    z = z + (1 + at**2) ** 0.5 * out.float()
+    ends = torch.tensor([levels.lowest, levels.highest], device=y.device)
+    z = z.clamp(*model.transform.forward(ends).tolist())
+    return levels.of_mean(model.transform.inverse(z)), log_ratio.float()
+
+
+class CleanLevels:
+    """The clean grey level x of each mean grey level of y, as a smooth table.
+
+    It is `NoiseModel.clean_from_mean`, but with a slope from 0.5 to 2, so that a network can learn
+    through it where the mean of y hardly depends on x, as in the dark of magnitude MRI.
+
+    Parameters
+    ----------
+    model : ScoreModel
+        Its range of training is the range of the table, continued on both sides.
+    noise : NoiseModel
+        The noise model.
+    """
+
+    def __init__(self, model: ScoreModel, noise: NoiseModel):
+        width = model.high - model.low
+        self.lowest, self.highest = model.low - 0.25 * width, model.high + 0.25 * width
+        y = torch.linspace(self.lowest, self.highest, TABLE_LENGTH, dtype=torch.float64)
+        self._step = float(y[1] - y[0])
+        x = noise.components.base.clean_from_mean(y)
+        rise = (torch.diff(x) / self._step).clamp(*SLOPE_LIMITS) * self._step
+        # from the bright end, where the mean depends on x in any case
+        below = x[-1] - rise.flip(0).cumsum(0).flip(0)
+        self._x = torch.cat([below, x[-1:]]).float().to(model.device)
+
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """Return x for means of y within the range of the table, float32."""
+        at = (mean - self.lowest) / self._step
+        cell = at.detach().floor().clamp(0, TABLE_LENGTH - 2).long()
+        first = self._x[cell]
+        return first + (at - cell) * (self._x[cell + 1] - first)
 
 
 def identify_noise(noise: NoiseModel) -> str:

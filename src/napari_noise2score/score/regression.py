@@ -23,7 +23,7 @@ from ._trainer import BATCH_SIZE, VALIDATION_PATCHES
 from .device import inner_precision
 from .model import ScoreModel
 from .patches import Patches, decorrelated, margins_of
-from .polish import MAX_LOG_ERROR_RATIO, Polish, identify_noise, regress
+from .polish import MAX_LOG_ERROR_RATIO, CleanLevels, Polish, identify_noise, regress
 
 
 class Regression(NetworkTrainer):
@@ -68,6 +68,7 @@ class Regression(NetworkTrainer):
         network.load_state_dict(like.state_dict(), strict=False)
         super().__init__(network, device, np.random.default_rng(seed), generator)
         self.model, self.noise = model.to(self.device), noise
+        self.levels = CleanLevels(self.model, noise)
         self.layouts = list(layouts)
         self.batch = BATCH_SIZE[model.ndim]
         margins = margins_of(model.kernel, model.ndim)
@@ -161,7 +162,7 @@ class Regression(NetworkTrainer):
         """Return the mean squared error in units of the noise, and the loss of its prediction."""
         y, x = y.to(self.device), x.to(self.device)
         with inner_precision(self.device, self.precision):
-            found, log_ratio = regress(network, y, self.model, self.noise)
+            found, log_ratio = regress(network, y, self.model, self.levels)
         transform = self.model.transform
         squared = (found - x) ** 2
         # the likelihood of the error as Gaussian, so that its variance is predicted
