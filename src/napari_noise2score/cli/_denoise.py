@@ -90,6 +90,9 @@ def denoise(
         spec, found = report.noise, report.provenance()
         say(f"noise, estimated: {spec} (by {report.method})")
         say(f"noise check: {report.check_sentence}")
+        if report.polish is not None:
+            say(report.polish.sentence)
+            polish = report.polish.pays if polish is None else polish
     else:
         spec = parse_noise(noise)
 

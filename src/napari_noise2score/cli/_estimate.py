@@ -76,3 +76,5 @@ def estimate(
         print(f"  {'next best':<22}{nearest['noise']} (misfit +{nearest['behind']:.0f})")
     if report.check is not None:
         print(f"  {'check':<22}{report.check.summary}\n  {report.check.verdict}")
+    if report.polish is not None:
+        print(f"  {report.polish.sentence}.")

@@ -39,7 +39,9 @@ class Crop(NamedTuple):
     space: tuple[slice, ...]
 
 
-def read_crops(jobs: Sequence[Job], rng: np.random.Generator) -> list[Crop]:
+def read_crops(
+    jobs: Sequence[Job], rng: np.random.Generator, max_pixels: int = MAX_PIXELS
+) -> list[Crop]:
     """Read random crops of images with their halo; small images are read whole.
 
     Crops without a valid pixel are skipped, and most of those without signal if the images are
@@ -69,14 +71,14 @@ def read_crops(jobs: Sequence[Job], rng: np.random.Generator) -> list[Crop]:
             continue
         crops.append(Crop(job, read, space))
         pixels += inner.size
-        if pixels >= MAX_PIXELS:
+        if pixels >= max_pixels:
             break
     if not crops:
         raise no_valid_pixel()
     return crops
 
 
-def denoised_crop(crop: Crop, with_polish: Polish | None) -> Any:
+def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
     """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
     job = replace(crop.job, polish=with_polish)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
@@ -96,11 +98,33 @@ def smoothed(clean: Any) -> Any:
 
 
 def without_bias(clean: Sequence[Any], crops: Sequence[Crop]) -> list[Any]:
-    """Return clean images whose noise has the mean of the noisy ones at each intensity.
+    """Return clean images whose noise has the mean of the noisy ones at each intensity."""
+    lowest = crops[0].job.noise.lowest
+    # adding an array keeps the mask
+    return [
+        (image + shift).clip(lowest).astype(np.float32)
+        for image, shift in zip(clean, bias_of(clean, crops), strict=True)
+    ]
+
+
+def bias_of(clean: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
+    """Return what clean images lack at each intensity for their noise to have the mean of y.
 
     The solution of ``s = f(x, y)`` is no arithmetic mean, so that it can be too dark or too bright.
     Pixels are sorted by the mean of x around them, because sorting by x itself would select the
     errors of x.
+
+    Parameters
+    ----------
+    clean : sequence of ndarray
+        Denoised crops, as from `denoised_crop`.
+    crops : sequence of Crop
+        The crops.
+
+    Returns
+    -------
+    list of ndarray
+        To be added to x, in grey levels, of the shapes of the crops.
     """
     noise = crops[0].job.noise.components.base
     size = (*[1] * (clean[0].ndim - 2), MEAN_SIDE, MEAN_SIDE)
@@ -126,12 +150,8 @@ def without_bias(clean: Sequence[Any], crops: Sequence[Crop]) -> list[Any]:
             at.append(float(keys[chosen].mean()))
             shift.append(measured - predicted)
     if not at:
-        return list(clean)
-    # adding an array keeps the mask
-    return [
-        (image + np.interp(key, at, shift)).clip(noise.lowest).astype(np.float32)
-        for image, key in zip(clean, local, strict=True)
-    ]
+        return [np.zeros(image.shape) for image in clean]
+    return [np.interp(key, at, shift) for key in local]
 
 
 def layout_of(crop: Any) -> Layout:

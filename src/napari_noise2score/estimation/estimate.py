@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..denoising.polish_need import measure_polish_need
 from ..errors import DataWarning, ReadError, UserError
 from ..image.image import Image, as_images
 from ..noise import NoiseModel, parse_noise
@@ -269,4 +271,8 @@ def _estimate_and_check(
             raise
         except UserError as error:
             report = replace(report, check_error=str(error))
+    if model is not None and noise is None:
+        # a model that does not fit is reported where the noise is used
+        with contextlib.suppress(UserError):
+            report = replace(report, polish=measure_polish_need(images, model, report.noise))
     yield Progress(total, total, result=report)

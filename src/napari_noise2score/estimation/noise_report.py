@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..denoising.polish_need import PolishNeed
 from ..noise import NoiseModel
 from ..solve.quantization import Quantization
 from ._fit import Fit
@@ -49,6 +50,8 @@ class NoiseReport:
         What it was measured from: ``"repeats"`` or ``"single frames"``.
     left_out : tuple of str
         Frames that were left out, one line each.
+    polish : PolishNeed or None
+        Whether a polish pays for this noise model; None without a model.
     notes : mapping
         Further facts on how the noise was found with a model; values are JSON.
 
@@ -75,6 +78,7 @@ class NoiseReport:
     quantization: Quantization | None = None
     source: str = ""
     left_out: tuple[str, ...] = ()
+    polish: PolishNeed | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,6 +110,8 @@ class NoiseReport:
             }
         if self.check is not None:
             facts["check"] = self.check.describe()
+        if self.polish is not None:
+            facts["polish"] = self.polish.sentence
         return {"noise": str(self.noise)} | facts | dict(self.notes)
 
     def provenance(self) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari.layers import Image
 
 from ..progress import Progress
 from ._layers import known_noise
 from ._session import session
+
+if TYPE_CHECKING:
+    from ..denoising.polish_need import PolishNeed
 
 DEFAULT = "poisson(gain=1)"
 
@@ -19,6 +22,7 @@ class Found(NamedTuple):
 
     noise: str
     notes: Mapping[str, Any]
+    polish: PolishNeed | None = None
 
 
 def find_noise(
@@ -54,7 +58,7 @@ def find_noise(
         if (report := progress.result) is None:
             yield Progress(progress.done, progress.total, progress.message)
         else:
-            found = Found(str(report.noise), report.provenance())
+            found = Found(str(report.noise), report.provenance(), report.polish)
             yield Progress(progress.done, progress.total, progress.message, found)
 
 

@@ -313,7 +313,11 @@ class DenoiseWidget(Dock):
             if source is self._layer.layer:
                 self._noise.set_text(self._found.noise)
             check = self._found.notes.get("noise check", "")
-            self._job.say(f"Found {self._found.noise}. {_sentence(check)}".rstrip())
+            said = [f"Found {self._found.noise}", check]
+            if (need := self._found.polish) is not None:
+                self._controls.polish.setChecked(need.pays)
+                said.append(need.sentence)
+            self._job.say(" ".join(f"{_sentence(text).rstrip('.')}." for text in said if text))
         else:
             self._job.say(f"{outcome.capitalize()}; the noise model was not changed.")
         follow = self._after_estimate

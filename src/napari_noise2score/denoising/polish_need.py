@@ -1,0 +1,122 @@
+"""Measure whether a polish pays: what noise and bias the solution of s = f(x, y) leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..image.image import as_images
+from ..noise import NoiseModel, parse_noise
+from ..score.model import ScoreModel
+from ._clean_images import bias_of, denoised_crop, read_crops
+from .job import prepare
+
+MAX_PIXELS_MEASURED = 2**19
+TILE_SIDE = 16  # pixels along Y and X of a tile in which the finest detail is measured
+# In units of the variance of the noise: above them, a polish pays.
+MAX_NOISE_LEFT = 0.05
+MAX_BIAS = 0.003
+
+
+class PolishNeed(NamedTuple):
+    """What the solution of ``s = f(x, y)`` leaves, which a polish would remove.
+
+    Attributes
+    ----------
+    noise_left : float
+        Power of the finest detail of x (differences of diagonal neighbours) in the median tile, in
+        units of that of the noise. Structure occurs in some tiles only, noise in most.
+    bias : float
+        Mean square of the difference between x and the clean image whose noise has the mean of y,
+        by intensity, in units of the variance of the noise.
+    """
+
+    noise_left: float
+    bias: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether a polish is worth its time."""
+        return self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS
+
+    @property
+    def sentence(self) -> str:
+        """What a polish would remove, in words."""
+        left = f"{self.noise_left:.0%} of the power of the noise is left in single pixels"
+        bias = f"the mean is wrong by {self.bias**0.5:.0%} of the noise"
+        found = [left] if self.noise_left > MAX_NOISE_LEFT else []
+        found += [bias] if self.bias > MAX_BIAS else []
+        if not found:
+            return "a polish would change little"
+        return f"a polish pays: {' and '.join(found)}"
+
+
+def measure_polish_need(
+    images: Any,
+    model: ScoreModel,
+    noise: NoiseModel | str,
+    *,
+    axes: str | Sequence[str] | None = None,
+    device: str = "auto",
+) -> PolishNeed:
+    """Measure what noise and bias denoising leaves, on a few crops.
+
+    Parameters
+    ----------
+    images, model, noise, axes, device
+        As for `polish`.
+
+    Returns
+    -------
+    PolishNeed
+
+    Raises
+    ------
+    UserError
+        As for `denoise`.
+
+    Examples
+    --------
+    >>> from napari_noise2score import train
+    >>> noisy = np.random.default_rng(0).normal(100, 10, (64, 64))
+    >>> measure_polish_need(noisy, train(noisy, steps=2), "gaussian(sigma=10)").pays
+    True
+    """
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    jobs = [
+        prepare(image, model, noise, device=device, compare=False)
+        for image in as_images(images, axes)
+    ]
+    crops = read_crops(jobs, np.random.default_rng(0), MAX_PIXELS_MEASURED)
+    clean = [denoised_crop(crop) for crop in crops]
+    ratios, squares, variances = [], 0.0, 0.0
+    for x, shift in zip(clean, bias_of(clean, crops), strict=True):
+        variance = noise.variance(torch.from_numpy(np.ma.getdata(x).clip(noise.lowest))).numpy()
+        counted = ~np.ma.getmaskarray(x)
+        squares += float((shift**2)[counted].sum())
+        variances += float(variance[counted].sum())
+        ratios.append(_finest_detail(np.ma.getdata(x)) / _tile_means(variance))
+    return PolishNeed(float(np.median(np.concatenate(ratios))), squares / variances)
+
+
+def _finest_detail(x: np.ndarray) -> np.ndarray:
+    """Return the mean squared second difference of 2×2 pixels in each tile, 1-D.
+
+    It is scaled so that white noise gives its variance.
+    """
+    y, x_ = (n // 2 * 2 for n in x.shape[-2:])
+    x = x[..., :y, :x_].astype(np.float64)
+    detail = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
+    return _tile_means(np.repeat(np.repeat(detail**2, 2, axis=-2), 2, axis=-1))
+
+
+def _tile_means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each tile along Y and X, 1-D; of the whole if it is smaller."""
+    sides = [min(TILE_SIDE, n // 2 * 2) for n in values.shape[-2:]]
+    y, x = (n // side * side for n, side in zip(values.shape[-2:], sides, strict=True))
+    tiles = values[..., :y, :x].reshape(-1, y // sides[0], sides[0], x // sides[1], sides[1])
+    means: np.ndarray = tiles.mean(axis=(2, 4)).ravel()
+    return means
