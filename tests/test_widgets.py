@@ -752,3 +752,51 @@ def test_training_estimates_the_noise_for_its_preview(viewer, qtbot, session):
     click(qtbot, button(train, "Stop"))
     wait_until_idle(qtbot, train)
     assert gain_of(session.noises[layer]) == pytest.approx(2, rel=0.15)
+
+
+def test_a_polish_is_stopped_continued_and_kept(
+    viewer, qtbot, cells, session, model, notifications, monkeypatch, tmp_path
+):
+    from napari_noise2score.denoising import polishing
+
+    def set_steps(steps):
+        defaults = polishing.polish_steps.__kwdefaults__ | {"steps": steps}
+        monkeypatch.setattr(polishing.polish_steps, "__kwdefaults__", defaults)
+
+    source = add_cells(viewer, cells[0][:1, :1])
+    session.add_model(model, "cells")
+    session.files[model.fingerprint] = tmp_path / "cells.n2s"
+    denoise = dock(viewer, "Denoise")
+    set_noise(denoise, NOISE)
+    field(denoise, "Polish").setChecked(True)
+    set_steps(40)
+    click(qtbot, button(denoise, "Denoise"))
+    qtbot.waitUntil(lambda: "Polishing: step" in status(denoise), timeout=TIMEOUT)
+    first = int(status(denoise).split("step")[1].split()[0])
+    qtbot.waitUntil(lambda: f"step {first} " not in status(denoise), timeout=TIMEOUT)
+    click(qtbot, button(denoise, "Stop"))
+    wait_until_idle(qtbot, denoise)
+    assert "nothing was added" in status(denoise)
+    assert list(viewer.layers) == [source]
+    assert not list(tmp_path.iterdir())
+
+    click(qtbot, button(denoise, "Denoise"))
+    wait_until_idle(qtbot, denoise)
+    assert notifications() == []
+    (kept,) = tmp_path.glob("cells-*.polish")
+    result = viewer.layers["cells denoised"]
+    assert len(result.metadata["noise2score"]["polish"]) == 16
+    # the next layer uses it again
+    session.polishes.clear()
+    click(qtbot, button(denoise, "Add lazy layer"))
+    wait_until_idle(qtbot, denoise)
+    lazy = viewer.layers["cells denoised [1]"]
+    np.testing.assert_allclose(np.asarray(lazy.data), result.data, rtol=1e-4)
+    assert lazy.metadata["noise2score"]["polish"] == result.metadata["noise2score"]["polish"]
+    # another noise model needs another one
+    field(denoise, "Polish").setChecked(False)
+    set_noise(denoise, "gaussian(sigma=3)")
+    click(qtbot, button(denoise, "Denoise"))
+    wait_until_idle(qtbot, denoise)
+    assert "polish" not in viewer.layers["cells denoised [2]"].metadata["noise2score"]
+    assert [kept] == list(tmp_path.iterdir())

@@ -74,7 +74,10 @@ def with_polish(
                 session.polishes[key].save(path)
     polish = session.polishes[key]
     polish.check(model, noise)
-    yield from steps(image, model, noise, device, *more, polish)
+    for progress in steps(image, model, noise, device, *more, polish):
+        if progress.result is not None:
+            progress = replace(progress, result=progress.result._replace(polish=polish.fingerprint))
+        yield progress
 
 
 def _folder_of_checkpoints() -> str:

@@ -39,6 +39,7 @@ class Result(NamedTuple):
     spread: Any = None
     target: Target | None = None  # where it was written
     widest: float = 0  # the greatest uncertainty of what was written
+    polish: str = ""  # fingerprint of the polish, if there is one
 
 
 def suggestion(name: str, folder: Path) -> Path:

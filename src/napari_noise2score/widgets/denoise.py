@@ -292,6 +292,8 @@ class DenoiseWidget(Dock):
         if outcome != "done" or result is None:
             self._job.say(f"{outcome.capitalize()}; {self._describe_remains()}")
             return
+        if result.polish:
+            self._layer_settings["metadata"]["noise2score"]["polish"] = result.polish
         if result.target is not None:
             name = self._add_stored(result, result.target)
         else:
