@@ -12,6 +12,7 @@ import torch
 from scipy import ndimage
 
 from ..image.axes import Layout, layout
+from ..noise import NoiseModel
 from ..score.patches import is_empty, is_large, loop_shape, no_valid_pixel
 from ..score.polish import Polish
 from ._blocks import compute_block, read_block
@@ -27,6 +28,9 @@ CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
 # of `MEAN_SIDE` sort them into intensity bins, in which they are made to explain the mean of y.
 MEDIAN_SIDE = 5
 MEAN_SIDE = 9
+# More of the power of the noise than this, left in single pixels, is left nearly everywhere.
+MAX_NOISE_LEFT = 0.05
+TILE_SIDE = 16  # pixels along Y and X of a tile in which the finest detail is measured
 MAX_BINS = 24
 MIN_PIXELS_PER_BIN = 200
 
@@ -89,12 +93,51 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
     return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
 
 
-def smoothed(clean: Any) -> Any:
-    """Return the median around each pixel along Y and X."""
-    size = (*[1] * (clean.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
-    median = ndimage.median_filter(np.ma.getdata(clean), size, mode="nearest")
-    mask = np.ma.getmask(clean)
-    return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)
+def without_specks(clean: Sequence[Any], noise: NoiseModel) -> list[Any]:
+    """Return clean images without what noise has left in single pixels.
+
+    Where it is left nearly everywhere, every pixel is replaced by the median around it; otherwise
+    only those that differ from it by more than the standard deviation of the noise, because the
+    median also removes detail.
+    """
+    everywhere = noise_left_in(clean, noise) > MAX_NOISE_LEFT
+    results = []
+    for image in clean:
+        x = np.ma.getdata(image)
+        size = (*[1] * (x.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
+        median = ndimage.median_filter(x, size, mode="nearest")
+        specks = everywhere or (x - median) ** 2 > variance_at(median, noise)
+        result = np.where(specks, median, x)
+        mask = np.ma.getmask(image)
+        results.append(result if mask is np.ma.nomask else np.ma.MaskedArray(result, mask))
+    return results
+
+
+def noise_left_in(clean: Sequence[Any], noise: NoiseModel) -> float:
+    """Return the power of the finest detail in the median tile, in units of that of the noise.
+
+    Structure occurs in some tiles only, noise in most.
+
+    Parameters
+    ----------
+    clean : sequence of ndarray
+        Denoised crops, as from `denoised_crop`.
+    noise : NoiseModel
+        The noise model.
+
+    Returns
+    -------
+    float
+    """
+    ratios = [_finest_detail(np.ma.getdata(x)) / _tile_means(variance_at(x, noise)) for x in clean]
+    return float(np.median(np.concatenate(ratios)))
+
+
+def variance_at(x: Any, noise: NoiseModel) -> np.ndarray:
+    """Return the variance of the noise at clean grey levels, float64."""
+    levels = np.ma.getdata(x).clip(noise.lowest).astype(np.float64)
+    variance: np.ndarray = noise.variance(torch.from_numpy(levels)).numpy()
+    return variance
 
 
 def without_bias(clean: Sequence[Any], crops: Sequence[Crop]) -> list[Any]:
@@ -158,3 +201,23 @@ def layout_of(crop: Any) -> Layout:
     """Return the layout of a crop of shape ``(channels, *space)``, which are seen together."""
     ndim = crop.ndim - 1
     return replace(layout("C" + "ZYX"[3 - ndim :], crop.shape, ndim), joint=True)
+
+
+def _finest_detail(x: np.ndarray) -> np.ndarray:
+    """Return the mean squared second difference of 2×2 pixels in each tile, 1-D.
+
+    It is scaled so that white noise gives its variance.
+    """
+    y, x_ = (n // 2 * 2 for n in x.shape[-2:])
+    x = x[..., :y, :x_].astype(np.float64)
+    detail = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
+    return _tile_means(np.repeat(np.repeat(detail**2, 2, axis=-2), 2, axis=-1))
+
+
+def _tile_means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each tile along Y and X, 1-D; of the whole if it is smaller."""
+    sides = [min(TILE_SIDE, n // 2 * 2) for n in values.shape[-2:]]
+    y, x = (n // side * side for n, side in zip(values.shape[-2:], sides, strict=True))
+    tiles = values[..., :y, :x].reshape(-1, y // sides[0], sides[0], x // sides[1], sides[1])
+    means: np.ndarray = tiles.mean(axis=(2, 4)).ravel()
+    return means

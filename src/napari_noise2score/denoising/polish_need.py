@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ..image.image import as_images
 from ..noise import NoiseModel, parse_noise
 from ..score.model import ScoreModel
-from ._clean_images import bias_of, denoised_crop, read_crops
+from ._clean_images import (
+    MAX_NOISE_LEFT,
+    bias_of,
+    denoised_crop,
+    noise_left_in,
+    read_crops,
+    variance_at,
+)
 from .job import prepare
 
 MAX_PIXELS_MEASURED = 2**19
-TILE_SIDE = 16  # pixels along Y and X of a tile in which the finest detail is measured
-# In units of the variance of the noise: above them, a polish pays.
-MAX_NOISE_LEFT = 0.05
-MAX_BIAS = 0.003
+MAX_BIAS = 0.003  # in units of the variance of the noise; above it, a polish pays
 
 
 class PolishNeed(NamedTuple):
@@ -92,31 +95,9 @@ def measure_polish_need(
     ]
     crops = read_crops(jobs, np.random.default_rng(0), MAX_PIXELS_MEASURED)
     clean = [denoised_crop(crop) for crop in crops]
-    ratios, squares, variances = [], 0.0, 0.0
+    squares = variances = 0.0
     for x, shift in zip(clean, bias_of(clean, crops), strict=True):
-        variance = noise.variance(torch.from_numpy(np.ma.getdata(x).clip(noise.lowest))).numpy()
         counted = ~np.ma.getmaskarray(x)
         squares += float((shift**2)[counted].sum())
-        variances += float(variance[counted].sum())
-        ratios.append(_finest_detail(np.ma.getdata(x)) / _tile_means(variance))
-    return PolishNeed(float(np.median(np.concatenate(ratios))), squares / variances)
-
-
-def _finest_detail(x: np.ndarray) -> np.ndarray:
-    """Return the mean squared second difference of 2×2 pixels in each tile, 1-D.
-
-    It is scaled so that white noise gives its variance.
-    """
-    y, x_ = (n // 2 * 2 for n in x.shape[-2:])
-    x = x[..., :y, :x_].astype(np.float64)
-    detail = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
-    return _tile_means(np.repeat(np.repeat(detail**2, 2, axis=-2), 2, axis=-1))
-
-
-def _tile_means(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each tile along Y and X, 1-D; of the whole if it is smaller."""
-    sides = [min(TILE_SIDE, n // 2 * 2) for n in values.shape[-2:]]
-    y, x = (n // side * side for n, side in zip(values.shape[-2:], sides, strict=True))
-    tiles = values[..., :y, :x].reshape(-1, y // sides[0], sides[0], x // sides[1], sides[1])
-    means: np.ndarray = tiles.mean(axis=(2, 4)).ravel()
-    return means
+        variances += float(variance_at(x, noise)[counted].sum())
+    return PolishNeed(noise_left_in(clean, noise), squares / variances)

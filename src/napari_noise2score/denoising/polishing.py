@@ -21,8 +21,8 @@ from ._clean_images import (
     denoised_crop,
     layout_of,
     read_crops,
-    smoothed,
     without_bias,
+    without_specks,
 )
 from .job import prepare
 
@@ -188,7 +188,7 @@ def polish_steps(
             yield Progress(work, total, "denoising")
         return results
 
-    clean = without_bias([smoothed(image) for image in (yield from denoised())], crops)
+    clean = without_bias(without_specks((yield from denoised()), noise), crops)
     layouts = [layout_of(image) for image in clean]
     trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
     if resume is not None:
