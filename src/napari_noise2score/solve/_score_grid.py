@@ -3,17 +3,69 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..noise.base import NoiseModel
+from .quantization import Quantization
 from .transform import Transform
+
+# Largest deviation of a pixel from its mean, in standard deviations, and so the largest score.
+MAX_DEVIATION = 12.0
 
 # Difference of the score over which the second derivative of the solution is measured.
 CURVATURE_STEP = 0.08
 # A lower limit of x further below the grey levels than this, in units of their range, is ignored.
 MAX_FLOOR_DISTANCE = 1e3
+
+
+class TabulatedNoise(NamedTuple):
+    """The distribution of recorded pixels z = T(y) for each of many clean values x.
+
+    Attributes
+    ----------
+    x : Tensor
+        Clean values, increasing, float64, shape ``(x,)``.
+    masses : Tensor
+        Probability of each y given x, shape ``(x, y)``.
+    z : Tensor
+        T of each y as it is recorded, shape ``(y,)``.
+    sigma : Tensor
+        Standard deviation of the perturbation σ_a and of rounding, in units of z, shape ``(y,)``.
+    """
+
+    x: Tensor
+    masses: Tensor
+    z: Tensor
+    sigma: Tensor
+
+
+def tabulate_noise(
+    noise: NoiseModel,
+    transform: Transform,
+    sigma_a: float,
+    first: float,
+    last: float,
+    quantization: Quantization,
+) -> TabulatedNoise:
+    """Tabulate p(y | x) for all x whose noisy mean is between two z, in double precision."""
+    # a wider margin for y: a pixel at the end of the range may be an outlier of its x
+    margin = MAX_DEVIATION * (1 + sigma_a)
+    step = max(sigma_a / 8, 0.05)
+    bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
+    edges = transform.inverse(bins)
+    x = clean_candidates(noise, transform, first, last)
+    y = noise.bin_centers(edges)
+    masses = noise.bin_probabilities(edges, x)
+    # σ_a hides the grid itself, so only the variance that rounding adds matters. It is 0 for counts
+    # that are on the grid already. Counts beside it are not shifted to it: no detector is exact
+    # enough for that.
+    rounding = (masses.sum(0) * (quantization.rounded(y) - y) ** 2).sum() / masses.sum()
+    sigma = torch.sqrt(sigma_a**2 + rounding * transform.slope(y) ** 2)
+    z = transform.forward(y.clamp(quantization.floor, quantization.saturation))
+    return TabulatedNoise(x, masses, z, sigma)
 
 
 def clean_candidates(noise: NoiseModel, transform: Transform, low: float, high: float) -> Tensor:

@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..noise.base import NoiseModel
 from ._score_grid import (
-    clean_candidates,
+    MAX_DEVIATION,
     invert_rows,
     make_increasing,
     mean_correction_of,
+    tabulate_noise,
     tabulated_scores,
 )
 from .quantization import UNQUANTIZED, Quantization
@@ -32,8 +33,6 @@ from .transform import Transform
 COLUMNS = 385  # of the table, one for each score
 # Range of z, in units of the noise. Memory grows with its square, here to a few gigabytes.
 MAX_SPAN = 2000
-# Largest deviation of a pixel from its mean, in standard deviations, and so the largest score.
-MAX_DEVIATION = 12.0
 # The columns of the table are close together for scores below this: noise far stronger than that of
 # the data has all of its scores there.
 LINEAR_RANGE = 0.1
@@ -302,27 +301,9 @@ def make_table(
     ends = transform.forward(torch.tensor([low, high], dtype=torch.float64))
     # a margin, as the pixels to be solved may exceed the range of those surveyed
     first, last = (ends + torch.tensor([-2.0, 2.0]) * (1 + sigma_a)).tolist()
-    if last - first > MAX_SPAN:
-        raise UserError(
-            f"the grey levels from {low:.4g} to {high:.4g} span {last - first:.0f} standard "
-            f"deviations of the noise, but at most {MAX_SPAN} can be solved for: clip extreme grey "
-            "levels, and train again"
-        )
+    check_span(torch.tensor([first, last]), low, high)
     rows = torch.linspace(first, last, 2 + int((last - first) * 3 / sigma_a), dtype=torch.float64)
-    # a wider margin for y: a pixel at the end of the range may be an outlier of its x
-    margin = MAX_DEVIATION * (1 + sigma_a)
-    step = max(sigma_a / 8, 0.05)
-    bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
-    edges = transform.inverse(bins)
-    x = clean_candidates(noise, transform, first, last)
-    y = noise.bin_centers(edges)
-    masses = noise.bin_probabilities(edges, x)
-    # σ_a hides the grid itself, so only the variance that rounding adds matters. It is 0 for counts
-    # that are on the grid already. Counts beside it are not shifted to it: no detector is exact
-    # enough for that.
-    rounding = (masses.sum(0) * (quantization.rounded(y) - y) ** 2).sum() / masses.sum()
-    sigma = torch.sqrt(sigma_a**2 + rounding * transform.slope(y) ** 2)
-    z = transform.forward(y.clamp(quantization.floor, quantization.saturation))
+    x, masses, z, sigma = tabulate_noise(noise, transform, sigma_a, first, last, quantization)
     f, density = tabulated_scores(masses, z, sigma, rows)
     mean = noise.mean(x)
     expected = transform.forward(mean)
@@ -348,6 +329,29 @@ def make_table(
     searched = F.max_pool2d(F.pad(missed, (1, 1, 1, 1)), 2, stride=1)
     cells = F.max_pool2d(searched, 2, stride=1)[0] > 0
     return Table(values, searched[0], correction, cells, f, levels, transform, first, last)
+
+
+def check_span(ends: Tensor, low: float, high: float) -> None:
+    """Raise a `UserError` if a range of grey levels is too wide to be tabulated.
+
+    Parameters
+    ----------
+    ends : Tensor
+        The two ends of the range, in units of z.
+    low, high : float
+        The grey levels, for the message.
+
+    Examples
+    --------
+    >>> check_span(torch.tensor([0.0, 100.0]), 0, 255)
+    """
+    span = float(ends[1] - ends[0])
+    if span > MAX_SPAN:
+        raise UserError(
+            f"the grey levels from {low:.4g} to {high:.4g} span {span:.0f} standard "
+            f"deviations of the noise, but at most {MAX_SPAN} can be solved for: clip extreme grey "
+            "levels, and train again"
+        )
 
 
 def _interpolate(grid: Tensor, at: Tensor) -> Tensor:
