@@ -16,6 +16,7 @@ from ..solve.quantization import Quantization
 from ..solve.transform import Transform
 from ._evaluate import network_with
 from ._network import UNet
+from .information import Information
 
 if TYPE_CHECKING:
     from ._tensor_file import Shapes
@@ -96,6 +97,8 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         raise ValueError("the name is not a short text")
     if not isinstance(provenance, dict):
         raise ValueError("the provenance is not a list of named values")
+    if "information" in provenance:
+        Information.from_json(provenance["information"])
     return {
         "network": network,
         "transform": transform,

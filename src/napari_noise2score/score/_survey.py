@@ -15,9 +15,9 @@ from ..solve.quantization import estimate_quantization, find_quantization_step
 from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
 from ._defects import defects
+from ._valid_of_each import ValidOfEach
 from .patches import (
     Block,
-    ValidOfEach,
     count_pieces,
     draw_nonempty,
     fill_and_decorrelate,

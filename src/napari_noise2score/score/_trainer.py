@@ -19,9 +19,11 @@ from ._network_trainer import NetworkTrainer
 from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
 from ._survey import survey
+from ._valid_of_each import ValidOfEach
 from .device import inner_precision
+from .information import Information, PatchSample, measure_information
 from .model import ScoreModel
-from .patches import MIN_PIECES_TO_SPLIT, Patches, ValidOfEach, count_pieces
+from .patches import MIN_PIECES_TO_SPLIT, Patches, count_pieces
 
 NETWORK_WIDTH = 32
 NETWORK_DEPTH = 2
@@ -101,6 +103,25 @@ class Trainer(NetworkTrainer):
             "images": identity,
             "kernel": str(kernel),
         }
+        self._information: tuple[int, Information] | None = None  # and the step it is of
+
+    def measure(self) -> None:
+        """Measure the information of the data, for `model` to record with these weights.
+
+        It has its own random generators, so that it does not change the training.
+        """
+        seed = self.settings["seed"]
+        drawn, mask = self.patches.draw_masked(VALIDATION_PATCHES, np.random.default_rng(seed))
+        valid = None if mask is None else torch.from_numpy(mask)
+        held, others = self.patches.count_pixels()
+        found = measure_information(
+            self.model(),
+            PatchSample(self.held_out, self.held_out_valid, held),
+            PatchSample(torch.from_numpy(drawn), valid, others),
+            self.patches.separate,
+            seed,
+        )
+        self._information = self.steps, found
 
     def model(self) -> ScoreModel:
         """Return a model with the averaged weights, see `learned`."""
@@ -115,9 +136,16 @@ class Trainer(NetworkTrainer):
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "shapes": self.settings["shapes"][:MAX_SHAPES_IN_PROVENANCE],
                 **self.run_facts(),
+                **self._information_facts(),
             },
             **self.facts,
         )
+
+    def _information_facts(self) -> dict[str, Any]:
+        """Return the information for the provenance, if it was measured after the last step."""
+        if self._information is None or self._information[0] != self.steps:
+            return {}
+        return {"information": self._information[1].as_json()}
 
     def _draw_loss(self, fraction: float) -> Tensor:
         """Draw patches and perturbations at a share of the budget, and return their loss."""

@@ -22,6 +22,7 @@ from ._evaluate import clip_to_training, network_with, perturbed_score
 from ._model_file import model_fields, model_header, network_shapes
 from ._network import UNet
 from ._tensor_file import first_line, read_tensors, write_tensors
+from .information import Information
 from .probes import probes
 
 # change of z, in units of the noise, by which the slope of the score is measured
@@ -107,6 +108,12 @@ class ScoreModel:
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def information(self) -> Information | None:
+        """Fisher information of the training images; None if it was not measured."""
+        values = self.provenance.get("information")
+        return None if values is None else Information.from_json(values)
 
     def to(self, device: str | torch.device) -> ScoreModel:
         """Return the model on a device; this one is unchanged."""
@@ -223,7 +230,10 @@ class ScoreModel:
             "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
             f"{self.sigma_a_range[1]:.3g}), in units of the noise",
         }
-        return facts | {k: v for k, v in self.provenance.items() if k not in facts}
+        facts |= {k: v for k, v in self.provenance.items() if k not in facts}
+        if (found := self.information) is not None:
+            facts["information"] = found.describe()
+        return facts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all.

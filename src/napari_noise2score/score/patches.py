@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from ..errors import UserError
 from ..image.axes import Layout
-from ..image.valid import ValidPixels, fill, look_for_valid
+from ..image.valid import ValidPixels, fill
 from ..noise.kernel import Kernel
+from ._valid_of_each import ValidOfEach
 
 MIN_PIECES_TO_SPLIT = 10  # with fewer planes or volumes, a corner of each is held out instead
 MAX_HELD_OUT_PIECES = 32
@@ -135,6 +136,28 @@ class Patches:
         masks = [np.ones_like(patch) if valid is None else valid for patch, valid in drawn]
         return patches, np.stack(masks)
 
+    @property
+    def separate(self) -> bool:
+        """Whether held-out patches have no pixel in common with the others."""
+        sides = map(self._corner_of, self.layouts)
+        return self._whole or all(any(n - m >= s for n, m, s in side) for side in sides)
+
+    def count_pixels(self) -> tuple[int, int]:
+        """Return the number of pixels that held-out patches, and the others, are drawn from."""
+        pixels = np.array([float(np.prod(where.space_shape)) for where in self.layouts])
+        total = pixels * [count_pieces([where]) for where in self.layouts]
+        if self._whole:
+            held = np.sum(pixels[np.searchsorted(self._ends, self._held, side="right")])
+        else:
+            sides = map(self._corner_of, self.layouts)
+            held = np.sum(total * [np.prod([min(m / n, 1) for n, m, _ in a]) for a in sides])
+        return int(held), int(np.sum(total) - (held if self.separate else 0))
+
+    def _corner_of(self, where: Layout) -> list[tuple[int, int, int]]:
+        """Return size of the image, of the held-out corner and of a patch, along Y and X."""
+        sizes = zip(where.space_shape, self._margins, self.size, strict=True)
+        return [(n - m, max((n - m) // 4, size), size) for n, m, size in sizes][-2:]
+
     def _draw_one(
         self, rng: np.random.Generator, held_out: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -198,7 +221,7 @@ class Patches:
         last = [max(n - size, 0) for n, size in zip(inner, self.size, strict=True)]
         if self._whole:
             return [int(rng.integers(n + 1)) for n in last]
-        # the last quarter along both Y and X is held out
+        # the last quarter along Y and X is held out
         corner = [max(n - max(n // 4, size), 0) for n, size in zip(inner, self.size, strict=True)]
         for _ in range(MAX_DRAWS_OF_CORNER):
             start = [int(rng.integers(n + 1)) for n in last]
@@ -210,21 +233,6 @@ class Patches:
                 return start
         # the image is too small to hold anything out: validation shares pixels with training
         return start
-
-
-class ValidOfEach:
-    """The valid pixels of each of many images, determined when an image is first used."""
-
-    def __init__(self, images: Sequence[Any], layouts: Sequence[Layout]):
-        self._images, self._layouts = images, layouts
-        self._found: dict[int, ValidPixels] = {}
-
-    def __getitem__(self, which: int) -> ValidPixels:
-        if which not in self._found:
-            # an image without a valid pixel is skipped
-            axes = self._layouts[which].axes
-            self._found[which], _ = look_for_valid(self._images[which], axes)
-        return self._found[which]
 
 
 def no_valid_pixel() -> UserError:

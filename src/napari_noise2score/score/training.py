@@ -217,6 +217,7 @@ def train_steps(
     if fraction == 1 and trainer.steps:
         # the checkpoint was written after the last step
         trainer.validate()
+        trainer.measure()
         yield progress(0.0)
     while fraction < 1 or trainer.steps == 0:
         # only the time spent here counts: the caller may pause between two steps
@@ -227,6 +228,8 @@ def train_steps(
         if trainer.steps % STEPS_BETWEEN_VALIDATIONS == 0 or fraction == 1:
             began = time.monotonic()
             trainer.validate()
+            if fraction == 1:
+                trainer.measure()
             trainer.seconds += time.monotonic() - began
         yield progress(learning_rate)
     if math.isnan(trainer.val_loss):
