@@ -261,7 +261,13 @@ def _estimate_and_check(
     if found is not None:
         try:
             for checking in check_against_estimate(
-                images, report.noise, scenes, found, model=check_model, repeats=repeats
+                images,
+                report.noise,
+                scenes,
+                found,
+                model=check_model,
+                repeats=repeats,
+                trained=model,
             ):
                 if checking.result is None:
                     yield Progress(before + checking.done, total)

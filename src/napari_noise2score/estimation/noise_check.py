@@ -1,8 +1,10 @@
 """The noise check: how much of the noise of an image a noise model explains.
 
-A check consists of three tests. The variance by intensity is compared with that of the model
+A check consists of four tests. The variance by intensity is compared with that of the model
 (`_check_variance`); the correlation between pixels of the residual must be that of the model
-(`_check_residual`); and the assumptions of the estimate itself are tested (`_check_assumptions`).
+(`_check_residual`); the assumptions of the estimate itself are tested (`_check_assumptions`); and
+if there is a trained score, the information of its training images must not exceed that of the
+model's noise (`information`).
 The result is a `NoiseCheck` (`goodness_of_fit`).
 """
 
@@ -21,15 +23,17 @@ from ..noise import NoiseModel, parse_noise
 from ..noise.kernel import Kernel
 from ..progress import Progress, run_to_end
 from ..score.model import ScoreModel
+from ._autocorrelation import MIN_CORRELATION
 from ._check_assumptions import findings
 from ._check_planes import count_planes, read_compared_planes
-from ._check_residual import compare_residual
-from ._check_variance import compare_variance, compare_variance_with_read_noise
+from ._check_residual import Residual, compare_residual
+from ._check_variance import VarianceCurve, compare_variance, compare_variance_with_read_noise
 from ._frames import prepare_frames
 from ._from_images import ImageEstimate, estimate_from_frames
 from ._read_frames import read_scenes, read_scenes_and_warn
 from ._units import arithmetic_as_user_error
 from .goodness_of_fit import NoiseCheck
+from .information import check_information
 
 
 def check_noise(
@@ -118,7 +122,7 @@ def check_steps(
     scenes, _ = read_scenes_and_warn(images, repeats)
     found = estimate_from_frames(scenes, model.kernel if model else None)
     yield from check_against_estimate(
-        images, noise, scenes, found, model=model, denoised=denoised, repeats=repeats
+        images, noise, scenes, found, model=model, denoised=denoised, repeats=repeats, trained=model
     )
 
 
@@ -131,6 +135,7 @@ def check_against_estimate(
     model: ScoreModel | None = None,
     denoised: Any = None,
     repeats: str = "T",
+    trained: ScoreModel | None = None,
 ) -> Iterator[Progress[NoiseCheck]]:
     """Check a noise model against images whose frames were already read and estimated.
 
@@ -146,6 +151,8 @@ def check_against_estimate(
         The estimate from these frames.
     model, denoised, repeats
         As for `check_noise`.
+    trained : ScoreModel, optional
+        A trained score whose information is compared with that of the noise model.
 
     Yields
     ------
@@ -177,7 +184,8 @@ def check_against_estimate(
         curve,
         residual,
         source,
-        _findings(images, noise, found, scenes, repeats),
+        _findings(images, noise, found, scenes, repeats)
+        + _excess_information(trained, noise, found, curve, residual, source),
     )
     yield Progress(total, total, result=check)
 
@@ -201,6 +209,27 @@ def _findings(
             return findings(prepared, kernel is None, pattern, strengths)
     except UserError:
         return ()
+
+
+def _excess_information(
+    trained: ScoreModel | None,
+    noise: NoiseModel,
+    found: ImageEstimate,
+    curve: VarianceCurve,
+    residual: Residual,
+    source: str,
+) -> tuple[str, ...]:
+    """Return a sentence if the images hold more information than the noise of a model can have."""
+    if trained is None:
+        return ()
+    shared = residual.correlation
+    if source == "denoised":
+        # what denoising removes may contain some of the picture, which is correlated
+        shared = found.correlation if noise.components.kernel is None else 0.0
+    if abs(shared) <= MIN_CORRELATION[source != "single frames"]:
+        shared = 0.0
+    sentence = check_information(trained, noise, curve.strengths(), shared)
+    return (sentence,) if sentence else ()
 
 
 def _strengths_of_channels(
