@@ -88,7 +88,12 @@ def measure_data(options: argparse.Namespace) -> None:
         except UserError as error:
             print(f"    the noise was not estimated: {error}", flush=True)
             noises: list[tuple[NoiseModel, tuple[float, float]]] = [
-                (Gaussian(float(np.sqrt(model.transform.variance(torch.tensor(y.mean()))))), (1, 1))
+                (
+                    Gaussian(
+                        float(torch.sqrt(model.transform.variance(torch.tensor(float(y.mean())))))
+                    ),
+                    (1, 1),
+                )
             ]
         else:
             curve = report.check.curve
