@@ -14,6 +14,7 @@ from napari_noise2score import (
     ScoreModel,
     UserError,
     denoise,
+    estimate_noise,
     parse_noise,
     polish,
     polish_steps,
@@ -21,6 +22,11 @@ from napari_noise2score import (
     uncertainty,
 )
 from napari_noise2score.cli.main import main
+from napari_noise2score.denoising._clean_images import (
+    MAX_NOISE_LEFT,
+    noise_left_in,
+    without_specks,
+)
 
 NOISE = "nakagami(m=1)"
 
@@ -196,3 +202,52 @@ def test_the_command_line_keeps_it_beside_the_model(noisy, model, tmp_path, capf
     assert not list(tmp_path.glob("*.resume"))
     run("info", kept.name)
     assert NOISE in capfd.readouterr().out
+
+
+def crops_of(values):
+    """Return flat images of grey level 100 with these values added, as denoised crops."""
+    return [np.full((1, 64, 64), 100.0) + values]
+
+
+def test_noise_left_in_single_pixels_is_found():
+    noise = parse_noise("gaussian(sigma=10)")
+    rng = np.random.default_rng(0)
+    everywhere = rng.normal(0, 5, (1, 64, 64))
+    assert noise_left_in(crops_of(everywhere), noise) == pytest.approx(0.25, rel=0.1)
+    few = np.where(rng.random((1, 64, 64)) < 0.005, -60.0, 0.0)
+    assert noise_left_in(crops_of(few), noise) > MAX_NOISE_LEFT
+    # structure is no noise: edges and thin bright lines
+    lines = np.zeros((1, 64, 64))
+    lines[:, 20:40] += 80
+    lines[:, :, 50:52] += 80
+    assert noise_left_in(crops_of(lines), noise) < 0.01
+
+
+def test_only_specks_are_smoothed_unless_there_are_many():
+    noise = parse_noise("gaussian(sigma=10)")
+    detail = 8.0 * (np.indices((64, 64))[1] % 16 == 0)
+    image = crops_of(detail)[0]
+    image[0, 30, 31] = 300
+    (result,) = without_specks([image], noise)
+    assert result[0, 30, 31] < 110
+    result[0, 30, 31] = image[0, 30, 31]
+    np.testing.assert_array_equal(result, image)
+    noisy = image + np.random.default_rng(0).normal(0, 5, image.shape)
+    (result,) = without_specks([noisy], noise)
+    assert np.std(result) < 0.5 * np.std(noisy)
+
+
+@pytest.mark.slow
+def test_an_estimate_says_whether_a_polish_pays():
+    speckled, _ = speckle((4, 96, 96))
+    model = train(speckled, axes="TYX", steps=40)
+    report = estimate_noise(speckled, axes="TYX", model=model)
+    assert report.polish.pays
+    assert report.describe()["polish"].startswith("a polish pays: ")
+    y, x = np.indices((96, 96))
+    mild = 100 + 40 * np.sin(y / 12) * np.cos(x / 15)
+    mild = mild + np.random.default_rng(0).normal(0, 10, (4, 96, 96))
+    model = train(mild, axes="TYX", steps=80)
+    report = estimate_noise(mild, axes="TYX", model=model)
+    assert not report.polish.pays
+    assert report.polish.sentence == "a polish would change little"

@@ -26,9 +26,9 @@ MAX_CROPS_TRIED = 1000
 CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
 # The first clean images are medians of this side, in pixels along Y and X. Means around each pixel
 # of `MEAN_SIDE` sort them into intensity bins, in which they are made to explain the mean of y.
-MEDIAN_SIDE = 5
+MEDIAN_SIDE = 3
 MEAN_SIDE = 9
-# More of the power of the noise than this, left in single pixels, is left nearly everywhere.
+# share of the power of the noise that may be left in single pixels
 MAX_NOISE_LEFT = 0.05
 TILE_SIDE = 16  # pixels along Y and X of a tile in which the finest detail is measured
 MAX_BINS = 24
@@ -96,17 +96,16 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
 def without_specks(clean: Sequence[Any], noise: NoiseModel) -> list[Any]:
     """Return clean images without what noise has left in single pixels.
 
-    Where it is left nearly everywhere, every pixel is replaced by the median around it; otherwise
-    only those that differ from it by more than the standard deviation of the noise, because the
-    median also removes detail.
+    Where much is left, every pixel is replaced by the median around it; otherwise only those that
+    differ from it by more than the standard deviation of the noise, as the median also removes
+    detail.
     """
-    everywhere = noise_left_in(clean, noise) > MAX_NOISE_LEFT
+    much = noise_left_in(clean, noise) > MAX_NOISE_LEFT
     results = []
     for image in clean:
         x = np.ma.getdata(image)
-        size = (*[1] * (x.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
-        median = ndimage.median_filter(x, size, mode="nearest")
-        specks = everywhere or (x - median) ** 2 > variance_at(median, noise)
+        median = _median(x)
+        specks = much or (x - median) ** 2 > variance_at(median, noise)
         result = np.where(specks, median, x)
         mask = np.ma.getmask(image)
         results.append(result if mask is np.ma.nomask else np.ma.MaskedArray(result, mask))
@@ -114,9 +113,11 @@ def without_specks(clean: Sequence[Any], noise: NoiseModel) -> list[Any]:
 
 
 def noise_left_in(clean: Sequence[Any], noise: NoiseModel) -> float:
-    """Return the power of the finest detail in the median tile, in units of that of the noise.
+    """Return the power of what noise has left in single pixels, in units of that of the noise.
 
-    Structure occurs in some tiles only, noise in most.
+    Noise that is left nearly everywhere shows in the finest detail of the median tile, as structure
+    occurs in some tiles only. Noise that is left in few pixels shows in those that are above or
+    below all their neighbours, and differ from the median by more than the noise.
 
     Parameters
     ----------
@@ -128,9 +129,36 @@ def noise_left_in(clean: Sequence[Any], noise: NoiseModel) -> float:
     Returns
     -------
     float
+        The larger of the two.
     """
-    ratios = [_finest_detail(np.ma.getdata(x)) / _tile_means(variance_at(x, noise)) for x in clean]
-    return float(np.median(np.concatenate(ratios)))
+    ratios: list[np.ndarray] = []
+    power = variances = 0.0
+    for image in clean:
+        x = np.ma.getdata(image).astype(np.float64)
+        ratios.append(_finest_detail(x) / _tile_means(variance_at(x, noise)))
+        median = _median(x)
+        variance, squares = variance_at(median, noise), (x - median) ** 2
+        specks = _extreme(x) & (squares > variance)
+        power += float(squares[specks].sum())
+        variances += float(variance.sum())
+    return max(float(np.median(np.concatenate(ratios))), power / variances)
+
+
+def _median(x: np.ndarray) -> np.ndarray:
+    """Return the median around each pixel along Y and X."""
+    size = (*[1] * (x.ndim - 2), MEDIAN_SIDE, MEDIAN_SIDE)
+    median: np.ndarray = ndimage.median_filter(x, size, mode="nearest")
+    return median
+
+
+def _extreme(x: np.ndarray) -> np.ndarray:
+    """Return which pixels are above or below all eight neighbours along Y and X."""
+    around = np.ones((*[1] * (x.ndim - 2), 3, 3), bool)
+    around[..., 1, 1] = False
+    above: np.ndarray = x > ndimage.maximum_filter(x, footprint=around, mode="nearest")
+    below: np.ndarray = x < ndimage.minimum_filter(x, footprint=around, mode="nearest")
+    extreme: np.ndarray = above | below
+    return extreme
 
 
 def variance_at(x: Any, noise: NoiseModel) -> np.ndarray:

@@ -81,6 +81,7 @@ class NetworkTrainer(ABC):
             Muon(kernels, KERNEL_LEARNING_RATE),
             torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
         ]
+        self.rates: tuple[float, ...] = (KERNEL_LEARNING_RATE, LEARNING_RATE)
         self.precision = PRECISIONS[0]
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
@@ -124,8 +125,7 @@ class NetworkTrainer(ABC):
             self.precision = faster_precision(self.device, self._try_step)
         at = self.steps + 1
         share = (1 - fraction) * min(1.0, at / WARM_UP_STEPS, (DECAY_START / at) ** 0.5)
-        rates = (KERNEL_LEARNING_RATE, LEARNING_RATE)
-        for optimizer, highest in zip(self.optimizers, rates, strict=True):
+        for optimizer, highest in zip(self.optimizers, self.rates, strict=True):
             optimizer.param_groups[0]["lr"] = share * highest
         loss = self._gradient(fraction)
         for optimizer in self.optimizers:

@@ -25,6 +25,8 @@ from .model import ScoreModel
 from .patches import Patches, decorrelated, margins_of
 from .polish import MAX_LOG_ERROR_RATIO, CleanLevels, Polish, identify_noise, regress
 
+ERROR_RATE = 0.02  # learning rate of the prediction of the error
+
 
 class Regression(NetworkTrainer):
     """One training run of a polish; `polish_steps` carries it out.
@@ -68,6 +70,14 @@ class Regression(NetworkTrainer):
         network.load_state_dict(like.state_dict(), strict=False)
         super().__init__(network, device, np.random.default_rng(seed), generator)
         self.model, self.noise = model.to(self.device), noise
+        # it learns faster, as it begins at 0; nothing else depends on it
+        head = self.network.error_head
+        assert head is not None
+        own = {id(p) for p in head.parameters()}
+        group = self.optimizers[-1].param_groups[0]
+        group["params"] = [p for p in group["params"] if id(p) not in own]
+        self.optimizers.append(torch.optim.AdamW(head.parameters(), lr=ERROR_RATE, weight_decay=0))
+        self.rates = (*self.rates, ERROR_RATE)
         self.levels = CleanLevels(self.model, noise)
         self.layouts = list(layouts)
         self.batch = BATCH_SIZE[model.ndim]
@@ -127,15 +137,17 @@ class Regression(NetworkTrainer):
 
     def _draw_loss(self, fraction: float) -> Tensor:
         drawn, mask = self.patches.draw_masked(self.batch, self.rng)
-        return self._loss(self.network, *self._simulated(drawn, mask, self.rng))
+        return torch.add(*self._losses(self.network, *self._simulated(drawn, mask, self.rng)))
 
     def _trial_loss(self) -> Tensor:
         y, x, valid = self.held_out
         first = slice(self.batch)
-        return self._loss(self.network, y[first], x[first], None if valid is None else valid[first])
+        mask = None if valid is None else valid[first]
+        return torch.add(*self._losses(self.network, y[first], x[first], mask))
 
     def _held_out_loss(self, network: UNet) -> Tensor:
-        return self._loss(network, *self.held_out)
+        # x alone decides which weights are kept
+        return self._losses(network, *self.held_out)[0]
 
     def _simulated(
         self, clean: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
@@ -158,7 +170,9 @@ class Regression(NetworkTrainer):
         valid = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
         return y, torch.from_numpy(np.ascontiguousarray(clean)).float(), valid
 
-    def _loss(self, network: UNet, y: Tensor, x: Tensor, valid: Tensor | None) -> Tensor:
+    def _losses(
+        self, network: UNet, y: Tensor, x: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean squared error in units of the noise, and the loss of its prediction."""
         y, x = y.to(self.device), x.to(self.device)
         with inner_precision(self.device, self.precision):
@@ -167,9 +181,8 @@ class Regression(NetworkTrainer):
         squared = (found - x) ** 2
         # the likelihood of the error as Gaussian, so that its variance is predicted
         ratio = log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO)
-        local = squared.detach() * transform.slope(y) ** 2
-        loss = squared / transform.variance(y).mean() + torch.exp(-ratio) * local + ratio
-        if valid is None:
-            return loss.mean()
-        share = valid.to(self.device)
-        return (loss * share).sum() / share.sum().clamp(min=1)
+        likelihood = torch.exp(-ratio) * squared.detach() * transform.slope(y) ** 2 + ratio
+        share = torch.ones_like(y) if valid is None else valid.to(self.device)
+        count = share.sum().clamp(min=1)
+        error = (squared * share).sum() / count / transform.variance(y).mean()
+        return error, (likelihood * share).sum() / count
