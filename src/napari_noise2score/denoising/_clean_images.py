@@ -93,23 +93,11 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
     return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
 
 
-def without_specks(clean: Sequence[Any], noise: NoiseModel) -> list[Any]:
-    """Return clean images without what noise has left in single pixels.
-
-    Where much is left, every pixel is replaced by the median around it; otherwise only those that
-    differ from it by more than the standard deviation of the noise, as the median also removes
-    detail.
-    """
-    much = noise_left_in(clean, noise) > MAX_NOISE_LEFT
-    results = []
-    for image in clean:
-        x = np.ma.getdata(image)
-        median = _median(x)
-        specks = much or (x - median) ** 2 > variance_at(median, noise)
-        result = np.where(specks, median, x)
-        mask = np.ma.getmask(image)
-        results.append(result if mask is np.ma.nomask else np.ma.MaskedArray(result, mask))
-    return results
+def without_specks(clean: Any) -> Any:
+    """Return a clean image without isolated pixels: the median around each pixel."""
+    median = _median(np.ma.getdata(clean))
+    mask = np.ma.getmask(clean)
+    return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)
 
 
 def noise_left_in(clean: Sequence[Any], noise: NoiseModel) -> float:

@@ -188,7 +188,7 @@ def polish_steps(
             yield Progress(work, total, "denoising")
         return results
 
-    clean = without_bias(without_specks((yield from denoised()), noise), crops)
+    clean = without_bias([without_specks(image) for image in (yield from denoised())], crops)
     layouts = [layout_of(image) for image in clean]
     trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
     if resume is not None:
