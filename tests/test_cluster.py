@@ -20,6 +20,7 @@ from napari_noise2score import (
     ScoreModel,
     UserError,
     denoise_steps,
+    polish,
     read_image,
     train,
     write_image,
@@ -69,6 +70,17 @@ def test_two_workers_give_the_result_of_one_process_even_if_one_is_killed(inputs
             os.kill(next(iter(pids.values())), signal.SIGKILL)
     assert done == list(range(1, 31))
     assert files(tmp_path / "out.ome.zarr") == files(inputs / "alone.ome.zarr")
+
+
+def test_workers_use_a_polish(inputs, client, tmp_path):
+    image, model = read_image(inputs / "noisy.ome.zarr"), ScoreModel.load(inputs / "m.n2s")
+    polished = polish(image.data[:2, :32, :32], model, NOISE, axes="TYX", steps=1)
+    for name, workers in (("shared", client), ("alone", None)):
+        store = tmp_path / f"{name}.ome.zarr"
+        for _ in denoise_steps(image, model, NOISE, store, polish=polished, client=workers):
+            pass
+    assert files(tmp_path / "shared.ome.zarr") == files(tmp_path / "alone.ome.zarr")
+    assert read_image(store).notes["polish"] == polished.fingerprint
 
 
 def test_one_process_can_finish_a_job_that_a_cluster_began(inputs, client, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..errors import UserError, is_memory_error
 from ..image.identity import key_of
 from ..noise import NoiseModel
+from ..solve.quantization import UNQUANTIZED
 from ._evaluate import clip_to_training, network_input, network_with
 from ._network import UNet
 from ._tensor_file import first_line, read_tensors, write_tensors
@@ -29,6 +29,7 @@ SUFFIX = ".polish"
 # of the predicted error to the noise, as logarithms of squares; beyond it the prediction is wrong
 MAX_LOG_ERROR_RATIO = 10.0
 TABLE_LENGTH = 4096
+MAX_DEVIATIONS_BEYOND = 2.0  # of the noise, between x and the range of training
 SLOPE_LIMITS = 0.5, 2.0  # of x by the mean of y
 
 
@@ -48,8 +49,6 @@ class Polish:
         Text of the noise model, with a digest of the files that it refers to.
     model : str
         Fingerprint of the score model.
-    lowest, highest : float
-        Range of x that it was trained on, without the offset of the noise model.
     provenance : mapping
         Software, device, seed and data of the training; values are JSON.
     """
@@ -57,15 +56,13 @@ class Polish:
     network: UNet
     noise: str
     model: str
-    lowest: float
-    highest: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of everything that results depend on, 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        digest.update(repr((self.noise, self.model, self.lowest, self.highest)).encode())
+        digest.update(repr((self.noise, self.model)).encode())
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -101,16 +98,16 @@ class Polish:
             Both in grey levels, without the offset of the noise model, float32, of the shape of y.
         """
         with torch.inference_mode():
-            x, log_ratio = regress(self.network, y, model, CleanLevels(model, noise))
+            levels = CleanLevels(model, noise)
+            x, log_ratio = regress(self.network, y, model, levels)
             ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
-            return x.clamp(self.lowest, self.highest), ratio / model.transform.slope(y)
+            return x.clamp(*levels.limits), ratio / model.transform.slope(y)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the polish for people; values are JSON."""
         facts = {
             "noise": self.noise,
             "score model": self.model,
-            "grey levels": f"{self.lowest:g} to {self.highest:g}, without offset",
         }
         return facts | {k: v for k, v in self.provenance.items() if k not in facts}
 
@@ -118,8 +115,7 @@ class Polish:
         """Write one safetensors file, complete or not at all; an existing one is replaced."""
         header = {
             "kind": FILE_KIND, "network": self.network.sizes, "noise": self.noise,
-            "model": self.model, "lowest": self.lowest, "highest": self.highest,
-            "provenance": dict(self.provenance),
+            "model": self.model, "provenance": dict(self.provenance),
         }  # fmt: skip
         write_tensors(path, dict(self.network.state_dict()), header)
 
@@ -136,15 +132,12 @@ class Polish:
         try:
             network = network_with(UNet.empty(**header["network"]), tensors, "cpu")
             texts = {key: header[key] for key in ("noise", "model")}
-            limits = {key: header[key] for key in ("lowest", "highest")}
             provenance = header["provenance"]
             if not all(isinstance(text, str) for text in texts.values()):
                 raise ValueError("noise and model must be text")
-            if not all(type(n) in (int, float) and math.isfinite(n) for n in limits.values()):
-                raise ValueError("the range must be two numbers")
-            if limits["lowest"] > limits["highest"] or not isinstance(provenance, dict):
-                raise ValueError("its range or provenance is not possible")
-            return Polish(network, **texts, **limits, provenance=provenance)
+            if not isinstance(provenance, dict):
+                raise ValueError("the provenance is not a list of named values")
+            return Polish(network, **texts, provenance=provenance)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             if is_memory_error(error):
                 raise
@@ -199,6 +192,14 @@ class CleanLevels:
         Its range of training is the range of the table, continued on both sides.
     noise : NoiseModel
         The noise model.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        Mean grey levels of y at the ends of the table.
+    limits : tuple of float
+        The lowest and the highest x that data of the range of training, the noise and the detector
+        allow.
     """
 
     def __init__(self, model: ScoreModel, noise: NoiseModel):
@@ -211,6 +212,14 @@ class CleanLevels:
         # from the bright end, where the mean depends on x in any case
         below = x[-1] - rise.flip(0).cumsum(0).flip(0)
         self._x = torch.cat([below, x[-1:]]).float().to(model.device)
+        ends = torch.tensor([model.low, model.high], dtype=torch.float64)
+        deviations = MAX_DEVIATIONS_BEYOND * torch.sqrt(model.transform.variance(ends))
+        low, high = ends[0] - deviations[0], ends[1] + deviations[1]
+        # no mean of y is beyond what can be recorded
+        recorded = model.quantization if model.kernel is None else UNQUANTIZED
+        means = torch.stack([low.clamp(min=recorded.floor), high.clamp(max=recorded.saturation)])
+        lowest, highest = noise.components.base.clean_from_mean(means).tolist()
+        self.limits = max(lowest, noise.lowest), max(highest, noise.lowest)
 
     def of_mean(self, mean: Tensor) -> Tensor:
         """Return x for means of y within the range of the table, float32."""

@@ -98,8 +98,6 @@ class Regression(NetworkTrainer):
         rng = np.random.default_rng(self.settings["seed"])
         valid = [ValidPixels()] * len(clean)
         self.patches = Patches(clean, self.layouts, self._size, rng, valid=valid)
-        values = [np.ma.compressed(np.ma.masked_invalid(image)) for image in clean]
-        self.range = min(v.min() for v in values if v.size), max(v.max() for v in values if v.size)
         drawn, mask = self.patches.draw_masked(VALIDATION_PATCHES, rng, True)
         self.held_out = self._simulated(drawn, mask, rng)
 
@@ -109,8 +107,6 @@ class Regression(NetworkTrainer):
             network=self.learned(),
             noise=self.settings["noise"],
             model=self.settings["model"],
-            lowest=float(self.range[0]),
-            highest=float(self.range[1]),
             provenance={
                 "software": f"napari-noise2score {__version__}",
                 "torch": torch.__version__,
@@ -131,8 +127,6 @@ class Regression(NetworkTrainer):
             network_with(self.network, self.teacher_weights, self.device),
             self.settings["noise"],
             self.settings["model"],
-            float(self.range[0]),
-            float(self.range[1]),
         )
 
     def _draw_loss(self, fraction: float) -> Tensor:
