@@ -82,6 +82,8 @@ class NetworkTrainer(ABC):
             torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0),
         ]
         self.rates: tuple[float, ...] = (KERNEL_LEARNING_RATE, LEARNING_RATE)
+        # parameters whose gradient is clipped together
+        self.clipped = [list(self.network.parameters())]
         self.precision = PRECISIONS[0]
         self.steps, self.seconds = 0, 0.0
         self.loss = self.val_loss = math.nan
@@ -202,7 +204,8 @@ class NetworkTrainer(ABC):
             loss = self._draw_loss(fraction)
             self.network.zero_grad()
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            for parameters in self.clipped:
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         except BaseException:
             self.rng.bit_generator.state = states[0]
             self.generator.set_state(states[1])

@@ -70,14 +70,7 @@ class Regression(NetworkTrainer):
         network.load_state_dict(like.state_dict(), strict=False)
         super().__init__(network, device, np.random.default_rng(seed), generator)
         self.model, self.noise = model.to(self.device), noise
-        # it learns faster, as it begins at 0; nothing else depends on it
-        head = self.network.error_head
-        assert head is not None
-        own = {id(p) for p in head.parameters()}
-        group = self.optimizers[-1].param_groups[0]
-        group["params"] = [p for p in group["params"] if id(p) not in own]
-        self.optimizers.append(torch.optim.AdamW(head.parameters(), lr=ERROR_RATE, weight_decay=0))
-        self.rates = (*self.rates, ERROR_RATE)
+        self._separate_error()
         self.levels = CleanLevels(self.model, noise)
         self.layouts = list(layouts)
         self.batch = BATCH_SIZE[model.ndim]
@@ -92,6 +85,21 @@ class Regression(NetworkTrainer):
             "images": identity,
         }
         self.replace_clean(clean)
+
+    def _separate_error(self) -> None:
+        """Let the prediction of the error learn by itself.
+
+        It learns faster, as it begins at 0, and its gradient, which can be large, is clipped
+        separately, so that x is learned as without it.
+        """
+        assert self.network.error_head is not None
+        head = list(self.network.error_head.parameters())
+        own = {id(p) for p in head}
+        group = self.optimizers[-1].param_groups[0]
+        group["params"] = [p for p in group["params"] if id(p) not in own]
+        self.optimizers.append(torch.optim.AdamW(head, lr=ERROR_RATE, weight_decay=0))
+        self.rates = (*self.rates, ERROR_RATE)
+        self.clipped = [[p for p in self.network.parameters() if id(p) not in own], head]
 
     def replace_clean(self, clean: Sequence[Any]) -> None:
         """Train on other clean images of the same shapes from now on."""
