@@ -45,7 +45,7 @@ def denoise(
         bool | None,
         typer.Option(
             "--polish/--no-polish",
-            help="Teach a network to remove this noise, about a minute more; it is kept beside the "
+            help="Teach a network to remove this noise, a minute or two more; kept beside the "
             "model. With --noise auto, by default where it pays.",
         ),
     ] = None,

@@ -22,12 +22,12 @@ class DenoiseControls:
             "only its gain (or strength) and read noise from the layer: use this if you know the "
             "kind of noise but not its size. Takes a few seconds."
         )
-        self.polish = QCheckBox("teach the network this noise first (about 1 min)")
+        self.polish = QCheckBox("teach the network this noise first (1 to 2 min)")
         self.polish.setToolTip(
-            "Teach a network, for about a minute, to remove noise of exactly this model from the "
+            "Teach a network, for a minute or two, to remove noise of exactly this model from the "
             "denoised layer. It estimates pixels of which the noise leaves little from their "
             "neighbours: very dark MRI, radar and ultrasound speckle, few photons. Choose the "
-            "noise model first, as another one needs another minute. A polish that is stopped is "
+            "noise model first, as another one needs another polish. A polish that is stopped is "
             "continued the next time."
         )
         self.uncertainty = QCheckBox("as a separate layer")
