@@ -38,6 +38,19 @@ def seed(request):
     return f"{number} {request.node.name}"
 
 
+@pytest.fixture
+def short_polish(monkeypatch):
+    """Let a polish take three steps, or as many as the function that is returned is given."""
+    from napari_noise2score.denoising.polishing import polish_steps
+
+    def set_steps(steps):
+        defaults = polish_steps.__kwdefaults__ | {"steps": steps}
+        monkeypatch.setattr(polish_steps, "__kwdefaults__", defaults)
+
+    set_steps(3)
+    return set_steps
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "window: needs napari, Qt, OpenGL and a screen")
     # doctests of the widgets cannot be collected if Qt cannot be imported

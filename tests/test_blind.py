@@ -161,6 +161,7 @@ def test_denoising_with_noise_auto_records_how_the_noise_was_found(tmp_path, mod
         *source_and_model[1:],
         "--noise",
         "auto",
+        "--no-polish",
     ]
     run = CliRunner().invoke(app, command)
     assert run.exit_code == 0, run.output

@@ -175,15 +175,12 @@ def test_invalid_pixels_stay_as_they_are(model, noisy):
     assert np.isnan(unknown[:30]).all()
 
 
-def test_the_command_line_keeps_it_beside_the_model(noisy, model, tmp_path, capfd, monkeypatch):
-    from napari_noise2score.denoising import polishing
-
+def test_the_command_line_keeps_it_beside_the_model(
+    noisy, model, tmp_path, capfd, monkeypatch, short_polish
+):
     tifffile.imwrite(tmp_path / "sar.tif", noisy)
     model.save(tmp_path / "sar.n2s")
     monkeypatch.chdir(tmp_path)
-    # the steps of a polish are no option of the command
-    monkeypatch.setattr(polishing.polish_steps, "__kwdefaults__",
-                        polishing.polish_steps.__kwdefaults__ | {"steps": 3})  # fmt: skip
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["noise2score", *arguments])

@@ -34,7 +34,8 @@ from window import (
 from napari_noise2score import parse_noise
 from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
-pytestmark = [pytest.mark.window, pytest.mark.slow]
+# a hardly trained model calls for a polish
+pytestmark = [pytest.mark.window, pytest.mark.slow, pytest.mark.usefixtures("short_polish")]
 
 
 def test_a_layer_is_trained_on_and_denoised(viewer, qtbot, cells, session, notifications):
@@ -755,21 +756,15 @@ def test_training_estimates_the_noise_for_its_preview(viewer, qtbot, session):
 
 
 def test_a_polish_is_stopped_continued_and_kept(
-    viewer, qtbot, cells, session, model, notifications, monkeypatch, tmp_path
+    viewer, qtbot, cells, session, model, notifications, tmp_path, short_polish
 ):
-    from napari_noise2score.denoising import polishing
-
-    def set_steps(steps):
-        defaults = polishing.polish_steps.__kwdefaults__ | {"steps": steps}
-        monkeypatch.setattr(polishing.polish_steps, "__kwdefaults__", defaults)
-
     source = add_cells(viewer, cells[0][:1, :1])
     session.add_model(model, "cells")
     session.files[model.fingerprint] = tmp_path / "cells.n2s"
     denoise = dock(viewer, "Denoise")
     set_noise(denoise, NOISE)
     field(denoise, "Polish").setChecked(True)
-    set_steps(40)
+    short_polish(40)
     click(qtbot, button(denoise, "Denoise"))
     qtbot.waitUntil(lambda: "Polishing: step" in status(denoise), timeout=TIMEOUT)
     first = int(status(denoise).split("step")[1].split()[0])
