@@ -26,7 +26,7 @@ from ._clean_images import (
 )
 from .job import prepare
 
-POLISH_STEPS = 240
+POLISH_STEPS = 120
 ROUNDS = 3
 FIRST_RATE = 0.25  # of learning, in units of that of the score; it decreases to 0
 STEPS_BETWEEN_VALIDATIONS = 20
