@@ -201,6 +201,15 @@ def test_the_command_line_keeps_it_beside_the_model(
     expected = denoise(noisy, model, NOISE, np.empty_like(noisy), polish=loaded)
     np.testing.assert_array_equal(tifffile.imread("a.tif"), expected)
     assert not list(tmp_path.glob("*.resume"))
+
+    # where the folder of the model cannot be written to, a polish is not kept
+    kept.unlink()
+    (tmp_path / f"{kept.name}.resume").mkdir()
+    run(*arguments, "c.tif")
+    assert "the polish will not be kept" in capfd.readouterr().err
+    np.testing.assert_array_equal(tifffile.imread("a.tif"), tifffile.imread("c.tif"))
+    assert not kept.exists()
+    loaded.save(kept)
     run("info", kept.name)
     assert NOISE in capfd.readouterr().out
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ._checkpoints import run_with_checkpoints
 from ._terminal import interrupts_between_steps, say
 
@@ -34,7 +37,7 @@ def polished(
     images : sequence of Image
         Noisy images.
     model_path : Path
-        The model file, beside which the polish is kept.
+        The model file, beside which the polish is kept if its folder can be written to.
     model, noise, device
         As for `polish`.
     resume : bool
@@ -47,7 +50,7 @@ def polished(
     Raises
     ------
     UserError
-        As for `polish`, and if the file is no polish or cannot be written.
+        As for `polish`, and if the file is no polish.
     """
     from ..denoising.polishing import polish_steps
     from ..image.identity import files_of
@@ -60,13 +63,21 @@ def polished(
         found.check(model, noise)
         say(f"polish: {path}")
         return found
-    checkpoint = path.with_name(f"{path.name}.resume")
     inputs: list[Any] = [model_path, *(file for image in images for file in files_of(image))]
-    for file in (path, checkpoint):
-        check_output(file, inputs=inputs, overwrite=True, nbytes=BYTES_OF_POLISH)
-    begun = checkpoint if resume and checkpoint.exists() else None
-    run = polish_steps(images, model, noise, device=device, resume=begun)
-    with interrupts_between_steps() as interrupt:
+    with ExitStack() as stack:
+        folder = path.parent
+        try:
+            for file in (path, _checkpoint_of(path)):
+                check_output(file, inputs=inputs, overwrite=True, nbytes=BYTES_OF_POLISH)
+        except UserError as error:
+            # such as a shared folder of models that nobody may write to
+            say(f"the polish will not be kept: {error}")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = folder / path.name
+        checkpoint = _checkpoint_of(path)
+        begun = checkpoint if resume and checkpoint.exists() else None
+        run = polish_steps(images, model, noise, device=device, resume=begun)
+        interrupt = stack.enter_context(interrupts_between_steps())
         state, stopped = run_with_checkpoints(run, "polishing", _describe, checkpoint, interrupt)
         if stopped is not None:
             say(f"stopped at step {state.step} of polishing; go on with --resume")
@@ -74,9 +85,14 @@ def polished(
         result: Polish = state.snapshot()
         with written(path, overwrite=True) as part:
             result.save(part)
-    checkpoint.unlink(missing_ok=True)
-    say(f"polish: {path}, {state.step} steps in {state.seconds:.0f} s")
+        checkpoint.unlink(missing_ok=True)
+        say(f"polish: {path.name}, {state.step} steps in {state.seconds:.0f} s")
     return result
+
+
+def _checkpoint_of(path: Path) -> Path:
+    """Return the checkpoint of a polish that is being trained."""
+    return path.with_name(f"{path.name}.resume")
 
 
 def _describe(progress: Progress[Polishing]) -> tuple[float, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import DataWarning, UserError
 from ..progress import Progress
 from ._session import session
 from ._write import Result
@@ -71,13 +72,22 @@ def with_polish(
             session.polishes[key] = state.snapshot()
             checkpoint.unlink(missing_ok=True)
             if path is not None:
-                session.polishes[key].save(path)
+                _keep(session.polishes[key], path)
     polish = session.polishes[key]
     polish.check(model, noise)
     for progress in steps(image, model, noise, device, *more, polish):
         if progress.result is not None:
             progress = replace(progress, result=progress.result._replace(polish=polish.fingerprint))
         yield progress
+
+
+def _keep(polish: Polish, path: Path) -> None:
+    """Write a polish to a file; warn if that is not possible, as this session has it anyway."""
+    try:
+        polish.save(path)
+    except (UserError, OSError) as error:
+        text = f"the polish is kept only until napari is closed: {error}"
+        warnings.warn(text, DataWarning, stacklevel=2)
 
 
 def _folder_of_checkpoints() -> str:
