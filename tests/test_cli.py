@@ -160,9 +160,9 @@ def test_settings_can_come_from_a_file_and_errors_name_the_line(run, inputs, tmp
 def test_an_interrupted_training_is_saved_and_resumed(
     run, inputs, tmp_path, monkeypatch, error, exit_code
 ):
-    from napari_noise2score.cli import _train
+    from napari_noise2score.cli import _checkpoints
 
-    track = _train.track
+    track = _checkpoints.track
 
     def until_stopped(steps, *about):
         for progress in track(steps, *about):
@@ -170,14 +170,14 @@ def test_an_interrupted_training_is_saved_and_resumed(
             if progress.result.step == 5:
                 raise error
 
-    monkeypatch.setattr(_train, "track", until_stopped)
+    monkeypatch.setattr(_checkpoints, "track", until_stopped)
     model = tmp_path / "m.n2s"
     np.save(tmp_path / "stack.npy", np.random.default_rng(0).normal(100, 10, (32, 32)))
     arguments = ("train", tmp_path / "stack.npy", "--model", model, "--steps")
     code, _, err = run(*arguments, 100_000)
     assert (code, "go on with --resume" in err) == (exit_code, True)
     assert ScoreModel.load(model).provenance["steps"] == 5
-    monkeypatch.setattr(_train, "track", track)
+    monkeypatch.setattr(_checkpoints, "track", track)
     assert run(*arguments, 7, "--resume")[0] == 0
     assert ScoreModel.load(model).provenance["steps"] == 7
     assert not (tmp_path / "m.n2s.resume").exists()

@@ -157,7 +157,7 @@ def polish_steps(
     --------
     >>> from napari_noise2score import train
     >>> noisy = np.random.default_rng(0).normal(100, 10, (64, 64))
-    >>> for progress in polish_steps(noisy, train(noisy, steps=2), "gaussian(sigma=10)", steps=2):
+    >>> for progress in polish_steps(noisy, train(noisy, steps=2), "gaussian(sigma=10)", steps=3):
     ...     print(progress.done, progress.total)
     1 6
     2 6

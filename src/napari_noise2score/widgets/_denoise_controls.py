@@ -22,7 +22,7 @@ class DenoiseControls:
             "only its gain (or strength) and read noise from the layer: use this if you know the "
             "kind of noise but not its size. Takes a few seconds."
         )
-        self.polish = QCheckBox("teach the network this noise first (1 to 2 min)")
+        self.polish = QCheckBox("first (1 to 2 min)")
         self.polish.setToolTip(
             "Teach a network, for a minute or two, to remove noise of exactly this model from the "
             "denoised layer. It estimates pixels of which the noise leaves little from their "
