@@ -556,6 +556,8 @@ def test_no_control_is_cut_off_in_a_small_window(viewer, qtbot):
 
     docks = [dock(viewer, name) for name in ("Train", "Denoise", "Noise check")]
     docks[0].window().resize(1280, 800)
+    # Qt does not lay out the scroll bars of a window that is not shown
+    docks[0].window().show()
     for area in [each.findChild(QScrollArea) for each in docks]:
         qtbot.waitUntil(lambda area=area: area.widget().width() <= area.viewport().width())
 
