@@ -161,7 +161,7 @@ def test_overfitting_is_distinguished_from_structure():
         information=(1.8, 1.8), loss=(-0.4, -0.4), training_information=3.0, training_loss=-3.0
     )
     said = check_information(model_with(found), Gaussian(5))
-    assert "learned single pixels by heart" in said
+    assert "memorized single pixels" in said
     assert "structure" not in said
     too_small = information(information=(3, 3), loss=(-3, -3), held_out=False)
     assert "too small" in check_information(model_with(too_small), Gaussian(5))

@@ -202,7 +202,7 @@ def polish_steps(
             continue
         if begin:
             if trainer.steps == begin:
-                trainer.teach_anew()
+                trainer.set_teacher()
             trainer.replace_clean((yield from denoised(trainer.teacher())))
         while trainer.steps < end:
             began = time.monotonic()

@@ -280,5 +280,8 @@ def _estimate_and_check(
     if model is not None and noise is None:
         # a model that does not fit is reported where the noise is used
         with contextlib.suppress(UserError):
-            report = replace(report, polish=measure_polish_need(images, model, report.noise))
+            report = replace(
+                report,
+                polish=measure_polish_need(images, model, report.noise, device=str(model.device)),
+            )
     yield Progress(total, total, result=report)

@@ -137,7 +137,7 @@ def check_information(
     strengths: tuple[float, float] | None = None,
     correlation: float = 0.0,
 ) -> str:
-    """Say what the training images hold that noise of a model cannot have.
+    """Describe what the training images hold that noise of a model cannot have.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def check_information(
     if errors := [part for part in compared if part.is_error]:
         worst = _worst(errors, compared)
         reason = (
-            "it has learned single pixels by heart (overfitting). Train on more images, or shorter"
+            "it has memorized single pixels (overfitting). Train on more images, or shorter"
             if has_overfitted(found)
             else "it has not learned these pixels well, or they are rare. Train for longer"
         )
@@ -249,8 +249,8 @@ def _cause(
         )
     if not found.held_out:
         return (
-            "they are too small for pixels to be held out, so that the network may have learned "
-            "single pixels by heart. Train on larger images, or shorter"
+            "they are too small for pixels to be held out, so that the network may have memorized "
+            "single pixels. Train on larger images, or shorter"
         )
     weaker = "" if measured else "weaker than the model says, or "
     return (

@@ -74,7 +74,7 @@ def restore_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) ->
     if different := [k for k in same if begun.get(k) != same[k]]:
         raise UserError(
             f"{path}: it was begun with other {', '.join(different)}; "
-            "resume with the same images and settings, or start anew"
+            "resume with the same images and settings, or start again"
         )
     try:
         _restore(trainer, header, tensors)

@@ -123,7 +123,7 @@ class Regression(NetworkTrainer):
             },
         )
 
-    def teach_anew(self) -> None:
+    def set_teacher(self) -> None:
         """Let the averaged weights make the clean images from now on, see `teacher`."""
         self.teacher_weights = {k: v.clone() for k, v in self.averaged.items()}
         # the held-out loss of other clean images is not to be compared
