@@ -11,16 +11,27 @@ import numpy as np
 
 from ..errors import ReadError
 from ._file_array import FileArray
+from ._format import Format, axes_of
 from ._raw import RawArray
 from .guard import Guarded, check_size, sized
-from .image import Image, described
+from .image import Image, described, facts_of
 from .output import hidden_name, remove
 
 BESIDE = ".json"
 KEYS = {"axes", "shape", "dtype", "notes"}
 
 
-def read_npy(path: Path) -> Guarded:
+def read_npy(path: Path, axes: str | None) -> Image:
+    """Open a NPY file with the metadata beside it; see `read_image`."""
+    data, beside = _read_array(path), read_beside(path)
+    facts: dict[str, Any] = {}
+    if (beside.get("shape"), beside.get("dtype")) == (list(data.shape), str(data.dtype)):
+        facts, axes = facts_of(beside), axes or str(beside["axes"])
+    said = "YXC" if facts.get("rgb") else None
+    return Image(data, axes_of(path, axes, said, data.ndim), name=path.stem, **facts)
+
+
+def _read_array(path: Path) -> Guarded:
     """Return the array of a NPY file; only its header is read.
 
     Raises
@@ -88,3 +99,6 @@ def open_npy(part: Path) -> FileArray:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         return FileArray(part, dtype, shape, file.tell())
+
+
+FORMAT = Format("NumPy", (".npy",), read_npy)

@@ -12,6 +12,7 @@ from PIL import Image as Picture
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import ReadError, UserError
+from ._format import Format, axes_of
 from ._imagej import read_notes
 from .guard import reading
 from .image import Image
@@ -27,7 +28,14 @@ PNG_HEADER = 26
 MAX_EXPANSION = 10_000
 
 
-def read_picture(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
+def read_picture(path: Path, axes: str | None) -> Image:
+    """Read a picture without its alpha channel; see `read_image`."""
+    data, rgb, notes = _read_pixels(path)
+    axes = axes_of(path, axes, "YXC" if rgb else "YX", data.ndim)
+    return Image(data, axes, rgb=rgb, name=path.stem, notes=notes)
+
+
+def _read_pixels(path: Path) -> tuple[np.ndarray, bool, dict[str, Any]]:
     """Read a picture without its alpha channel.
 
     Returns
@@ -136,3 +144,6 @@ def _narrowed(data: np.ndarray) -> np.ndarray:
     if data.size and (data.min() < 0 or data.max() > np.iinfo(np.uint16).max):
         return data
     return data.astype(np.uint16)
+
+
+FORMAT = Format("PNG, JPEG", (".png", ".jpg", ".jpeg"), read_picture)

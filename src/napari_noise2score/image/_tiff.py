@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 import tifffile
 import zarr
 
-from ..errors import DataWarning, ReadError, UserError
+from ..errors import ReadError, UserError
+from ._format import Format, ask_for_axes, choose_series
 from ._imagej import imagej_facts, printed_resolution
 from ._ome_tiff import (
     check_ome,
@@ -89,9 +89,8 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
     """Open one series of a TIFF file lazily; see `read_image`."""
     with reading(path), _OpenedTiff(path) as (file, root, ome):
         listed = _listed(path, file)
-        if series is not None and not 1 <= series <= len(listed):
-            raise UserError(f"{path}: there is no series {series}; the file has {len(listed)}")
-        number, chosen = listed[(series or 1) - 1]
+        names = [one.name for _, one in listed]
+        number, chosen = listed[choose_series(path, names, series)]
         check_series(path, chosen)
         dtype = chosen.dtype
         assert dtype is not None
@@ -117,7 +116,7 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
         title = path.name.removesuffix(path.suffix).removesuffix(".ome")
         if len(listed) > 1:
             title = f"{title} {chosen.name or series or 1}"
-    image = Image(
+    return Image(
         data=Guarded(data, str(path), sized(files)),
         axes=parse_axes(axes, len(shape)) if axes else _declared_axes(path, said, len(shape)),
         rgb="S" in said,
@@ -125,14 +124,6 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
         files=files,
         **facts,
     )
-    if series is None and len(listed) > 1:
-        named = f" ('{chosen.name}')" if chosen.name else ""
-        warnings.warn(
-            f"{path}: series 1 of {len(listed)} is read{named}; --series N or all reads others",
-            DataWarning,
-            stacklevel=2,
-        )
-    return image
 
 
 def count_series(path: Path) -> int:
@@ -153,15 +144,6 @@ def tiff_members(path: Path) -> set[Path]:
     except ReadError:
         # the error is reported when the file is read
         return own
-
-
-def ask_for_axes(path: Path | str, ndim: int) -> str:
-    """Return a message saying that an image does not name its axes, and how to name them."""
-    example = {3: "ZYX", 4: "TZYX", 5: "TCZYX"}.get(ndim, "YX")
-    return (
-        f"{path}: the file does not say what its {ndim} dimensions are; "
-        f"name them, as in --axes {example}"
-    )
 
 
 class _OpenedTiff:
@@ -252,3 +234,6 @@ def _declared_axes(path: Path, said: str, ndim: int) -> str:
     if set(said) <= set("TCZYXS") and not {"C", "S"} <= set(said):
         return parse_axes(said, ndim)
     raise UserError(ask_for_axes(path, ndim))
+
+
+FORMAT = Format("TIFF", (".tif", ".tiff"), read_tiff, count_series)

@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ._npy import read_beside, read_npy
-from ._pictures import read_picture
-from ._tiff import ask_for_axes, count_series, read_tiff, tiff_members
+from ._tiff import FORMAT as TIFF
+from ._tiff import tiff_members
 from ._tiff_check import says_ome
-from .axes import parse_axes
+from .formats import READ, format_of
 from .guard import Guarded, reading
-from .image import Image, facts_of
+from .image import Image
 from .paths import is_zarr, local_path
 from .zarrs import read_zarr
 
-TIFF = (".tif", ".tiff")
-PICTURE = (".png", ".jpg", ".jpeg")
-READ = (*TIFF, *PICTURE, ".npy", ".zarr")
 COLOURS = 3
 
 
@@ -115,8 +111,9 @@ def series_numbers(
     text = str(series).strip().lower()
     if text == "all":
         file, count = local_path(path), 1
-        if file is not None and file.suffix.lower() in TIFF and file.is_file():
-            count = count_series(file)
+        if file is not None and file.exists() and (kind := format_of(file)) and kind.count:
+            kind.check_library(file)
+            count = kind.count(file)
         return list(range(1, count + 1)) if count > 1 else [None]
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise UserError(f"--series {series}: use a number from 1, or all")
@@ -178,31 +175,16 @@ def read_image(
 
 
 def _read_local(path: Path, axes: str | None, series: int | None) -> Image:
-    kind = path.suffix.lower()
-    if kind in TIFF and not path.is_dir():
-        return read_tiff(path, axes, series)
-    _only_series(path, series)
-    if is_zarr(path):
-        return read_zarr(path, axes)
-    if path.is_dir():
+    kind = format_of(path)
+    if kind is None and path.is_dir():
         raise UserError(f"{path}: this is a folder, not an image")
-    rgb = False
-    facts: dict[str, Any] = {}
-    data: Any
-    if kind in PICTURE:
-        data, rgb, facts["notes"] = read_picture(path)
-    elif kind == ".npy":
-        data, beside = read_npy(path), read_beside(path)
-        if (beside.get("shape"), beside.get("dtype")) == (list(data.shape), str(data.dtype)):
-            facts, axes = facts_of(beside), axes or str(beside["axes"])
-            rgb = facts.pop("rgb", False)
-    else:
+    if kind is None:
         raise UserError(f"{path}: this file format cannot be read; use {', '.join(READ)}")
-    if axes is None and (rgb or data.ndim == 2):
-        axes = "YXC" if rgb else "YX"
-    if axes is None:
-        raise UserError(ask_for_axes(path, data.ndim))
-    return Image(data, parse_axes(axes, data.ndim), rgb=rgb, name=path.stem, **facts)
+    kind.check_library(path)
+    if kind.count is not None:
+        return kind.read(path, axes, series)
+    _only_series(path, series)
+    return kind.read(path, axes)
 
 
 def _only_series(path: str | os.PathLike[str], series: int | None) -> None:
@@ -244,7 +226,7 @@ def _pattern(path: Path) -> str:
 
 def _without_members(paths: list[Path | str]) -> list[Path | str]:
     """Remove files that belong to a multi-file image of which another file is listed already."""
-    tiffs = {path for path in paths if str(path).lower().endswith(TIFF)}
+    tiffs = {path for path in paths if str(path).lower().endswith(TIFF.suffixes)}
     if len(tiffs) < 2:
         return paths
     left: list[Path | str] = []

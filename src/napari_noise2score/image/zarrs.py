@@ -16,11 +16,12 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from ..errors import ReadError, UserError, is_memory_error
-from ._tiff import ask_for_axes
+from ._format import Format, ask_for_axes
 from .axes import LETTERS, parse_axes
 from .guard import Guarded, check_size, plain, reading
 from .image import Image, described, facts_of
 from .output import sync
+from .paths import is_zarr
 
 MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
 # fixed by the specification before axes were named
@@ -347,3 +348,6 @@ def valid_scales(scales: Mapping[str, Any], version: str) -> dict[str, Any]:
         checked = MODELS[version].model_validate(dict(scales) | {"version": version})
     validated: dict[str, Any] = checked.model_dump(mode="json")
     return validated
+
+
+FORMAT = Format("OME-Zarr, zarr", (".zarr",), read_zarr, recognizes=is_zarr)

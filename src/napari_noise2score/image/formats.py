@@ -1,0 +1,42 @@
+"""The registry of file formats that can be read; each is defined by a module of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import _npy, _pictures, _tiff, zarrs
+from ._format import Format
+
+FORMATS: tuple[Format, ...] = (_tiff.FORMAT, _pictures.FORMAT, _npy.FORMAT, zarrs.FORMAT)
+"""All formats, the most common first."""
+
+READ = tuple(suffix for each in FORMATS for suffix in each.suffixes)
+"""Endings of all files that can be read, in lower case."""
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format of an existing file or folder, or None if it is not known.
+
+    The name of a file decides; a folder, or a file whose name says nothing, is looked into.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Format or None
+
+    Examples
+    --------
+    >>> format_of(Path("Stack.OME.TIF")).name
+    'TIFF'
+    >>> format_of(Path("notes.txt")) is None
+    True
+    """
+    name = path.name.lower()
+    if not path.is_dir():
+        for each in FORMATS:
+            if name.endswith(each.suffixes):
+                return each
+    return next((each for each in FORMATS if each.recognizes(path)), None)
