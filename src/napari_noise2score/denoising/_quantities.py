@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ..score.probes import probes
+from ..solve.pooling import pool, pooled_solution, without_specks
 from ..solve.solver import make_shift
 from ..solve.table import Table
 from .job import Job, Quantity
@@ -22,9 +23,14 @@ def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> t
     """Return the clean image in a region of a tile."""
     if job.polish is not None:
         return job.polish.clean(y, job.model, job.noise)[0][region] + job.noise.offset
-    score = job.model.score(y, job.sigma_a)
+    score = job.model.score(y, job.sigma_a)[region]
+    if isinstance(job.solve, Table):
+        position = job.solve.locate(y[region], score)
+        x = pooled_solution(job.solve, position, y[region], job.noise, job.score_error)
+    else:
+        x = job.solve(y[region], score)
     # the offset is added, as the result has the grey levels of the image
-    return job.solve(y[region], score[region]) + job.noise.offset
+    return x + job.noise.offset
 
 
 def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
@@ -37,13 +43,28 @@ def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -
     if isinstance(job.solve, Table):
         score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING)
         variance = job.solve.variance(y[grown], score[grown], slope[grown])
-        x = job.solve(y[region], score[region])
+        x, error = _solution_and_error(job, y[region], score[region])
     else:
         clean, variance = _correlated_variance(job, y)
-        x, variance = clean[region], variance[grown]
+        x, variance, error = clean[region], variance[grown], 0.0
     mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
     lowest = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
-    return torch.sqrt(mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest))
+    posterior = mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest)
+    return torch.sqrt(posterior + error)
+
+
+def _solution_and_error(
+    job: Job, y: torch.Tensor, score: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """Return x, and the variance that the error of the score adds to it after pooling."""
+    assert isinstance(job.solve, Table)
+    position = job.solve.locate(y, score)
+    x = job.solve.look_up(position)
+    if job.score_error == 0:
+        return x, 0.0
+    conditioning = job.solve.conditioning_at(position)
+    x, share = pool(without_specks(x, y, job.noise), conditioning, job.score_error)
+    return x, ((1 - share) * conditioning * job.score_error).square()
 
 
 def _correlated_variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

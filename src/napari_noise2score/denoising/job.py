@@ -17,7 +17,9 @@ from ..noise import NoiseModel, parse_noise
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..score.polish import Polish
+from ..solve.pooling import POOLING_REACH
 from ..solve.solver import Solver, reach_of
+from ..solve.table import Table
 from .grey_level_range import check_noise_level, check_range
 from .tile_size import choose_tile, cut_axis
 
@@ -44,11 +46,13 @@ class Job:
     solve : callable
         Maps y and its score to x.
     reach : int
-        Pixels along Y and X that the solver needs around each pixel.
+        Pixels along Y and X that solving and pooling need around each pixel.
     sigma_a : float
         Perturbation that the score is evaluated at, in units of z.
     exact : bool
         Whether the solver is the look-up table where possible.
+    score_error : float
+        Error of the score in units of 1 / z, by which x is pooled; 0 if it is not.
     tile, block : tuple of int
         Sizes along the axes of space.
     polish : Polish or None
@@ -64,6 +68,7 @@ class Job:
     reach: int
     sigma_a: float
     exact: bool
+    score_error: float
     tile: tuple[int, ...]
     block: tuple[int, ...]
     polish: Polish | None = None
@@ -152,9 +157,23 @@ def prepare(
     model = model.to(choose_device(device))
     size = choose_tile(tile, where, model)
     block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
-    reach = reach_of(noise, model.kernel)
-    polish = polish and polish.to(model.device)
-    return Job(data, valid, where, model, noise, solve, reach, sigma_a, exact, size, block, polish)
+    # the solution of correlated noise, and that of closed forms, has no conditioning per pixel
+    pools = isinstance(solve, Table) and polish is None
+    return Job(
+        data=data,
+        valid=valid,
+        layout=where,
+        model=model,
+        noise=noise,
+        solve=solve,
+        reach=POOLING_REACH if pools else reach_of(noise, model.kernel),
+        sigma_a=sigma_a,
+        exact=exact,
+        score_error=model.score_error(sigma_a) if pools else 0.0,
+        tile=size,
+        block=block,
+        polish=polish and polish.to(model.device),
+    )
 
 
 def fit_layout(where: Layout, model: ScoreModel) -> Layout:

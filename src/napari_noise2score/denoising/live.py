@@ -20,6 +20,7 @@ from ..noise import NoiseModel, parse_noise
 from ..progress import Progress
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from ..solve.pooling import POOLING_REACH, pooled_solution
 from ..solve.solver import reach_of
 from ..solve.table import GridPosition, Table
 from ._blocks import round_to_dtype
@@ -189,7 +190,9 @@ class LivePlanes:
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
         with torch.inference_mode():
             if isinstance(solve, Table):
-                x = solve.look_up(self._located_in(plane, solve, cut))
+                position = self._located_in(plane, solve, cut)
+                error = model.score_error(model.sigma_a)
+                x = pooled_solution(solve, position, plane.y[..., cut, cut], noise, error)
             else:
                 x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
             inner = slice(reach, -reach or None)
@@ -213,9 +216,9 @@ class LivePlanes:
         return y[wide], self.model.score(y)[wide]
 
     def _reach(self, noise: NoiseModel | str) -> int:
-        """Return how many pixels around a pixel the solver for a noise model uses."""
+        """Return how many pixels around a pixel solving and pooling use."""
         noise = parse_noise(noise) if isinstance(noise, str) else noise
-        return reach_of(noise, self.model.kernel)
+        return max(reach_of(noise, self.model.kernel), POOLING_REACH)
 
     def _located_in(self, plane: PlaneScore, table: Table, cut: slice) -> GridPosition:
         """Return the positions of a plane's pixels on the grid of a table, computed once."""

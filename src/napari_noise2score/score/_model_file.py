@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,8 +31,8 @@ _QUANTIZATION_KEYS = {
     "step": "step", "zero": "origin", "floor": "floor", "ceiling": "saturation",
 }  # fmt: skip
 _PLAIN_FIELDS = (
-    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "name",
-    "provenance",
+    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "score_errors",
+    "name", "provenance",
 )  # fmt: skip
 
 
@@ -112,6 +113,7 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         "kernel": kernel,
         "axes": axes,
         "joint": joint,
+        "score_errors": _score_errors(header.get("score_errors", [])),
         "name": name,
         "provenance": provenance,
     }
@@ -135,6 +137,17 @@ def _number(header: Mapping[str, Any], key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{key} is not a finite number")
     return value
+
+
+def _score_errors(values: Any) -> tuple[tuple[float, float], ...]:
+    """Return pairs of a perturbation and the error of the score there."""
+    if not isinstance(values, list):
+        raise ValueError("score_errors is not a list")
+    pairs = tuple(_pair({"score_errors": value}, "score_errors") for value in values)
+    rising = all(a < b for (a, _), (b, _) in pairwise(pairs))
+    if not rising or any(error < 0 for _, error in pairs):
+        raise ValueError("score_errors do not rise with sigma_a, or are negative")
+    return pairs
 
 
 def _pair(header: Mapping[str, Any], key: str) -> tuple[float, float]:

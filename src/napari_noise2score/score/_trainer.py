@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from ._network import UNet
 from ._network_trainer import NetworkTrainer
 from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
+from ._score_error import measure_score_errors
 from ._survey import survey
 from ._valid_of_each import ValidOfEach
 from .device import inner_precision
@@ -125,7 +127,7 @@ class Trainer(NetworkTrainer):
 
     def model(self) -> ScoreModel:
         """Return a model with the averaged weights, see `learned`."""
-        return ScoreModel(
+        model = ScoreModel(
             network=self.learned(),
             axes=self.layout.axes,
             joint=self.layout.joint,
@@ -140,6 +142,9 @@ class Trainer(NetworkTrainer):
             },
             **self.facts,
         )
+        few, valid = self.held_out[: self.batch], self.held_out_valid
+        errors = measure_score_errors(model, few, None if valid is None else valid[: self.batch])
+        return replace(model, score_errors=errors)
 
     def _information_facts(self) -> dict[str, Any]:
         """Return the information for the provenance, if it was measured after the last step."""

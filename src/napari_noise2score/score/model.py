@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,9 @@ class ScoreModel:
         Axes of the training images.
     joint : bool
         Whether channels were seen together.
+    score_errors : tuple of (float, float)
+        σ_a and the error of the score there in units of 1 / z, σ_a increasing; empty if it was not
+        measured.
     name : str
         A short name.
     provenance : mapping
@@ -73,6 +77,7 @@ class ScoreModel:
     kernel: Kernel | None
     axes: str
     joint: bool
+    score_errors: tuple[tuple[float, float], ...] = ()
     name: str = "score"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,6 +108,8 @@ class ScoreModel:
         )
         plain = [self.kernel and self.kernel.taps, self.mean, self.scale, self.sigma_a]
         plain += [self.low, self.high, self.joint]
+        # models of the first version have none, and keep their fingerprint
+        plain += [self.score_errors] if self.score_errors else []
         text = ", ".join([repr(self.transform), recording, *map(repr, plain)])
         digest.update(f"[{text}]".encode())
         for key, weights in sorted(self.network.state_dict().items()):
@@ -114,6 +121,13 @@ class ScoreModel:
         """Fisher information of the training images; None if it was not measured."""
         values = self.provenance.get("information")
         return None if values is None else Information.from_json(values)
+
+    def score_error(self, sigma_a: float) -> float:
+        """Return the error of the score at a perturbation in units of 1 / z; 0 if not measured."""
+        if not self.score_errors:
+            return 0.0
+        known, errors = zip(*self.score_errors, strict=True)
+        return float(np.interp(sigma_a, known, errors))
 
     def to(self, device: str | torch.device) -> ScoreModel:
         """Return the model on a device; this one is unchanged."""
@@ -230,6 +244,9 @@ class ScoreModel:
             "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
             f"{self.sigma_a_range[1]:.3g}), in units of the noise",
         }
+        if self.score_errors:
+            error = self.score_error(self.sigma_a)
+            facts["error of the score"] = f"{error:.2g}, in units of the noise"
         facts |= {k: v for k, v in self.provenance.items() if k not in facts}
         if (found := self.information) is not None:
             facts["information"] = found.describe()

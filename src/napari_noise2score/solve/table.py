@@ -41,6 +41,8 @@ ASINH_OF_LIMIT = math.asinh(MAX_DEVIATION / LINEAR_RANGE)
 INTERPOLATION_TOLERANCE = 0.02
 # A pixel is an outlier if a darker one is less likely than this (Gaussian: 3 standard deviations).
 OUTLIER_PROBABILITY = 0.00135
+# Change of the score by which the conditioning of the solution is measured, in units of 1 / z.
+CONDITIONING_STEP = 0.3
 
 
 class GridPosition(NamedTuple):
@@ -86,6 +88,9 @@ class Table:
     mean_correction : Tensor or None
         Difference of the posterior mean from x in grey levels, float32, shape ``(z, score)``; None
         if it is not applied.
+    conditioning : Tensor
+        |∂x/∂s| in grey levels, over a step of the score as large as its errors, at least the width
+        of the noise, float32, shape ``(z, score)``.
     needs_search : Tensor
         Whether x is searched for at any corner of a cell, bool, shape ``(z - 1, score - 1)``.
     scores : Tensor
@@ -101,6 +106,7 @@ class Table:
     values: Tensor
     searched: Tensor
     mean_correction: Tensor | None
+    conditioning: Tensor
     needs_search: Tensor
     scores: Tensor
     levels: Tensor
@@ -175,6 +181,21 @@ class Table:
         if self.mean_correction is not None:
             x += _interpolate(self.mean_correction, position.at)
         return x.index_add_(0, position.outside, position.excess).reshape(position.s.shape)
+
+    def conditioning_at(self, position: GridPosition) -> Tensor:
+        """Return |∂x/∂s| at positions from `locate`.
+
+        Parameters
+        ----------
+        position : GridPosition
+            Positions on a table of the same `grid`.
+
+        Returns
+        -------
+        Tensor
+            In grey levels, float32, of the shape of the image.
+        """
+        return _interpolate(self.conditioning, position.at).reshape(position.s.shape)
 
     def variance(self, y: Tensor, s: Tensor, slope: Tensor) -> Tensor:
         """Return the posterior variance of the solution.
@@ -319,6 +340,7 @@ def make_table(
     columns = torch.linspace(-1, 1, 2 * COLUMNS - 1) * ASINH_OF_LIMIT
     targets = LINEAR_RANGE * torch.sinh(columns)
     values = invert_rows(f, targets[::2], levels)
+    conditioning = _conditioning(f, targets[::2], levels, transform.slope(transform.inverse(rows)))
     spread = noise.posterior_score_variance / (1 + sigma_a**2) ** 2
     correction = mean_correction_of(f, targets[::2], levels, values, spread) if spread else None
     # x in the middle of each cell, by interpolation and by searching
@@ -328,7 +350,18 @@ def make_table(
     missed = ((read - found).abs() > INTERPOLATION_TOLERANCE * width).float()[None]
     searched = F.max_pool2d(F.pad(missed, (1, 1, 1, 1)), 2, stride=1)
     cells = F.max_pool2d(searched, 2, stride=1)[0] > 0
-    return Table(values, searched[0], correction, cells, f, levels, transform, first, last)
+    return Table(
+        values, searched[0], correction, conditioning, cells, f, levels, transform, first, last
+    )
+
+
+def _conditioning(f: Tensor, targets: Tensor, levels: Tensor, slope: Tensor) -> Tensor:
+    """Return |∂x/∂s| for each row and target score, at least the width 1 / T' of the noise."""
+    below, above = (
+        invert_rows(f, targets + by, levels) for by in (-CONDITIONING_STEP, CONDITIONING_STEP)
+    )
+    conditioning = (above - below) / (2 * CONDITIONING_STEP)
+    return torch.maximum(conditioning, (1 / slope).float()[:, None])
 
 
 def check_span(ends: Tensor, low: float, high: float) -> None:

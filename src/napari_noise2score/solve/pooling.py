@@ -1,0 +1,164 @@
+"""Pool the solution x with its neighbours where the error of the score would show.
+
+An error ε of the score changes x by c ε, where ``c = |∂x/∂s|`` is the conditioning of the solution
+at that pixel. Where c ε exceeds what differs between a pixel and its neighbours, their weighted
+mean is the better estimate. Elsewhere x stays as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..noise import NoiseModel
+from .table import GridPosition, Table
+
+WINDOW = 5  # pixels along Y and X, of the mean and of the residuals
+POOLING_REACH = 1 + 2 * (WINDOW // 2)  # pixels along Y and X around a pixel that its x depends on
+# A pixel is a speck if x is beyond all its neighbours by more than this, in standard deviations of
+# the noise, although the noise of the neighbours' x explains its y.
+MAX_BEYOND_NEIGHBOURS = 0.25
+MAX_EXPLAINED_DEVIATION = 3.0  # of y, in standard deviations of the noise
+
+
+def pooled_solution(
+    table: Table, position: GridPosition, y: Tensor, noise: NoiseModel, error: float
+) -> Tensor:
+    """Return the solution x without specks, and pooled where it is ill-conditioned.
+
+    Parameters
+    ----------
+    table : Table
+        The solution for the noise model.
+    position : GridPosition
+        Positions of the pixels on the table.
+    y : Tensor
+        Noisy grey levels, shape ``(..., Y, X)``.
+    noise : NoiseModel
+        The noise p(y | x).
+    error : float
+        Error ε of the score in units of 1 / z; 0 returns the solution itself.
+
+    Returns
+    -------
+    Tensor
+        x in grey levels, float32, of the shape of y. Pixels within `POOLING_REACH` of a border
+        depend on it.
+    """
+    x = table.look_up(position)
+    if error == 0:
+        return x
+    pooled, _ = pool(without_specks(x, y, noise), table.conditioning_at(position), error)
+    return pooled
+
+
+def pool(x: Tensor, conditioning: Tensor, error: float) -> tuple[Tensor, Tensor]:
+    """Return x pooled by conditioning, and the share of the neighbours in it.
+
+    With weights ``w = c⁻²`` and the weighted mean m around a pixel, the result is
+    ``x + a (m − x)``, where ``a = min(1, ε² / ⟨w (x − m)²⟩)``: all of the difference from the
+    neighbours is removed if it is no more than the error of the score explains.
+
+    Parameters
+    ----------
+    x : Tensor
+        Solution, shape ``(..., Y, X)``.
+    conditioning : Tensor
+        |∂x/∂s|, of the same shape, greater than 0.
+    error : float
+        Error ε of the score in units of 1 / z.
+
+    Returns
+    -------
+    pooled, share : Tensor
+        Both float32, of the shape of x.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[10.0, 10.0, 16.0, 10.0, 10.0]])
+    >>> pool(x, torch.full_like(x, 20.0), error=0.5)[0][0, 2].round()
+    tensor(11.)
+    >>> pool(x, torch.full_like(x, 20.0), error=0.001)[0][0, 2].round()
+    tensor(16.)
+    """
+    weight = conditioning.square().reciprocal()
+    mean = _box(weight * x) / _box(weight)
+    away = mean - x
+    share = (error**2 / _box(weight * away.square()).clamp(min=1e-12)).clamp(max=1)
+    return x + share * away, share
+
+
+def without_specks(x: Tensor, y: Tensor, noise: NoiseModel) -> Tensor:
+    """Return x with isolated pixels limited to the range of their neighbours.
+
+    Only pixels are changed whose y the noise explains if x is in that range. A point that the noise
+    cannot explain stays.
+
+    Parameters
+    ----------
+    x, y : Tensor
+        Solution and noisy grey levels, shape ``(..., Y, X)``.
+    noise : NoiseModel
+        The noise p(y | x).
+
+    Returns
+    -------
+    Tensor
+        Of the shape of x.
+
+    Examples
+    --------
+    >>> from napari_noise2score.noise import Gaussian
+    >>> x = torch.full((3, 3), 100.0)
+    >>> x[1, 1] = 60
+    >>> without_specks(x, x, Gaussian(20))[1, 1]  # 2 standard deviations away
+    tensor(95.)
+    >>> without_specks(x, x, Gaussian(10))[1, 1]  # 4
+    tensor(60.)
+    """
+    low, high = (bound.flatten() for bound in _neighbours_range(x))
+    values = x.flatten()
+    at = ((values < low) | (values > high)).nonzero().flatten()
+    own = values[at]
+    low, high = low[at], high[at]
+    bound = torch.minimum(torch.maximum(own, low), high).clamp(min=noise.lowest)
+    spread = noise.variance(bound).sqrt()
+    explained = (y.flatten()[at] - noise.mean(bound)).abs() < MAX_EXPLAINED_DEVIATION * spread
+    allowed = MAX_BEYOND_NEIGHBOURS * spread
+    limited = torch.minimum(torch.maximum(own, low - allowed), high + allowed)
+    return values.index_copy(0, at, torch.where(explained, limited, own).float()).reshape(x.shape)
+
+
+def _neighbours_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest of the eight neighbours along Y and X."""
+    padded = _padded(x, 1)
+    bounds = []
+    for extreme in (torch.minimum, torch.maximum):
+        beside = extreme(padded[..., :-2], padded[..., 2:])
+        rows = extreme(beside, padded[..., 1:-1])
+        bounds.append(extreme(extreme(rows[:, :-2], rows[:, 2:]), beside[:, 1:-1]).reshape(x.shape))
+    return bounds[0], bounds[1]
+
+
+def _box(values: Tensor) -> Tensor:
+    """Return the mean of the window around each pixel.
+
+    Sums of shifted planes are far faster on a CPU than `torch.nn.functional.avg_pool2d`, which
+    computes one plane in one thread.
+    """
+    padded = _padded(values, WINDOW // 2)
+    height, width = values.shape[-2:]
+    rows = padded[..., :width].clone()
+    for i in range(1, WINDOW):
+        rows += padded[..., i : i + width]
+    box = rows[:, :height].clone()
+    for i in range(1, WINDOW):
+        box += rows[:, i : i + height]
+    return box.div_(WINDOW**2).reshape(values.shape)
+
+
+def _padded(values: Tensor, by: int) -> Tensor:
+    """Return planes of shape ``(n, Y, X)``, continued beyond their borders."""
+    planes = values.reshape(-1, *values.shape[-2:])
+    return F.pad(planes, (by, by, by, by), mode="replicate")
