@@ -26,7 +26,7 @@ Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY or zarr; a folder; or
 Axes = Annotated[
     str | None,
     typer.Option(
-        help="Axes of the images, letters of TCZYX; needed only if the file does not name them."
+        help="Axes of the images, letters of STCZYX; needed only if the file does not name them."
     ),
 ]
 Series = Annotated[

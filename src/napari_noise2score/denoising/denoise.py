@@ -79,7 +79,7 @@ def denoise(
         under a hidden name beside it with a journal of finished blocks, and gets its name when it
         is complete. An interrupted job can be resumed, and gives the same bytes.
     axes : str, optional
-        Axes of the image, one letter of ``TCZYX`` per dimension; required unless it is an `Image`
+        Axes of the image, one letter of ``STCZYX`` per dimension; required unless it is an `Image`
         or has the two axes YX.
     tile : sequence of int, optional
         Size of a tile along the axes of space; by default the largest that fits in memory.

@@ -9,6 +9,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from ..errors import UserError
+from ..image.axes import LETTERS
 from ..image.files import find_images, read_image
 from ..image.image import Image
 from ..image.valid import valid_of
@@ -118,7 +119,7 @@ def compare(
         estimate = np.clip(estimate, 0, data_range)
     error = float(np.mean((estimate[use] - truth[use]) ** 2))
     psnr = 10 * np.log10(data_range**2 / error) if error else float("inf")
-    order = [axes.index(a) for a in "TCZYX" if a in axes]
+    order = [axes.index(a) for a in LETTERS if a in axes]
     planes = [_planes(a.transpose(order)) for a in (estimate, truth, use)]
     if min(planes[0].shape[1:]) < SSIM_WINDOW:
         return {"psnr": float(psnr), "ssim": None}
@@ -138,7 +139,7 @@ def _ssim(a: np.ndarray, b: np.ndarray, use: np.ndarray, data_range: float) -> f
 
 def _valid_pixels(estimate: Image, truth: Image) -> np.ndarray | None:
     """Return which pixels count: padding that both images have was never recorded."""
-    order = sorted(range(len(truth.axes)), key=lambda axis: "TCZYX".index(truth.axes[axis]))
+    order = sorted(range(len(truth.axes)), key=lambda axis: LETTERS.index(truth.axes[axis]))
     both = np.ones(np.asarray(truth.data).transpose(order).shape, bool)
     for image in (estimate, truth):
         invalid = valid_of(image).invalid(np.asarray(image.data).transpose(order))

@@ -20,12 +20,14 @@ from ..image.ome_zarr import SHARD, build_block, pyramid_blocks
 from ..image.output import hidden_name, publish, remove
 from ..image.paths import is_ome_zarr
 from ..image.write import (
+    IN_MEMORY,
     check_image_output,
     close_target,
     create_target,
     finish_target,
     open_target,
     publish_beside,
+    suffix_of,
 )
 from ..image.zarrs import SyncedStore
 from ..noise import NoiseModel, parse_noise
@@ -82,7 +84,7 @@ def write_steps(
 ) -> Iterator[Progress[Path]]:
     """Write a quantity of an image to a file or store; closing the generator stops.
 
-    A PNG is small, and is computed in memory.
+    A PNG or a compressed NIfTI file is computed in memory.
 
     Parameters
     ----------
@@ -148,7 +150,7 @@ def write_steps(
             polish=polish,
         )  # fmt: skip
         output = Output(path, result, dtype, ome_zarr, overwrite)
-        if path.suffix.lower() == ".png":
+        if suffix_of(path) in IN_MEMORY:
             steps = _in_memory(output, job, quantity)
         else:
             journal = journal or Journal(_journal_name(path), facts, job.tile, job.block)

@@ -20,6 +20,8 @@ from .image import Image
 
 # larger numbers are damage, and would exhaust memory
 MAX_PLANES = 20_000_000
+# an axis of OME-XML that is neither time nor channel nor space
+OTHER = "Q"
 MAX_FILES_NAMED = 3  # in a message
 
 
@@ -163,11 +165,13 @@ def ome_facts(image: ET.Element, dtype: np.dtype) -> dict[str, Any]:
 
 def ome_metadata(image: Image) -> dict[str, Any]:
     """Return the metadata of an image in the form in which `tifffile` writes them into OME-XML."""
-    axes = image.axes[:-1] + "S" if image.rgb and image.axes.endswith("C") else image.axes
+    axes = image.axes.replace("S", OTHER)
+    if image.rgb and axes.endswith("C"):
+        axes = axes[:-1] + "S"
     facts: dict[str, Any] = {"axes": axes, "Name": image.name}
     for axis, size in image.scale.items():
         key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
-        if axis != "C":
+        if axis not in "CS":
             facts[key] = size
             if unit := image.units.get(axis):
                 facts[f"{key}Unit"] = SYMBOLS.get(unit, unit)

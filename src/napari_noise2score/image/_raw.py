@@ -52,7 +52,7 @@ class RawArray:
         return len(self.shape)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        index, low, high = _bounds(index, self.shape)
+        index, low, high = bounding_box(index, self.shape)
         if self.fortran:
             values = self._box(low[::-1], high[::-1], self.shape[::-1]).T
         else:
@@ -102,7 +102,9 @@ def _read_exactly(file: Any, path: Path, offset: int, count: int) -> bytearray:
     return data
 
 
-def _bounds(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], list[int], list[int]]:
+def bounding_box(
+    index: Any, shape: tuple[int, ...]
+) -> tuple[tuple[Any, ...], list[int], list[int]]:
     """Return the smallest box that contains an index, and the index relative to that box."""
     index = index if isinstance(index, tuple) else (index,)
     used = [i for i in index if i is not None and i is not Ellipsis]

@@ -19,6 +19,7 @@ from ..errors import ReadError, UserError
 from ._format import Format, ask_for_axes, choose_series
 from ._imagej import imagej_facts, printed_resolution
 from ._ome_tiff import (
+    OTHER,
     check_ome,
     companion_of,
     images_of,
@@ -28,7 +29,7 @@ from ._ome_tiff import (
 )
 from ._raw import RawArray
 from ._tiff_check import check_series, check_whole, walk
-from .axes import parse_axes
+from .axes import LETTERS, parse_axes
 from .guard import Guarded, reading, sized
 from .image import Image
 
@@ -95,8 +96,12 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
         dtype = chosen.dtype
         assert dtype is not None
         said, shape, offset = chosen.axes, tuple(chosen.shape), chosen.dataoffset
+        rgb = "S" in said
         files = tuple(sorted({str(_path_of(page)) for page in _pages_of(chosen)}))
+        # what TIFF calls samples are colours
+        said = said.replace("S", "C") if {"C", "S"} - {*said} else ""
         if root is not None:
+            said = said.replace(OTHER, "S")
             facts = ome_facts(_image_of(root, file.series, number), dtype)
         elif file.is_imagej:
             channels = dict(chosen.sizes).get("channel", 0)
@@ -119,7 +124,7 @@ def read_tiff(path: Path, axes: str | None, series: int | None = None) -> Image:
     return Image(
         data=Guarded(data, str(path), sized(files)),
         axes=parse_axes(axes, len(shape)) if axes else _declared_axes(path, said, len(shape)),
-        rgb="S" in said,
+        rgb=rgb,
         name=title,
         files=files,
         **facts,
@@ -229,9 +234,7 @@ def _image_of(root: Any, series: Sequence[tifffile.TiffPageSeries], number: int)
 
 
 def _declared_axes(path: Path, said: str, ndim: int) -> str:
-    if said in ("YX", "YXS", "SYX"):
-        return said.replace("S", "C")
-    if set(said) <= set("TCZYXS") and not {"C", "S"} <= set(said):
+    if said and set(said) <= set(LETTERS):
         return parse_axes(said, ndim)
     raise UserError(ask_for_axes(path, ndim))
 

@@ -13,12 +13,12 @@ import tifffile
 from ..errors import DataWarning, UserError
 from ._file_array import FileArray
 from ._imagej import imagej_metadata
-from ._ome_tiff import ome_metadata
+from ._ome_tiff import OTHER, ome_metadata
 from ._reorder import Reordered
 from .image import Image
 from .output import HIDDEN
 
-ORDER = "TZCYX"
+ORDER = "TZCSYX"
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 TIFF_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
 # types that TIFF does not support, and the type that holds all their values
@@ -55,7 +55,7 @@ def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
 
     An ImageJ hyperstack is written if ImageJ supports the order of axes and the dtype, and the name
     does not end in ``.ome.tif``; otherwise an OME-TIFF. Planes are contiguous in a TIFF file: if Y
-    and X are not the last axes, the image is written in the order TZCYX.
+    and X are not the last axes, the image is written in the order TZCSYX.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def tiff_layout(path: Path, image: Image, dtype: np.dtype) -> TiffLayout:
     dtype = tiff_dtype(path, dtype)
     image = _in_order(image)
     axes, order, shape = image.axes, image.data.order, tuple(image.data.shape)
-    simple = axes == "".join(a for a in ORDER if a in axes) and not image.rgb
+    simple = axes == "".join(a for a in ORDER if a in axes) and not image.rgb and "S" not in axes
     fits = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize < 2**32 - 2**20
     options: dict[str, Any] = {"photometric": "rgb" if image.rgb else "minisblack"}
     if not is_ome_tiff(path) and simple and fits and dtype.name in IMAGEJ_DTYPES:
@@ -143,6 +143,7 @@ def open_tiff(path: Path, axes: str) -> FileArray | Reordered:
     sizes = dict(zip(*named, strict=True))
     if rgb:
         sizes["C"] = sizes["S"]
+    sizes["S"] = sizes.get(OTHER, 1)
     wanted = _file_axes(axes, rgb)
     order = tuple(axes.index(a) for a in wanted)
     shape = tuple(sizes.get(a, 1) for a in wanted)
@@ -199,7 +200,9 @@ def _file_axes(axes: str, colours: bool) -> str:
     """Return the axes in an order that TIFF supports, unchanged if possible."""
     if colours:
         return axes if axes.endswith("YXC") else _sorted(axes.replace("C", "")) + "C"
-    return axes if axes.endswith("YX") else _sorted(axes)
+    # OME-XML lets S share the numbers of another axis, which must precede it if all are in use
+    kept = axes.endswith("YX") and not {*"STCZ"} <= {*axes}
+    return axes if kept else _sorted(axes)
 
 
 def _sorted(axes: str) -> str:

@@ -24,6 +24,7 @@ DIMENSIONS = {
     "time": "T", "frame": "T", "channel": "C", "band": "C", "wavelength": "C", "depth": "Z",
     "plane": "Z", "slice": "Z", "row": "Y", "lat": "Y", "latitude": "Y", "column": "X", "col": "X",
     "lon": "X", "longitude": "X",
+    "s": "C",  # libraries that read files call the colours of a pixel S
 }  # fmt: skip
 
 
@@ -139,12 +140,12 @@ def described_by_xarray(data: Any) -> dict[str, Any]:
     if type(data).__module__.partition(".")[0] != "xarray" or not hasattr(data, "dims"):
         return {}
     letters = [DIMENSIONS.get(str(d).lower(), str(d).upper()) for d in data.dims]
-    if not all(a in "TCZYXS" for a in letters) or len(set(letters)) != len(letters):
+    if not all(a in "TCZYX" for a in letters) or len(set(letters)) != len(letters):
         return {}
     scale, translate = {}, {}
     for letter, dimension in zip(letters, data.dims, strict=True):
         places = _places(data.coords, dimension)
-        if letter not in "CS" and len(places) > 1:
+        if letter != "C" and len(places) > 1:
             steps = np.diff(places)
             if steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0):
                 scale[letter] = float((places[-1] - places[0]) / (len(places) - 1))

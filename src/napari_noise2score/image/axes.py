@@ -1,7 +1,9 @@
 """Interpret the axes of an image: which are looped over, which are channels, which are space.
 
-Axes are letters of ``TCZYX`` in the order of the array, such as ``"TZYX"``. Everything here works
-on shapes alone; no pixels are read.
+Axes are letters of ``STCZYX`` in the order of the array, such as ``"TZYX"``. ``S`` is for samples:
+images that have nothing to do with each other, as diffusion directions or the images of a data set.
+They are never repeats, neighbours or channels. Everything here works on shapes alone; no pixels are
+read.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy as np
 from ..errors import UserError, quoted
 from .arrays import read_piece
 
-LETTERS = "TCZYX"
+LETTERS = "STCZYX"
 MAX_CHANNELS = 4
 
 
@@ -26,8 +28,8 @@ def parse_axes(axes: str, ndim: int) -> str:
     Parameters
     ----------
     axes : str
-        One letter of ``TCZYX`` for each dimension, in any order, with Y and X among them.
-        Lower case is accepted; ``S`` (samples of an RGB file) is read as ``C``.
+        One letter of ``STCZYX`` for each dimension, in any order, with Y and X among them.
+        Lower case is accepted.
     ndim : int
         Number of dimensions of the image.
 
@@ -48,12 +50,12 @@ def parse_axes(axes: str, ndim: int) -> str:
     """
     if not isinstance(axes, str):
         raise UserError(f"axes are a text such as 'TYX', not {type(axes).__name__}")
-    letters = axes.strip().upper().replace("S", "C")
+    letters = axes.strip().upper()
     unknown = [a for a in letters if a not in LETTERS]
     if unknown:
         raise UserError(
             f"axes {quoted(axes)}: {quoted(unknown[0])} is not an axis; "
-            "use the letters T, C, Z, Y, X"
+            "use the letters S, T, C, Z, Y, X"
         )
     if len(set(letters)) != len(letters):
         raise UserError(f"axes {quoted(axes)}: each axis may be named once only")

@@ -13,10 +13,10 @@ from ..errors import UserError
 from ._tiff import FORMAT as TIFF
 from ._tiff import tiff_members
 from ._tiff_check import says_ome
-from .formats import READ, format_of
+from .formats import READ, format_of, is_single
 from .guard import Guarded, reading
 from .image import Image
-from .paths import is_zarr, local_path
+from .paths import file_of, local_path
 from .zarrs import read_zarr
 
 COLOURS = 3
@@ -44,7 +44,7 @@ def find_images(source: str | os.PathLike[str]) -> list[Path | str]:
     path = local_path(source)
     if path is None:
         return [str(source)]
-    if path.is_file() or is_zarr(path):
+    if file_of(path).is_file() or is_single(path):
         return [path]
     if path.is_dir():
         with reading(path):
@@ -111,7 +111,7 @@ def series_numbers(
     text = str(series).strip().lower()
     if text == "all":
         file, count = local_path(path), 1
-        if file is not None and file.exists() and (kind := format_of(file)) and kind.count:
+        if file and file_of(file).exists() and (kind := format_of(file)) and kind.count:
             kind.check_library(file)
             count = kind.count(file)
         return list(range(1, count + 1)) if count > 1 else [None]
@@ -131,7 +131,7 @@ def read_image(
         TIFF (ImageJ, OME or plain), PNG, JPEG, NPY, a zarr array or an OME-Zarr image.
         Zarr stores may also be addresses supported by fsspec, such as ``https://…`` or ``s3://…``.
     axes : str, optional
-        Axes, letters of ``TCZYX``, where the file does not name them.
+        Axes, letters of ``STCZYX``, where the file does not name them.
     series : int, optional
         Which of several images of a TIFF file, from 1. By default the first is read, with a
         `DataWarning` if there are others.
@@ -164,14 +164,15 @@ def read_image(
         image = read_zarr(str(path), axes)
         return replace(image, source=str(path), files=(str(path),))
     with reading(file):
-        if not file.exists():
-            raise UserError(f"{file}: no such file")
+        if not file_of(file).exists():
+            raise UserError(f"{file_of(file)}: no such file")
         image = _read_local(file, axes, series)
         if 0 in image.data.shape:
             raise UserError(f"{file}: the image is empty: its shape is {tuple(image.data.shape)}")
-        own = str(file.resolve())
+        own = str(file_of(file).resolve())
     files = (own, *(name for name in image.files if name != own))
-    return replace(_without_alpha(image), source=own, files=files)
+    source = str(file.resolve())
+    return replace(_without_alpha(image), source=source, files=files)
 
 
 def _read_local(path: Path, axes: str | None, series: int | None) -> Image:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import _npy, _pictures, _tiff, zarrs
+from . import _hdf5, _imaris, _mrc, _nd2, _nifti, _npy, _pictures, _tiff, zarrs
 from ._format import Format
+from .paths import file_of
 
-FORMATS: tuple[Format, ...] = (_tiff.FORMAT, _pictures.FORMAT, _npy.FORMAT, zarrs.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    _tiff.FORMAT, zarrs.FORMAT, _npy.FORMAT, _pictures.FORMAT, _nifti.FORMAT, _mrc.FORMAT,
+    _nd2.FORMAT, _hdf5.FORMAT, _imaris.FORMAT,
+)  # fmt: skip
 """All formats, the most common first."""
 
 READ = tuple(suffix for each in FORMATS for suffix in each.suffixes)
@@ -34,9 +38,15 @@ def format_of(path: Path) -> Format | None:
     >>> format_of(Path("notes.txt")) is None
     True
     """
+    path = file_of(path)
     name = path.name.lower()
     if not path.is_dir():
         for each in FORMATS:
             if name.endswith(each.suffixes):
                 return each
     return next((each for each in FORMATS if each.recognizes(path)), None)
+
+
+def is_single(path: Path) -> bool:
+    """Return whether a folder is an image, or a set of images that are one input."""
+    return path.is_dir() and format_of(path) is not None

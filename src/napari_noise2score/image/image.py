@@ -25,7 +25,7 @@ class Image:
     data : array-like
         numpy, dask or zarr array.
     axes : str
-        One letter of ``TCZYX`` for each dimension.
+        One letter of ``STCZYX`` for each dimension.
     scale : mapping of str to float
         Pixel size along each axis, in the unit of that axis. Unknown sizes are absent; values that
         are not positive numbers are dropped.
@@ -43,6 +43,10 @@ class Image:
         Display settings of the channels (names, colours, contrast), as in OME-Zarr's ``omero``.
     imagej : mapping
         ImageJ's own metadata (look-up tables, display ranges, labels, info), kept for writing.
+    header : mapping
+        What a file format says beyond that, kept for writing the same format: the bytes of a header
+        (``nifti``, ``mrc``), or an ``affine`` from indices (X, Y, Z) to millimetres to the right,
+        front and top of a patient, of shape (4, 4). Never data of a patient.
     notes : mapping
         Provenance: model, noise, version. Written with the image if the format allows.
     source : str
@@ -70,6 +74,7 @@ class Image:
     name: str = "image"
     omero: Mapping[str, Any] = field(default_factory=dict)
     imagej: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     files: tuple[str, ...] = ()

@@ -17,8 +17,9 @@ from .image import Image
 from .zarrs import SyncedStore, valid_scales
 
 VERSIONS = ("0.5", "0.4")
-ORDER = "TCZYX"
-KINDS = {"T": "time", "C": "channel"}
+ORDER = "TSCZYX"
+MAX_AXES = 5  # of the specification
+KINDS = {"T": "time", "S": "sample", "C": "channel"}
 # a viewer reads one chunk at a time; a job writes one shard (one file) at a time
 CHUNK = {2: {"Y": 512, "X": 512}, 3: {"Z": 8, "Y": 256, "X": 256}}
 SHARD = {2: {"Y": 1024, "X": 1024}, 3: {"Z": 32, "Y": 512, "X": 512}}
@@ -80,6 +81,7 @@ def create_ome_zarr(
     """
     if version not in VERSIONS:
         raise UserError(f"OME-Zarr {version} cannot be written; {' and '.join(VERSIONS)} are")
+    check_axes(path, image)
     # the specification prescribes the order time, channel, space
     axes = "".join(a for a in ORDER if a in image.axes)
     order = tuple(image.axes.index(a) for a in axes)
@@ -94,6 +96,14 @@ def create_ome_zarr(
         size = tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
         _create_level(group, str(level), axes, size, dtype, version, ndim)
     return open_finest_level(path, image.axes)
+
+
+def check_axes(path: Any, image: Image) -> None:
+    """Raise a `UserError` if OME-Zarr cannot hold the axes of an image."""
+    if len(image.axes) > MAX_AXES:
+        raise UserError(
+            f"{path}: OME-Zarr has at most {MAX_AXES} axes, not {image.axes}; write .zarr or .npy"
+        )
 
 
 def pyramid_blocks(path: Path) -> list[tuple[str, tuple[slice, ...]]]:

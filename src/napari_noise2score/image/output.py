@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .lock import claimed
-from .paths import is_zarr, local_path
+from .paths import file_of, is_zarr, local_path
 
 HIDDEN = ".part-"
 MAX_NAME_BYTES = 255  # used where the system does not report its limit
@@ -95,6 +95,7 @@ def check_output(
 def _check_inputs(path: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
     for one in inputs:
         source = local_path(one) if os.fspath(one) else None
+        source = source and file_of(source)
         if source is None or not source.exists():
             continue
         source, target = source.resolve(), path.resolve()

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 ON_DISK = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?(?=.)")
+INSIDE = re.compile(r"(.+\.(?:h5|hdf5|hdf)):(/.*)", re.IGNORECASE)
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -32,10 +33,29 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
     True
     """
     text = os.fspath(source)
+    if "://" not in text and INSIDE.fullmatch(text):
+        return Path(text)
     if (found := ON_DISK.match(text)) and ADDRESS.match(text):
         rest = text[found.end() :]
         return Path(unquote(rest) if text.startswith("file:") else rest)
     return None if ADDRESS.match(text) else Path(text)
+
+
+def file_of(path: Path) -> Path:
+    """Return the file of a path that goes on inside an HDF5 file; other paths are unchanged.
+
+    Examples
+    --------
+    >>> file_of(Path("cells.h5:/raw/volume")).name
+    'cells.h5'
+    """
+    return Path(split_inside(path)[0])
+
+
+def split_inside(path: Path) -> tuple[str, str]:
+    """Return the file of a path, and the path inside it, empty if there is none."""
+    found = INSIDE.fullmatch(str(path))
+    return (found[1], found[2]) if found else (str(path), "")
 
 
 def is_ome_zarr(path: str | os.PathLike[str]) -> bool:

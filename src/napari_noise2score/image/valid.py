@@ -135,7 +135,7 @@ def find_valid(data: Any, axes: str) -> ValidPixels:
         numpy (also masked), dask or zarr array. At most four planes are read; of large planes, a
         grid of windows.
     axes : str
-        One letter of ``TCZYX`` for each dimension.
+        One letter of ``STCZYX`` for each dimension.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Write images as TIFF, PNG, NPY or zarr; the name decides the format."""
+"""Write images as TIFF, zarr, NPY, PNG, NIfTI or MRC; the name decides the format."""
 
 from __future__ import annotations
 
@@ -12,19 +12,32 @@ import numpy as np
 import zarr
 
 from ..errors import UserError
+from ._mrc import check_mrc, create_mrc, open_mrc
+from ._nifti import check_nifti, create_nifti, open_nifti, write_gzipped
 from ._npy import beside, create_npy, open_npy, read_beside, write_beside
 from ._pictures import check_picture, write_picture
 from ._tiff_write import create_tiff, open_tiff, tiff_dtype
 from .arrays import read_piece
 from .image import Image
-from .ome_zarr import blocks, build_pyramid, create_ome_zarr, open_finest_level, write_units
+from .ome_zarr import (
+    blocks,
+    build_pyramid,
+    check_axes,
+    create_ome_zarr,
+    open_finest_level,
+    write_units,
+)
 from .output import check_output, written
 from .paths import is_ome_zarr
 from .zarrs import SyncedStore, create_zarr
 
 TIFF = (".tif", ".tiff")
-SUFFIXES = (*TIFF, ".npy", ".png", ".zarr")
-WRITTEN = ".tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr"
+MRC = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
+NIFTI = (".nii", ".nii.gz")
+SUFFIXES = (*TIFF, ".npy", ".png", ".zarr", *NIFTI, *MRC)
+IN_MEMORY = (".png", ".nii.gz")
+"""Formats that are compressed as a whole: the result is computed in memory."""
+WRITTEN = ".tif, .ome.tif, .ome.zarr, .zarr, .npy, .png, .nii, .nii.gz, .mrc"
 
 
 def write_image(
@@ -39,8 +52,9 @@ def write_image(
     Parameters
     ----------
     path : path-like
-        Its suffix is one of .tif, .tiff, .ome.tif, .npy, .png, .zarr, .ome.zarr. The metadata of
-        ``x.npy`` are written to ``x.npy.json``.
+        Its suffix is one of .tif, .tiff, .ome.tif, .ome.zarr, .zarr, .npy, .png, .nii, .nii.gz,
+        .mrc. The metadata of ``x.npy`` are written to ``x.npy.json``. NIfTI and MRC keep the header
+        of an image that was read from the same format.
     image : Image
         The image; lazy data are computed block by block.
     overwrite : bool
@@ -66,10 +80,22 @@ def write_image(
         shape = image.data.shape
         # whole shards of a store, whole planes of any other file
         unit = write_units(image.axes, shape)[1]
-        if Path(path).suffix.lower() != ".zarr":
+        if suffix_of(path) != ".zarr":
             unit = (1, *shape[1:]) if len(shape) > 2 else shape
         for block in blocks(shape, unit):
             target[block] = read_piece(image.data, block)
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Return the ending of a name that decides the format, in lower case.
+
+    Examples
+    --------
+    >>> suffix_of("brain.NII.gz"), suffix_of("cells.ome.tif")
+    ('.nii.gz', '.tif')
+    """
+    name = os.path.basename(os.fspath(path)).lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else os.path.splitext(name)[1]
 
 
 @contextmanager
@@ -140,15 +166,16 @@ def check_image_output(
     Path
         The path to write to, as from `output.check_output`.
     """
-    name = os.path.basename(os.fspath(path)).lower()
-    kind = os.path.splitext(name)[1]
+    kind = suffix_of(path)
     if kind in SUFFIXES:
         check_format(kind, path, image, np.dtype(dtype))
     files = [*image.files, image.source, *inputs]
     # the size of a compressed store is not known in advance
-    pixels = 0 if kind in (".zarr", ".png") else np.prod(image.data.shape, dtype=float)
+    pixels = 0 if kind in (".zarr", *IN_MEMORY) else np.prod(image.data.shape, dtype=float)
     nbytes = int(pixels * np.dtype(dtype).itemsize)
     found = check_output(path, inputs=filter(None, files), overwrite=overwrite, nbytes=nbytes)
+    if kind == ".dcm":
+        raise UserError(f"{found}: DICOM is not written; end the name in .nii or .ome.zarr")
     if kind not in SUFFIXES:
         raise UserError(f"{found}: cannot be written; end the name in one of {WRITTEN}")
     if kind == ".npy":
@@ -162,6 +189,12 @@ def check_format(kind: str, path: Any, image: Image, dtype: np.dtype) -> None:
         check_picture(path, image, dtype)
     elif kind in TIFF:
         tiff_dtype(path, dtype)
+    elif kind in NIFTI:
+        check_nifti(path, image, dtype)
+    elif kind in MRC:
+        check_mrc(path, image, dtype)
+    elif is_ome_zarr(path):
+        check_axes(path, image)
 
 
 def create_target(
@@ -187,7 +220,7 @@ def create_target(
     array-like
         Written as ``target[index] = values`` in the order of the image's axes.
     """
-    kind, dtype = part.suffix.lower(), dtype.newbyteorder("=")
+    kind, dtype = suffix_of(part), dtype.newbyteorder("=")
     if kind in TIFF:
         return create_tiff(part, image, dtype)
     if is_ome_zarr(part):
@@ -196,6 +229,10 @@ def create_target(
         return create_zarr(part, image, dtype)
     if kind == ".npy":
         return create_npy(part, dtype, image.data.shape)
+    if kind == ".nii":
+        return create_nifti(part, image, dtype)
+    if kind in MRC:
+        return create_mrc(part, image, dtype)
     return np.zeros(image.data.shape, dtype)
 
 
@@ -214,20 +251,26 @@ def open_target(part: Path, axes: str) -> Any:
     array-like
         As from `create_target`.
     """
-    kind = part.suffix.lower()
+    kind = suffix_of(part)
     if kind in TIFF:
         return open_tiff(part, axes)
     if is_ome_zarr(part):
         return open_finest_level(part, axes)
     if kind == ".npy":
         return open_npy(part)
+    if kind == ".nii":
+        return open_nifti(part, axes)
+    if kind in MRC:
+        return open_mrc(part, axes)
     return zarr.open_array(SyncedStore(part), mode="r+")
 
 
 def finish_target(part: Path, target: Any, image: Image) -> None:
     """Complete a file or store whose pixels have all been written."""
-    if part.suffix.lower() == ".png":
+    if suffix_of(part) == ".png":
         write_picture(part, target, image)
+    elif suffix_of(part) == ".nii.gz":
+        write_gzipped(part, target, image)
     elif is_ome_zarr(part):
         build_pyramid(part)
 

@@ -27,7 +27,7 @@ MODELS: dict[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
 # fixed by the specification before axes were named
 FIRST_AXES = "tczyx"
 FIRST_VERSIONS = ("0.1", "0.2")
-KINDS = {"t": "time", "c": "channel"}
+KINDS = {"t": "time", "s": "sample", "c": "channel"}
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -268,7 +268,9 @@ def _read_ome(
     return Image(
         data=_guarded(path, array),
         axes=letters,
-        scale={a: v for a, v in zip(letters, scale, strict=True) if a != "C" and v is not None},
+        scale={
+            a: v for a, v in zip(letters, scale, strict=True) if a not in "CS" and v is not None
+        },
         translate={a: v for a, v in zip(letters, translate, strict=True) if v},
         units={a: s["unit"] for a, s in zip(letters, named, strict=False) if s.get("unit")},
         channels=tuple(map(str, labels)),

@@ -86,7 +86,7 @@ def train(
         Noisy images in grey levels (numpy, dask, zarr, torch, xarray; integers or floats). They
         may differ in size, not in the number of channels.
     axes : str or sequence of str, optional
-        Axes of the images, or of each of them: one letter of ``TCZYX`` per dimension. Required
+        Axes of the images, or of each of them: one letter of ``STCZYX`` per dimension. Required
         unless every image is an `Image` or has the two axes YX.
     ndim : {2, 3}
         Whether the network sees planes or volumes.

@@ -99,7 +99,7 @@ class LayerChooser(QObject):
         data : array-like
             The pixels, at full resolution.
         axes : str
-            One letter of ``TCZYX`` for each dimension.
+            One letter of ``STCZYX`` for each dimension.
 
         Raises
         ------

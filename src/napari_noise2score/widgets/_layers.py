@@ -50,7 +50,7 @@ def layer_axes(layer: Image) -> str:
     Returns
     -------
     str
-        One letter of ``TCZYX`` for each dimension of the array, empty if the labels do not name
+        One letter of ``STCZYX`` for each dimension of the array, empty if the labels do not name
         them all.
 
     Examples

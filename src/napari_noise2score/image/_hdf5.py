@@ -1,0 +1,132 @@
+"""Read arrays in HDF5 files by h5py, named by their path inside the file."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ._format import Format, axes_of
+from ._stack import Opened, Stack, guarded, stamp_of
+from .axes import LETTERS
+from .guard import check_size
+from .image import Image
+from .paths import split_inside
+
+MAX_OPEN = 8
+MAX_NAMED = 6  # arrays, in a message
+DIMENSIONS = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X"}
+
+
+def read_hdf5(path: Path, axes: str | None) -> Image:
+    """Open an array of an HDF5 file lazily; see `read_image`.
+
+    The path is ``file.h5:/path/inside``; the second part may be omitted if the file holds one
+    array of at least two dimensions. Axes are read from dimension labels and from ``axistags``,
+    the pixel size from ``element_size_um``.
+    """
+    import h5py
+
+    name, inside = split_inside(path)
+    file = Path(name).resolve()
+    opened = open_hdf5(file, stamp_of(file))
+    chosen = opened.get(inside) if inside else _only_array(path, opened)
+    if not isinstance(chosen, h5py.Dataset):
+        raise UserError(f"{name}: there is no array '{inside}'; {_named(name, opened)}")
+    said = _axes(chosen)
+    letters = axes_of(path, axes, said, chosen.ndim)
+    sizes = np.ravel(chosen.attrs.get("element_size_um", ()))
+    space = [a for a in letters if a in "ZYX"]
+    scale = dict(zip(space, map(float, sizes), strict=True)) if len(sizes) == len(space) else {}
+    return Image(
+        guarded(file, dataset_array(file, chosen)),
+        letters,
+        scale=scale,
+        units=dict.fromkeys(scale, "micrometer"),
+        name=f"{file.stem} {str(chosen.name).strip('/')}",
+    )
+
+
+def dataset_array(file: Path, dataset: Any) -> Stack:
+    """Return an HDF5 array that is read from its file, and can be sent to another process."""
+    shape, dtype = tuple(dataset.shape), dataset.dtype
+    chunks = dataset.chunks or (*(1 for _ in shape[:-2]), *shape[-2:])
+    check_size(file, shape, dtype, chunks)
+    read = partial(read_dataset, file, stamp_of(file), dataset.name)
+    return Stack(shape, dtype, 0, read, chunks)
+
+
+def read_dataset(
+    file: Path, stamp: tuple[int, int], name: str, at: tuple[int, ...], inside: tuple[slice, ...]
+) -> np.ndarray:
+    """Read a part of an array; what `Stack` calls for an array without looped axes."""
+    values: np.ndarray = open_hdf5(file, stamp)[name][(*at, *inside)]
+    return values
+
+
+def open_hdf5(file: Path, stamp: tuple[int, int]) -> Any:
+    """Return an open HDF5 file; the stamp shows whether it is still the same file."""
+    return _open(file, stamp).file
+
+
+@lru_cache(maxsize=MAX_OPEN)
+def _open(file: Path, stamp: tuple[int, int]) -> Opened:  # noqa: ARG001
+    # the stamp is part of the cache's key only
+    import h5py
+
+    try:
+        return Opened(h5py.File(file, "r"))
+    except OSError:
+        # on a file system without locks, or while another program writes the file
+        return Opened(h5py.File(file, "r", locking=False))
+
+
+def _arrays(opened: Any) -> list[str]:
+    """Return the names of all arrays that may be images."""
+    import h5py
+
+    found: list[str] = []
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.ndim >= 2 and node.dtype.kind in "uif":
+            found.append(f"/{name}")
+
+    opened.visititems(visit)
+    return found
+
+
+def _only_array(path: Path, opened: Any) -> Any:
+    names = _arrays(opened)
+    if len(names) != 1:
+        raise UserError(f"{path}: {_named(str(path), opened)}")
+    return opened[names[0]]
+
+
+def _named(file: str, opened: Any) -> str:
+    """Return a sentence that names the arrays of a file."""
+    names = _arrays(opened)
+    if not names:
+        return "the file holds no image"
+    more = ", …" if len(names) > MAX_NAMED else ""
+    return (
+        f"name an array, as in '{file}:{names[0]}'; it holds {', '.join(names[:MAX_NAMED])}{more}"
+    )
+
+
+def _axes(dataset: Any) -> str | None:
+    """Return the axes that an array names, or None."""
+    labels = [str(dim.label).lower() for dim in dataset.dims]
+    try:
+        tags = json.loads(dataset.attrs.get("axistags", "{}")).get("axes", [])
+        labels = [str(tag["key"]).lower() for tag in tags] or labels
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # other programs write other things there
+    letters = "".join(DIMENSIONS.get(label, label.upper()) for label in labels)
+    return letters if len(letters) == dataset.ndim and {*letters} <= {*LETTERS} else None
+
+
+FORMAT = Format("HDF5", (".h5", ".hdf5", ".hdf"), read_hdf5, library="h5py")
