@@ -6,19 +6,28 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import liffile
 import mrcfile
 import nd2
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from foreign import czi_pixels, write_imaris, write_lif, write_series, write_slice
+from pydicom.pixels import apply_rescale
 
 from napari_noise2score import Image, UserError, read_image, write_image
+from napari_noise2score.errors import DataWarning
+from napari_noise2score.image.files import find_images, read_images
 from napari_noise2score.image.formats import FORMATS
+from napari_noise2score.image.output import check_output
 
 DATA = Path(__file__).parent / "data"
 NIFTI = Path(nib.__file__).parent / "tests" / "data"
 MRC = DATA / "EMD-3197.map"
 ND2 = DATA / "cluster.nd2"
+DICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning:mrcfile", "ignore::RuntimeWarning:mrcfile"
@@ -161,7 +170,17 @@ def test_nd2_is_read_as_nd2_reads_it():
 
 
 @pytest.mark.parametrize(
-    "path", [NIFTI / "functional.nii", NIFTI / "example4d.nii.gz", MRC, ND2], ids=lambda p: p.name
+    "path",
+    [
+        NIFTI / "functional.nii",
+        NIFTI / "example4d.nii.gz",
+        MRC,
+        ND2,
+        DATA / "colour.czi",
+        DICOM / "rtdose.dcm",
+        DICOM / "rtdose_rle.dcm",
+    ],
+    ids=lambda path: path.name,
 )
 def test_any_part_of_a_file_is_read_by_itself_and_in_other_processes(path):
     array = read_image(path).data
@@ -196,3 +215,204 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
         read_image(NIFTI / "anatomical.nii")
     missing = {each.name for each in FORMATS if each.find_missing()}
     assert missing == {"NIfTI"}
+
+
+def test_czi_is_read_scene_by_scene():
+    images = read_images(DATA / "scenes.czi", series="all")
+    assert [image.axes for image in images] == ["TCZYX", "TCZYX"]
+    for number, image in enumerate(images):
+        assert np.array_equal(image.data[:], czi_pixels(number))
+    assert dict(images[0].scale) == {"X": 0.1, "Y": 0.2, "Z": 0.5}
+    assert dict(images[0].units) == dict.fromkeys("XYZ", "micrometer")
+    assert images[1].channels == ("DAPI", "GFP")
+    with pytest.warns(DataWarning, match="series 1 of 2 is read"):
+        read_image(DATA / "scenes.czi")
+    with pytest.raises(UserError, match="there is no series 3; the file has 2"):
+        read_image(DATA / "scenes.czi", series=3)
+
+
+def test_czi_is_read_as_czifile_reads_it():
+    import czifile
+
+    image = read_image(DATA / "scenes.czi", series=1)
+    with czifile.CziFile(DATA / "scenes.czi") as expected:
+        sizes = dict(zip(expected.axes, expected.shape, strict=True))
+        assert [sizes[a] for a in "STCZY"] == [2, *image.data.shape[:-1]]
+        assert expected.dtype == image.data.dtype
+
+
+def test_the_tiles_of_a_mosaic_are_samples():
+    with pytest.warns(DataWarning, match="a mosaic of 3 tiles, read tile by tile as axis S"):
+        image = read_image(DATA / "mosaic.czi")
+    assert image.axes == "SYX"
+    assert (
+        [int(tile.min()) for tile in image.data[:]]
+        == [100, 101, 102]
+        == image.data[:, 5, 5].tolist()
+    )
+
+
+def test_the_colours_of_a_czi_are_red_green_blue():
+    image = read_image(DATA / "colour.czi")
+    assert (image.axes, image.rgb, image.data.shape) == ("YXC", True, (32, 40, 3))
+    assert image.data[0, 7].tolist() == [7, 20, 10]  # written as blue, green, red
+
+
+def test_lif_is_read_as_liffile_reads_it(tmp_path):
+    values = np.random.default_rng(0).integers(0, 999, (3, 2, 4, 32, 40)).astype(np.uint16)
+    file = tmp_path / "a.lif"
+    write_lif(file, {"first": values, "flat": values[0, 0, 0]})
+    first, flat = read_images(file, series="all")
+    with liffile.LifFile(file) as expected:
+        assert [first.axes, flat.axes] == ["".join(image.sizes) for image in expected.images]
+        assert np.array_equal(first.data[:], expected.images[0].asarray())
+        assert np.array_equal(flat.data[:], expected.images[1].asarray())
+    assert (first.axes, first.name, flat.name) == ("TCZYX", "a first", "a flat")
+    assert dict(first.scale) == pytest.approx({"T": 2.0, "Z": 0.5, "Y": 0.1, "X": 0.1})
+    assert dict(first.units) == dict.fromkeys("ZYX", "micrometer") | {"T": "second"}
+    assert first.channels == ("Green", "Red")
+
+
+def test_lif_tiles_are_samples_and_planes_along_z_are_planes(tmp_path):
+    values = np.zeros((3, 32, 40), np.uint16)
+    write_lif(tmp_path / "tiles.lif", {"a": values}, "MYX")
+    with pytest.warns(DataWarning, match="a mosaic of 3 tiles"):
+        assert read_image(tmp_path / "tiles.lif").axes == "SYX"
+    write_lif(tmp_path / "xz.lif", {"a": values}, "TZX")
+    assert read_image(tmp_path / "xz.lif").axes == "TYX"
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("CT_small.dcm", "YX"),  # signed, with an intercept
+        ("MR_small_bigendian.dcm", "YX"),
+        ("MR_small_RLE.dcm", "YX"),
+        ("MR_small_jp2klossless.dcm", "YX"),
+        ("rtdose.dcm", "ZYX"),
+        ("rtdose_rle.dcm", "ZYX"),
+        ("examples_ybr_color.dcm", "TYXC"),
+        ("SC_rgb_rle_16bit_2frame.dcm", "SYXC"),
+    ],
+)
+def test_dicom_is_read_as_pydicom_reads_it(name, axes):
+    image = read_image(DICOM / name)
+    data = pydicom.dcmread(DICOM / name)
+    assert image.axes == axes
+    assert np.array_equal(image.data[:], apply_rescale(data.pixel_array, data))
+    if "PixelSpacing" in data:
+        assert [image.scale[a] for a in "YX"] == [float(v) for v in data.PixelSpacing]
+        assert image.units["X"] == "millimeter"
+    if "FrameTime" in data:
+        assert image.scale["T"] == pytest.approx(float(data.FrameTime) / 1000)
+
+
+def test_a_folder_of_slices_is_a_volume_in_the_order_of_their_positions(tmp_path):
+    values = np.random.default_rng(0).integers(-500, 999, (5, 8, 9)).astype(np.int16)
+    write_series(tmp_path / "scan", values)
+    image = read_image(tmp_path / "scan")
+    assert (image.axes, image.name) == ("ZYX", "scan")
+    assert np.array_equal(image.data[:], values)
+    assert dict(image.scale) == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+    assert find_images(tmp_path / "scan") == [tmp_path / "scan"]
+    write_series(tmp_path / "scan", values[:3] + 1, "1.2.4")
+    both = read_images(tmp_path / "scan", series="all")
+    assert [one.data.shape[0] for one in both] == [5, 3]
+    # the corner of the first slice, to the right and to the front
+    write_image(tmp_path / "scan.nii", image)
+    affine = nib.load(tmp_path / "scan.nii").affine
+    assert np.allclose(affine @ [0, 0, 2, 1], [-10, 20, 6, 1])
+    assert np.allclose(affine @ [4, 2, 0, 1], [-11, 19, 0, 1])
+
+
+def test_slices_of_several_times_are_time_and_of_other_series_samples(tmp_path):
+    values = np.arange(2 * 3 * 8 * 9, dtype=np.uint16).reshape(2, 3, 8, 9)
+    for t, volume in enumerate(values):
+        write_series(tmp_path / "timed", volume, "1.2.3")
+        for file in (tmp_path / "timed").glob("IM*3"):
+            file.rename(file.with_name(f"T{t}{file.name}"))
+    assert read_image(tmp_path / "timed").axes == "SZYX"
+    for t, volume in enumerate(values):
+        for z, plane in enumerate(volume):
+            write_slice(
+                tmp_path / f"{t}{z}.dcm", plane, TemporalPositionIdentifier=t + 1,
+                ImagePositionPatient=[0, 0, z], SeriesInstanceUID="1.2.5",
+            )  # fmt: skip
+    (tmp_path / "four").mkdir()
+    for file in tmp_path.glob("*.dcm"):
+        file.rename(tmp_path / "four" / file.name)
+    image = read_image(tmp_path / "four")
+    assert image.axes == "TZYX"
+    assert np.array_equal(image.data[:], values)
+
+
+def test_slopes_differ_between_slices_and_a_missing_slice_is_reported(tmp_path):
+    values = np.full((4, 8, 9), 10, np.uint16)
+    for z, plane in enumerate(values):
+        write_slice(
+            tmp_path / f"{z}.dcm", plane, RescaleSlope=1.5 + z, RescaleIntercept=-2,
+            ImagePositionPatient=[0, 0, z + (z == 3)], SeriesInstanceUID="1.2.3",
+        )  # fmt: skip
+    with pytest.warns(DataWarning, match="its slices are 1 to 2 mm apart"):
+        image = read_image(tmp_path)
+    assert image.data.dtype == np.float32
+    assert image.data[:, 0, 0].tolist() == [13, 23, 33, 43]
+
+
+def test_white_as_zero_is_inverted_and_said(tmp_path):
+    values = np.array([[0, 1], [4094, 4095]], np.uint16)
+    write_slice(tmp_path / "a.dcm", values, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
+    with pytest.warns(DataWarning, match="MONOCHROME1"):
+        assert read_image(tmp_path / "a.dcm").data[:].tolist() == [[4095, 4094], [1, 0]]
+
+
+def test_nothing_of_a_patient_leaves_a_dicom_file(tmp_path):
+    write_series(tmp_path / "scan", np.ones((3, 8, 9), np.uint16))
+    image = read_image(tmp_path / "scan")
+    for name in ("a.nii", "a.tif", "a.npy", "a.ome.zarr"):
+        write_image(tmp_path / "out" / name, image)
+    assert "Doe" in (tmp_path / "scan" / "IM00003").read_bytes().decode("latin-1")
+    for file in (tmp_path / "out").rglob("*"):
+        text = file.read_bytes().decode("latin-1") if file.is_file() else ""
+        assert not [word for word in ("Doe", "Jane", "4711", "19700102") if word in text], file
+    assert not [word for word in ("Doe", "4711") if word in repr(image)]
+    with pytest.raises(UserError, match=r"DICOM is not written; end the name in .nii or .ome.zarr"):
+        write_image(tmp_path / "a.dcm", image)
+
+
+def test_hdf5_arrays_are_named_by_their_path(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (3, 16, 20)).astype(np.uint16)
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as opened:
+        opened.create_dataset("raw/volume", data=values, chunks=(1, 8, 8), compression="gzip")
+        opened["raw/volume"].attrs["element_size_um"] = [0.5, 0.1, 0.1]
+        for dim, label in zip(opened["raw/volume"].dims, "zyx", strict=True):
+            dim.label = label
+    for path in (file, f"{file}:/raw/volume"):
+        image = read_image(path)
+        assert (image.axes, image.data.chunks) == ("ZYX", (1, 8, 8))
+        assert dict(image.scale) == {"Z": 0.5, "Y": 0.1, "X": 0.1}
+        assert np.array_equal(image.data[1:, ::-2, [3, 1]], values[1:, ::-2, [3, 1]])
+        assert image.files == (str(file),)
+    with h5py.File(file, "a") as opened:
+        opened["other"] = np.zeros((8, 9))
+    with pytest.raises(
+        UserError, match=r"name an array, as in '.*a.h5:/other'; it holds /other, /raw"
+    ):
+        read_image(file)
+    with pytest.raises(UserError, match=r"there is no array '/rwa'; name an array"):
+        read_image(f"{file}:/rwa")
+    assert find_images(f"{file}:/raw/volume") == [Path(f"{file}:/raw/volume")]
+    with pytest.raises(UserError, match="is an input of this job"):
+        check_output(file, inputs=[f"{file}:/raw/volume"], overwrite=True)
+
+
+def test_imaris_arrays_are_cut_to_the_size_of_the_image(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (2, 2, 3, 16, 20)).astype(np.uint16)
+    write_imaris(tmp_path / "a.ims", values)
+    image = read_image(tmp_path / "a.ims")
+    assert (image.axes, image.channels) == ("TCZYX", ("DAPI", "GFP"))
+    assert np.array_equal(image.data[:], values)
+    assert dict(image.scale) == pytest.approx({"T": 30.0, "Z": 0.5, "Y": 0.1, "X": 0.1})
+    assert dict(image.units) == dict.fromkeys("ZYX", "micrometer") | {"T": "second"}
+    assert [c["color"] for c in image.omero["channels"]] == ["0000FF", "00FF00"]

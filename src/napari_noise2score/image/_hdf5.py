@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,12 @@ import numpy as np
 
 from ..errors import UserError
 from ._format import Format, axes_of
-from ._stack import Opened, Stack, guarded, stamp_of
+from ._stack import Stack, guarded
 from .axes import LETTERS
 from .guard import check_size
 from .image import Image
 from .paths import split_inside
 
-MAX_OPEN = 8
 MAX_NAMED = 6  # arrays, in a message
 DIMENSIONS = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X"}
 
@@ -33,21 +34,21 @@ def read_hdf5(path: Path, axes: str | None) -> Image:
 
     name, inside = split_inside(path)
     file = Path(name).resolve()
-    opened = open_hdf5(file, stamp_of(file))
-    chosen = opened.get(inside) if inside else _only_array(path, opened)
-    if not isinstance(chosen, h5py.Dataset):
-        raise UserError(f"{name}: there is no array '{inside}'; {_named(name, opened)}")
-    said = _axes(chosen)
-    letters = axes_of(path, axes, said, chosen.ndim)
-    sizes = np.ravel(chosen.attrs.get("element_size_um", ()))
+    with open_hdf5(file) as opened:
+        chosen = opened.get(inside) if inside else _only_array(path, opened)
+        if not isinstance(chosen, h5py.Dataset):
+            raise UserError(f"{name}: there is no array '{inside}'; {_named(name, opened)}")
+        letters = axes_of(path, axes, _axes(chosen), chosen.ndim)
+        sizes = np.ravel(chosen.attrs.get("element_size_um", ()))
+        array, called = dataset_array(file, chosen), str(chosen.name).strip("/")
     space = [a for a in letters if a in "ZYX"]
     scale = dict(zip(space, map(float, sizes), strict=True)) if len(sizes) == len(space) else {}
     return Image(
-        guarded(file, dataset_array(file, chosen)),
+        guarded(file, array),
         letters,
         scale=scale,
         units=dict.fromkeys(scale, "micrometer"),
-        name=f"{file.stem} {str(chosen.name).strip('/')}",
+        name=f"{file.stem} {called}",
     )
 
 
@@ -56,33 +57,30 @@ def dataset_array(file: Path, dataset: Any) -> Stack:
     shape, dtype = tuple(dataset.shape), dataset.dtype
     chunks = dataset.chunks or (*(1 for _ in shape[:-2]), *shape[-2:])
     check_size(file, shape, dtype, chunks)
-    read = partial(read_dataset, file, stamp_of(file), dataset.name)
-    return Stack(shape, dtype, 0, read, chunks)
+    return Stack(shape, dtype, 0, partial(read_dataset, file, dataset.name), chunks)
 
 
 def read_dataset(
-    file: Path, stamp: tuple[int, int], name: str, at: tuple[int, ...], inside: tuple[slice, ...]
+    file: Path, name: str, at: tuple[int, ...], inside: tuple[slice, ...]
 ) -> np.ndarray:
     """Read a part of an array; what `Stack` calls for an array without looped axes."""
-    values: np.ndarray = open_hdf5(file, stamp)[name][(*at, *inside)]
+    with open_hdf5(file) as opened:
+        values: np.ndarray = opened[name][(*at, *inside)]
     return values
 
 
-def open_hdf5(file: Path, stamp: tuple[int, int]) -> Any:
-    """Return an open HDF5 file; the stamp shows whether it is still the same file."""
-    return _open(file, stamp).file
-
-
-@lru_cache(maxsize=MAX_OPEN)
-def _open(file: Path, stamp: tuple[int, int]) -> Opened:  # noqa: ARG001
-    # the stamp is part of the cache's key only
+@contextmanager
+def open_hdf5(file: Path) -> Iterator[Any]:
+    """Open an HDF5 file for reading, no longer than needed, as nobody can write to it meanwhile."""
     import h5py
 
     try:
-        return Opened(h5py.File(file, "r"))
+        opened = h5py.File(file, "r")
     except OSError:
         # on a file system without locks, or while another program writes the file
-        return Opened(h5py.File(file, "r", locking=False))
+        opened = h5py.File(file, "r", locking=False)
+    with opened:
+        yield opened
 
 
 def _arrays(opened: Any) -> list[str]:

@@ -13,7 +13,7 @@ from ..errors import ReadError
 from ._channels import channel
 from ._format import Format, axes_of
 from ._hdf5 import open_hdf5, read_dataset
-from ._stack import Stack, guarded, stamp_of
+from ._stack import Stack, guarded
 from ._units import number_of, size_of, unit_of
 from .guard import check_size
 from .image import Image
@@ -25,7 +25,11 @@ UNNAMED = "(name not specified)"
 def read_imaris(path: Path, axes: str | None) -> Image:
     """Open the finest level of an Imaris file lazily, with axes TCZYX; see `read_image`."""
     file = path.resolve()
-    opened = open_hdf5(file, stamp_of(file))
+    with open_hdf5(file) as opened:
+        return _read(path, file, opened, axes)
+
+
+def _read(path: Path, file: Path, opened: Any, axes: str | None) -> Image:
     about = opened["DataSetInfo/Image"].attrs
     times = len(opened[FINEST])
     channels = len(opened[f"{FINEST}/TimePoint 0"])
@@ -36,7 +40,7 @@ def read_imaris(path: Path, axes: str | None) -> Image:
         raise ReadError(f"{path}: damaged: its arrays are smaller than its image")
     shape, chunks = (times, channels, *size), (1, 1, *(first.chunks or first.shape))
     check_size(path, shape, first.dtype, chunks)
-    stack = Stack(shape, first.dtype, 2, partial(_read_volume, file, stamp_of(file)), chunks)
+    stack = Stack(shape, first.dtype, 2, partial(_read_volume, file), chunks)
     scale, translate, units = {}, {}, {}
     for number, axis in enumerate("XYZ"):
         low, high = (number_of(_text(about, f"Ext{end}{number}")) for end in ("Min", "Max"))
@@ -69,11 +73,9 @@ def read_imaris(path: Path, axes: str | None) -> Image:
     )
 
 
-def _read_volume(
-    file: Path, stamp: tuple[int, int], at: tuple[int, ...], inside: tuple[slice, ...]
-) -> np.ndarray:
+def _read_volume(file: Path, at: tuple[int, ...], inside: tuple[slice, ...]) -> np.ndarray:
     name = f"{FINEST}/TimePoint {at[0]}/Channel {at[1]}/Data"
-    return read_dataset(file, stamp, name, (), inside)
+    return read_dataset(file, name, (), inside)
 
 
 def _text(attributes: Any, name: str) -> str:

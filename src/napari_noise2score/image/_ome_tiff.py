@@ -26,7 +26,12 @@ MAX_FILES_NAMED = 3  # in a message
 
 
 def parse_ome(source: Any, text: str) -> ET.Element:
-    """Return the root element of OME-XML.
+    """Return the root element of OME-XML; see `parse_xml`."""
+    return parse_xml(source, text, "OME-XML")
+
+
+def parse_xml(source: Any, text: str, what: str) -> ET.Element:
+    """Return the root element of XML; a message calls it by the third argument.
 
     Raises
     ------
@@ -34,11 +39,11 @@ def parse_ome(source: Any, text: str) -> ET.Element:
         If it is not XML, or declares entities, which can expand without limit.
     """
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise ReadError(f"{source}: its OME-XML declares a document type, which is not accepted")
+        raise ReadError(f"{source}: its {what} declares a document type, which is not accepted")
     try:
         return ET.fromstring(text)  # noqa: S314  entities are refused above
     except (ET.ParseError, ValueError, RecursionError) as error:
-        raise ReadError(f"{source}: its OME-XML is damaged ({error})") from None
+        raise ReadError(f"{source}: its {what} is damaged ({error})") from None
 
 
 def images_of(root: ET.Element) -> list[ET.Element]:

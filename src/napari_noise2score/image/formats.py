@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from . import _hdf5, _imaris, _mrc, _nd2, _nifti, _npy, _pictures, _tiff, zarrs
+from . import _czi, _dicom, _hdf5, _imaris, _lif, _mrc, _nd2, _nifti, _npy, _pictures, _tiff, zarrs
 from ._format import Format
 from .paths import file_of
 
 FORMATS: tuple[Format, ...] = (
-    _tiff.FORMAT, zarrs.FORMAT, _npy.FORMAT, _pictures.FORMAT, _nifti.FORMAT, _mrc.FORMAT,
-    _nd2.FORMAT, _hdf5.FORMAT, _imaris.FORMAT,
+    _tiff.FORMAT, zarrs.FORMAT, _npy.FORMAT, _pictures.FORMAT, _nifti.FORMAT, _dicom.FORMAT,
+    _mrc.FORMAT, _czi.FORMAT, _nd2.FORMAT, _lif.FORMAT, _hdf5.FORMAT, _imaris.FORMAT,
 )  # fmt: skip
 """All formats, the most common first."""
 
@@ -48,5 +49,9 @@ def format_of(path: Path) -> Format | None:
 
 
 def is_single(path: Path) -> bool:
-    """Return whether a folder is an image, or a set of images that are one input."""
-    return path.is_dir() and format_of(path) is not None
+    """Return whether a folder is an image: a zarr store, or nothing but DICOM files."""
+    kind = format_of(path) if path.is_dir() else None
+    if kind is not _dicom.FORMAT:
+        return kind is not None
+    others = tuple(suffix for suffix in READ if suffix not in kind.suffixes)
+    return not any(name.lower().endswith(others) for name in os.listdir(path))
