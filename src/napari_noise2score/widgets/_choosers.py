@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import UserError
 from ..image.axes import parse_axes
+from ._file_facts import when_known
 from ._layers import check_layer, describe, is_preview, layer_axes, layer_data
 from ._session import session, when_ready
 from ._work import Failure, report, start
@@ -58,8 +59,9 @@ class LayerChooser(QObject):
         self._axes.setPlaceholderText("one letter for each dimension, such as TZYX")
         self._axes.setToolTip(
             "What each dimension of the image means, in order: T time, C channel, Z depth, "
-            "Y rows, X columns. Taken from the layer's axis labels where it has them; otherwise "
-            "type the letters here."
+            "Y rows, X columns, S samples that have nothing to do with each other. Taken from the "
+            "layer's axis labels, or else from its file, where they say it; otherwise type the "
+            "letters here."
         )
         self._sizes = QLabel()
         self._sizes.setToolTip("Number of pixels along each axis.")
@@ -148,6 +150,13 @@ class LayerChooser(QObject):
             self._axes.setText(session.axes.get(layer) or layer_axes(layer))
         self._show_sizes()
         self.changed.emit(layer)
+        if layer is not None:
+            when_known(self._viewer, layer, lambda: self._take_axes(layer))
+
+    def _take_axes(self, layer: napari.layers.Image) -> None:
+        """Show the axes that a layer has from its file, unless a person typed others."""
+        if isalive(self) and layer is self.layer and layer not in session.axes:
+            self._axes.setText(layer_axes(layer))
 
     def _show_sizes(self) -> None:
         layer = self.layer

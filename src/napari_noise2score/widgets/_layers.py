@@ -25,7 +25,10 @@ AXIS_NAMES = {
     "z": "Z",
     "y": "Y",
     "x": "X",
+    "s": "S",
+    "sample": "S",
 }
+FILE = "noise2score file"  # key of a layer's metadata: the file that its pixels are in
 
 
 def layer_data(layer: Image) -> Any:
@@ -102,6 +105,7 @@ def layer_image(layer: Image, axes: str) -> volume_image.Image:
     if not np.allclose(steps, np.diag(scale)):
         scale, start = layer.scale, layer.translate
     units = {a: str(unit) for a, unit in zip(world, layer.units, strict=True)}
+    file = layer.metadata.get(FILE, {})
     return VolumeImage(
         data,
         axes,
@@ -110,9 +114,32 @@ def layer_image(layer: Image, axes: str) -> volume_image.Image:
         units={a: unit for a, unit in units.items() if unit != "pixel" and a != "C"},
         rgb=layer.rgb,
         name=layer.name,
+        channels=tuple(file.get("channels", ())) if "C" in axes else (),
         omero={} if "C" in axes else {"channels": [_channel(layer)]},
+        header=file.get("header", {}),
+        notes=layer.metadata.get("noise2score", {}) if is_result(layer) else {},
         source=_file_of(layer),
+        files=tuple(file.get("files", ())),
     )
+
+
+def file_metadata(image: volume_image.Image) -> dict[str, Any]:
+    """Return what a file states about an image as metadata of a layer.
+
+    Parameters
+    ----------
+    image : Image
+        The image, as from `read_image`.
+
+    Returns
+    -------
+    dict
+        Its provenance if we wrote it; and its files, channels and header, so that a result of the
+        layer can be written in the format of the file, and never over it.
+    """
+    file = {"files": image.files, "channels": image.channels, "header": dict(image.header)}
+    notes = {"noise2score": dict(image.notes)} if image.notes else {}
+    return notes | {FILE: file}
 
 
 def _channel(layer: Image) -> dict[str, Any]:
@@ -208,10 +235,10 @@ def result_settings(layer: Image, notes: Mapping[str, Any]) -> dict[str, Any]:
         "axis_labels": layer.axis_labels,
         "rgb": layer.rgb,
         "multiscale": False,
-        "metadata": {
-            "noise2score": {"source": layer.name, **notes},
-        },
+        "metadata": {"noise2score": {"source": layer.name, **notes}},
     }
+    if FILE in layer.metadata:
+        settings["metadata"][FILE] = layer.metadata[FILE]
     if not layer.rgb:
         settings["colormap"] = layer.colormap
         settings["gamma"] = layer.gamma
@@ -222,7 +249,7 @@ def result_settings(layer: Image, notes: Mapping[str, Any]) -> dict[str, Any]:
 def store_settings(result: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the settings of a result that is stored in a file, for ``add_image``."""
     origin = result["metadata"]["noise2score"] | {"path": str(path)}
-    return result | {"multiscale": True, "metadata": {"noise2score": origin}}
+    return result | {"multiscale": True, "metadata": result["metadata"] | {"noise2score": origin}}
 
 
 def spread_settings(result: dict[str, Any]) -> dict[str, Any]:

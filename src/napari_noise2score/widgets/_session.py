@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from napari.layers import Layer
 from napari.qt.threading import create_worker
@@ -40,6 +40,9 @@ class Session(QObject):
         self.temporary: tempfile.TemporaryDirectory[str] | None = None  # for checkpoints
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        # layers whose files were looked into, and what waits for those being looked into
+        self.looked_up: WeakSet[Layer] = WeakSet()
+        self.lookups: WeakKeyDictionary[Layer, list[Callable[[], None]]] = WeakKeyDictionary()
 
     def add_model(self, model: ScoreModel, name: str) -> str:
         """Add a model, and return its name, with a number added if the name is taken."""

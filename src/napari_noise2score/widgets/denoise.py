@@ -24,6 +24,7 @@ from ._layers import (
     display_type,
     is_result,
     known_noise,
+    layer_axes,
     layer_image,
     result_settings,
     spread_settings,
@@ -237,6 +238,9 @@ class DenoiseWidget(Dock):
         noise_notes = dict(found.notes) if found else {}
         notes = result_notes(model, noise, noise_notes=noise_notes)
         self._layer_settings = result_settings(layer, notes)
+        if not layer_axes(layer):  # as typed
+            world = image.axes[:-1] if layer.rgb else image.axes
+            self._layer_settings["axis_labels"] = tuple(world.lower())
         self._begin("Preparing…", "Tile")
         self._steps = steps  # to run again on the processor if memory is short
         device, dtype = self._device.currentText(), display_type(layer)

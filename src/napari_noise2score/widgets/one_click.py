@@ -8,6 +8,7 @@ import napari
 from napari.layers import Image
 
 from ..errors import UserError
+from ._file_facts import when_known
 from ._guess import is_known, noise_of
 from ._layers import check_layer
 from ._work import report
@@ -49,8 +50,11 @@ def denoise_layer(viewer: napari.Viewer) -> None:
         else:  # a trained score gives a better estimate than the image alone
             denoise.estimate(then=denoise.denoise)
 
+    def begin() -> None:
+        train.train()
+        if train.busy:  # otherwise a message said what is missing
+            train.trained.connect(finish)
+
     known = is_known(layer)
     train.choose(layer)
-    train.train()
-    if train.busy:  # otherwise a message said what is missing
-        train.trained.connect(finish)
+    when_known(viewer, layer, begin)

@@ -1,0 +1,258 @@
+"""Files opened in napari have axes, pixel size and units, and keep them when they are saved."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from window import (
+    PLUGIN,
+    TIMEOUT,
+    button,
+    click,
+    dock,
+    enter_file_name,
+    field,
+    run_command,
+    set_noise,
+    wait_until_idle,
+)
+
+from napari_noise2score import Image, read_image, write_image
+from napari_noise2score.sample import NOISE
+
+pytestmark = pytest.mark.window
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def recording(tmp_path, cells):
+    """Return the path of an ImageJ TIFF with pixels of 0.1 µm, every 30 s."""
+    path = tmp_path / "cells.tif"
+    facts = {"axes": "TYX", "finterval": 30, "unit": "um"}
+    frames = cells[0][:, 0]
+    tifffile.imwrite(path, frames, imagej=True, resolution=(10, 10), metadata=facts)
+    return path
+
+
+@pytest.fixture
+def brain(tmp_path):
+    """Return the path of the NIfTI file that nibabel ships, written by a scanner."""
+    nib = pytest.importorskip("nibabel")
+    source = Path(nib.__file__).parent / "tests/data/example4d.nii.gz"
+    return shutil.copy(source, tmp_path / "brain.nii.gz")
+
+
+def place(layer):
+    """Return the axis labels, pixel size and units of a layer."""
+    units = tuple(str(unit) for unit in layer.units)
+    return layer.axis_labels, tuple(round(float(s), 6) for s in layer.scale), units
+
+
+RECORDED = (("t", "y", "x"), (30, 0.1, 0.1), ("second", "micrometer", "micrometer"))
+
+
+def test_a_tiff_opened_by_napari_keeps_its_pixel_size_and_time_step_through_denoise_and_write(
+    viewer, qtbot, recording, session, model, tmp_path
+):
+    (layer,) = viewer.open(recording)
+    assert layer.source.reader_plugin == "napari"
+    assert tuple(layer.scale) == (1, 1, 1)  # napari reads the pixels only
+    drawn = viewer.add_labels(np.zeros(layer.data.shape, int))
+    zoom = viewer.camera.zoom
+    viewer.dims.set_point(0, 1)
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    qtbot.waitUntil(lambda: field(denoise, "Axes").text() == "TYX", timeout=TIMEOUT)
+    assert place(layer) == RECORDED
+    # the view does not jump, and what was drawn on the layer stays on it
+    assert viewer.camera.zoom == pytest.approx(zoom / 0.1)
+    assert viewer.dims.current_step[0] == 1
+    np.testing.assert_allclose(drawn.scale, layer.scale)
+
+    set_noise(denoise, NOISE)
+    click(qtbot, button(denoise, "Denoise"))
+    wait_until_idle(qtbot, denoise)
+    assert place(viewer.layers["cells denoised"]) == RECORDED
+    enter_file_name(tmp_path / "written.ome.zarr")
+    click(qtbot, button(denoise, "Write OME-Zarr…"))
+    wait_until_idle(qtbot, denoise)
+    written = read_image(tmp_path / "written.ome.zarr")
+    assert written.axes == "TYX"
+    assert written.scale == pytest.approx({"T": 30, "Y": 0.1, "X": 0.1})
+    assert written.units == {"T": "second", "Y": "micrometer", "X": "micrometer"}
+
+
+def test_one_click_waits_for_the_axes_of_the_file(viewer, qtbot, recording, session):
+    viewer.open(recording)
+    run_command("denoise_layer")
+    train = dock(viewer, "Train")
+    qtbot.waitUntil(lambda: button(train, "Stop").isEnabled(), timeout=TIMEOUT)
+    train.stop()
+    wait_until_idle(qtbot, train)
+
+
+def test_what_a_layer_or_a_person_says_is_kept(viewer, qtbot, recording):
+    (layer,) = viewer.open(recording)
+    layer.scale, layer.units = (1, 0.2, 0.2), ("s", "um", "um")
+    train = dock(viewer, "Train")
+    qtbot.waitUntil(lambda: field(train, "Axes").text() == "TYX", timeout=TIMEOUT)
+    assert tuple(layer.scale) == (1, 0.2, 0.2)
+
+
+def test_a_file_that_does_not_describe_the_layer_is_not_used(viewer, qtbot, recording, session):
+    (layer,) = viewer.open(recording)
+    layer.data = layer.data[:, :-1]
+    train = dock(viewer, "Train")
+    qtbot.waitUntil(lambda: layer in session.looked_up and layer not in session.lookups)
+    assert field(train, "Axes").text() == ""
+    assert tuple(layer.scale) == (1, 1, 1)
+
+
+def test_napari_is_offered_every_format_that_it_cannot_open_itself():
+    from npe2 import PluginManifest
+
+    from napari_noise2score.image.formats import FORMATS
+
+    (reader,) = PluginManifest.from_distribution(PLUGIN).contributions.readers
+    own = {"TIFF", "OME-Zarr, zarr", "NumPy", "PNG, JPEG"}
+    suffixes = [s for each in FORMATS if each.name not in own for s in each.suffixes]
+    assert set(reader.filename_patterns) == {f"*{suffix}" for suffix in suffixes}
+
+
+def test_nifti_is_opened_lazily_and_saved_with_its_affine(viewer, brain, tmp_path):
+    import nibabel as nib
+
+    (layer,) = viewer.open(brain, plugin=PLUGIN)
+    expected = nib.load(brain)
+    assert layer.data.shape == expected.shape[::-1]
+    assert hasattr(layer.data, "dask")
+    assert layer.axis_labels == ("t", "z", "y", "x")
+    np.testing.assert_allclose(layer.scale, expected.header.get_zooms()[::-1], rtol=1e-6)
+    assert [str(unit) for unit in layer.units] == ["second", *["millimeter"] * 3]
+    np.testing.assert_array_equal(np.asarray(layer.data[1]).T, expected.dataobj[..., 1])
+
+    saved = tmp_path / "saved.nii.gz"
+    assert viewer.layers.save(str(saved)) == [str(saved)]
+    again = nib.load(saved)
+    np.testing.assert_array_equal(again.affine, expected.affine)
+    np.testing.assert_array_equal(again.dataobj, expected.dataobj)
+    assert again.header.get_xyzt_units() == expected.header.get_xyzt_units()
+
+
+def test_a_denoised_nifti_layer_is_saved_with_the_affine_of_its_source(
+    viewer, qtbot, session, model, brain, tmp_path
+):
+    import nibabel as nib
+
+    viewer.open(brain, plugin=PLUGIN)
+    session.add_model(model, "cells")
+    denoise = dock(viewer, "Denoise")
+    set_noise(denoise, "rician(sigma=10)")
+    click(qtbot, button(denoise, "Add lazy layer"))
+    wait_until_idle(qtbot, denoise)
+    result = viewer.layers["brain denoised"]
+    result.data = np.zeros(result.data.shape, np.float32)  # saved without waiting for the network
+    viewer.layers.selection = {result}
+    viewer.layers.save(str(tmp_path / "out.nii.gz"), selected=True)
+    written = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(written.affine, nib.load(brain).affine)
+    assert read_image(tmp_path / "out.nii.gz").notes["noise"] == "rician(sigma=10)"
+    with pytest.raises(OSError, match="never overwritten"):
+        viewer.layers.save(str(brain), selected=True)
+
+
+def test_channels_become_layers_and_are_saved_as_channels(viewer, tmp_path):
+    pytest.importorskip("nd2")
+    viewer.open(DATA / "cluster.nd2", plugin=PLUGIN)
+    image = read_image(DATA / "cluster.nd2")
+    assert [layer.name for layer in viewer.layers] == [f"cluster: {c}" for c in image.channels]
+    for layer in viewer.layers:
+        assert layer.scale[-1] == pytest.approx(image.scale["X"])
+        assert str(layer.units[-1]) == image.units["X"]
+        assert layer.blending == "additive"
+    viewer.layers.save(str(tmp_path / "cluster.ome.tif"))
+    saved = read_image(tmp_path / "cluster.ome.tif")
+    assert saved.channels == tuple(layer.name for layer in viewer.layers)
+    assert saved.scale == pytest.approx(dict(image.scale))
+    at = image.axes.index("C")
+    np.testing.assert_array_equal(
+        np.moveaxis(np.asarray(saved.data), saved.axes.index("C"), 0),
+        np.moveaxis(np.asarray(image.data), at, 0),
+    )
+
+
+def test_layers_that_do_not_fit_together_are_not_saved_as_one(viewer, tmp_path):
+    for size in (8, 9):
+        viewer.add_image(np.zeros((size, 8), np.uint8), name=f"size {size}")
+    with pytest.raises(OSError, match="cannot be channels of one file"):
+        viewer.layers.save(str(tmp_path / "both.ome.tif"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_colours_and_contrast_of_a_file_are_shown():
+    from napari_noise2score.widgets._open import image_layers
+
+    window = {"min": 0, "start": 5, "end": 50, "max": 255}
+    shown = {"channels": [{"color": "00FF00", "window": window}, {"color": "FF0000"}]}
+    image = Image(np.arange(128.0).reshape(2, 8, 8), "CYX", omero=shown)
+    (_, green, _), (_, red, _) = image_layers(image)
+    np.testing.assert_array_equal(green["colormap"].colors[-1], (0, 1, 0, 1))
+    assert green["contrast_limits"] == (5, 50)
+    np.testing.assert_array_equal(red["colormap"].colors[-1], (1, 0, 0, 1))
+    assert 64 <= red["contrast_limits"][0] < red["contrast_limits"][1] <= 127
+
+
+def test_colours_of_a_pixel_are_one_layer():
+    from napari_noise2score.widgets._open import image_layers
+
+    image = Image(np.zeros((3, 2, 8, 9), np.uint8), "CZYX", rgb=True)
+    ((data, settings, _),) = image_layers(image)
+    assert data.shape == (2, 8, 9, 3)
+    assert settings["rgb"]
+    assert settings["axis_labels"] == ("z", "y", "x")
+
+
+def test_a_missing_library_is_named_with_the_extra(viewer, brain, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(Exception, match=r"pip install .*\[formats\]"):
+        viewer.open(brain, plugin=PLUGIN)
+    assert not viewer.layers
+
+
+def test_a_layer_without_axes_is_not_saved_and_typed_axes_are(viewer, qtbot, tmp_path):
+    viewer.add_image(np.zeros((3, 8, 9), np.uint8), name="stack")
+    path = tmp_path / "stack.ome.tif"
+    with pytest.raises(OSError, match="does not say what its 3 dimensions are"):
+        viewer.layers.save(str(path))
+    train = dock(viewer, "Train")
+    field(train, "Axes").clear()
+    qtbot.keyClicks(field(train, "Axes"), "zyx")
+    viewer.layers.save(str(path))
+    assert read_image(path).axes == "ZYX"
+
+
+def test_the_window_is_drawn_while_a_file_is_saved(viewer, qtbot, tmp_path, monkeypatch):
+    import time
+
+    from qtpy.QtCore import QTimer
+
+    import napari_noise2score.widgets._save as save
+
+    def write_slowly(*arguments, **settings):
+        time.sleep(0.5)
+        write_image(*arguments, **settings)
+
+    monkeypatch.setattr(save, "write_image", write_slowly)
+    viewer.add_image(np.zeros((8, 9), np.uint8))
+    ticks = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: ticks.append(1))
+    timer.start(20)
+    viewer.layers.save(str(tmp_path / "a.ome.tif"))
+    timer.stop()
+    assert len(ticks) > 10
