@@ -13,10 +13,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import imageio.v3 as iio
 import numpy as np
 import tifffile
 import zarr
+from foreign import EXAMPLES
 
 SHAPE = (3, 64, 72)
 
@@ -44,6 +46,16 @@ def truncated(fraction: float, **options) -> Callable[[Path], object]:
 
 def npy(array: np.ndarray) -> Callable[[Path], object]:
     return lambda path: np.save(path, array)
+
+
+def half(write: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Write the first half of a file."""
+
+    def write_half(path: Path) -> None:
+        write(path)
+        os.truncate(path, path.stat().st_size // 2)
+
+    return write_half
 
 
 def raw(data: bytes) -> Callable[[Path], object]:
@@ -232,6 +244,9 @@ INPUTS: dict[str, Callable[[Path], object]] = {
     "no-images": folder(note__txt=raw(b"hello")),
     "bad-folder": folder(a__tif=raw(b"broken"), b__tif=raw(b"broken")),
     "file.czi": raw(b"ZISRAWFILE"),
+    **{f"text{suffix}": raw(b"no image at all") for suffix in EXAMPLES},
+    **{f"cut{suffix}": half(write) for suffix, write in EXAMPLES.items()},
+    "named.h5": lambda path: h5py.File(path, "w").close(),
     "file.xyz": raw(b"1 2 3"),
     "no-ending": raw(b"1 2 3"),
     "pipe.tif": lambda path: os.mkfifo(path),

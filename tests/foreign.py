@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+DATA = Path(__file__).parent / "data"
+NIFTI = Path(nib.__file__).parent / "tests" / "data"
+DICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 CZI_SHAPE = (2, 2, 2, 48, 64)  # T, C, Z, Y, X of a scene of scenes.czi
 
 
@@ -124,3 +130,28 @@ def write_imaris(path: Path, values: np.ndarray) -> None:
         for t, c in np.ndindex(*values.shape[:2]):
             group = file.create_group(f"DataSet/ResolutionLevel 0/TimePoint {t}/Channel {c}")
             group.create_dataset("Data", data=np.pad(values[t, c], padded), chunks=(8, 8, 8))
+
+
+def _copied(source: Path) -> Callable[[Path], object]:
+    return lambda path: shutil.copyfile(source, path)
+
+
+def _write_hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=czi_pixels(0)[0, 0], chunks=(1, 16, 16), compression="gzip")
+        for dim, label in zip(file["raw"].dims, "zyx", strict=True):
+            dim.label = label
+
+
+#: A function that writes a valid file of each format, by its suffix.
+EXAMPLES: dict[str, Callable[[Path], object]] = {
+    ".nii": _copied(NIFTI / "functional.nii"),
+    ".nii.gz": _copied(NIFTI / "example_nifti2.nii.gz"),
+    ".mrc": _copied(DATA / "EMD-3197.map"),
+    ".dcm": _copied(DICOM / "rtdose.dcm"),
+    ".nd2": _copied(DATA / "cluster.nd2"),
+    ".czi": _copied(DATA / "scenes.czi"),
+    ".lif": lambda path: write_lif(path, {"a": czi_pixels(0)}),
+    ".h5": _write_hdf5,
+    ".ims": lambda path: write_imaris(path, czi_pixels(0)),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import shutil
 import struct
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from foreign import EXAMPLES
 from PIL import Image as PillowImage
 from server import serving
 
@@ -79,6 +81,52 @@ def test_a_file_that_shrinks_or_vanishes_is_not_read_as_zeros(tmp_path, kind):
     path.unlink()
     with pytest.raises(ReadError, match=r"is no longer there"):
         lazy[4].compute(scheduler="synchronous")
+
+
+def pixels_of(path) -> list[np.ndarray]:
+    return [np.asarray(image.data) for image in read_images(path, series="all")]
+
+
+@pytest.mark.parametrize("suffix", EXAMPLES)
+def test_a_truncated_file_is_refused_in_every_format(tmp_path, suffix):
+    whole = tmp_path / f"a{suffix}"
+    EXAMPLES[suffix](whole)
+    assert pixels_of(whole)
+    data = whole.read_bytes()
+    for number, fraction in enumerate([0, 0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99]):
+        cut = tmp_path / f"cut{number}{suffix}"
+        cut.write_bytes(data[: int(len(data) * fraction)])
+        with pytest.raises(UserError, match=rf"cut{number}{suffix}: ") as error:
+            pixels_of(cut)
+        one_line(error)
+
+
+@pytest.mark.parametrize("suffix", EXAMPLES)
+def test_a_damaged_file_is_read_or_refused_in_every_format(tmp_path, suffix, seed):
+    whole = tmp_path / f"a{suffix}"
+    EXAMPLES[suffix](whole)
+    data, rng = whole.read_bytes(), random.Random(seed)
+    for number in range(20):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 5)):
+            damaged[rng.randrange(min(len(data), 4096) if number % 2 else len(data))] ^= 255
+        path = tmp_path / f"damaged{number}{suffix}"
+        path.write_bytes(damaged)
+        try:
+            pixels_of(path)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("suffix", EXAMPLES)
+def test_a_file_of_any_format_that_vanishes_is_not_read_as_zeros(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    EXAMPLES[suffix](path)
+    image = read_images(path, series=1)[0]
+    path.unlink()
+    with pytest.raises(ReadError, match="is no longer there") as error:
+        image.data[:]
+    one_line(error)
 
 
 def write_stores(folder: Path) -> dict[str, Path]:

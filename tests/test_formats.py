@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +17,27 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from foreign import czi_pixels, write_imaris, write_lif, write_series, write_slice
+from foreign import (
+    DATA,
+    DICOM,
+    NIFTI,
+    czi_pixels,
+    write_imaris,
+    write_lif,
+    write_series,
+    write_slice,
+)
 from pydicom.pixels import apply_rescale
 
-from napari_noise2score import Image, UserError, read_image, write_image
+from napari_noise2score import Image, UserError, read_image, train, write_image
+from napari_noise2score.cli.main import main
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.files import find_images, read_images
 from napari_noise2score.image.formats import FORMATS
 from napari_noise2score.image.output import check_output
 
-DATA = Path(__file__).parent / "data"
-NIFTI = Path(nib.__file__).parent / "tests" / "data"
 MRC = DATA / "EMD-3197.map"
 ND2 = DATA / "cluster.nd2"
-DICOM = Path(pydicom.__file__).parent / "data" / "test_files"
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning:mrcfile", "ignore::RuntimeWarning:mrcfile"
@@ -210,7 +220,7 @@ def test_samples_stay_samples(tmp_path, axes, ending):
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(UserError, match=r'NIfTI .* pip install "napari-noise2score\[formats\]"'):
         read_image(NIFTI / "anatomical.nii")
     missing = {each.name for each in FORMATS if each.find_missing()}
@@ -416,3 +426,134 @@ def test_imaris_arrays_are_cut_to_the_size_of_the_image(tmp_path):
     assert dict(image.scale) == pytest.approx({"T": 30.0, "Z": 0.5, "Y": 0.1, "X": 0.1})
     assert dict(image.units) == dict.fromkeys("ZYX", "micrometer") | {"T": "second"}
     assert [c["color"] for c in image.omero["channels"]] == ["0000FF", "00FF00"]
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Return a function that runs a command line and returns its exit code, stdout and stderr."""
+
+    def run_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["noise2score", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return (stopped.value.code, *capfd.readouterr())
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Return the path of a model that was trained on a scene of ``scenes.czi`` for two steps."""
+    path = tmp_path_factory.mktemp("model") / "m.n2s"
+    scene = read_image(DATA / "scenes.czi", series=1)
+    train(Image(scene.data[:, 0], "TZYX"), steps=2, name="m").save(path)
+    return path
+
+
+@pytest.fixture
+def denoise(run, model):
+    """Return a function that denoises an input with the model, and returns standard error."""
+
+    def denoise_input(source, output, *options):
+        words = ("--model", model, "--noise", "gaussian(sigma=12)", *options)
+        code, _, error = run("denoise", source, output, *words)
+        assert code == 0, error
+        return error
+
+    return denoise_input
+
+
+def noisy_like(path: Path) -> Image:
+    """Return an image with the metadata of a file, and the pixels that the model was trained on."""
+    image = read_image(path)
+    pixels = np.resize(czi_pixels(0)[:, 0], image.data.shape)
+    return replace(image, data=pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_scan_is_denoised_into_a_scan(denoise, tmp_path, ending):
+    source, file = tmp_path / "brain.nii", tmp_path / f"clean{ending}"
+    write_image(source, noisy_like(NIFTI / "anatomical.nii"))
+    denoise(source, file)
+    result, before = nib.load(file), nib.load(NIFTI / "anatomical.nii")
+    assert result.shape == before.shape
+    assert np.array_equal(result.affine, before.affine)
+    for field in ("xyzt_units", "qform_code", "sform_code", "descrip"):
+        assert np.array_equal(result.header[field], before.header[field]), field
+    assert 200 < result.get_fdata().mean() < 400
+    # the same job again finds that it is complete
+    assert "is complete already" in denoise(source, file, "--resume")
+
+
+def test_a_map_is_denoised_into_a_map(denoise, tmp_path):
+    write_image(tmp_path / "a.map", noisy_like(MRC))
+    denoise(tmp_path / "a.map", tmp_path / "clean.mrc")
+    with mrcfile.open(tmp_path / "clean.mrc") as result, mrcfile.open(MRC) as source:
+        assert (result.voxel_size, result.data.shape) == (source.voxel_size, source.data.shape)
+        assert 200 < result.data.mean() < 400
+
+
+def test_the_results_of_a_folder_are_named_after_their_inputs(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(DATA / "scenes.czi", tmp_path / "in" / "cells.czi")
+    np.save(tmp_path / "in" / "a.npy", czi_pixels(0)[0, 0, 0])
+    words = ("--noise", "gaussian(sigma=9)", "--series", "all")
+    assert run("simulate", tmp_path / "in", tmp_path / "out", *words)[0] == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"cells-series1.tif", "cells-series2.tif", "a.npy", "a.npy.json"}
+    back = read_image(tmp_path / "out" / "cells-series2.tif")
+    assert (back.axes, back.channels) == ("TCZYX", ("DAPI", "GFP"))
+    assert back.scale["X"] == pytest.approx(0.1)
+
+
+def test_dicom_is_denoised_into_nifti_without_data_of_the_patient(run, denoise, model, tmp_path):
+    write_series(tmp_path / "scan", czi_pixels(0)[0, 0].repeat(2, 0))
+    denoise(tmp_path / "scan", tmp_path / "clean.nii")
+    assert nib.load(tmp_path / "clean.nii").header.get_zooms() == (0.25, 0.5, 3)
+    assert not [w for w in (b"Doe", b"4711") if w in (tmp_path / "clean.nii").read_bytes()]
+    words = ("--model", model, "--noise", "gaussian(sigma=12)")
+    code, _, error = run("denoise", tmp_path / "scan", tmp_path / "a.dcm", *words)
+    assert (code, error.count("\n"), "DICOM is not written" in error) == (2, 1, True)
+    write_series(tmp_path / "scan", czi_pixels(1)[0, 0], "1.2.4")
+    denoise(tmp_path / "scan", tmp_path / "out", "--series", "all")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"scan-series1.nii", "scan-series2.nii"}
+
+
+def test_info_says_what_was_understood_of_an_image(run):
+    code, out, error = run("info", ND2)
+    assert (code, error) == (0, "")
+    lines = dict(line.split("  ", 1) for line in out.splitlines())
+    found = {key: value.strip() for key, value in lines.items()}
+    assert found["axes"] == "T 3 · Z 10 · C 2 · Y 31 · X 38"
+    assert found["pixel size"] == ("Z 0.5 micrometer, Y 0.167809 micrometer, X 0.167809 micrometer")
+    assert (found["time step"], found["series"]) == ("10.6475 second", "1 of 1")
+    assert (found["grey-level step"], found["valid"]) == (
+        "1",
+        "100.0% of the pixels that were read",
+    )
+    _, out, _ = run("info", DATA / "scenes.czi", "--series", "all", "--json")
+    facts = json.loads(out)
+    assert [one["series"] for one in facts] == [[1, 2], [2, 2]]
+    assert facts[0]["channels"] == ["DAPI", "GFP"]
+
+
+def test_info_reports_padding_and_saturation(run, tmp_path):
+    values = np.random.default_rng(0).normal(3900, 200, (256, 256)).clip(0, 4095)
+    values[:64] = 0
+    write_image(tmp_path / "a.tif", Image(np.rint(values).astype(np.uint16), "YX"))
+    out = run("info", tmp_path / "a.tif")[1]
+    assert "75.0% of the pixels" in out
+    assert "at 4095: 16" in out
+
+
+def test_doctor_names_the_formats_that_can_be_read_and_what_is_missing(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "liffile", None)
+    code, out, _ = run("doctor")
+    assert code == 0
+    lines = {line.split("  ")[1]: line for line in out.splitlines() if line.startswith("  ")}
+    assert "read by nd2" in lines["Nikon ND2 (.nd2)"]
+    assert 'pip install "napari-noise2score[formats]"' in lines["Leica LIF (.lif)"]
+    assert "cpu" in lines["used by default"]
+    facts = json.loads(run("doctor", "--json")[1])
+    assert set(facts) == {"versions", "device", "formats"}

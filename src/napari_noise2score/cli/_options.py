@@ -22,7 +22,10 @@ def on_disk(text: str) -> Path:
     return path
 
 
-Input = Annotated[str, typer.Argument(help="TIFF, PNG, NPY or zarr; a folder; or a quoted glob.")]
+Input = Annotated[
+    str,
+    typer.Argument(help="An image of any format that doctor lists; a folder; or a quoted glob."),
+]
 Axes = Annotated[
     str | None,
     typer.Option(
@@ -32,7 +35,7 @@ Axes = Annotated[
 Series = Annotated[
     str | None,
     typer.Option(
-        help="Which image of a file that holds several: a number from 1, or all. Default: 1."
+        help="Which image (scene, position, series) of a file: a number from 1, or all; default 1."
     ),
 ]
 Noise = Annotated[

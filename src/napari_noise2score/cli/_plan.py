@@ -84,11 +84,20 @@ def write_all(
 
 
 def _result_name(path: Path | str, same: bool, number: int | None = None) -> str:
-    """Return the name of the input, with another suffix if its format cannot hold floats."""
-    path = Path(path)
-    if number is not None:
-        stem = path.name.removesuffix(path.suffix).removesuffix(".ome")
-        return f"{stem}-series{number}{path.name[len(stem) :]}"
-    if path.suffix.lower() in (".jpg", ".jpeg") or (path.suffix.lower() == ".png" and not same):
-        return f"{path.stem}.tif"
-    return path.name
+    """Return the name of the input, with another suffix if its format cannot hold the result."""
+    from ..image.formats import format_of
+    from ..image.paths import file_of, local_path
+    from ..image.write import SUFFIXES, suffix_of
+
+    file = local_path(path)
+    if file is None:
+        return Path(path).name
+    kind, name = format_of(file), file_of(file).name
+    if file_of(file) != file:
+        name = f"{file_of(file).stem}-{file.name}"  # an array inside a file
+    own = next((s for s in kind.suffixes[::-1] if name.lower().endswith(s)), "") if kind else ""
+    ending = suffix_of(name)
+    stem = name[: len(name) - len(own)].removesuffix(".ome")
+    if ending not in SUFFIXES or (ending == ".png" and not same):
+        name = f"{stem}{kind.result if kind else '.tif'}"
+    return name if number is None else f"{stem}-series{number}{name[len(stem) :]}"

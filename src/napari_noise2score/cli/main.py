@@ -11,6 +11,7 @@ from ..errors import UserError
 from . import _terminal as terminal
 from ._demo import demo
 from ._denoise import denoise
+from ._doctor import doctor
 from ._estimate import estimate
 from ._evaluate import evaluate
 from ._info import info
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
 )
-for command in (demo, train, denoise, estimate, simulate, evaluate, info):
+for command in (demo, train, denoise, estimate, simulate, evaluate, info, doctor):
     app.command()(command)
 
 

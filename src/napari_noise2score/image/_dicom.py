@@ -375,4 +375,12 @@ def _decode(path: Path, stamp: tuple[int, int], number: int) -> np.ndarray:  # n
         ) from None
 
 
-FORMAT = Format("DICOM", SUFFIXES, read_dicom, count_dicom, library="pydicom", recognizes=is_dicom)
+FORMAT = Format(
+    "DICOM",
+    SUFFIXES,
+    read_dicom,
+    count_dicom,
+    library="pydicom",
+    recognizes=is_dicom,
+    result=".nii",
+)

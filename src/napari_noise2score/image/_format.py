@@ -13,7 +13,7 @@ from ..errors import DataWarning, UserError, one_line
 from .axes import parse_axes
 from .image import Image
 
-EXTRA = "formats"
+INSTALL = 'pip install "napari-noise2score[formats]"'
 
 
 def _never(path: Path) -> bool:  # noqa: ARG001
@@ -37,9 +37,11 @@ class Format:
     count : callable or None
         Returns the number of images in a file; None if a file always holds one.
     library : str
-        Module that must be installed, with the extra `EXTRA`; empty if every installation has it.
+        Module that must be installed, by the extra ``formats``; empty if it always is.
     recognizes : callable
         Returns whether a folder, or a file whose name says nothing, has this format.
+    result : str
+        Ending of results in a folder of many, if the format itself cannot be written.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Format:
     count: Callable[[Path], int] | None = None
     library: str = ""
     recognizes: Callable[[Path], bool] = _never
+    result: str = ".tif"
 
     def find_missing(self) -> str:
         """Return why the library that this format needs cannot be imported, empty if it can."""
@@ -63,10 +66,7 @@ class Format:
     def check_library(self, path: Any) -> None:
         """Raise a `UserError` that names the extra if the library is missing."""
         if reason := self.find_missing():
-            raise UserError(
-                f"{path}: {self.name} cannot be read: {reason}; "
-                f'pip install "napari-noise2score[{EXTRA}]"'
-            )
+            raise UserError(f"{path}: {self.name} cannot be read: {reason}; {INSTALL}")
 
 
 def axes_of(path: Path | str, axes: str | None, said: str | None, ndim: int) -> str:

@@ -180,4 +180,4 @@ def _describe(header: Any, image: Image, sizes: dict[str, int]) -> None:
     header["ispg"] = (VOLUMES if looped else VOLUME) if "Z" in image.axes else STACK
 
 
-FORMAT = Format("MRC, CCP4", SUFFIXES, read_mrc, library="mrcfile")
+FORMAT = Format("MRC, CCP4", SUFFIXES, read_mrc, library="mrcfile", result=".mrc")

@@ -148,10 +148,12 @@ def open_nifti(path: Path, axes: str) -> FileArray | Reordered:
     """Open the pixels of a file made by `create_nifti` for writing, in the given order of axes."""
     import nibabel as nib
 
-    header: Any = nib.load(path).header
+    loaded: Any = nib.load(path)
+    header = loaded.header
     dims = dict(zip(ORDER, header.get_data_shape(), strict=False))
     sizes = {a: int(dims.get("T" if a == "S" else a, 1)) for a in axes}
-    return _target(path, header.get_data_dtype(), axes, sizes, int(header["vox_offset"]))
+    # the header does not keep the offset once the file is loaded
+    return _target(path, header.get_data_dtype(), axes, sizes, int(loaded.dataobj.offset))
 
 
 def write_gzipped(path: Path, values: np.ndarray, image: Image) -> None:

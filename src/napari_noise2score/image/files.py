@@ -113,7 +113,8 @@ def series_numbers(
         file, count = local_path(path), 1
         if file and file_of(file).exists() and (kind := format_of(file)) and kind.count:
             kind.check_library(file)
-            count = kind.count(file)
+            with reading(file):
+                count = kind.count(file)
         return list(range(1, count + 1)) if count > 1 else [None]
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise UserError(f"--series {series}: use a number from 1, or all")

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from . import _czi, _dicom, _hdf5, _imaris, _lif, _mrc, _nd2, _nifti, _npy, _pictures, _tiff, zarrs
-from ._format import Format
+from ._format import INSTALL, Format
 from .paths import file_of
+
+__all__ = ["FORMATS", "INSTALL", "READ", "Format", "format_of", "is_single"]
 
 FORMATS: tuple[Format, ...] = (
     _tiff.FORMAT, zarrs.FORMAT, _npy.FORMAT, _pictures.FORMAT, _nifti.FORMAT, _dicom.FORMAT,
