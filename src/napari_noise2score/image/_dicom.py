@@ -362,12 +362,18 @@ def _read(
 @lru_cache(maxsize=MAX_FRAMES)
 def _decode(path: Path, stamp: tuple[int, int], number: int) -> np.ndarray:  # noqa: ARG001
     # the stamp is part of the cache's key only
+    import pydicom
     from pydicom.pixels.utils import pixel_array
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pixel_array(path, index=number)
+            try:
+                return pixel_array(path, index=number)
+            except (AttributeError, ValueError):
+                # a data set that is compressed itself, or an unusual table of frames
+                about: Any = pydicom.dcmread(path)
+                return np.asarray(pixel_array(about, index=number))
     except (RuntimeError, NotImplementedError):
         raise ReadError(
             f"{path}: its compressed pixels cannot be decoded: damaged, or of a kind that needs a "
