@@ -17,7 +17,17 @@ import napari_noise2score
 ROOT = Path(napari_noise2score.__file__).parent
 NAME = napari_noise2score.__name__
 #: From the lowest up: a package may import from itself and from those before it.
-PACKAGES = ("image", "noise", "solve", "score", "denoising", "estimation", "widgets", "cli")
+PACKAGES = (
+    "image",
+    "sample",
+    "noise",
+    "solve",
+    "score",
+    "denoising",
+    "estimation",
+    "widgets",
+    "cli",
+)
 MODULES = {
     ".".join((NAME, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")

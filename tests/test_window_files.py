@@ -256,3 +256,19 @@ def test_the_window_is_drawn_while_a_file_is_saved(viewer, qtbot, tmp_path, monk
     viewer.layers.save(str(tmp_path / "a.ome.tif"))
     timer.stop()
     assert len(ticks) > 10
+
+
+@pytest.mark.parametrize("name", ["confocal", "scmos", "mri", "oct"])
+def test_a_sample_is_opened_with_its_noise(viewer, name):
+    from napari_noise2score.sample import SAMPLES
+
+    layers = viewer.open_sample(PLUGIN, name)
+    hidden, shown = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+    assert {layer.visible for layer in hidden} == {False}
+    for layer in shown:
+        assert layer.visible
+        assert layer.metadata["noise2score"]["noise"] == SAMPLES[name].noise
+        assert str(layer.units[-1]) in ("micrometer", "millimeter")
+    if name == "scmos":
+        assert [layer.name for layer in shown] == ["scmos: DAPI", "scmos: actin"]
+        np.testing.assert_array_equal(shown[0].colormap.colors[-1], (0, 0, 1, 1))

@@ -50,6 +50,7 @@ _WHERE = {
     "uncertainty": "denoising.denoise",
     "uncertainty_steps": "denoising.denoise",
     "read_image": "image.files",
+    "read_sample": "sample",
     "write_image": "image.write",
     "UserError": "errors",
 }
@@ -85,6 +86,7 @@ __all__ = [
     "polish",
     "polish_steps",
     "read_image",
+    "read_sample",
     "train",
     "train_steps",
     "uncertainty",
@@ -118,6 +120,7 @@ if TYPE_CHECKING:
         parse_noise,
     )
     from .progress import Progress
+    from .sample import read_sample
     from .score.model import ScoreModel
     from .score.polish import Polish
     from .score.training import Training, train, train_steps

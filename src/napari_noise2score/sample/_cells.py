@@ -7,9 +7,14 @@ can be measured.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..image.image import Image
 
 GAIN = 2.0
 OFFSET = 100.0
@@ -70,7 +75,7 @@ def simulate_cells(
     rng = np.random.default_rng(seed)
     field = np.array(shape[1:]) * PIXEL_SIZE
     count = max(1, round(float(field[1] * field[2]) / FIELD_PER_CELL))
-    cells = [_Cell(centre, rng) for centre in _scatter(count, field, rng)]
+    cells = [Cell(centre, rng) for centre in scatter(count, field, rng)]
     truth = np.empty(shape, np.float32)
     for t, frame in enumerate(truth):
         sharp = sum(cell.draw(shape[1:], t * SCALE["T"]) for cell in cells)
@@ -81,7 +86,7 @@ def simulate_cells(
     return noisy, truth
 
 
-class _Cell:
+class Cell:
     """One cell, with its shape and its position at any time."""
 
     def __init__(self, centre: np.ndarray, rng: np.random.Generator):
@@ -107,14 +112,14 @@ class _Cell:
             ((np.arange(n) + 0.5) * p - c).astype(np.float32)
             for n, p, c in zip(shape, PIXEL_SIZE, centre, strict=True)
         ]
-        image = 16 * _ball(away, self.nucleus, edge=0.15) + 9 * _ball(away, self.body, edge=0.5)
-        points, weights = self._filaments(seconds)
+        image = 16 * ball(away, self.nucleus, edge=0.15) + 9 * ball(away, self.body, edge=0.5)
+        points, weights = self.filaments(seconds)
         bins = [np.arange(n + 1) * p for n, p in zip(shape, PIXEL_SIZE, strict=True)]
         image += np.histogramdd(points + centre, bins, weights=weights)[0]
         rendered: np.ndarray = self.brightness * image
         return rendered
 
-    def _filaments(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    def filaments(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         """Return points along the filaments relative to the centre in µm, and their brightness."""
         along = np.linspace(0, 1, 400)[:, None]
         sway = 0.15 * np.sin(self.phase + 0.5 * seconds + 6 * along)
@@ -126,7 +131,7 @@ class _Cell:
         return points.reshape(-1, 3), (4.5 * self.length * self.strength * fade).ravel()
 
 
-def _scatter(count: int, field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def scatter(count: int, field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return random centres of cells, each far from the previous ones, in µm."""
     centres = [field / 2 + rng.uniform(-0.2, 0.2, 3) * field * [0, 1, 1]]
     for _ in range(count - 1):
@@ -137,7 +142,7 @@ def _scatter(count: int, field: np.ndarray, rng: np.random.Generator) -> np.ndar
     return np.array(centres)
 
 
-def _ball(away: list[np.ndarray], radii: np.ndarray, edge: float) -> np.ndarray:
+def ball(away: list[np.ndarray], radii: np.ndarray, edge: float) -> np.ndarray:
     """Return an ellipsoid, 1 inside and 0 outside, with a linear edge in units of the radius."""
     z, y, x = (d / r for d, r in zip(away, radii, strict=True))
     distance = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
@@ -157,3 +162,15 @@ def _blur(volume: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         for i, weight in enumerate(kernel.astype(np.float32)):
             volume += weight * padded.take(range(i, i + size), axis)
     return volume
+
+
+def cells_images() -> tuple[Image, Image]:
+    """Return the simulated cells with and without noise."""
+    from ..image.image import Image
+
+    noisy, truth = simulate_cells()
+    # to the camera's grey levels, so that both compare by eye
+    return (
+        Image(noisy, "TZYX", scale=SCALE, units=UNITS),
+        Image(truth + np.float32(OFFSET), "TZYX", scale=SCALE, units=UNITS),
+    )
