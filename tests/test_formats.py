@@ -491,6 +491,7 @@ def test_a_map_is_denoised_into_a_map(denoise, tmp_path):
     with mrcfile.open(tmp_path / "clean.mrc") as result, mrcfile.open(MRC) as source:
         assert (result.voxel_size, result.data.shape) == (source.voxel_size, source.data.shape)
         assert 200 < result.data.mean() < 400
+    assert "is complete already" in denoise(tmp_path / "a.map", tmp_path / "clean.mrc", "--resume")
 
 
 def test_the_results_of_a_folder_are_named_after_their_inputs(run, tmp_path):

@@ -51,6 +51,11 @@ def channel(
     }
 
 
+def named_channel(label: str, color: str) -> dict[str, Any]:
+    """Return the display settings of a channel whose display range is not known."""
+    return {"label": label, "color": color, "active": True}
+
+
 def entries(omero: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the entries of all channels, empty if the metadata have another form."""
     listed = omero.get("channels") if isinstance(omero, Mapping) else None

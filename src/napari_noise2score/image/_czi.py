@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 
 from ..errors import DataWarning, ReadError, UserError
-from ._channels import WHITE, channel
+from ._channels import WHITE, named_channel
 from ._format import Format, axes_of, choose_series
 from ._ome_tiff import parse_xml
 from ._stack import Opened, Stack, guarded, stamp_of
@@ -282,7 +282,7 @@ def _channels(root: ET.Element, count: int) -> tuple[tuple[str, ...], dict[str, 
     omero = {}
     if any(colors):
         pairs = zip(names, colors, strict=True)
-        omero = {"channels": [channel(name, color or WHITE) for name, color in pairs]}
+        omero = {"channels": [named_channel(name, color or WHITE) for name, color in pairs]}
     return (names if any(names) else ()), omero
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ReadError
-from ._channels import channel
+from ._channels import named_channel
 from ._format import Format, axes_of
 from ._hdf5 import open_hdf5, read_dataset
 from ._stack import Stack, guarded
@@ -59,7 +59,7 @@ def _read(path: Path, file: Path, opened: Any, axes: str | None) -> Image:
     colors = [_color(_text(c.attrs, "Color")) if c is not None else "" for c in named]
     omero: dict[str, Any] = {}
     if all(colors):
-        shown = [channel(name, color) for name, color in zip(names, colors, strict=True)]
+        shown = [named_channel(name, color) for name, color in zip(names, colors, strict=True)]
         omero = {"channels": shown}
     return Image(
         guarded(path, stack),

@@ -23,7 +23,8 @@ DTYPES = ("int8", "int16", "float32", "uint16", "float16")
 MAX_LABELS, LABEL = 10, 80
 STACKS = (".mrcs", ".st", ".ali")
 STACK, VOLUME, VOLUMES = 0, 1, 401  # space groups
-NOTE = re.compile(r"noise2score (\S+) model (\S+) job (\S+)")
+NOTES = ("job", "fingerprint", "version")
+NOTE = re.compile(r"noise2score job (\S+) model (\S+) version (\S*)")
 
 
 def read_mrc(path: Path, axes: str | None) -> Image:
@@ -76,7 +77,7 @@ def read_mrc(path: Path, axes: str | None) -> Image:
 def _notes(labels: list[str]) -> dict[str, Any]:
     for label in labels:
         if found := NOTE.search(label):
-            return dict(zip(("version", "fingerprint", "job"), found.groups(), strict=True))
+            return dict(zip(NOTES, found.groups(), strict=True))
     return {}
 
 
@@ -125,8 +126,8 @@ def create_mrc(path: Path, image: Image, dtype: np.dtype) -> FileArray | Reorder
     # unknown statistics, as the format marks them
     header["dmin"], header["dmax"], header["dmean"], header["rms"] = 0, -1, -2, -1
     if image.notes:
-        words = [str(image.notes.get(k, "-")) for k in ("version", "fingerprint", "job")]
-        note = f"noise2score {words[0]} model {words[1]} job {words[2]}"[:LABEL]
+        job, model, made_by = (image.notes.get(key, "-") for key in NOTES)
+        note = f"noise2score job {job} model {model} version {made_by}"[:LABEL]
         count = min(int(header["nlabl"]), MAX_LABELS - 1)
         header["label"][count] = note.encode("ascii", "replace")
         header["nlabl"] = count + 1

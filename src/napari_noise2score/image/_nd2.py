@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ReadError, UserError
-from ._channels import channel
+from ._channels import named_channel
 from ._format import Format, axes_of, choose_series
 from ._stack import Opened, Stack, guarded, stamp_of
 from ._tiff_check import cut_off
@@ -53,13 +53,14 @@ def read_nd2(path: Path, axes: str | None, series: int | None = None) -> Image:
     if interval := _interval(opened, counts, tuple(loops)):
         scale["T"], units["T"] = interval, "second"
     about = [] if rgb else [c.channel for c in opened.metadata.channels or ()]
+    shown = [named_channel(str(c.name), _color(c.color)) for c in about]
     return Image(
         guarded(path, stack),
         axes_of(path, axes, said, len(shape)),
         scale=scale,
         units=units,
         channels=tuple(str(c.name) for c in about),
-        omero={"channels": [channel(str(c.name), _color(c.color)) for c in about]} if about else {},
+        omero={"channels": shown} if shown else {},
         rgb=rgb,
         name=path.stem if len(names) < 2 else f"{path.stem} {names[position] or position + 1}",
     )

@@ -12,6 +12,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from ..errors import UserError
+from ._channels import entries
 from ._reorder import Reordered
 from .image import Image
 from .zarrs import SyncedStore, valid_scales
@@ -212,14 +213,16 @@ def _attributes(
 
 def _omero(image: Image) -> dict[str, Any]:
     """Return the display settings of the channels: those of the source, or defaults with names."""
+    top = 255.0 if image.data.dtype == np.uint8 else 65535.0
+    window = {"min": 0.0, "start": 0.0, "max": top, "end": top}
     if image.omero:
-        return dict(image.omero)
+        # the specification requires a display range
+        shown = [{"window": window} | dict(entry) for entry in entries(image.omero)]
+        return dict(image.omero) | ({"channels": shown} if shown else {})
     names = image.channels or (("red", "green", "blue", "alpha") if image.rgb else ())
     count = image.data.shape[image.axes.index("C")] if "C" in image.axes else 1
     if len(names) < count:
         return {}
-    top = 255.0 if image.data.dtype == np.uint8 else 65535.0
-    window = {"min": 0.0, "start": 0.0, "max": top, "end": top}
     colours = RGB if image.rgb else COLOURS if count > 1 else ("FFFFFF",)
     channels = [
         {"label": name, "color": colours[i % len(colours)], "window": window, "active": True}
