@@ -82,9 +82,10 @@ def read_crops(
     return crops
 
 
-def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
+def denoised_crop(crop: Crop, with_polish: Polish | None = None, pools: bool = True) -> Any:
     """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
-    job = replace(crop.job, polish=with_polish)
+    error = crop.job.score_error if pools else 0.0
+    job = replace(crop.job, polish=with_polish, score_error=error)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
     whole = BlockData(crop.read.y)
     values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
@@ -93,8 +94,8 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
     return clean if invalid is None else np.ma.MaskedArray(clean, invalid)
 
 
-def without_specks(clean: Any) -> Any:
-    """Return a clean image without isolated pixels: the median around each pixel."""
+def median_of(clean: Any) -> Any:
+    """Return the median around each pixel of a clean image that still holds much noise."""
     median = _median(np.ma.getdata(clean))
     mask = np.ma.getmask(clean)
     return median if mask is np.ma.nomask else np.ma.MaskedArray(median, mask)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ..score.probes import probes
-from ..solve.pooling import pool, pooled_solution, without_specks
+from ..solve.pooling import WINDOW, pool, pooled_solution, without_specks
 from ..solve.solver import make_shift
 from ..solve.table import Table
 from .job import Job, Quantity
@@ -64,7 +64,9 @@ def _solution_and_error(
         return x, 0.0
     conditioning = job.solve.conditioning_at(position)
     x, share = pool(without_specks(x, y, job.noise), conditioning, job.score_error)
-    return x, ((1 - share) * conditioning * job.score_error).square()
+    # what is left of the pixel's own error, and that of the mean of its neighbours
+    left = (1 - share).square() + share.square() / WINDOW**2
+    return x, left * (conditioning * job.score_error).square()
 
 
 def _correlated_variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

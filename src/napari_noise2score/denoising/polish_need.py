@@ -94,7 +94,8 @@ def measure_polish_need(
         for image in as_images(images, axes)
     ]
     crops = read_crops(jobs, np.random.default_rng(0), MAX_PIXELS_MEASURED)
-    clean = [denoised_crop(crop) for crop in crops]
+    # pooling hides what a pixel does not say, but does not restore it
+    clean = [denoised_crop(crop, pools=False) for crop in crops]
     squares = variances = 0.0
     for x, shift in zip(clean, bias_of(clean, crops), strict=True):
         counted = ~np.ma.getmaskarray(x)

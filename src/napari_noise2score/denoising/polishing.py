@@ -18,16 +18,21 @@ from ..score.model import ScoreModel
 from ..score.polish import Polish
 from ..score.regression import Regression
 from ._clean_images import (
+    MAX_NOISE_LEFT,
     denoised_crop,
     layout_of,
+    median_of,
+    noise_left_in,
     read_crops,
     without_bias,
-    without_specks,
 )
 from .job import prepare
 
 POLISH_STEPS = 120
 ROUNDS = 3
+# Perturbation of the first clean images in units of z, if the model was trained for it: a smaller
+# one leaves more noise, a larger one more bias.
+SIGMA_A = 0.7
 FIRST_RATE = 0.25  # of learning, in units of that of the score; it decreases to 0
 STEPS_BETWEEN_VALIDATIONS = 20
 
@@ -170,7 +175,8 @@ def polish_steps(
         raise UserError("polish for at least 1 step")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     opened = as_images(images, axes)
-    sigma_a = model.sigma_a_range[1]  # more robust than a smaller one
+    low, high = model.sigma_a_range
+    sigma_a = min(max(SIGMA_A, low), high)
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
     crops = read_crops(jobs, np.random.default_rng(seed))
@@ -188,7 +194,10 @@ def polish_steps(
             yield Progress(work, total, "denoising")
         return results
 
-    clean = without_bias([without_specks(image) for image in (yield from denoised())], crops)
+    clean = yield from denoised()
+    if noise_left_in(clean, noise) > MAX_NOISE_LEFT:
+        clean = [median_of(image) for image in clean]
+    clean = without_bias(clean, crops)
     layouts = [layout_of(image) for image in clean]
     trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
     if resume is not None:

@@ -56,7 +56,14 @@ def tabulate_noise(
     step = max(sigma_a / 8, 0.05)
     bins = torch.arange(first - margin, last + margin + step, step, dtype=torch.float64)
     edges = transform.inverse(bins)
-    x = clean_candidates(noise, transform, first, last)
+    # the clean image is no darker or brighter than what can be recorded
+    darkest, brightest = (
+        float(transform.forward(torch.tensor(level, dtype=torch.float64)))
+        if math.isfinite(level)
+        else end
+        for level, end in ((quantization.floor, first), (quantization.saturation, last))
+    )
+    x = clean_candidates(noise, transform, max(first, darkest), min(last, brightest))
     y = noise.bin_centers(edges)
     masses = noise.bin_probabilities(edges, x)
     # σ_a hides the grid itself, so only the variance that rounding adds matters. It is 0 for counts

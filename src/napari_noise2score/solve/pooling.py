@@ -16,10 +16,10 @@ from .table import GridPosition, Table
 
 WINDOW = 5  # pixels along Y and X, of the mean and of the residuals
 POOLING_REACH = 1 + 2 * (WINDOW // 2)  # pixels along Y and X around a pixel that its x depends on
-# A pixel is a speck if x is beyond all its neighbours by more than this, in standard deviations of
-# the noise, although the noise of the neighbours' x explains its y.
+# A pixel is a speck if x is beyond all its neighbours but one by more than this, in standard
+# deviations of the noise, although the noise of the neighbours' x explains its y.
 MAX_BEYOND_NEIGHBOURS = 0.25
-MAX_EXPLAINED_DEVIATION = 3.0  # of y, in standard deviations of the noise
+MAX_EXPLAINED_DEVIATION = 4.0  # of y, in standard deviations of the noise
 
 
 def pooled_solution(
@@ -90,10 +90,10 @@ def pool(x: Tensor, conditioning: Tensor, error: float) -> tuple[Tensor, Tensor]
 
 
 def without_specks(x: Tensor, y: Tensor, noise: NoiseModel) -> Tensor:
-    """Return x with isolated pixels limited to the range of their neighbours.
+    """Return x with single pixels, and pairs, limited to the range of their neighbours.
 
     Only pixels are changed whose y the noise explains if x is in that range. A point that the noise
-    cannot explain stays.
+    cannot explain stays, and so does a line.
 
     Parameters
     ----------
@@ -114,31 +114,39 @@ def without_specks(x: Tensor, y: Tensor, noise: NoiseModel) -> Tensor:
     >>> x[1, 1] = 60
     >>> without_specks(x, x, Gaussian(20))[1, 1]  # 2 standard deviations away
     tensor(95.)
-    >>> without_specks(x, x, Gaussian(10))[1, 1]  # 4
+    >>> without_specks(x, x, Gaussian(8))[1, 1]  # 5
     tensor(60.)
     """
-    low, high = (bound.flatten() for bound in _neighbours_range(x))
-    values = x.flatten()
-    at = ((values < low) | (values > high)).nonzero().flatten()
-    own = values[at]
-    low, high = low[at], high[at]
-    bound = torch.minimum(torch.maximum(own, low), high).clamp(min=noise.lowest)
-    spread = noise.variance(bound).sqrt()
-    explained = (y.flatten()[at] - noise.mean(bound)).abs() < MAX_EXPLAINED_DEVIATION * spread
+    low, high = _neighbours_range(x)
+    inside = torch.minimum(torch.maximum(x, low), high).clamp(min=noise.lowest)
+    spread = noise.variance(inside).sqrt()
+    explained = (y - noise.mean(inside)).abs() < MAX_EXPLAINED_DEVIATION * spread
     allowed = MAX_BEYOND_NEIGHBOURS * spread
-    limited = torch.minimum(torch.maximum(own, low - allowed), high + allowed)
-    return values.index_copy(0, at, torch.where(explained, limited, own).float()).reshape(x.shape)
+    limited = torch.minimum(torch.maximum(x, low - allowed), high + allowed)
+    return torch.where(explained, limited, x).float()
 
 
 def _neighbours_range(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lowest and the highest of the eight neighbours along Y and X."""
+    """Return the second lowest and the second highest of the eight neighbours along Y and X.
+
+    The second, because two specks can be neighbours.
+    """
     padded = _padded(x, 1)
-    bounds = []
-    for extreme in (torch.minimum, torch.maximum):
-        beside = extreme(padded[..., :-2], padded[..., 2:])
-        rows = extreme(beside, padded[..., 1:-1])
-        bounds.append(extreme(extreme(rows[:, :-2], rows[:, 2:]), beside[:, 1:-1]).reshape(x.shape))
-    return bounds[0], bounds[1]
+    return -_second_highest(-padded).reshape(x.shape), _second_highest(padded).reshape(x.shape)
+
+
+def _second_highest(padded: Tensor) -> Tensor:
+    """Return the second highest of the eight neighbours, by merging sorted pairs."""
+    left, own, right = padded[..., :-2], padded[..., 1:-1], padded[..., 2:]
+    beside, beside_2 = torch.maximum(left, right), torch.minimum(left, right)
+    row = torch.maximum(beside, own)
+    row_2 = torch.maximum(beside_2, torch.minimum(beside, own))
+    above, below = row[:, :-2], row[:, 2:]
+    both = torch.maximum(above, below)
+    both_2 = torch.minimum(above, below)
+    both_2 = torch.maximum(both_2, torch.maximum(row_2[:, :-2], row_2[:, 2:]))
+    second = torch.minimum(both, beside[:, 1:-1])
+    return torch.maximum(second, torch.maximum(both_2, beside_2[:, 1:-1]))
 
 
 def _box(values: Tensor) -> Tensor:
