@@ -117,7 +117,8 @@ def _named(file: str, opened: Any) -> str:
 
 def _axes(dataset: Any) -> str | None:
     """Return the axes that an array names, or None."""
-    labels = [str(dim.label).lower() for dim in dataset.dims]
+    # read as an attribute, as the library's function for labels crashes on a damaged file
+    labels = [_plain(label) for label in np.ravel(dataset.attrs.get("DIMENSION_LABELS", ()))]
     try:
         tags = json.loads(dataset.attrs.get("axistags", "{}")).get("axes", [])
         labels = [str(tag["key"]).lower() for tag in tags] or labels
@@ -125,6 +126,10 @@ def _axes(dataset: Any) -> str | None:
         pass  # other programs write other things there
     letters = "".join(DIMENSIONS.get(label, label.upper()) for label in labels)
     return letters if len(letters) == dataset.ndim and {*letters} <= {*LETTERS} else None
+
+
+def _plain(label: Any) -> str:
+    return (label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)).lower()
 
 
 FORMAT = Format("HDF5", (".h5", ".hdf5", ".hdf"), read_hdf5, library="h5py")
