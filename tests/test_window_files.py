@@ -272,3 +272,18 @@ def test_a_sample_is_opened_with_its_noise(viewer, name):
     if name == "scmos":
         assert [layer.name for layer in shown] == ["scmos: DAPI", "scmos: actin"]
         np.testing.assert_array_equal(shown[0].colormap.colors[-1], (0, 0, 1, 1))
+
+
+def test_the_files_of_a_dicom_series_are_one_volume(tmp_path):
+    pytest.importorskip("pydicom")
+    from foreign import write_series
+
+    from napari_noise2score.widgets._open import open_layers
+
+    values = np.arange(4 * 16 * 20, dtype=np.int16).reshape(4, 16, 20)
+    write_series(tmp_path / "scan", values)
+    files = sorted(str(path) for path in (tmp_path / "scan").iterdir())
+    ((data, settings, _),) = open_layers(files)
+    np.testing.assert_array_equal(data, values)
+    assert settings["scale"][0] == 3
+    assert settings["units"] == ["millimeter"] * 3

@@ -15,7 +15,7 @@ from napari.utils.notifications import show_warning
 from ..errors import DataWarning
 from ..image.arrays import read_piece
 from ..image.files import find_images, read_image, series_numbers
-from ..image.formats import format_of, is_single
+from ..image.formats import format_of
 from ..image.image import Image
 from ..image.paths import local_path
 from ._layers import file_metadata
@@ -66,8 +66,8 @@ def open_layers(path: str | Sequence[str]) -> list[LayerData]:
     layers = []
     paths: list[Any] = [path] if isinstance(path, str) else list(path)
     folder = Path(paths[0]).parent
-    if len(paths) > 1 and is_single(folder):  # the files of a DICOM series
-        paths = [folder]
+    if len(paths) > 1 and format_of(folder) is format_of(Path(paths[0])):
+        paths = [folder]  # the files of a DICOM series
     for one in paths:
         for file in find_images(one):
             numbers = series_numbers(file, "all")
