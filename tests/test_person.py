@@ -43,7 +43,7 @@ def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
     from superqt import QDoubleSlider
 
     viewer = make_napari_viewer(show=True)
-    choose(viewer.window.file_menu, "Open Sample", "Simulated cells")
+    choose(viewer.window.file_menu, "Open Sample", "Noise2Score", "Simulated cells")
     noisy = viewer.layers["cells"]
     truth = simulate_cells()[1] + OFFSET
 
