@@ -10,7 +10,7 @@ import torch
 
 from napari_noise2score import ScoreModel, UserError, denoise, parse_noise, train
 from napari_noise2score.noise import A, Gamma, Gaussian, Kernel, Poisson, Rayleigh, measure_kernel
-from napari_noise2score.score.patches import decorrelated
+from napari_noise2score.score.decorrelation import decorrelated
 from napari_noise2score.solve.solver import make_closed_form, make_solver
 from napari_noise2score.solve.transform import Transform
 

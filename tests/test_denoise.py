@@ -119,10 +119,10 @@ def test_if_memory_runs_out_the_job_continues_with_smaller_tiles(model, monkeypa
     expected = denoise(noisy, model, NOISE, axes="TYX").compute()
     score = type(model).score
 
-    def score_with_little_memory(self, y, sigma_a=None):
+    def score_with_little_memory(self, y, sigma_a=None, context=None):
         if y[0].numel() > max_pixels:
             raise error
-        return score(self, y, sigma_a)
+        return score(self, y, sigma_a, context)
 
     monkeypatch.setattr(type(model), "score", score_with_little_memory)
     max_pixels = 160 * 160

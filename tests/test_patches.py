@@ -7,7 +7,8 @@ import pytest
 
 from napari_noise2score import UserError, train
 from napari_noise2score.image.axes import layout
-from napari_noise2score.score.patches import Patches, is_empty
+from napari_noise2score.score.empty import is_empty
+from napari_noise2score.score.patches import Patches
 
 
 class LargeStore:

@@ -134,7 +134,7 @@ def test_with_a_trained_model_it_covers_the_truth_and_has_no_seams(model):
 
 @pytest.mark.slow
 def test_it_is_at_least_a_tenth_of_the_noise(model, monkeypatch):
-    def overconfident_score(self, y, sigma_a, apart):
+    def overconfident_score(self, y, sigma_a, apart, context=None):
         return self.score(y, sigma_a), torch.full_like(y, -2.0)
 
     monkeypatch.setattr(type(model), "score_and_slope", overconfident_score)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
 from ..errors import UserError, one_line, quoted
+from ..score.context import MAX_REACH
 
 MAX_BYTES = 2**16
 
@@ -33,6 +34,10 @@ class TrainSettings(BaseModel):
         Device to train on.
     seed : int
         Seed of the random generators.
+    context : {"auto", "none", "T", "Z", "TZ"}
+        Which neighbours the network sees beside a plane.
+    reach : int, optional
+        Number of neighbours on each side.
     correlation : str, optional
         Correlation of the noise, as ``A`` or ``kernel([[0.1, 0.8, 0.1]])``.
 
@@ -50,6 +55,8 @@ class TrainSettings(BaseModel):
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, allow_inf_nan=False)
     device: str = "auto"
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    context: str = "auto"
+    reach: int | None = Field(None, ge=1, le=MAX_REACH)
     correlation: str | None = None
 
     @classmethod

@@ -53,7 +53,7 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     from ..image.image import Image
     from ..progress import run_to_end
     from ..sample import NOISE, OFFSET, SCALE, UNITS, simulate_cells
-    from ..score.training import train_steps
+    from ..score.training import describe_context, train_steps
 
     _check_folder(out)
     raw, signal = simulate_cells()
@@ -70,6 +70,8 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     model = state.snapshot()
     model = replace(model, provenance={**model.provenance, **MADE_BY})
     say(f"trained: {state.step} steps in {state.seconds:.0f} s, from the noisy stack alone")
+    if sentence := describe_context(model):
+        say(sentence)
     result = np.zeros(raw.shape, np.float32)
     tiles = denoise_steps(noisy, model, NOISE, result)
     run_to_end(track(tiles, "denoising", lambda p: (p.fraction, f"{p.done} of {p.total}")))

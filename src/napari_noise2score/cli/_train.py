@@ -29,6 +29,16 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Training time; default 5.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the random numbers.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="Neighbouring time points (T) or planes (Z) that the network sees beside a plane: "
+            "auto, none, T, Z or TZ. Default: auto."
+        ),
+    ] = None,
+    reach: Annotated[
+        int | None, typer.Option(help="Neighbours on each side, 1 to 3. Default: chosen.")
+    ] = None,
     correlation: Annotated[
         str | None,
         typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
@@ -45,14 +55,14 @@ def train(
 
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
-        "seed": seed, "correlation": correlation,
+        "seed": seed, "context": context, "reach": reach, "correlation": correlation,
     }  # fmt: skip
     settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
     from ..image.files import read_images
     from ..image.identity import files_of, identify_image, key_of
     from ..image.output import check_output, written
     from ..score.model import ScoreModel
-    from ..score.training import describe_kept, train_steps
+    from ..score.training import describe_context, describe_kept, train_steps
 
     images = read_images(source, settings.axes, series)
     inputs: list[Any] = [file for image in images for file in files_of(image)]
@@ -89,6 +99,8 @@ def train(
         say(f"stopped at step {state.step}: {model} is saved; go on with --resume")
         raise stopped
     checkpoint.unlink(missing_ok=True)
+    if sentence := describe_context(learned):
+        say(sentence)
     say(
         f"{model}: {state.step} steps in {state.seconds:.0f} s, "
         f"held-out loss {learned.provenance['val_loss']:.4f}. {describe_kept(learned)}".rstrip()
@@ -107,4 +119,6 @@ def _describe_training(progress: Progress[Training]) -> tuple[float, str]:
         f"step {state.step}  loss {state.loss:.3f}  held out {state.val_loss:.3f}  "
         f"{state.rate:.1f}/s  {state.seconds_left:.0f} s left"
     )
+    if state.trying:
+        note += f"  (trying {state.trying})"
     return progress.fraction, note

@@ -21,7 +21,9 @@ _LOCK = SerializableLock("napari-noise2score")
 
 def read_block(job: Job, position: Sequence[int], space: Sequence[slice]) -> BlockData:
     """Read a block of a job's image with its halo."""
-    return read_with_halo(job.data, job.layout, job.model, position, space, job.reach, job.valid())
+    return read_with_halo(
+        job.data, job.layout, job.model, position, space, job.reach, job.valid(), job.recent
+    )
 
 
 def compute_block(
@@ -59,7 +61,7 @@ def compute_block(
     UserError
         If not even the smallest tile fits in memory.
     """
-    y, block, invalid = read
+    block, invalid = read.block, read.invalid
     if invalid is not None and invalid.all():
         return job.layout.from_block(_values_of_invalid(quantity, block, invalid)), tile
     shape = [place.stop - place.start for place in space]
@@ -69,7 +71,7 @@ def compute_block(
         place = remaining[0]
         smaller = None
         try:
-            result[(slice(None), *place)] = _compute_tile(job, quantity, y, place)
+            result[(slice(None), *place)] = _compute_tile(job, quantity, read, place)
         except (MemoryError, RuntimeError) as error:
             if not is_memory_error(error):
                 raise
@@ -118,7 +120,7 @@ def _values_of_invalid(quantity: Quantity, block: Array | None, invalid: Array) 
 
 
 def _compute_tile(
-    job: Job, quantity: Quantity, y: torch.Tensor, place: Sequence[slice]
+    job: Job, quantity: Quantity, read: BlockData, place: Sequence[slice]
 ) -> torch.Tensor:
     """Compute one tile of a block, shape ``(channels, *space)``."""
     with_halo: list[Any] = [...]
@@ -129,7 +131,12 @@ def _compute_tile(
         with_halo.append(slice(at.start, at.start + size + 2 * halo))
     with _LOCK, torch.inference_mode():
         region = solved_region(job.model, place, job.reach)
-        x = quantity.compute(job, y[tuple(with_halo)].to(job.model.device), region)
+        y, context = (
+            None if values is None else values[tuple(with_halo)].to(job.model.device)
+            for values in (read.y, read.context)
+        )
+        assert y is not None
+        x = quantity.compute(job, y, region, context)
         # without the margin that only the solver needs
         inner = slice(job.reach, -job.reach or None)
         return x[0, ..., inner, inner].cpu()

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from ..image.axes import Layout, layout
 from ..noise import NoiseModel
-from ..score.patches import is_empty, is_large, loop_shape, no_valid_pixel
+from ..score.empty import is_empty, is_large
+from ..score.patches import loop_shape, no_valid_pixel
 from ..score.polish import Polish
 from ._blocks import compute_block, read_block
 from ._quantities import DENOISED
@@ -87,7 +88,7 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None, pools: bool = T
     error = crop.job.score_error if pools else 0.0
     job = replace(crop.job, polish=with_polish, score_error=error)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
-    whole = BlockData(crop.read.y)
+    whole = BlockData(crop.read.y, context=crop.read.context)
     values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
     clean = job.layout.to_block(values) - job.noise.offset
     invalid = crop.read.invalid

@@ -19,11 +19,13 @@ AVERAGE_RADIUS = 2  # pixels along Y and X; the slope of a single pixel is too u
 MIN_VARIANCE_RATIO = 0.01
 
 
-def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
+def _compute_denoised(
+    job: Job, y: torch.Tensor, region: tuple[slice, ...], context: torch.Tensor | None
+) -> torch.Tensor:
     """Return the clean image in a region of a tile."""
     if job.polish is not None:
         return job.polish.clean(y, job.model, job.noise)[0][region] + job.noise.offset
-    score = job.model.score(y, job.sigma_a)[region]
+    score = job.model.score(y, job.sigma_a, context)[region]
     if isinstance(job.solve, Table):
         position = job.solve.locate(y[region], score)
         x = pooled_solution(job.solve, position, y[region], job.noise, job.score_error)
@@ -33,7 +35,9 @@ def _compute_denoised(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> t
     return x + job.noise.offset
 
 
-def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -> torch.Tensor:
+def _compute_uncertainty(
+    job: Job, y: torch.Tensor, region: tuple[slice, ...], context: torch.Tensor | None
+) -> torch.Tensor:
     """Return the posterior standard deviation in a region of a tile."""
     if job.polish is not None:
         return job.polish.clean(y, job.model, job.noise)[1][region]
@@ -41,11 +45,11 @@ def _compute_uncertainty(job: Job, y: torch.Tensor, region: tuple[slice, ...]) -
     plane = (slice(at.start - AVERAGE_RADIUS, at.stop + AVERAGE_RADIUS) for at in region[-2:])
     grown = (*region[:-2], *plane)
     if isinstance(job.solve, Table):
-        score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING)
+        score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING, context)
         variance = job.solve.variance(y[grown], score[grown], slope[grown])
         x, error = _solution_and_error(job, y[region], score[region])
     else:
-        clean, variance = _correlated_variance(job, y)
+        clean, variance = _correlated_variance(job, y, context)
         x, variance, error = clean[region], variance[grown], 0.0
     mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
     lowest = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
@@ -69,13 +73,15 @@ def _solution_and_error(
     return x, left * (conditioning * job.score_error).square()
 
 
-def _correlated_variance(job: Job, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _correlated_variance(
+    job: Job, y: torch.Tensor, context: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return x and its posterior variance under correlated noise: ``diag((∂x̂/∂y) Σ B⁻ᵀ)``."""
     model, noise = job.model, job.noise
     shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
 
     def clean(y: torch.Tensor) -> torch.Tensor:
-        return job.solve(y, model.score(y, job.sigma_a))
+        return job.solve(y, model.score(y, job.sigma_a, context))
 
     x = clean(y)
     added = job.sigma_a**2 * model.transform.variance(y)

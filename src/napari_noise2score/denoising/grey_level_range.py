@@ -14,8 +14,8 @@ from ..errors import DataWarning, UserError
 from ..image.axes import Layout
 from ..image.valid import ValidPixels
 from ..noise import NoiseModel
+from ..score.decorrelation import decorrelated
 from ..score.model import ScoreModel
-from ..score.patches import decorrelated
 from ..solve.quantization import find_quantization_step
 from ..solve.stabilization import measure_noise_by_intensity
 from ..solve.transform import Transform

@@ -10,8 +10,10 @@ import torch
 
 from ..image.axes import Layout
 from ..image.valid import FILL_REACH, ValidPixels, fill
+from ..score.context import neighbours_of
+from ..score.decorrelation import decorrelated, decorrelated_mask
 from ..score.model import ScoreModel
-from ..score.patches import decorrelated
+from ._recent import Frame, RecentFrames
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,11 +31,15 @@ class BlockData(NamedTuple):
         pixels are valid.
     invalid : ndarray or None
         Which pixels of the block are invalid, bool, of the same shape.
+    context : Tensor or None
+        What the network sees of the neighbours, of the size of y, see `ScoreModel.score`; None if
+        the model has no context.
     """
 
     y: torch.Tensor
     block: Array | None = None
     invalid: Array | None = None
+    context: torch.Tensor | None = None
 
 
 def halo_of(model: ScoreModel, reach: int) -> list[int]:
@@ -62,8 +68,9 @@ def read_with_halo(
     space: Sequence[slice],
     reach: int = 0,
     valid: ValidPixels | None = None,
+    recent: RecentFrames | None = None,
 ) -> BlockData:
-    """Read a block with the halo that the network and a solver of some reach need.
+    """Read a block with the halo that network and solver need, and its neighbours.
 
     Parameters
     ----------
@@ -82,11 +89,44 @@ def read_with_halo(
         Reach of the solver in pixels.
     valid : ValidPixels, optional
         Which pixels are valid; all by default.
+    recent : RecentFrames, optional
+        Where planes or volumes are kept for those beside them.
 
     Returns
     -------
     BlockData
     """
+    context = model.context
+    if not context.offsets:
+        return BlockData(*_read_frame(data, where, model, position, space, reach, valid)[:3])
+    recent = recent or RecentFrames()
+
+    def frame_at(position: Sequence[int]) -> Frame:
+        key = (tuple(position), tuple((at.start, at.stop) for at in space), reach)
+        return recent.get(
+            key, lambda: _read_frame(data, where, model, position, space, reach, valid)
+        )
+
+    own = frame_at(position)
+    neighbours = []
+    for other in neighbours_of(where, position, context):
+        seen = None if other is None else frame_at(other).as_neighbour
+        if seen is None:
+            seen = own.y.new_zeros((1, 2 * model.channels, *own.y.shape[2:]))
+        neighbours.append(seen)
+    return BlockData(own.y, own.block, own.invalid, torch.cat(neighbours, dim=1))
+
+
+def _read_frame(
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    position: Sequence[int],
+    space: Sequence[slice],
+    reach: int,
+    valid: ValidPixels | None,
+) -> Frame:
+    """Read a block of one plane or volume with its halo."""
     kernel, valid = model.kernel, valid or ValidPixels()
     outer = []
     for axis, (place, halo, stride) in enumerate(
@@ -108,7 +148,15 @@ def read_with_halo(
     block = np.asarray(block, dtype=np.float32)
     if kernel:
         block = decorrelated(block, kernel)
-    return BlockData(torch.from_numpy(block)[None], own_block, own_invalid)
+    y, seen = torch.from_numpy(block)[None], None
+    if model.context.offsets:
+        if invalid is None:
+            known = y
+        else:
+            unknown = decorrelated_mask(invalid, kernel) if kernel else invalid
+            known = y.masked_fill(torch.from_numpy(unknown)[None], torch.nan)
+        seen = model.neighbour_input(known)
+    return Frame(y, own_block, own_invalid, seen)
 
 
 def solved_region(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> tuple[slice, ...]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import DataWarning, UserError
 from ..image.axes import Layout, layout
 from ..image.image import as_image
 from ..image.valid import LazyValid
 from ..noise import NoiseModel, parse_noise
+from ..score.context import NAMES
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..score.polish import Polish
 from ..solve.pooling import POOLING_REACH
 from ..solve.solver import Solver, reach_of
 from ..solve.table import Table
+from ._recent import RecentFrames
 from .grey_level_range import check_noise_level, check_range
 from .tile_size import choose_tile, cut_axis
 
@@ -57,6 +60,8 @@ class Job:
         Sizes along the axes of space.
     polish : Polish or None
         Estimates x in place of the solver if there is one; on the same device.
+    recent : RecentFrames
+        What was read last, for the neighbours of the next blocks.
     """
 
     data: Any
@@ -72,6 +77,7 @@ class Job:
     tile: tuple[int, ...]
     block: tuple[int, ...]
     polish: Polish | None = None
+    recent: RecentFrames = field(default_factory=RecentFrames)
 
 
 Block = tuple[tuple[int, ...], tuple[slice, ...]]
@@ -87,14 +93,14 @@ class Quantity:
     name : str
         ``"denoised"`` or ``"uncertainty"``.
     compute : callable
-        From a job, a tile with its halo, shape ``(1, channels, *space)``, and the region of it to
-        solve, to the values in that region.
+        From a job, a tile with its halo, shape ``(1, channels, *space)``, the region of it to
+        solve, and its context (see `BlockData`), to the values in that region.
     invalid : float or None
         Value of invalid pixels; None leaves them as they are in the image.
     """
 
     name: str
-    compute: Callable[[Job, torch.Tensor, tuple[slice, ...]], torch.Tensor]
+    compute: Callable[[Job, torch.Tensor, tuple[slice, ...], torch.Tensor | None], torch.Tensor]
     invalid: float | None = None
 
 
@@ -152,6 +158,7 @@ def prepare(
         )
     solve = model.solver(noise, sigma_a=sigma_a, exact=exact)
     if compare:
+        _warn_without_neighbours(where, model)
         check_range(data, where, model, valid())
         check_noise_level(noise, model)
     model = model.to(choose_device(device))
@@ -195,6 +202,29 @@ def fit_layout(where: Layout, model: ScoreModel) -> Layout:
 
 
 def blocks_of(job: Job) -> Iterator[Block]:
-    """Yield the position and the place in space of every block, in order."""
+    """Yield the position and the place in space of every block, in order.
+
+    With context, the neighbours of a block follow one another, so that each is read once.
+    """
     cuts = [cut_axis(n, b) for n, b in zip(job.layout.space_shape, job.block, strict=True)]
-    yield from product(job.layout.positions(), product(*cuts))
+    axes = job.model.context.axes
+    if not axes:
+        yield from product(job.layout.positions(), product(*cuts))
+        return
+    loop = job.layout.loop
+    order = sorted(range(len(loop)), key=lambda i: loop[i] in axes)
+    positions = sorted(job.layout.positions(), key=lambda at: [at[i] for i in order])
+    for place, position in product(product(*cuts), positions):
+        yield position, place
+
+
+def _warn_without_neighbours(where: Layout, model: ScoreModel) -> None:
+    """Warn if an image has no neighbours along an axis of a model's context."""
+    for axis in model.context.axes:
+        if axis not in where.loop or where.shape[where.axes.index(axis)] < 2:
+            warnings.warn(
+                f"the model was trained to use neighbouring {NAMES[axis]}s, which this image does "
+                "not have: a model trained on this image may be better",
+                DataWarning,
+                stacklevel=3,
+            )

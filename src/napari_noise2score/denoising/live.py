@@ -24,6 +24,7 @@ from ..solve.pooling import POOLING_REACH, pooled_solution
 from ..solve.solver import reach_of
 from ..solve.table import GridPosition, Table
 from ._blocks import round_to_dtype
+from ._recent import RecentFrames
 from .grey_level_range import check_block
 from .halo import read_with_halo, solved_region, without_halo
 from .job import fit_layout
@@ -85,6 +86,7 @@ class LivePlanes:
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         self._located: tuple[PlaneScore, Any, GridPosition] | None = None
         self._compared = False
+        self._recent = RecentFrames()
 
     def place(self, at: Sequence[int]) -> tuple[int, ...]:
         """Return the index of the plane through a pixel.
@@ -208,12 +210,15 @@ class LivePlanes:
 
     def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
         """Return the grey levels of a tile and their score."""
-        read = read_with_halo(self.image, self.layout, self.model, position, space, 0, self.valid)
+        read = read_with_halo(
+            self.image, self.layout, self.model, position, space, 0, self.valid, self._recent
+        )
         if not self._compared:
             check_block(without_halo(read, self.model, space), self.model)
             self._compared = True
         y, wide = read.y.to(self.model.device), solved_region(self.model, space)
-        return y[wide], self.model.score(y)[wide]
+        context = None if read.context is None else read.context.to(self.model.device)
+        return y[wide], self.model.score(y, context=context)[wide]
 
     def _reach(self, noise: NoiseModel | str) -> int:
         """Return how many pixels around a pixel solving and pooling use."""

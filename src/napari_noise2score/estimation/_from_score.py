@@ -56,7 +56,13 @@ class Probe(NamedTuple):
     changed_score: Tensor
 
 
-def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = "") -> Probe:
+def probe(
+    model: ScoreModel,
+    y: Tensor,
+    inner: Sequence[slice],
+    change: str = "",
+    context: Tensor | None = None,
+) -> Probe:
     """Evaluate the score of a block.
 
     Parameters
@@ -69,6 +75,8 @@ def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = ""
         The part of y without its surroundings, over all axes of y.
     change : {"", "perturbed", "moved"}
         The change of y after which the score is evaluated as well.
+    context : Tensor, optional
+        The neighbours, see `ScoreModel.score`.
 
     Returns
     -------
@@ -81,13 +89,13 @@ def probe(model: ScoreModel, y: Tensor, inner: Sequence[slice], change: str = ""
     def planes(values: Tensor) -> Tensor:
         return values[at].flatten(0, -3).cpu()
 
-    first = planes(y), planes(model.score(y))
+    first = planes(y), planes(model.score(y, context=context))
     if not change:
         return Probe(*first, *first)
     u = torch.randn(y.shape, generator=rng).to(y)
     step = model.sigma_a * u if change == "perturbed" else SLOPE_STEP * torch.sign(u)
     changed = model.transform.inverse(model.transform.forward(y) + step)
-    return Probe(*first, planes(changed), planes(model.score(changed)))
+    return Probe(*first, planes(changed), planes(model.score(changed, context=context)))
 
 
 def noise_curve(model: ScoreModel, probes: Sequence[Probe]) -> Moments:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoising.halo import read_with_halo, solved_region
+from ..denoising.halo import BlockData, read_with_halo, solved_region
 from ..denoising.job import fit_layout
 from ..image.axes import Layout, layout
 from ..image.image import Image
@@ -95,13 +95,14 @@ def with_neighbours(scene: Sequence[Piece]) -> list[tuple[Piece, list[Piece]]]:
 
 def evaluate_score(piece: Piece, model: ScoreModel, change: str = "") -> Probe:
     """Read a piece and evaluate the score, see `probe`."""
-    y = _read(piece, model)
-    return probe(model, y.to(model.device), solved_region(model, piece.space), change)
+    read = _read(piece, model)
+    context = None if read.context is None else read.context.to(model.device)
+    return probe(model, read.y.to(model.device), solved_region(model, piece.space), change, context)
 
 
 def read_grey_levels(piece: Piece, model: ScoreModel) -> Tensor:
     """Read a piece without evaluating the score, shape ``(planes, Y, X)`` as in a `Probe`."""
-    return _read(piece, model)[solved_region(model, piece.space)].flatten(0, -3)
+    return _read(piece, model).y[solved_region(model, piece.space)].flatten(0, -3)
 
 
 def read_valid(piece: Piece) -> Tensor | None:
@@ -110,10 +111,10 @@ def read_valid(piece: Piece) -> Tensor | None:
     return None if invalid is None else torch.from_numpy(~invalid).flatten(0, -3)
 
 
-def _read(piece: Piece, model: ScoreModel) -> Tensor:
+def _read(piece: Piece, model: ScoreModel) -> BlockData:
     return read_with_halo(
         piece.data, piece.layout, model, piece.position, piece.space, valid=piece.valid
-    ).y
+    )
 
 
 def _masked(piece: Piece) -> NDArray[Any]:

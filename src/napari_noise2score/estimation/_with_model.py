@@ -92,7 +92,8 @@ def estimate_with_model(
     for first, *_ in scenes:
         check_range(first.data, first.layout, model, first.valid)
     chosen = [pair for scene in scenes for pair in with_neighbours(scene)]
-    single = not all(neighbours for _, neighbours in chosen)
+    # frames that the score was given as context are no independent comparison
+    single = repeats in model.context.axes or not all(neighbours for _, neighbours in chosen)
     if single and found is not None and (model.kernel or not is_of_counts(found.noise)):
         yield Progress(1, 1, result=_result(found.noise, "images", {}))
         return

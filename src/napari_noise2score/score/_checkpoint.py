@@ -1,32 +1,36 @@
-"""Write the state of a training to a checkpoint, and restore it."""
+"""Turn the state of a training into the content of a checkpoint, and restore it."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError, is_memory_error
-from ._tensor_file import read_tensors, write_tensors
 from .device import PRECISIONS
 
 if TYPE_CHECKING:
     from ._network_trainer import NetworkTrainer
 
 
-def write_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint: weights, optimizers and random generators.
+def contents(trainer: NetworkTrainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the tensors of a checkpoint.
 
     Parameters
     ----------
     trainer : NetworkTrainer
         The training, between two steps.
-    path : path-like
-        The file; an existing one is replaced.
+
+    Returns
+    -------
+    header, tensors : dict
+        Settings, numbers and state of the random generator as JSON values; weights, optimizers and
+        state of the other random generator.
     """
     tensors = {f"network.{k}": v for k, v in trainer.network.state_dict().items()}
     tensors |= {f"averaged.{k}": v for k, v in trainer.averaged.items()}
@@ -48,30 +52,38 @@ def write_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) -> N
         "precision": trainer.precision,
         "rng": trainer.rng.bit_generator.state,
     }
-    write_tensors(path, tensors, header)
+    return header, tensors
 
 
-def restore_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) -> None:
-    """Restore the state of the training from a checkpoint.
+def restore_contents(
+    trainer: NetworkTrainer,
+    path: str | os.PathLike[str],
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Restore the state of a training from the content of a checkpoint.
 
     Parameters
     ----------
     trainer : NetworkTrainer
         A training with the same settings, before its first step.
     path : path-like
-        A file that `write_checkpoint` wrote.
+        The file, for messages.
+    header, tensors : mapping
+        As from `contents`.
 
     Raises
     ------
     UserError
-        If there is no such file, it is damaged, or it belongs to another training.
+        If the checkpoint is damaged, or belongs to another training.
     """
-    header, tensors = read_tensors(path, trainer.file_kind)
     same = json.loads(json.dumps(trainer.settings))
     begun = header.get("same")
     if not isinstance(begun, dict):
         raise UserError(f"{path}: not a {trainer.file_kind} of noise2score, or damaged")
-    if different := [k for k in same if begun.get(k) != same[k]]:
+    # earlier versions did not record that there is no context
+    keys = dict.fromkeys([*same, "context"])
+    if different := [k for k in keys if begun.get(k) != same.get(k)]:
         raise UserError(
             f"{path}: it was begun with other {', '.join(different)}; "
             "resume with the same images and settings, or start again"
@@ -84,7 +96,9 @@ def restore_checkpoint(trainer: NetworkTrainer, path: str | os.PathLike[str]) ->
         raise UserError(f"{path}: not a complete {trainer.file_kind}") from None
 
 
-def _restore(trainer: NetworkTrainer, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _restore(
+    trainer: NetworkTrainer, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
     """Restore the state from a header and tensors; an error if they are not complete."""
 
     def tensors_of(prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..solve.transform import Transform
 from ._network import UNet
 
 # Grey levels are clipped where they are beyond the training range by more than this many times its
@@ -27,7 +28,14 @@ def network_with(like: UNet, weights: Mapping[str, Tensor], device: str | torch.
     return network.to(device).eval().requires_grad_(False)
 
 
-def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scale: float) -> Tensor:
+def perturbed_score(
+    network: UNet,
+    z: Tensor,
+    sigma_a: Tensor,
+    mean: float,
+    scale: float,
+    context: Tensor | None = None,
+) -> Tensor:
     """Return the score of images z that are perturbed by σ_a.
 
     Parameters
@@ -40,20 +48,70 @@ def perturbed_score(network: UNet, z: Tensor, sigma_a: Tensor, mean: float, scal
         Perturbation of each image in units of z, shape ``(n,)``.
     mean, scale : float
         Normalization of z.
+    context : Tensor, optional
+        Neighbours, as from `context_input`, of each image or of all in turn; if the network sees
+        context and there is none, its neighbours are not known.
 
     Returns
     -------
     Tensor
         Score, float32, of the shape of z.
     """
-    out: Tensor = network(network_input(z, sigma_a, mean, scale))
+    out: Tensor = network(network_input(network, z, sigma_a, mean, scale, context))
     return out.float() / torch.sqrt(1 + _like(sigma_a, z) ** 2)
 
 
-def network_input(z: Tensor, sigma_a: Tensor, mean: float, scale: float) -> Tensor:
-    """Return what a network sees of images z: normalized, with log σ_a as a further channel."""
+def network_input(
+    network: UNet,
+    z: Tensor,
+    sigma_a: Tensor,
+    mean: float,
+    scale: float,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Return what a network sees of images z: normalized, then log σ_a and the context."""
     condition = torch.log(_like(sigma_a, z)).expand(-1, 1, *z.shape[2:])
-    return torch.cat([(z - mean) / scale, condition], dim=1)
+    seen = [(z - mean) / scale, condition]
+    if network.context_channels:
+        if context is None:
+            context = z.new_zeros((len(z), network.context_channels, *z.shape[2:]))
+        # the two perturbations of an image have the same neighbours
+        seen.append(context.repeat(len(z) // len(context), *[1] * (z.ndim - 1)))
+    return torch.cat(seen, dim=1)
+
+
+def context_input(
+    y: Tensor,
+    channels: int,
+    transform: Transform,
+    low: float,
+    high: float,
+    mean: float,
+    scale: float,
+) -> Tensor:
+    """Return what a network sees of neighbours: normalized z, and which pixels are known.
+
+    Parameters
+    ----------
+    y : Tensor
+        Grey levels of the neighbours, NaN where they are not known, shape
+        ``(n, neighbours * channels, *space)``.
+    channels : int
+        Channels of each neighbour.
+    transform, low, high, mean, scale
+        Transform, range of the grey levels of training, and normalization of z.
+
+    Returns
+    -------
+    Tensor
+        float32, shape ``(n, 2 * neighbours * channels, *space)``: the channels of each neighbour,
+        0 where they are not known, followed by 1 where they are known.
+    """
+    known = y.isfinite()
+    z = transform.forward(clip_to_training(torch.where(known, y, low), low, high))
+    z = torch.where(known, (z - mean) / scale, 0)
+    shape = (len(y), -1, channels, *y.shape[2:])
+    return torch.cat([v.reshape(shape) for v in (z, known.to(z.dtype))], dim=2).flatten(1, 2)
 
 
 def _like(sigma_a: Tensor, z: Tensor) -> Tensor:

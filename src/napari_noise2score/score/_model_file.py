@@ -17,6 +17,7 @@ from ..solve.quantization import Quantization
 from ..solve.transform import Transform
 from ._evaluate import network_with
 from ._network import UNet
+from .context import context_from_json
 from .information import Information
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def model_header(model: ScoreModel) -> dict[str, Any]:
             for key, name in _QUANTIZATION_KEYS.items()
             if math.isfinite(value := getattr(model.quantization, name))
         },
+        # a model without context is written as before there were any
+        **({"context": model.context.offsets} if model.context.offsets else {}),
     } | {key: getattr(model, key) for key in _PLAIN_FIELDS}
 
 
@@ -54,7 +57,8 @@ def network_shapes(header: Mapping[str, Any]) -> Shapes:
     """Return the name and shape of each tensor of the network that a header describes."""
     if "kind" in header:
         raise ValueError(f"it is a {header['kind']!r:.20}, which belongs to a score model")
-    return UNet.shapes(**_mapping(header, "network", {"ndim", "channels", "width", "depth"}))
+    required = {"ndim", "channels", "width", "depth"}
+    return UNet.shapes(**_mapping(header, "network", required, {"context_channels"}))
 
 
 def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -93,6 +97,9 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
     if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
         raise ValueError(f"axes '{axes}' do not fit the network")
+    context = context_from_json(header.get("context", []))
+    if context.channels(network.channels) != network.context_channels:
+        raise ValueError(f"context {context} does not fit the network")
     name, provenance = header["name"], header["provenance"]
     if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
         raise ValueError("the name is not a short text")
@@ -116,6 +123,7 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         "score_errors": _score_errors(header.get("score_errors", [])),
         "name": name,
         "provenance": provenance,
+        "context": context,
     }
 
 

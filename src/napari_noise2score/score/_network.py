@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..image.axes import MAX_CHANNELS
+from .context import MAX_NEIGHBOURS
 
 # of networks that are read from a file
 MAX_WIDTH = 1024
@@ -52,11 +53,13 @@ class UNet(nn.Module):
         How many times Y and X are halved.
     predicts_error : bool
         Whether `with_error` predicts the squared error as well, see `Polish`.
+    context_channels : int
+        Further input channels, of the neighbours that the network sees.
 
     Notes
     -----
-    The input has one channel more than the output, the logarithm of σ_a. The sizes along Y and X
-    must be multiples of `stride`. Pixels within `radius` of the border are affected by it.
+    The input has the channels of the image, the logarithm of σ_a and the context. The sizes along
+    Y and X must be multiples of `stride`. Pixels within `radius` of the border are affected by it.
 
     Examples
     --------
@@ -72,14 +75,15 @@ class UNet(nn.Module):
         width: int = 32,
         depth: int = 2,
         predicts_error: bool = False,
+        context_channels: int = 0,
     ):
         super().__init__()
         self.ndim, self.channels, self.width, self.depth = ndim, channels, width, depth
-        self.predicts_error = predicts_error
+        self.predicts_error, self.context_channels = predicts_error, context_channels
         conv: Any = nn.Conv3d if ndim == 3 else nn.Conv2d
         half = (1, 2, 2) if ndim == 3 else 2
         widths = [width * 2**i for i in range(depth + 1)]
-        self.stem = conv(channels + 1, width, 3, padding=1)
+        self.stem = conv(channels + 1 + context_channels, width, 3, padding=1)
         self.encoder = nn.ModuleList(Block(ndim, w) for w in widths[:-1])
         self.down = nn.ModuleList(conv(a, b, half, stride=half) for a, b in pairwise(widths))
         self.middle = nn.Sequential(*(Block(ndim, widths[-1]) for _ in range(2)))
@@ -113,11 +117,18 @@ class UNet(nn.Module):
         names = ["ndim", "channels", "width", "depth"]
         # a network of the score is described as it was before there were two kinds
         names += ["predicts_error"] if self.predicts_error else []
+        names += ["context_channels"] if self.context_channels else []
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def shapes(
-        cls, ndim: int, channels: int, width: int, depth: int, predicts_error: bool = False
+        cls,
+        ndim: int,
+        channels: int,
+        width: int,
+        depth: int,
+        predicts_error: bool = False,
+        context_channels: int = 0,
     ) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of all weights of such a network; none are allocated.
 
@@ -136,6 +147,7 @@ class UNet(nn.Module):
             "channels": (channels, 1, MAX_CHANNELS),
             "width": (width, 1, MAX_WIDTH),
             "depth": (depth, 0, MAX_DEPTH),
+            "context_channels": (context_channels, 0, 2 * MAX_CHANNELS * MAX_NEIGHBOURS),
         }
         for name, (value, lowest, highest) in limits.items():
             if type(value) is not int or not lowest <= value <= highest:
@@ -145,17 +157,23 @@ class UNet(nn.Module):
         if not isinstance(predicts_error, bool):
             raise ValueError("predicts_error of the network must be true or false")
         with torch.device("meta"):
-            network = cls(ndim, channels, width, depth, predicts_error)
+            network = cls(ndim, channels, width, depth, predicts_error, context_channels)
         return {key: tuple(weights.shape) for key, weights in network.state_dict().items()}
 
     @classmethod
     def empty(
-        cls, ndim: int, channels: int, width: int, depth: int, predicts_error: bool = False
+        cls,
+        ndim: int,
+        channels: int,
+        width: int,
+        depth: int,
+        predicts_error: bool = False,
+        context_channels: int = 0,
     ) -> UNet:
         """Return a network with arbitrary weights; the global random generator is unchanged."""
         # creating it on the meta device would import sympy, which takes longer than the rest
         with torch.random.fork_rng(devices=[]):
-            network: Any = cls(ndim, channels, width, depth, predicts_error)
+            network: Any = cls(ndim, channels, width, depth, predicts_error, context_channels)
         # this memory format is up to twice as fast on a CPU, and not slower elsewhere
         last: Any = torch.channels_last if ndim == 2 else torch.channels_last_3d
         empty: UNet = network.to(memory_format=last)
@@ -190,7 +208,8 @@ class UNet(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Image and logarithm of its σ_a, shape ``(n, channels + 1, *space)``.
+            Image, logarithm of its σ_a and context, shape
+            ``(n, channels + 1 + context channels, *space)``.
 
         Returns
         -------

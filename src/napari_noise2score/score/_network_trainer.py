@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ._checkpoint import restore_checkpoint, write_checkpoint
+from ._checkpoint import contents, restore_contents
 from ._evaluate import network_with
 from ._muon import Muon
 from ._network import UNet
+from ._tensor_file import read_tensors, write_tensors
 from .device import PRECISIONS, choose_device, faster_precision
 
 LEARNING_RATE = 4e-3  # of AdamW
@@ -173,12 +174,13 @@ class NetworkTrainer(ABC):
             return network_with(self.network, weights, self.device)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Write everything needed to resume to a file, see `write_checkpoint`."""
-        write_checkpoint(self, path)
+        """Write everything needed to resume to a file; an existing one is replaced."""
+        header, tensors = contents(self)
+        write_tensors(path, tensors, header)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a checkpoint, see `restore_checkpoint`."""
-        restore_checkpoint(self, path)
+        """Go on from a checkpoint, see `restore_contents`."""
+        restore_contents(self, path, *read_tensors(path, self.file_kind))
 
     def run_facts(self) -> dict[str, Any]:
         """Return how the training went, for the provenance of what it learned."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
-from .patches import MIN_PIECES_TO_SPLIT, count_pieces, margins_of
+from .decorrelation import margins_of
+from .patches import MIN_PIECES_TO_SPLIT, count_pieces
 
 PATCH_SIZE = {2: (64, 64), 3: (8, 48, 48)}  # pixels along the axes of space, by their number
 MIN_PATCH_SIDE = 8  # pixels, after a correlation is undone

@@ -16,15 +16,9 @@ from ..solve.stabilization import fit_transform
 from ..solve.transform import Transform
 from ._defects import defects
 from ._valid_of_each import ValidOfEach
-from .patches import (
-    Block,
-    count_pieces,
-    draw_nonempty,
-    fill_and_decorrelate,
-    is_large,
-    loop_shape,
-    no_valid_pixel,
-)
+from .decorrelation import Block, fill_and_decorrelate
+from .empty import draw_nonempty, is_large
+from .patches import count_pieces, loop_shape, no_valid_pixel
 
 MAX_CROPS, CROPS_PER_PIECE = 64, 8
 MAX_CROP_SIDE = 128  # pixels
@@ -77,8 +71,8 @@ def survey(
     crops: list[Block] = []
     constant: set[float] = set()
     for _ in range(3 * wanted):
-        block, invalid = draw_nonempty(
-            lambda: _draw_crop(arrays, layouts, masks_of, rng), rng, skip_empty
+        (block, invalid), _ = draw_nonempty(
+            lambda: (_draw_crop(arrays, layouts, masks_of, rng), None), rng, skip_empty
         )
         pixels = block if invalid is None else block[~invalid]
         if not pixels.size:

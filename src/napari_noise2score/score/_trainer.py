@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from .. import __version__
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
-from ._evaluate import clip_to_training, perturbed_score
+from ._evaluate import clip_to_training, context_input, perturbed_score
 from ._network import UNet
 from ._network_trainer import NetworkTrainer
 from ._objective import antithetic_loss, balanced_normal
@@ -22,10 +23,11 @@ from ._patch_size import patch_size
 from ._score_error import measure_score_errors
 from ._survey import survey
 from ._valid_of_each import ValidOfEach
+from .context import NO_CONTEXT, Context
 from .device import inner_precision
 from .information import Information, PatchSample, measure_information
 from .model import ScoreModel
-from .patches import MIN_PIECES_TO_SPLIT, Patches, count_pieces
+from .patches import MIN_PIECES_TO_SPLIT, DrawnPatches, Patches, count_pieces
 
 NETWORK_WIDTH = 32
 NETWORK_DEPTH = 2
@@ -37,6 +39,9 @@ MAX_COARSE_SIGMA_A = 1.5
 COARSE_SHARE = 0.8
 VALIDATION_PATCHES = 16
 MAX_SHAPES_IN_PROVENANCE = 8
+# Share of the training patches of which some neighbours are hidden, so that the network can do
+# without those that are missing.
+HIDDEN_SHARE = 1 / 16
 
 
 class Trainer(NetworkTrainer):
@@ -58,6 +63,10 @@ class Trainer(NetworkTrainer):
         Correlation of the noise, undone first.
     identity : str
         Digest of the images, so that a training run is resumed with the same images only.
+    context : Context
+        The neighbours that the network sees.
+    facts : mapping, optional
+        As from `survey`, if the images were surveyed before.
 
     Raises
     ------
@@ -76,26 +85,30 @@ class Trainer(NetworkTrainer):
         name: str,
         kernel: Kernel | None = None,
         identity: str = "",
+        context: Context = NO_CONTEXT,
+        facts: Mapping[str, Any] | None = None,
     ):
         ndim, channels = len(layouts[0].space), layouts[0].channels
-        network = UNet.empty(ndim, channels, NETWORK_WIDTH, NETWORK_DEPTH)
+        network = UNet.empty(
+            ndim, channels, NETWORK_WIDTH, NETWORK_DEPTH,
+            context_channels=context.channels(channels),
+        )  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         network.initialize(generator)
         super().__init__(network, device, np.random.default_rng(seed), generator)
-        self.name = name
+        self.name, self.context = name, context
         self.layout = layouts[0]
         valid = ValidOfEach(arrays, layouts)
-        self.facts = survey(arrays, layouts, np.random.default_rng(seed), kernel, valid)
+        self.facts = facts or survey(arrays, layouts, np.random.default_rng(seed), kernel, valid)
         self.batch = BATCH_SIZE[ndim]
         self.many_pieces = count_pieces(layouts) >= MIN_PIECES_TO_SPLIT
         size = patch_size(layouts, self.network.stride, kernel)
-        self.patches = Patches(arrays, layouts, size, self.rng, kernel, valid)
-        held_out, mask = self.patches.draw_masked(
+        self.patches = Patches(arrays, layouts, size, self.rng, kernel, valid, context)
+        held_out = self.patches.draw_with_context(
             VALIDATION_PATCHES, np.random.default_rng(seed), True
         )
-        self.held_out = torch.from_numpy(held_out)
-        self.held_out_valid = None if mask is None else torch.from_numpy(mask)
-        self.held_out_u = torch.randn(held_out.shape, generator=self.generator)
+        self.held_out, self.held_out_valid, self.held_out_context = _as_tensors(held_out)
+        self.held_out_u = torch.randn(self.held_out.shape, generator=self.generator)
         self.typical_noise = float(self._noise_in(self.held_out).mean())
         self.settings = {
             "seed": seed,
@@ -104,6 +117,7 @@ class Trainer(NetworkTrainer):
             "patch": list(size),
             "images": identity,
             "kernel": str(kernel),
+            **({"context": [list(each) for each in context.offsets]} if context.offsets else {}),
         }
         self._information: tuple[int, Information] | None = None  # and the step it is of
 
@@ -113,13 +127,14 @@ class Trainer(NetworkTrainer):
         It has its own random generators, so that it does not change the training.
         """
         seed = self.settings["seed"]
-        drawn, mask = self.patches.draw_masked(VALIDATION_PATCHES, np.random.default_rng(seed))
-        valid = None if mask is None else torch.from_numpy(mask)
+        y, valid, around = _as_tensors(
+            self.patches.draw_with_context(VALIDATION_PATCHES, np.random.default_rng(seed))
+        )
         held, others = self.patches.count_pixels()
         found = measure_information(
             self.model(),
-            PatchSample(self.held_out, self.held_out_valid, held),
-            PatchSample(torch.from_numpy(drawn), valid, others),
+            PatchSample(self.held_out, self.held_out_valid, held, self.held_out_context),
+            PatchSample(y, valid, others, around),
             self.patches.separate,
             seed,
         )
@@ -132,6 +147,7 @@ class Trainer(NetworkTrainer):
             axes=self.layout.axes,
             joint=self.layout.joint,
             name=self.name,
+            context=self.context,
             provenance={
                 "software": f"napari-noise2score {__version__}",
                 "torch": torch.__version__,
@@ -143,7 +159,13 @@ class Trainer(NetworkTrainer):
             **self.facts,
         )
         few, valid = self.held_out[: self.batch], self.held_out_valid
-        errors = measure_score_errors(model, few, None if valid is None else valid[: self.batch])
+        around = self.held_out_context
+        errors = measure_score_errors(
+            model,
+            few,
+            None if valid is None else valid[: self.batch],
+            None if around is None else around[: self.batch],
+        )
         return replace(model, score_errors=errors)
 
     def _information_facts(self) -> dict[str, Any]:
@@ -154,21 +176,41 @@ class Trainer(NetworkTrainer):
 
     def _draw_loss(self, fraction: float) -> Tensor:
         """Draw patches and perturbations at a share of the budget, and return their loss."""
-        drawn, mask = self.patches.draw_masked(self.batch, self.rng)
-        y = torch.from_numpy(drawn)
-        valid = None if mask is None else torch.from_numpy(mask)
+        y, valid, around = _as_tensors(self.patches.draw_with_context(self.batch, self.rng))
         u = balanced_normal(tuple(y.shape), self.generator)
-        return self._loss(self.network, y, u, self._draw_sigma_a(len(y), fraction), valid)
+        sigma_a = self._draw_sigma_a(len(y), fraction)
+        if around is not None:
+            around = self._hide_neighbours(around)
+        return self._loss(self.network, y, u, sigma_a, valid, around)
+
+    def _hide_neighbours(self, around: Tensor) -> Tensor:
+        """Hide some neighbours, or all, of a few patches."""
+        shape = (len(around), len(self.context.offsets))
+        chosen = torch.rand(shape[0], generator=self.generator) < HIDDEN_SHARE
+        share = torch.rand(shape[0], 1, generator=self.generator)
+        hidden = chosen[:, None] & (torch.rand(shape, generator=self.generator) < 2 * share)
+        hidden = hidden.repeat_interleave(around.shape[1] // shape[1], dim=1)
+        space = [1] * (around.ndim - 2)
+        return around.masked_fill(hidden.reshape(*hidden.shape, *space), math.nan)
 
     def _trial_loss(self) -> Tensor:
         """Return the loss of the first held-out patches."""
-        y, u = (held_out[: self.batch] for held_out in (self.held_out, self.held_out_u))
-        return self._loss(self.network, y, u, self._default_sigma_a(len(y)), None)
+        first = slice(self.batch)
+        y, u = (held_out[first] for held_out in (self.held_out, self.held_out_u))
+        around = None if self.held_out_context is None else self.held_out_context[first]
+        return self._loss(self.network, y, u, self._default_sigma_a(len(y)), None, around)
 
     def _held_out_loss(self, network: UNet) -> Tensor:
         """Return the loss of a network on held-out patches."""
         sigma_a = self._default_sigma_a(len(self.held_out))
-        return self._loss(network, self.held_out, self.held_out_u, sigma_a, self.held_out_valid)
+        return self._loss(
+            network,
+            self.held_out,
+            self.held_out_u,
+            sigma_a,
+            self.held_out_valid,
+            self.held_out_context,
+        )
 
     def _default_sigma_a(self, count: int) -> Tensor:
         return torch.full((count,), self.facts["sigma_a"])
@@ -183,7 +225,13 @@ class Trainer(NetworkTrainer):
         return drawn
 
     def _loss(
-        self, network: UNet, y: Tensor, u: Tensor, sigma_a: Tensor, valid: Tensor | None
+        self,
+        network: UNet,
+        y: Tensor,
+        u: Tensor,
+        sigma_a: Tensor,
+        valid: Tensor | None,
+        around: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of the valid pixels of patches.
 
@@ -192,13 +240,17 @@ class Trainer(NetworkTrainer):
         """
         y, u, sigma_a = (t.to(self.device, non_blocking=True) for t in (y, u, sigma_a))
         mean, scale = self.facts["mean"], self.facts["scale"]
-        low, high = self.facts["low"], self.facts["high"]
+        low, high, transform = (self.facts[key] for key in ("low", "high", "transform"))
+        context = None
+        if around is not None:
+            around = around.to(self.device, non_blocking=True)
+            context = context_input(around, y.shape[1], transform, low, high, mean, scale)
 
         def score(z: Tensor, at: Tensor) -> Tensor:
             with inner_precision(self.device, self.precision):
-                return perturbed_score(network, z, at, mean, scale)
+                return perturbed_score(network, z, at, mean, scale, context)
 
-        z = self.facts["transform"].forward(clip_to_training(y, low, high))
+        z = transform.forward(clip_to_training(y, low, high))
         # weights increase the noise of the gradient, which few pieces cannot afford
         weight = self._weight if self.many_pieces else None
         if valid is not None:
@@ -222,3 +274,10 @@ class Trainer(NetworkTrainer):
         """Return the root mean square noise of each image and channel in grey levels."""
         variance: Tensor = self.facts["transform"].variance(y)
         return variance.mean(dim=tuple(range(2, y.ndim)), keepdim=True).sqrt()
+
+
+def _as_tensors(drawn: DrawnPatches) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return patches, which pixels are valid, and the neighbours."""
+    y, *rest = drawn
+    valid, around = (None if part is None else torch.from_numpy(part) for part in rest)
+    return torch.from_numpy(y), valid, around

@@ -43,11 +43,14 @@ class PatchSample(NamedTuple):
         1 for valid and 0 for invalid pixels; None if all are valid.
     pixels : int
         Number of pixels of the images that patches are drawn from.
+    context : Tensor or None
+        Grey levels of the neighbours, NaN where they are not known; None without context.
     """
 
     y: Tensor
     valid: Tensor | None
     pixels: int
+    context: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -268,13 +271,18 @@ def _query(
         if not valid.any():
             continue
         z = model.transform.forward(clip_to_training(y, model.low, model.high))
+        context = None
+        if sample.context is not None:
+            context = model.neighbour_input(sample.context[i : i + 1]).to(model.device)
         squared, trace, score = (torch.zeros_like(z) for _ in range(3))
         for _ in range(queries):
             u = torch.randn(z.shape, generator=generator) * valid
             with torch.inference_mode():
                 both = torch.cat([z + sigma * u, z - sigma * u]).to(model.device)
                 levels = torch.full((2,), sigma, device=model.device)
-                s = perturbed_score(model.network, both, levels, model.mean, model.scale).cpu()
+                s = perturbed_score(
+                    model.network, both, levels, model.mean, model.scale, context
+                ).cpu()
             plus, minus = s[:1], s[1:]
             squared += (plus**2 + minus**2) / (2 * queries)
             trace += u * (plus - minus) / (sigma * queries)

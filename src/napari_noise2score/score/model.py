@@ -19,10 +19,11 @@ from ..noise.kernel import Kernel
 from ..solve.quantization import Quantization
 from ..solve.solver import Solver, make_solver
 from ..solve.transform import Transform
-from ._evaluate import clip_to_training, network_with, perturbed_score
+from ._evaluate import clip_to_training, context_input, network_with, perturbed_score
 from ._model_file import model_fields, model_header, network_shapes
 from ._network import UNet
 from ._tensor_file import first_line, read_tensors, write_tensors
+from .context import NO_CONTEXT, Context
 from .information import Information
 from .probes import probes
 
@@ -63,6 +64,8 @@ class ScoreModel:
         A short name.
     provenance : mapping
         Software, device, seed and data of the training; values are JSON.
+    context : Context
+        The neighbours that the network sees beside the plane or volume itself.
     """
 
     network: UNet
@@ -80,6 +83,7 @@ class ScoreModel:
     score_errors: tuple[tuple[float, float], ...] = ()
     name: str = "score"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    context: Context = NO_CONTEXT
 
     @property
     def ndim(self) -> int:
@@ -110,7 +114,8 @@ class ScoreModel:
         plain += [self.low, self.high, self.joint]
         # models of the first version have none, and keep their fingerprint
         plain += [self.score_errors] if self.score_errors else []
-        text = ", ".join([repr(self.transform), recording, *map(repr, plain)])
+        context = [repr(self.context.offsets)] if self.context.offsets else []
+        text = ", ".join([repr(self.transform), recording, *map(repr, plain), *context])
         digest.update(f"[{text}]".encode())
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
@@ -135,8 +140,28 @@ class ScoreModel:
             return self
         return replace(self, network=network_with(self.network, self.network.state_dict(), device))
 
-    def score(self, y: Tensor, sigma_a: float | None = None) -> Tensor:
-        """Return the score of z = T(y).
+    def neighbour_input(self, y: Tensor) -> Tensor:
+        """Return what the network sees of one neighbour of a plane or volume.
+
+        Parameters
+        ----------
+        y : Tensor
+            Grey levels of the neighbour (of A⁻¹ y, where there is a `kernel`), NaN where they are
+            not known, float32, shape ``(n, channels, *space)``.
+
+        Returns
+        -------
+        Tensor
+            float32, shape ``(n, 2 * channels, *space)``. Those of all neighbours in the order of
+            `context`, joined along the second axis, are the context of a score.
+        """
+        facts = self.transform, self.low, self.high, self.mean, self.scale
+        return context_input(y, self.channels, *facts)
+
+    def score(
+        self, y: Tensor, sigma_a: float | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """Return the score of z = T(y), given its neighbours if the network sees them.
 
         Parameters
         ----------
@@ -146,6 +171,8 @@ class ScoreModel:
             ``network.stride``.
         sigma_a : float, optional
             Perturbation at which the score is evaluated, in units of z; by default `sigma_a`.
+        context : Tensor, optional
+            The neighbours, see `neighbour_input`; without it they count as not known.
 
         Returns
         -------
@@ -157,10 +184,14 @@ class ScoreModel:
         with torch.inference_mode():
             levels = torch.full((len(y),), at, dtype=torch.float32, device=y.device)
             z = self.transform.forward(clip_to_training(y, self.low, self.high))
-            return perturbed_score(self.network, z, levels, self.mean, self.scale)
+            return perturbed_score(self.network, z, levels, self.mean, self.scale, context)
 
     def score_and_slope(
-        self, y: Tensor, sigma_a: float, spacing: tuple[int, int, int]
+        self,
+        y: Tensor,
+        sigma_a: float,
+        spacing: tuple[int, int, int],
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the score of z = T(y), and its derivative at each pixel by the pixel's own z.
 
@@ -172,6 +203,8 @@ class ScoreModel:
             Perturbation at which the score is evaluated, in units of z.
         spacing : tuple of int
             Distance of the pixels that are probed at once, along Z, Y and X.
+        context : Tensor, optional
+            As for `score`.
 
         Returns
         -------
@@ -182,7 +215,7 @@ class ScoreModel:
         z = self.transform.forward(clip_to_training(y, self.low, self.high))
 
         def score_of(z: Tensor) -> Tensor:
-            return perturbed_score(self.network, z, levels, self.mean, self.scale)
+            return perturbed_score(self.network, z, levels, self.mean, self.scale, context)
 
         # by differences: torch.func.jvp silently returns zeros in inference mode in torch 2.11
         slope = torch.zeros_like(z)
@@ -237,6 +270,7 @@ class ScoreModel:
             "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
             f"{sum(p.numel() for p in self.network.parameters()):,} weights",
             "trained on axes": self.axes,
+            **({"context": str(self.context)} if self.context.offsets else {}),
             "grey levels": f"{self.low:g} to {self.high:g}, step {self.quantization.step:g}",
             "noise curve": f"variance {t.c0:.4g} + {t.c1:.4g} t + {t.c2:.4g} t², "
             f"t = grey level above {t.start:.4g}",

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from scipy import ndimage
 
 from ..errors import UserError
 from ..image.axes import Layout
-from ..image.valid import ValidPixels, fill
+from ..image.valid import ValidPixels
 from ..noise.kernel import Kernel
 from ._valid_of_each import ValidOfEach
+from .context import NO_CONTEXT, Context, neighbours_of
+from .decorrelation import Block, fill_and_decorrelate, margins_of
+from .empty import draw_nonempty, is_large
 
 MIN_PIECES_TO_SPLIT = 10  # with fewer planes or volumes, a corner of each is held out instead
 MAX_HELD_OUT_PIECES = 32
-# Larger images may be mostly empty: most empty patches are drawn again, but not all, because dark
-# areas belong to the image.
-MAX_PIXELS_DRAWN_EVENLY = 2**27
-MAX_DRAWS_OF_EMPTY = 8
-KEPT_SHARE_OF_EMPTY = 0.1
-# A patch is empty if the variance of the means of its cells is at most this multiple of what white
-# noise causes.
-CELL_SIDE = 4  # pixels
-MAX_VARIANCE_RATIO = 1.5
 MIN_VALID_SHARE = 0.5  # of a patch; otherwise it is drawn again
 MAX_DRAWS_OF_INVALID = 30
 MAX_DRAWS_OF_CORNER = 1000
+
+
+class Place(NamedTuple):
+    """Place of a patch: number of its image, index along the looped axes, first pixel in space."""
+
+    which: int
+    position: tuple[int, ...]
+    start: tuple[int, ...]
+
+
+class DrawnPatches(NamedTuple):
+    """Patches, which of their pixels are valid, and their neighbours.
+
+    Attributes
+    ----------
+    y : ndarray
+        As from `Patches.draw`.
+    valid : ndarray or None
+        As from `Patches.draw_masked`.
+    context : ndarray or None
+        Grey levels of the neighbours, NaN where they are not known, float32, shape
+        ``(count, neighbours * channels, *size)``; None if there is no context.
+    """
+
+    y: np.ndarray
+    valid: np.ndarray | None
+    context: np.ndarray | None
 
 
 class Patches:
@@ -52,6 +71,8 @@ class Patches:
         Correlation kernel to undo.
     valid : ValidOfEach or sequence of ValidPixels, optional
         The valid pixels of the images; determined if not given.
+    context : Context
+        The neighbours that are read with each patch.
 
     Notes
     -----
@@ -67,10 +88,11 @@ class Patches:
         rng: np.random.Generator,
         kernel: Kernel | None = None,
         valid: ValidOfEach | Sequence[ValidPixels] | None = None,
+        context: Context = NO_CONTEXT,
     ):
         self.images, self.layouts, self.kernel = list(images), list(layouts), kernel
         self.valid = valid or ValidOfEach(self.images, self.layouts)
-        self.size = tuple(size)
+        self.size, self.context = tuple(size), context
         # A⁻¹ needs pixels around a patch, which are read with it
         self._margins = margins_of(kernel, len(size))
         counts = np.array([count_pieces([where]) for where in self.layouts])
@@ -129,12 +151,30 @@ class Patches:
         valid : ndarray or None
             1 for valid and 0 for invalid pixels, float32, of the same shape; None if all are valid.
         """
+        drawn = self.draw_with_context(count, rng, held_out)
+        return drawn.y, drawn.valid
+
+    def draw_with_context(
+        self, count: int, rng: np.random.Generator, held_out: bool = False
+    ) -> DrawnPatches:
+        """Draw patches as `draw_masked` does, with their neighbours.
+
+        Parameters
+        ----------
+        count, rng, held_out
+            As for `draw`.
+
+        Returns
+        -------
+        DrawnPatches
+        """
         drawn = [self._draw_one(rng, held_out) for _ in range(count)]
-        patches = np.stack([patch for patch, _ in drawn])
-        if all(valid is None for _, valid in drawn):
-            return patches, None
-        masks = [np.ones_like(patch) if valid is None else valid for patch, valid in drawn]
-        return patches, np.stack(masks)
+        patches = np.stack([patch for patch, _, _ in drawn])
+        neighbours = np.stack([around for _, _, around in drawn]) if self.context.offsets else None
+        if all(valid is None for _, valid, _ in drawn):
+            return DrawnPatches(patches, None, neighbours)
+        masks = [np.ones_like(patch) if valid is None else valid for patch, valid, _ in drawn]
+        return DrawnPatches(patches, np.stack(masks), neighbours)
 
     @property
     def separate(self) -> bool:
@@ -160,44 +200,66 @@ class Patches:
 
     def _draw_one(
         self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draw a patch, and return which of its pixels are valid."""
-        block, invalid = draw_nonempty(
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Draw a patch, and return which of its pixels are valid, and its neighbours."""
+        (block, invalid), place = draw_nonempty(
             lambda: self._draw_valid(rng, held_out), rng, self._skip_empty
         )
         block, invalid = fill_and_decorrelate(block, invalid, self.kernel)
+        around = self._read_neighbours(place, block)
+        channels = len(block)
         if invalid is None:
-            return _flip_and_rotate(block, rng), None
-        both = _flip_and_rotate(np.concatenate([block, ~invalid]).astype(np.float32), rng)
-        return both[: len(block)], both[len(block) :]
+            turned = _flip_and_rotate(_joined(block, around), rng)
+            return turned[:channels], None, turned[channels:]
+        both = np.concatenate([block, ~invalid]).astype(np.float32)
+        both = _flip_and_rotate(_joined(both, around), rng)
+        return both[:channels], both[channels : 2 * channels], both[2 * channels :]
 
-    def _draw_valid(self, rng: np.random.Generator, held_out: bool) -> Block:
+    def _draw_valid(self, rng: np.random.Generator, held_out: bool) -> tuple[Block, Place]:
         """Draw until most of a patch is valid; return the most valid patch otherwise."""
-        best: Block | None = None
+        best: tuple[Block, Place] | None = None
         best_share = 0.0
         for _ in range(MAX_DRAWS_OF_INVALID):
-            block, invalid = self._read_random(rng, held_out)
+            place = self._choose_place(rng, held_out)
+            block, invalid = self._read(place)
             share = 1.0 if invalid is None else 1 - float(invalid.mean())
             if share >= MIN_VALID_SHARE:
-                return block, invalid
+                return (block, invalid), place
             if share > best_share:
-                best, best_share = (block, invalid), share
+                best, best_share = ((block, invalid), place), share
         if best is None:
             raise no_valid_pixel()
         return best
 
-    def _read_random(self, rng: np.random.Generator, held_out: bool) -> Block:
-        """Read a random patch with its margins, and which of its pixels are invalid."""
+    def _read_neighbours(self, place: Place, block: np.ndarray) -> np.ndarray:
+        """Return the neighbours of a patch, NaN where they are not known."""
+        found = []
+        for position in neighbours_of(self.layouts[place.which], place.position, self.context):
+            if position is None:
+                found.append(np.full_like(block, np.nan))
+                continue
+            levels, invalid = self._read(place._replace(position=position))
+            levels, invalid = fill_and_decorrelate(levels, invalid, self.kernel)
+            found.append(levels if invalid is None else np.where(invalid, np.nan, levels))
+        return np.concatenate(found) if found else block[:0]
+
+    def _choose_place(self, rng: np.random.Generator, held_out: bool) -> Place:
+        """Choose a random patch."""
         piece = self._choose(rng, held_out)
         which = int(np.searchsorted(self._ends, piece, side="right"))
         where = self.layouts[which]
         first = int(self._ends[which - 1]) if which else 0
         position = np.unravel_index(piece - first, loop_shape(where)) if where.loop else ()
         start = self._start(where.space_shape, rng, held_out)
+        return Place(which, tuple(int(p) for p in position), tuple(start))
+
+    def _read(self, place: Place) -> Block:
+        """Read a patch with its margins, and which of its pixels are invalid."""
+        which, position, start = place
         read = [size + margin for size, margin in zip(self.size, self._margins, strict=True)]
         space = [slice(a, a + n) for a, n in zip(start, read, strict=True)]
         block, invalid = self.valid[which].read(
-            self.images[which], where, [int(p) for p in position], space
+            self.images[which], self.layouts[which], position, space
         )
         block = np.asarray(block, dtype=np.float32)
         return _pad(block, read), None if invalid is None else _pad(invalid, read)
@@ -242,139 +304,15 @@ def no_valid_pixel() -> UserError:
     )
 
 
-def is_large(layouts: Sequence[Layout]) -> bool:
-    """Return whether images are so large that most of their empty patches are skipped."""
-    pixels = sum(float(np.prod(where.shape, dtype=np.float64)) for where in layouts)
-    return pixels > MAX_PIXELS_DRAWN_EVENLY
-
-
-Block = tuple[np.ndarray, np.ndarray | None]
-"""A block, shape ``(channels, *space)``, and which of its pixels are invalid, None if none are."""
-
-
-def draw_nonempty(
-    draw: Callable[[], Block], rng: np.random.Generator, skip_empty: bool = True
-) -> Block:
-    """Draw a block, and draw again most times that it is empty.
-
-    Parameters
-    ----------
-    draw : callable
-        Draws a block.
-    rng : numpy.random.Generator
-        Random generator.
-    skip_empty : bool
-        Whether to skip empty blocks at all.
-
-    Returns
-    -------
-    block : ndarray
-        The block.
-    invalid : ndarray or None
-        Which of its pixels are invalid.
-    """
-    block, invalid = draw()
-    for _ in range(MAX_DRAWS_OF_EMPTY if skip_empty else 0):
-        if not is_empty(block) or rng.random() < KEPT_SHARE_OF_EMPTY:
-            break
-        block, invalid = draw()
-    return block, invalid
-
-
-def is_empty(block: np.ndarray) -> bool:
-    """Return whether a block is constant or contains only white noise.
-
-    The noise is measured by the differences of neighbouring pixels, the signal by the variance of
-    the means of cells.
-
-    Parameters
-    ----------
-    block : ndarray
-        Grey levels, shape ``(channels, *space)``.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).normal(100, 10, (1, 64, 64))
-    >>> is_empty(noise), is_empty(noise + 10 * np.sin(np.arange(64) / 10))
-    (True, False)
-    """
-    side = CELL_SIDE
-    y, x = (n - n % side for n in block.shape[-2:])
-    if min(y, x) < 2 * side:
-        return False
-    cropped = block[..., :y, :x].astype(np.float64)
-    noise = float(np.mean(np.diff(cropped, axis=-1) ** 2)) / 2
-    cells = cropped.reshape(*cropped.shape[:-2], y // side, side, x // side, side).mean((-3, -1))
-    # the variance within each channel, as channels differ in brightness
-    variance = float(np.mean(np.var(cells, axis=tuple(range(1, cells.ndim)))))
-    return variance <= MAX_VARIANCE_RATIO * noise / side**2
-
-
-def fill_and_decorrelate(
-    block: np.ndarray, invalid: np.ndarray | None, kernel: Kernel | None
-) -> Block:
-    """Fill the invalid pixels of a block, and undo a correlation.
-
-    Parameters
-    ----------
-    block, invalid : ndarray
-        Grey levels, shape ``(channels, *space)``, and which of them are invalid.
-    kernel : Kernel or None
-        Correlation kernel; if given, the result is smaller by its reach on each side along Y and X.
-
-    Returns
-    -------
-    block : ndarray
-        Grey levels, float32 if they were changed.
-    invalid : ndarray or None
-        Which pixels are invalid or depend strongly on invalid ones, bool.
-    """
-    if invalid is not None:
-        typical = float(np.median(block[~invalid])) if not invalid.all() else 0.0
-        block = fill(block, invalid, max(block.shape), typical).astype(np.float32)
-    if kernel is not None:
-        block = decorrelated(np.asarray(block, dtype=np.float32), kernel)
-        if invalid is not None:
-            wide = 2 * (max(len(kernel.taps), len(kernel.taps[0])) // 2) + 1
-            invalid = ndimage.maximum_filter(
-                invalid, (*[1] * (invalid.ndim - 2), wide, wide), mode="nearest"
-            )[..., kernel.reach : -kernel.reach or None, kernel.reach : -kernel.reach or None]
-    return block, invalid
-
-
-def decorrelated(block: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """Return A⁻¹ of every plane of a block.
-
-    Parameters
-    ----------
-    block : ndarray
-        Grey levels, float32, shape ``(..., Y, X)``.
-    kernel : Kernel
-        Correlation kernel A.
-
-    Returns
-    -------
-    ndarray
-        float32, smaller by `Kernel.reach` on each side along Y and X.
-    """
-    inner = slice(kernel.reach, -kernel.reach or None)
-    whitened: np.ndarray = kernel.undo(torch.from_numpy(block))[..., inner, inner].numpy()
-    return whitened
-
-
-def margins_of(kernel: Kernel | None, ndim: int) -> tuple[int, ...]:
-    """Return the pixels that A⁻¹ needs beside a patch, both sides together, for each axis."""
-    return (0,) * (ndim - 2) + (2 * kernel.reach if kernel else 0,) * 2
-
-
 def _pad(block: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Return a block continued by reflection to a size along the axes of space."""
     missing = [(0, wanted - n) for n, wanted in zip(block.shape[1:], size, strict=True)]
     return np.pad(block, [(0, 0), *missing], mode="reflect")
+
+
+def _joined(block: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Return a block and its neighbours as one array, or the block itself if there are none."""
+    return np.concatenate([block, around]) if len(around) else block
 
 
 def _flip_and_rotate(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,7 @@ class Polish:
     ----------
     network : UNet
         Gives the difference of x and the x of which y is the mean, in units of the noise, and the
-        logarithm of its squared error.
+        logarithm of its squared error. It sees the plane or volume alone, without context.
     noise : str
         Text of the noise model, with a digest of the files that it refers to.
     model : str
@@ -173,7 +173,7 @@ def regress(
     at = model.sigma_a_range[1]
     sigma_a = torch.full((len(y),), at, device=y.device)
     z = model.transform.forward(clip_to_training(y, model.low, model.high))
-    out, log_ratio = network.with_error(network_input(z, sigma_a, model.mean, model.scale))
+    out, log_ratio = network.with_error(network_input(network, z, sigma_a, model.mean, model.scale))
     z = z + (1 + at**2) ** 0.5 * out.float()
     ends = torch.tensor([levels.lowest, levels.highest], device=y.device)
     z = z.clamp(*model.transform.forward(ends).tolist())

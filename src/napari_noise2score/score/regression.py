@@ -20,9 +20,10 @@ from ._network import UNet
 from ._network_trainer import NetworkTrainer
 from ._patch_size import patch_size
 from ._trainer import BATCH_SIZE, VALIDATION_PATCHES
+from .decorrelation import decorrelated, margins_of
 from .device import inner_precision
 from .model import ScoreModel
-from .patches import Patches, decorrelated, margins_of
+from .patches import Patches
 from .polish import MAX_LOG_ERROR_RATIO, CleanLevels, Polish, identify_noise, regress
 
 ERROR_RATE = 0.02  # learning rate of the prediction of the error
@@ -64,7 +65,7 @@ class Regression(NetworkTrainer):
         identity: str,
     ):
         like = model.network
-        network = UNet.empty(like.ndim, like.channels, like.width, like.depth, predicts_error=True)
+        network = UNet.empty(**like.sizes, predicts_error=True)
         generator = torch.Generator().manual_seed(seed)
         network.initialize(generator)
         network.load_state_dict(like.state_dict(), strict=False)

@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     from ._loss_plot import LossPlot
 
 PREVIEW_EVERY = 4.0  # seconds
+CONTEXTS = {
+    "automatic": "auto",
+    "none: each plane by itself": "none",
+    "neighbouring time points (T)": "T",
+    "neighbouring planes (Z)": "Z",
+    "both (T and Z)": "TZ",
+}
 
 
 @dataclass
@@ -83,6 +90,14 @@ class TrainWidget(Dock):
         self._ndim.setToolTip(
             "What the network processes at once. 3-D also uses the planes above and below, and "
             "takes longer: choose it if neighbouring planes show the same structures."
+        )
+        self._context = QComboBox()
+        for text, choice in CONTEXTS.items():
+            self._context.addItem(text, choice)
+        self._context.setToolTip(
+            "What the network sees beside each plane. Neighbouring time points and planes show the "
+            "same structures with other noise. Automatic: they are tried first, and used if they "
+            "help. Choose none if the noise of neighbours is not independent."
         )
         self._minutes = QDoubleSpinBox()
         self._minutes.setRange(0.01, 100_000)
@@ -139,6 +154,7 @@ class TrainWidget(Dock):
     def _arrange(self) -> None:
         self._settings.addRow("", self._repeats)
         self._settings.addRow("Learn in", self._ndim)
+        self._settings.addRow("Context", self._context)
         self._settings.addRow("Time", self._minutes)
         self._settings.addRow("Preview", self._row)
         self._settings.addRow("Device", self._device)
@@ -179,6 +195,7 @@ class TrainWidget(Dock):
         assert layer is not None  # or it had no image
         settings = {
             "ndim": self._ndim.currentData(),
+            "context": self._context.currentData(),
             "correlation": correlation(self._correlation) or None,
             "device": self._device.currentText(),
             "seed": self._seed.value(),
@@ -222,7 +239,8 @@ class TrainWidget(Dock):
             return
         self._last = last = steps[-1]
         self._job.show_progress(batch[-1].fraction, last.seconds_left)
-        self._job.say(f"Step {last.step}, loss {last.loss:.4g}")
+        trying = f", trying {last.trying}" if last.trying else ""
+        self._job.say(f"Step {last.step}, loss {last.loss:.4g}{trying}")
         self._show_losses(steps)
         now = time.monotonic()
         if self._preview.busy:  # on a large plane, leave most of the time to training
@@ -282,15 +300,19 @@ class TrainWidget(Dock):
             self.trained.emit(layer, "")
             return
         # not at the top, as it imports torch
-        from ..score.training import describe_kept
+        from ..score.training import describe_context, describe_kept
 
         model = last.snapshot()
         if layer in self._viewer.layers:
             self._show_preview(layer, model)
         name = session.add_model(model, layer.name)
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
-        message = f"{how[outcome]} {last.step} steps. The model is '{name}'. {describe_kept(model)}"
-        self._job.say(message.rstrip())
+        sentences = [
+            f"{how[outcome]} {last.step} steps. The model is '{name}'.",
+            describe_context(model),
+            describe_kept(model),
+        ]
+        self._job.say(" ".join(filter(None, sentences)))
         self.trained.emit(layer, name)
 
 

@@ -1,0 +1,149 @@
+"""Measure what the neighbouring time points and planes gain, and what they do to transients.
+
+    python benchmarks/context.py NAME ... [--contexts none auto T1] [--steps 300] [--data DATA]
+
+NAME is slow, fast (the sample of moving cells, one plane, 24 frames, and four times as fast),
+stack (its z-stack of 16 planes), calcium (a simulated movie of 500 frames with less than two
+photons per pixel), or a field of FMD in DATA, such as TwoPhoton_MICE, whose four frames are taken
+as T. A context is none, auto, or the axis and the reach, as T1 or Z2. The steps of auto include its
+trials. PSNR is over the range of the truth, or 255 for FMD. For calcium, traces are the means over
+the cells: the error of the peaks of ΔF/F, and the shift of the half maximum of their rise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from real import read_field
+
+from napari_noise2score import denoise, estimate_noise, sample, train
+from napari_noise2score.score.training import describe_context
+
+SIDE = 192
+PSF_DEVIATION = 1.2  # pixels
+BRIGHTNESS = 0.6  # photons per pixel of a cell at rest
+CALCIUM_NOISE = "poisson(gain=5, offset=20) + gaussian(sigma=2)"
+
+
+def moving_cells(speed: float) -> tuple[np.ndarray, np.ndarray, str, str]:
+    sample.SCALE["T"] = speed
+    noisy, truth = sample.simulate_cells((24, 3, SIDE, SIDE))
+    sample.SCALE["T"] = 1.0
+    return noisy[:, 1], truth[:, 1] + sample.OFFSET, "TYX", sample.NOISE
+
+
+def stack() -> tuple[np.ndarray, np.ndarray, str, str]:
+    noisy, truth = sample.simulate_cells((1, 16, SIDE, SIDE))
+    return noisy[0], truth[0] + sample.OFFSET, "ZYX", sample.NOISE
+
+
+def calcium(
+    frames: int = 500, side: int = 96
+) -> tuple[np.ndarray, np.ndarray, str, str, np.ndarray]:
+    """Return a simulated movie of cells with transients, its truth, and the masks of the cells."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    masks, shapes, traces = [], [], []
+    for _ in range(14):
+        cy, cx = rng.uniform(8, side - 8, 2)
+        radius = np.hypot((y - cy) / rng.uniform(0.9, 1.1), x - cx)
+        masks.append(radius < 5)
+        ring = np.clip(5.5 - radius, 0, 1) * np.where(radius < 2.5, 0.5, 1)
+        shapes.append(ring * rng.uniform(0.6, 1.2))
+        spikes = np.zeros(frames)
+        spikes[rng.choice(np.arange(20, frames - 40), 8, replace=False)] = rng.uniform(0.8, 2, 8)
+        t = np.arange(40)
+        response = (1 - np.exp(-(t + 1) / 1.0)) * np.exp(-t / 9)
+        traces.append(1 + np.convolve(spikes, response / response.max())[:frames])
+    photons = 0.15 + BRIGHTNESS * np.einsum("ct,cyx->tyx", traces, np.array(shapes)) / 2
+    photons = ndimage.gaussian_filter(photons, (0, PSF_DEVIATION, PSF_DEVIATION))
+    truth = 20 + 5 * photons
+    noisy = 5 * rng.poisson(photons) + rng.normal(20, 2, photons.shape)
+    noisy = np.clip(np.rint(noisy), 0, 65535).astype(np.uint16)
+    return noisy, truth.astype(np.float32), "TYX", CALCIUM_NOISE, np.array(masks)
+
+
+def transients(x: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> str:
+    """Return the errors of the peaks of ΔF/F and of the times of their half maximum as text."""
+    ratios, shifts = [], []
+    for mask in masks:
+        ours, known = (a[:, mask].mean(1) - 20 for a in (x, truth))
+        base = np.quantile(known, 0.2)
+        ours, known = ours / np.quantile(ours, 0.2) - 1, known / base - 1
+        peaks = [
+            t
+            for t in range(3, len(known) - 3)
+            if known[t] == known[t - 3 : t + 4].max() and known[t] > 0.4
+        ]
+        for t in peaks:
+            ratios.append(ours[t] / known[t])
+            half = known[t] / 2
+            shifts.append(_crossing(ours, t, half) - _crossing(known, t, half))
+    return (
+        f"{len(ratios)} peaks: height {np.mean(ratios):.3f} ± {np.std(ratios):.3f} of the truth, "
+        f"half of the rise {np.mean(shifts):+.2f} ± {np.std(shifts):.2f} frames later"
+    )
+
+
+def _crossing(trace: np.ndarray, peak: int, level: float) -> float:
+    """Return when a trace rises above a level before its peak."""
+    t = peak
+    while t > max(peak - 12, 1) and trace[t - 1] > level:
+        t -= 1
+    rise = trace[t] - trace[t - 1]
+    return t - (trace[t] - level) / rise if rise > 0 else float(t)
+
+
+def psnr(x: np.ndarray, truth: np.ndarray, width: float) -> float:
+    return float(10 * np.log10(width**2 / np.mean((x.astype(float) - truth) ** 2)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--contexts", nargs="+", default=["none", "auto"])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        masks = None
+        if name in ("slow", "fast"):
+            noisy, truth, axes, noise = moving_cells(1.0 if name == "slow" else 4.0)
+        elif name == "stack":
+            noisy, truth, axes, noise = stack()
+        elif name == "calcium":
+            noisy, truth, axes, noise, masks = calcium()
+        else:
+            noisy, truth = read_field(arguments.data, name)
+            truth, axes = np.broadcast_to(truth, noisy.shape), "TYX"
+            noise = str(estimate_noise(noisy, axes="TYX").noise)
+        fmd = noisy.dtype == np.uint8
+        width = 255.0 if fmd else float(truth.max() - truth.min())
+        print(f"{name}, {noise}: noisy {psnr(noisy, truth, width):.2f}", flush=True)
+        if masks is not None:
+            print(f"    {transients(noisy.astype(float), truth, masks)}", flush=True)
+        for text in arguments.contexts:
+            kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)
+            began = time.perf_counter()
+            model = train(noisy, axes=axes, steps=arguments.steps, context=kind, reach=reach)
+            trained = time.perf_counter()
+            x = denoise(noisy, model, noise, np.empty(noisy.shape, np.float32), axes=axes)
+            ended = time.perf_counter()
+            loss = model.provenance["val_loss"]
+            print(
+                f"  {text}: {psnr(x.clip(0, 255) if fmd else x, truth, width):.2f} dB, held-out "
+                f"loss {loss:.4f}; {trained - began:.0f} s and {ended - trained:.1f} s. "
+                f"{describe_context(model)}",
+                flush=True,
+            )
+            if masks is not None:
+                print(f"    {transients(x, truth, masks)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
