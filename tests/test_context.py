@@ -222,7 +222,9 @@ def short_trials(monkeypatch):
 
 def test_auto_tries_the_neighbours_and_says_why_it_uses_them(short_trials):
     movie, _ = still_movie((12, 24, 24))
-    states = [progress.result for progress in train_steps(movie, axes="TYX", steps=36)]
+    states = [
+        progress.result for progress in train_steps(movie, axes="TYX", steps=36, context="auto")
+    ]
     assert states[0].trying == "no neighbours"
     assert states[-1].trying == ""
     assert states[-1].step == 36
@@ -241,7 +243,7 @@ def test_a_training_that_tries_contexts_is_resumed_with_the_same_weights(
     movie, _ = still_movie((4, 16, 16))
 
     def run(**options):
-        return train_steps(movie, axes="TYX", steps=36, **options)
+        return train_steps(movie, axes="TYX", steps=36, **{"context": "auto", **options})
 
     for whole in run():
         if whole.result.step == stopped_at:
@@ -258,9 +260,9 @@ def test_a_training_that_tries_contexts_is_resumed_with_the_same_weights(
 
 
 def test_a_short_training_tries_nothing(movie):
-    model = train(movie, axes="TYX", steps=10)
+    model = train(movie, axes="TYX", steps=10, context="auto")
     assert model.context == Context()
-    assert model.fingerprint == train(movie, axes="TYX", steps=10, context="none").fingerprint
+    assert model.fingerprint == train(movie, axes="TYX", steps=10).fingerprint
 
 
 def test_correlated_frames_are_no_context():

@@ -26,6 +26,7 @@ from napari_noise2score.denoising._clean_images import (
     MAX_NOISE_LEFT,
     noise_left_in,
 )
+from napari_noise2score.denoising.polish_need import PolishNeed
 
 NOISE = "nakagami(m=1)"
 
@@ -247,3 +248,11 @@ def test_an_estimate_says_whether_a_polish_pays():
     report = estimate_noise(mild, axes="TYX", model=model)
     assert not report.polish.pays
     assert report.polish.sentence == "a polish would change little"
+
+
+def test_a_score_that_sees_neighbours_is_not_polished_automatically():
+    noisy_frames = PolishNeed(noise_left=0.5, bias=0.5)
+    assert noisy_frames.pays
+    with_context = noisy_frames._replace(has_context=True)
+    assert not with_context.pays
+    assert "single frames" in with_context.sentence

@@ -35,19 +35,24 @@ class PolishNeed(NamedTuple):
     bias : float
         Mean square of the difference between x and the clean image whose noise has the mean of y,
         by intensity, in units of the variance of the noise.
+    has_context : bool
+        Whether the score sees neighbouring frames, which a polish does not.
     """
 
     noise_left: float
     bias: float
+    has_context: bool = False
 
     @property
     def pays(self) -> bool:
         """Whether a polish is worth its time."""
-        return self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS
+        return not self.has_context and (self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS)
 
     @property
     def sentence(self) -> str:
         """What a polish would remove, in words."""
+        if self.has_context:
+            return "a polish sees single frames, and the score their neighbours, too: none is made"
         left = f"{self.noise_left:.0%} of the power of the noise is left in single pixels"
         bias = f"the mean is wrong by {self.bias**0.5:.0%} of the noise"
         found = [left] if self.noise_left > MAX_NOISE_LEFT else []
@@ -101,4 +106,5 @@ def measure_polish_need(
         counted = ~np.ma.getmaskarray(x)
         squares += float((shift**2)[counted].sum())
         variances += float(variance_at(x, noise)[counted].sum())
-    return PolishNeed(noise_left_in(clean, noise), squares / variances)
+    left = noise_left_in(clean, noise)
+    return PolishNeed(left, squares / variances, bool(model.context.offsets))

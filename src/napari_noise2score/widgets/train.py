@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 PREVIEW_EVERY = 4.0  # seconds
 CONTEXTS = {
-    "automatic": "auto",
     "none: each plane by itself": "none",
+    "automatic: if it helps": "auto",
     "neighbouring time points (T)": "T",
     "neighbouring planes (Z)": "Z",
     "both (T and Z)": "TZ",
@@ -97,7 +97,7 @@ class TrainWidget(Dock):
         self._context.setToolTip(
             "What the network sees beside each plane. Neighbouring time points and planes show the "
             "same structures with other noise. Automatic: they are tried first, and used if they "
-            "help. Choose none if the noise of neighbours is not independent."
+            "help. None if the noise of neighbours is not independent."
         )
         self._minutes = QDoubleSpinBox()
         self._minutes.setRange(0.01, 100_000)
