@@ -106,6 +106,8 @@ def test_a_hardly_trained_score_is_not_used(noisy):
 class FlatScore(torch.nn.Module):
     """Compute the exact score of a flat field with Gaussian noise, as a network would."""
 
+    context_channels = 0
+
     stride, radius, channels, ndim, width = (1, 1), (0, 0), 1, 2, 1
 
     def __init__(self, variance):
