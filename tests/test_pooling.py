@@ -17,7 +17,7 @@ from napari_noise2score.solve.table import make_table
 from napari_noise2score.solve.transform import Transform
 
 
-def speckled(size=128, seed=0):
+def speckled(size=96, seed=0):
     """Return a scene of two flat halves, and the scene in speckle of one look."""
     rng = np.random.default_rng(seed)
     scene = np.full((size, size), 50.0)
@@ -118,7 +118,7 @@ def test_pooling_averages_what_the_error_of_the_score_explains():
 @pytest.mark.parametrize("tile", [(16, 16), (48, 32)])
 def test_tiles_do_not_show(scene, trained, tile):
     noisy = scene[1]
-    whole = denoised(noisy, trained, "nakagami(m=1)", tile=(128, 128))
+    whole = denoised(noisy, trained, "nakagami(m=1)", tile=(96, 96))
     tiled = denoised(noisy, trained, "nakagami(m=1)", tile=tile)
     np.testing.assert_allclose(tiled, whole, rtol=1e-3)
     assert POOLING_REACH == 5

@@ -156,7 +156,10 @@ def test_a_denoised_nifti_layer_is_saved_with_the_affine_of_its_source(
     click(qtbot, button(denoise, "Add lazy layer"))
     wait_until_idle(qtbot, denoise)
     result = viewer.layers["brain denoised"]
+    # the lazy layer is computed in a thread, which keeps the viewer alive
+    qtbot.waitUntil(lambda: result.loaded, timeout=TIMEOUT)
     result.data = np.zeros(result.data.shape, np.float32)  # saved without waiting for the network
+    qtbot.waitUntil(lambda: result.loaded, timeout=TIMEOUT)
     viewer.layers.selection = {result}
     viewer.layers.save(str(tmp_path / "out.nii.gz"), selected=True)
     written = nib.load(tmp_path / "out.nii.gz")
