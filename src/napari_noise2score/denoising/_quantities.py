@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ..score.probes import probes
-from ..solve.pooling import WINDOW, pool, pooled_solution, without_specks
+from ..solve.pooling import pooled_solution, pooled_solution_and_error
 from ..solve.solver import make_shift
 from ..solve.table import Table
 from .job import Job, Quantity
@@ -47,7 +47,10 @@ def _compute_uncertainty(
     if isinstance(job.solve, Table):
         score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING, context)
         variance = job.solve.variance(y[grown], score[grown], slope[grown])
-        x, error = _solution_and_error(job, y[region], score[region])
+        position = job.solve.locate(y[region], score[region])
+        x, error = pooled_solution_and_error(
+            job.solve, position, y[region], job.noise, job.score_error
+        )
     else:
         clean, variance = _correlated_variance(job, y, context)
         x, variance, error = clean[region], variance[grown], 0.0
@@ -55,22 +58,6 @@ def _compute_uncertainty(
     lowest = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
     posterior = mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest)
     return torch.sqrt(posterior + error)
-
-
-def _solution_and_error(
-    job: Job, y: torch.Tensor, score: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """Return x, and the variance that the error of the score adds to it after pooling."""
-    assert isinstance(job.solve, Table)
-    position = job.solve.locate(y, score)
-    x = job.solve.look_up(position)
-    if job.score_error == 0:
-        return x, 0.0
-    conditioning = job.solve.conditioning_at(position)
-    x, share = pool(without_specks(x, y, job.noise), conditioning, job.score_error)
-    # what is left of the pixel's own error, and that of the mean of its neighbours
-    left = (1 - share).square() + share.square() / WINDOW**2
-    return x, left * (conditioning * job.score_error).square()
 
 
 def _correlated_variance(

@@ -166,6 +166,7 @@ def prepare(
     block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
     # the solution of correlated noise, and that of closed forms, has no conditioning per pixel
     pools = isinstance(solve, Table) and polish is None
+    error = model.score_error(sigma_a) if pools else 0.0
     return Job(
         data=data,
         valid=valid,
@@ -173,10 +174,10 @@ def prepare(
         model=model,
         noise=noise,
         solve=solve,
-        reach=POOLING_REACH if pools else reach_of(noise, model.kernel),
+        reach=POOLING_REACH if error else reach_of(noise, model.kernel),
         sigma_a=sigma_a,
         exact=exact,
-        score_error=model.score_error(sigma_a) if pools else 0.0,
+        score_error=error,
         tile=size,
         block=block,
         polish=polish and polish.to(model.device),

@@ -1,4 +1,4 @@
-"""Say what was understood of an image: its axes, sizes, units, channels and grey levels."""
+"""Return what was understood of an image: its axes, sizes, units, channels and grey levels."""
 
 from __future__ import annotations
 

@@ -46,11 +46,40 @@ def pooled_solution(
         x in grey levels, float32, of the shape of y. Pixels within `POOLING_REACH` of a border
         depend on it.
     """
-    x = table.look_up(position)
     if error == 0:
-        return x
-    pooled, _ = pool(without_specks(x, y, noise), table.conditioning_at(position), error)
-    return pooled
+        return table.look_up(position)
+    return _pooled(table, position, y, noise, error)[0]
+
+
+def pooled_solution_and_error(
+    table: Table, position: GridPosition, y: Tensor, noise: NoiseModel, error: float
+) -> tuple[Tensor, Tensor | float]:
+    """Return the pooled solution x, and the variance that the error of the score adds to it.
+
+    Parameters
+    ----------
+    table, position, y, noise, error
+        As for `pooled_solution`.
+
+    Returns
+    -------
+    x, variance : Tensor
+        As from `pooled_solution`, and the variance in grey levels squared; 0 if the error is 0.
+    """
+    if error == 0:
+        return table.look_up(position), 0.0
+    x, share, conditioning = _pooled(table, position, y, noise, error)
+    # what is left of the pixel's own error, and that of the mean of its neighbours
+    left = (1 - share).square() + share.square() / WINDOW**2
+    return x, left * (conditioning * error).square()
+
+
+def _pooled(
+    table: Table, position: GridPosition, y: Tensor, noise: NoiseModel, error: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pooled solution, the share of the neighbours in it, and the conditioning."""
+    x, conditioning = table.look_up(position), table.conditioning_at(position)
+    return *pool(without_specks(x, y, noise), conditioning, error), conditioning
 
 
 def pool(x: Tensor, conditioning: Tensor, error: float) -> tuple[Tensor, Tensor]:
