@@ -16,6 +16,8 @@ from ..noise import NoiseModel
 from ..score.empty import is_empty, is_large
 from ..score.patches import loop_shape, no_valid_pixel
 from ..score.polish import Polish
+from ..solve.bias_correction import measure_bias_correction
+from ..solve.pooling import neighbour_mean
 from ._blocks import compute_block, read_block
 from ._quantities import DENOISED
 from .halo import BlockData, without_halo
@@ -25,15 +27,11 @@ from .tile_size import cut_axis
 MAX_PIXELS = 2**22  # of all crops
 MAX_CROPS_TRIED = 1000
 CROP_SIZE = {2: (256, 256), 3: (16, 128, 128)}  # pixels along the axes of space
-# The first clean images are medians of this side, in pixels along Y and X. Means around each pixel
-# of `MEAN_SIDE` sort them into intensity bins, in which they are made to explain the mean of y.
+# The first clean images are medians of this side, in pixels along Y and X.
 MEDIAN_SIDE = 3
-MEAN_SIDE = 9
 # share of the power of the noise that may be left in single pixels
 MAX_NOISE_LEFT = 0.05
 TILE_SIDE = 16  # pixels along Y and X of a tile in which the finest detail is measured
-MAX_BINS = 24
-MIN_PIXELS_PER_BIN = 200
 
 
 class Crop(NamedTuple):
@@ -85,8 +83,9 @@ def read_crops(
 
 def denoised_crop(crop: Crop, with_polish: Polish | None = None, pools: bool = True) -> Any:
     """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
-    error = crop.job.score_error if pools else 0.0
-    job = replace(crop.job, polish=with_polish, score_error=error)
+    job = replace(crop.job, polish=with_polish)
+    if not pools:
+        job = replace(job, score_error=0.0, bias_correction=None)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
     whole = BlockData(crop.read.y, context=crop.read.context)
     values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
@@ -171,10 +170,6 @@ def without_bias(clean: Sequence[Any], crops: Sequence[Crop]) -> list[Any]:
 def bias_of(clean: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
     """Return what clean images lack at each intensity for their noise to have the mean of y.
 
-    The solution of ``s = f(x, y)`` is no arithmetic mean, so that it can be too dark or too bright.
-    Pixels are sorted by the mean of x around them, because sorting by x itself would select the
-    errors of x.
-
     Parameters
     ----------
     clean : sequence of ndarray
@@ -187,32 +182,16 @@ def bias_of(clean: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
     list of ndarray
         To be added to x, in grey levels, of the shapes of the crops.
     """
-    noise = crops[0].job.noise.components.base
-    size = (*[1] * (clean[0].ndim - 2), MEAN_SIDE, MEAN_SIDE)
-    local, expected, noisy = [], [], []
+    pixels = []
     for image, crop in zip(clean, crops, strict=True):
-        x = np.ma.getdata(image).clip(noise.lowest).astype(np.float64)
-        local.append(ndimage.uniform_filter(x, size, mode="mirror"))
-        expected.append(noise.mean(torch.from_numpy(x)).numpy())
-        noisy.append(without_halo(crop.read, crop.job.model, crop.space, crop.job.reach))
-    keys, means, ys = (
-        np.concatenate([a.ravel() for a in each]) for each in (local, expected, noisy)
-    )
-    valid = np.isfinite(ys)
-    keys, means, ys = keys[valid], means[valid], ys[valid]
-    edges = np.unique(np.quantile(keys, np.linspace(0, 1, MAX_BINS + 1)[1:-1]))
-    of_bin = np.searchsorted(edges, keys)
-    at, shift = [], []
-    for number in range(len(edges) + 1):
-        chosen = of_bin == number
-        if np.count_nonzero(chosen) >= MIN_PIXELS_PER_BIN:
-            both = torch.tensor([ys[chosen].mean(), means[chosen].mean()])
-            measured, predicted = noise.clean_from_mean(both).clamp(min=noise.lowest).tolist()
-            at.append(float(keys[chosen].mean()))
-            shift.append(measured - predicted)
-    if not at:
-        return [np.zeros(image.shape) for image in clean]
-    return [np.interp(key, at, shift) for key in local]
+        x = torch.from_numpy(np.ma.getdata(image))[None]
+        y = without_halo(crop.read, crop.job.model, crop.space, crop.job.reach)
+        valid = torch.from_numpy(np.isfinite(y))[None]
+        # hidden pixels count as what they are estimated to be, for their neighbours
+        filled = np.where(np.isfinite(y), y, np.ma.getdata(image) + crop.job.noise.offset)
+        pixels.append((x, torch.from_numpy(filled.astype(np.float32))[None], valid))
+    correction = measure_bias_correction(pixels, crops[0].job.noise, (-math.inf, math.inf))
+    return [(correction.apply(x, neighbour_mean(y)) - x)[0].numpy() for x, y, _ in pixels]
 
 
 def layout_of(crop: Any) -> Layout:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ..score.probes import probes
-from ..solve.pooling import pooled_solution, pooled_solution_and_error
+from ..solve.pooling import neighbour_mean, pooled_solution, pooled_solution_and_error
 from ..solve.solver import make_shift
 from ..solve.table import Table
 from .job import Job, Quantity
@@ -29,6 +29,8 @@ def _compute_denoised(
     if isinstance(job.solve, Table):
         position = job.solve.locate(y[region], score)
         x = pooled_solution(job.solve, position, y[region], job.noise, job.score_error)
+        if job.bias_correction is not None:
+            x = job.bias_correction.apply(x, neighbour_mean(y[region]))
     else:
         x = job.solve(y[region], score)
     # the offset is added, as the result has the grey levels of the image

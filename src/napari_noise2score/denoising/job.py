@@ -19,6 +19,7 @@ from ..score.context import NAMES
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..score.polish import Polish
+from ..solve.bias_correction import BiasCorrection
 from ..solve.pooling import POOLING_REACH
 from ..solve.solver import Solver, reach_of
 from ..solve.table import Table
@@ -56,6 +57,8 @@ class Job:
         Whether the solver is the look-up table where possible.
     score_error : float
         Error of the score in units of 1 / z, by which x is pooled; 0 if it is not.
+    bias_correction : BiasCorrection or None
+        What is added to pooled x.
     tile, block : tuple of int
         Sizes along the axes of space.
     polish : Polish or None
@@ -74,6 +77,7 @@ class Job:
     sigma_a: float
     exact: bool
     score_error: float
+    bias_correction: BiasCorrection | None
     tile: tuple[int, ...]
     block: tuple[int, ...]
     polish: Polish | None = None
@@ -178,6 +182,7 @@ def prepare(
         sigma_a=sigma_a,
         exact=exact,
         score_error=error,
+        bias_correction=model.bias_correction(noise, sigma_a) if error else None,
         tile=size,
         block=block,
         polish=polish and polish.to(model.device),

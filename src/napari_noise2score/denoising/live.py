@@ -20,7 +20,7 @@ from ..noise import NoiseModel, parse_noise
 from ..progress import Progress
 from ..score.device import choose_device
 from ..score.model import ScoreModel
-from ..solve.pooling import POOLING_REACH, pooled_solution
+from ..solve.pooling import POOLING_REACH, neighbour_mean, pooled_solution
 from ..solve.solver import reach_of
 from ..solve.table import GridPosition, Table
 from ._blocks import round_to_dtype
@@ -84,7 +84,7 @@ class LivePlanes:
         self.layout: Layout = fit_layout(layout(axes, image.shape, model.ndim), model)
         self.valid = valid_of(image, axes)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
-        self._located: tuple[PlaneScore, Any, GridPosition] | None = None
+        self._located: tuple[PlaneScore, Any, tuple[GridPosition, Tensor]] | None = None
         self._compared = False
         self._recent = RecentFrames()
 
@@ -192,9 +192,11 @@ class LivePlanes:
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
         with torch.inference_mode():
             if isinstance(solve, Table):
-                position = self._located_in(plane, solve, cut)
+                position, around = self._located_in(plane, solve, cut)
                 error = model.score_error(model.sigma_a)
                 x = pooled_solution(solve, position, plane.y[..., cut, cut], noise, error)
+                if (correction := model.bias_correction(noise)) is not None:
+                    x = correction.apply(x, around)
             else:
                 x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
             inner = slice(reach, -reach or None)
@@ -225,12 +227,18 @@ class LivePlanes:
         noise = parse_noise(noise) if isinstance(noise, str) else noise
         return max(reach_of(noise, self.model.kernel), POOLING_REACH)
 
-    def _located_in(self, plane: PlaneScore, table: Table, cut: slice) -> GridPosition:
-        """Return the positions of a plane's pixels on the grid of a table, computed once."""
+    def _located_in(
+        self, plane: PlaneScore, table: Table, cut: slice
+    ) -> tuple[GridPosition, Tensor]:
+        """Return the positions of a plane's pixels on the grid of a table, computed once.
+
+        The means of their neighbours are, too.
+        """
         last, grid = self._located, (table.grid, cut)
         if last is None or last[0] is not plane or last[1] != grid:
             position = table.locate(plane.y[..., cut, cut], plane.score[..., cut, cut])
-            self._located = last = plane, grid, position
+            around = neighbour_mean(plane.y[..., cut, cut])
+            self._located = last = plane, grid, (position, around)
         return last[2]
 
 

@@ -17,6 +17,7 @@ from ..solve.quantization import Quantization
 from ..solve.transform import Transform
 from ._evaluate import network_with
 from ._network import UNet
+from ._stored_patches import checked_patch_shapes, is_patches, patch_shapes, stored_patches
 from .context import context_from_json
 from .information import Information
 
@@ -50,15 +51,17 @@ def model_header(model: ScoreModel) -> dict[str, Any]:
         },
         # a model without context is written as before there were any
         **({"context": model.context.offsets} if model.context.offsets else {}),
+        **({"patches": patch_shapes(model.patches)} if model.patches else {}),
     } | {key: getattr(model, key) for key in _PLAIN_FIELDS}
 
 
-def network_shapes(header: Mapping[str, Any]) -> Shapes:
-    """Return the name and shape of each tensor of the network that a header describes."""
+def tensor_shapes(header: Mapping[str, Any]) -> Shapes:
+    """Return the name and shape of each tensor of the model that a header describes."""
     if "kind" in header:
         raise ValueError(f"it is a {header['kind']!r:.20}, which belongs to a score model")
     required = {"ndim", "channels", "width", "depth"}
-    return UNet.shapes(**_mapping(header, "network", required, {"context_channels"}))
+    network = UNet.shapes(**_mapping(header, "network", required, {"context_channels"}))
+    return {**network, **checked_patch_shapes(header)}
 
 
 def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -69,7 +72,8 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     ValueError
         Naming the value that is impossible.
     """
-    network = network_with(UNet.empty(**header["network"]), tensors, "cpu")
+    weights = {key: tensor for key, tensor in tensors.items() if not is_patches(key)}
+    network = network_with(UNet.empty(**header["network"]), weights, "cpu")
     low, high = (_number(header, key) for key in ("low", "high"))
     if low >= high:
         raise ValueError(f"grey levels from {low:g} to {high:g}")
@@ -124,6 +128,7 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         "name": name,
         "provenance": provenance,
         "context": context,
+        "patches": stored_patches(tensors),
     }
 
 

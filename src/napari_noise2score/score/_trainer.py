@@ -21,6 +21,7 @@ from ._network_trainer import NetworkTrainer
 from ._objective import antithetic_loss, balanced_normal
 from ._patch_size import patch_size
 from ._score_error import measure_score_errors
+from ._stored_patches import StoredPatches, join_patches
 from ._survey import survey
 from ._valid_of_each import ValidOfEach
 from .context import NO_CONTEXT, Context
@@ -39,6 +40,7 @@ MAX_COARSE_SIGMA_A = 1.5
 COARSE_SHARE = 0.8
 VALIDATION_PATCHES = 16
 MAX_SHAPES_IN_PROVENANCE = 8
+MAX_STORED_PIXELS = 2**16  # of the patches that the model keeps
 # Share of the training patches of which some neighbours are hidden, so that the network can do
 # without those that are missing.
 HIDDEN_SHARE = 1 / 16
@@ -108,6 +110,10 @@ class Trainer(NetworkTrainer):
             VALIDATION_PATCHES, np.random.default_rng(seed), True
         )
         self.held_out, self.held_out_valid, self.held_out_context = _as_tensors(held_out)
+        # its own random generator, so that it does not change the training
+        self.others = _as_tensors(
+            self.patches.draw_with_context(VALIDATION_PATCHES, np.random.default_rng(seed))
+        )
         self.held_out_u = torch.randn(self.held_out.shape, generator=self.generator)
         self.typical_noise = float(self._noise_in(self.held_out).mean())
         self.settings = {
@@ -122,21 +128,15 @@ class Trainer(NetworkTrainer):
         self._information: tuple[int, Information] | None = None  # and the step it is of
 
     def measure(self) -> None:
-        """Measure the information of the data, for `model` to record with these weights.
-
-        It has its own random generators, so that it does not change the training.
-        """
-        seed = self.settings["seed"]
-        y, valid, around = _as_tensors(
-            self.patches.draw_with_context(VALIDATION_PATCHES, np.random.default_rng(seed))
-        )
+        """Measure the information of the data, for `model` to record with these weights."""
+        y, valid, around = self.others
         held, others = self.patches.count_pixels()
         found = measure_information(
             self.model(),
             PatchSample(self.held_out, self.held_out_valid, held, self.held_out_context),
             PatchSample(y, valid, others, around),
             self.patches.separate,
-            seed,
+            self.settings["seed"],
         )
         self._information = self.steps, found
 
@@ -148,6 +148,7 @@ class Trainer(NetworkTrainer):
             joint=self.layout.joint,
             name=self.name,
             context=self.context,
+            patches=self._stored_patches(),
             provenance={
                 "software": f"napari-noise2score {__version__}",
                 "torch": torch.__version__,
@@ -167,6 +168,13 @@ class Trainer(NetworkTrainer):
             None if around is None else around[: self.batch],
         )
         return replace(model, score_errors=errors)
+
+    def _stored_patches(self) -> StoredPatches | None:
+        """Return the patches that the model keeps, held out or not, as images are made of both."""
+        count = max(1, MAX_STORED_PIXELS // (2 * self.held_out[0].numel()))
+        held = self.held_out, self.held_out_valid, self.held_out_context
+        both = [StoredPatches(*each) for each in (held, self.others)]
+        return join_patches([patches.first_known(count) for patches in both])
 
     def _information_facts(self) -> dict[str, Any]:
         """Return the information for the provenance, if it was measured after the last step."""

@@ -16,12 +16,15 @@ from torch import Tensor
 from ..errors import UserError, is_memory_error
 from ..noise import NoiseModel
 from ..noise.kernel import Kernel
+from ..solve.bias_correction import BiasCorrection
 from ..solve.quantization import Quantization
 from ..solve.solver import Solver, make_solver
+from ..solve.table import Table
 from ..solve.transform import Transform
 from ._evaluate import clip_to_training, context_input, network_with, perturbed_score
-from ._model_file import model_fields, model_header, network_shapes
+from ._model_file import model_fields, model_header, tensor_shapes
 from ._network import UNet
+from ._stored_patches import StoredPatches, patch_tensors
 from ._tensor_file import first_line, read_tensors, write_tensors
 from .context import NO_CONTEXT, Context
 from .information import Information
@@ -66,6 +69,8 @@ class ScoreModel:
         Software, device, seed and data of the training; values are JSON.
     context : Context
         The neighbours that the network sees beside the plane or volume itself.
+    patches : StoredPatches or None
+        Patches of the training images, by which the bias of x is measured for any noise model.
     """
 
     network: UNet
@@ -84,6 +89,7 @@ class ScoreModel:
     name: str = "score"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     context: Context = NO_CONTEXT
+    patches: StoredPatches | None = None
 
     @property
     def ndim(self) -> int:
@@ -119,6 +125,8 @@ class ScoreModel:
         digest.update(f"[{text}]".encode())
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
+        for key, patches in patch_tensors(self.patches).items():
+            digest.update(key.encode() + patches.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -138,7 +146,45 @@ class ScoreModel:
         """Return the model on a device; this one is unchanged."""
         if torch.device(device) == self.device:
             return self
-        return replace(self, network=network_with(self.network, self.network.state_dict(), device))
+        patches = self.patches and self.patches.to(device)
+        return replace(
+            self,
+            patches=patches,
+            network=network_with(self.network, self.network.state_dict(), device),
+        )
+
+    def bias_correction(
+        self, noise: NoiseModel, sigma_a: float | None = None
+    ) -> BiasCorrection | None:
+        """Return what x lacks for its noise to have the mean of y, measured on `patches`.
+
+        Parameters
+        ----------
+        noise : NoiseModel
+            The noise p(y | x).
+        sigma_a : float, optional
+            Perturbation that the score is evaluated at, in units of z; by default `sigma_a`.
+
+        Returns
+        -------
+        BiasCorrection or None
+            For pooled solutions, on the device of the model. None if x is not found by a table, the
+            error of the score was not measured, or the model holds no patches.
+        """
+        at = self.sigma_a if sigma_a is None else sigma_a
+        table = self.solver(noise, sigma_a=at)
+        if self.patches is None or not self.score_error(at) or not isinstance(table, Table):
+            return None
+        if at not in self._patch_scores:
+            around = self.patches.around
+            context = None if around is None else self.neighbour_input(around)
+            self._patch_scores[at] = self.score(self.patches.y, at, context)
+        return self.patches.measure_bias(self._patch_scores[at], table, noise, self.score_error(at))
+
+    @cached_property
+    def _patch_scores(self) -> dict[float, Tensor]:
+        """Scores of the patches by σ_a."""
+        return {}
 
     def neighbour_input(self, y: Tensor) -> Tensor:
         """Return what the network sees of one neighbour of a plane or volume.
@@ -294,7 +340,8 @@ class ScoreModel:
         path : path-like
             The file, by convention ``NAME.n2s``. An existing one is replaced.
         """
-        write_tensors(path, dict(self.network.state_dict()), model_header(self))
+        tensors = dict(self.network.state_dict()) | patch_tensors(self.patches)
+        write_tensors(path, tensors, model_header(self))
 
     @staticmethod
     def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> ScoreModel:
@@ -317,7 +364,7 @@ class ScoreModel:
             If the file does not exist, is no model, is damaged (its checksum does not match), holds
             an impossible number, or was written by a newer version.
         """
-        header, tensors = read_tensors(path, "score model", network_shapes)
+        header, tensors = read_tensors(path, "score model", tensor_shapes)
         try:
             return ScoreModel(**model_fields(header, tensors)).to(device)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

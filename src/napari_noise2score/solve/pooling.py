@@ -195,6 +195,22 @@ def _box(values: Tensor) -> Tensor:
     return box.div_(WINDOW**2).reshape(values.shape)
 
 
+def neighbour_mean(y: Tensor) -> Tensor:
+    """Return the mean of the window around each pixel, the pixel itself left out.
+
+    Parameters
+    ----------
+    y : Tensor
+        Shape ``(..., Y, X)``.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of y.
+    """
+    return (WINDOW**2 * _box(y) - y) / (WINDOW**2 - 1)
+
+
 def _padded(values: Tensor, by: int) -> Tensor:
     """Return planes of shape ``(n, Y, X)``, continued beyond their borders."""
     planes = values.reshape(-1, *values.shape[-2:])
