@@ -16,8 +16,8 @@ from napari_noise2score.estimation._flatness import smooth
 from napari_noise2score.estimation._moments import Moments, measure_moments
 from napari_noise2score.estimation._repeats import is_still
 from napari_noise2score.image.write import write_image
-from napari_noise2score.noise import A, Gaussian, Poisson, Rician, parse_noise
-from napari_noise2score.sample import simulate_cells
+from napari_noise2score.noise import A, Gaussian, LogGamma, Poisson, Rician, parse_noise
+from napari_noise2score.sample import read_sample, simulate_cells
 
 
 def scene(size=384):
@@ -53,6 +53,8 @@ FAMILIES = [
     "rayleigh(sigma=0.3) + gaussian(sigma=10)",
     "nakagami(m=4)",
     "rician(sigma=30)",
+    "log_gamma(scale=17, looks=1)",
+    "log_gamma(scale=30, looks=4.5)",
 ]
 
 
@@ -103,6 +105,19 @@ def test_the_variance_of_single_look_speckle_is_right():
     found = measure_moments([parse_noise("gamma(alpha=1)").sample(clean, np.random.default_rng(0))])
     # linear interpolation between ranges of intensity made it a quarter smaller
     assert np.median(found.variance / found.mean**2) == pytest.approx(1, rel=0.05)
+
+
+def test_speckle_in_decibels_is_log_gamma_although_the_dark_is_clipped_at_zero():
+    found = estimate_noise(read_sample("oct")).noise
+    assert isinstance(found, LogGamma)
+    assert standard_deviation(found, 100) == pytest.approx(22.3, rel=0.1)
+    assert found.looks == pytest.approx(1, rel=0.3)
+
+
+def test_a_background_that_was_set_to_zero_is_not_taken_for_clipped_noise():
+    y = noisy_frames(parse_noise("rician(sigma=30)"), 1)[0].round()
+    y[:100] = 0
+    assert isinstance(estimate_noise(y.astype(np.uint16)).noise, Rician)
 
 
 def test_film_grain_does_not_count_as_read_noise_of_speckle():

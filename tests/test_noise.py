@@ -16,6 +16,7 @@ from napari_noise2score.noise import (
     Empirical,
     Gamma,
     Gaussian,
+    LogGamma,
     Nakagami,
     Poisson,
     Rayleigh,
@@ -41,6 +42,8 @@ NOISE_TEXTS = [
     "gamma(alpha=1)",
     "nakagami(m=1)",
     "nakagami(m=0.5) + gaussian(sigma=10)",
+    "log_gamma(scale=17, looks=1)",
+    "log_gamma(scale=50, looks=4.5) + gaussian(sigma=10)",
     "rician(sigma=30)",
     "rician(sigma=30) + gaussian(sigma=10)",
     "tweedie(power=1.5, dispersion=3)",
@@ -59,6 +62,7 @@ pixelwise = st.one_of(
     st.builds(Gamma, st.floats(1, 1e4)),
     st.builds(Rayleigh, positive),
     st.builds(Nakagami, st.floats(0.5, 1e4)),
+    st.builds(LogGamma, positive, st.floats(0.05, 1e4)),
     st.builds(Rician, positive),
     st.builds(Tweedie, st.floats(1.001, 1.999), positive, st.floats(-1e4, 1e4)),
 )
@@ -86,6 +90,8 @@ def test_every_model_is_recovered_from_its_text(model):
         ("gaussian(sigma=nan)", "above 0"),
         ("gamma(alpha=0.9)", "at least 1"),
         ("nakagami(m=0.4)", "at least 0.5"),
+        ("log_gamma(scale=17)", "needs looks"),
+        ("log_gamma(scale=17, looks=0)", "above 0"),
         ("rician(sigma=0)", "above 0"),
         ("rican(sigma=3)", "did you mean 'rician'"),
         ("tweedie(power=2, dispersion=3)", "between 1 and 2"),
@@ -147,6 +153,7 @@ def test_bin_probabilities_agree_with_samples(text, level):
         st.builds(Poisson, st.floats(0.1, 20)),
         st.builds(Gamma, st.just(1)),
         st.builds(Nakagami, st.floats(0.5, 50)),
+        st.builds(LogGamma, st.floats(20, 100), st.floats(1, 50)),
         st.builds(Rician, st.floats(1, 100)),
     ),
     st.floats(5, 250),
@@ -169,7 +176,15 @@ def test_the_saddlepoint_solution_approximately_undoes_the_score_for_many_pulses
 
 @pytest.mark.parametrize(
     "model",
-    [Rician(20.0), Tweedie(1.5, 3.0), Tweedie(1.9, 0.3), Nakagami(2), Emccd(20), Emccd(2, 0, 1.3)],
+    [
+        Rician(20.0),
+        Tweedie(1.5, 3.0),
+        Tweedie(1.9, 0.3),
+        Nakagami(2),
+        LogGamma(30, 1.5),
+        Emccd(20),
+        Emccd(2, 0, 1.3),
+    ],
 )
 def test_the_score_is_the_slope_of_the_log_probabilities(model):
     x = torch.tensor([5.0, 50.0, 150.0], dtype=torch.float64)
@@ -188,6 +203,7 @@ def test_the_solutions_are_finite_for_any_score():
     for model in (
         Gamma(1),
         Nakagami(0.5),
+        LogGamma(17, 1),
         Rician(20),
         Tweedie(1.05, 0.1),
         Tweedie(1.9, 20, 100),
@@ -195,7 +211,7 @@ def test_the_solutions_are_finite_for_any_score():
     ):
         x = model.solve(y, s)
         assert torch.isfinite(x).all(), model
-        assert (x >= 0).all(), model
+        assert (x >= model.lowest).all(), model
 
 
 @pytest.mark.parametrize("sigma", [0.01, 1.0, 100.0])
@@ -248,6 +264,7 @@ def test_tweedie_probabilities_sum_to_one_over_seven_decades(power, dispersion):
     [
         Gamma(1),
         Nakagami(1),
+        LogGamma(17, 0.1),
         Rician(0.01),
         Rician(1e3),
         Tweedie(1.05, 0.1),
@@ -339,6 +356,7 @@ ORACLE = [
     ("rician(sigma=20) + gaussian(sigma=10)", Transform(c0=500), 0.25),
     ("nakagami(m=10)", Transform(0, 2.5, 0.6, 0.025), 0.25),
     ("nakagami(m=10) + gaussian(sigma=10)", Transform(0, 100, 0, 0.025), 0.25),
+    ("log_gamma(scale=50, looks=4.5)", Transform(c0=620), 0.25),
     ("tweedie(power=1.5, dispersion=0.5)", Transform(0, 2, 2, 0.025), 0.25),
     ("tweedie(power=1.5, dispersion=0.5) + gaussian(sigma=10)", Transform(0, 100, 2, 0.025), 0.25),
     ("emccd(gain=3)", Transform(0, 9, 6), 0.25),

@@ -38,6 +38,9 @@ SIGN_PENALTY = 50.0
 MAX_WRONG_SIGN, MAX_WRONG_SIGN_DECORRELATED = 1e-4, 5e-3
 # negative pixels are missing if this many times that fraction was expected
 MANY_EXPECTED = 10
+# single pixels at the floor of the grey levels are clipped noise if there are more of them than
+# this fraction, and this many times what the model predicts where it is darkest
+MIN_AT_FLOOR, MANY_AT_FLOOR = 5e-3, 10
 # a normal variable is within this many standard deviations in 95 % of cases
 NORMAL_95 = 1.96
 # the smallest change of a squared parameter in a derivative, as a fraction of the median variance
@@ -64,6 +67,21 @@ class Fit:
     intervals: dict[str, tuple[float, float]]
 
 
+class PixelsAtFloor(NamedTuple):
+    """Single pixels at the lowest grey level that can be recorded.
+
+    Attributes
+    ----------
+    below : float
+        Grey level below which y is recorded as that level.
+    share : float
+        Share of such pixels whose neighbours are all above it.
+    """
+
+    below: float
+    share: float
+
+
 class Errors(NamedTuple):
     """Standard errors of moments, each of shape ``(bins,)``."""
 
@@ -77,6 +95,7 @@ def fit_families(
     negative_fraction: float | None = None,
     decorrelated: bool = False,
     static: bool = False,
+    at_floor: PixelsAtFloor | None = None,
 ) -> list[Fit]:
     """Fit every family to moments, and return the fits, the likeliest first.
 
@@ -93,6 +112,8 @@ def fit_families(
         Whether a correlation was removed beforehand.
     static : bool
         Whether the moments are those of repeats that differ only by noise.
+    at_floor : PixelsAtFloor, optional
+        Pixels at the floor of the grey levels, if there is one and no correlation was removed.
 
     Returns
     -------
@@ -122,6 +143,8 @@ def fit_families(
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
         against = [_sign_penalty(f.noise, negative_fraction, expected) for f in fits]
+    elif at_floor is not None and at_floor.share > MIN_AT_FLOOR:
+        against = [_floor_penalty(f.noise, at_floor, float(moments.mean.min())) for f in fits]
     else:
         against = [0.0] * len(fits)
     fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
@@ -183,6 +206,17 @@ def _sign_penalty(noise: NoiseModel, negative_fraction: float, expected: float) 
     return SIGN_PENALTY if impossible else 0.0
 
 
+def _floor_penalty(noise: NoiseModel, at_floor: PixelsAtFloor, darkest: float) -> float:
+    """Return the penalty of a model that does not explain why pixels are at the floor."""
+    if noise.signed:
+        return 0.0
+    mean = torch.tensor([darkest], dtype=torch.float64)
+    x = noise.clean_from_mean(mean).clamp(min=noise.lowest)
+    edges = torch.tensor([min(noise.offset, at_floor.below) - 1, at_floor.below])
+    expected = float(noise.bin_probabilities(edges.double(), x))
+    return SIGN_PENALTY if at_floor.share > MANY_AT_FLOOR * expected else 0.0
+
+
 def _fit(
     family: type[NoiseFamily],
     fitted: FittedParameters,
@@ -225,6 +259,8 @@ def _fit(
         rounded = [round_to_four_digits(value) for value in values]
         noise = _model(family, fitted, fitted.names, rounded)
     except UserError:
+        return None
+    if noise.offset >= moments.mean.max():  # no pixel would contain any signal
         return None
     found = dict(zip(fitted.names, map(float, values), strict=True))
     general = fitted.general or fitted.names

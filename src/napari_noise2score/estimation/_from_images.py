@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..errors import UserError
 from ..noise.base import NoiseModel
@@ -16,7 +17,7 @@ from ..noise.kernel import Kernel
 from ..noise.parameter import round_to_four_digits
 from ..solve.quantization import Quantization, estimate_quantization
 from ._autocorrelation import measure_correlation
-from ._fit import Fit, fit_families
+from ._fit import Fit, PixelsAtFloor, fit_families
 from ._frames import (
     PreparedFrames,
     check_scenes,
@@ -33,6 +34,8 @@ from ._units import arithmetic_as_user_error, in_units, unit_of
 
 # A gain that may be the quantization step differs from it by less than this share.
 MAX_STEP_DIFFERENCE = 0.1
+# Of a pixel, along Y and X, without the pixel itself.
+NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
         _negative_share(prepared, kernel),
         kernel is not None,
         still is not None,
+        _at_floor(prepared) if kernel is None else None,
     )
     if kernel is None:
         fits = [_with_quantized_gain(fit, prepared.quantization) for fit in fits]
@@ -195,6 +199,23 @@ def _negative_share(prepared: PreparedFrames, kernel: Kernel | None) -> float | 
         first = decorrelated([frames[0] for frames in prepared.scenes], kernel)
         values = np.concatenate([plane.ravel() for plane in first])
     return float(np.mean(values < 0))
+
+
+def _at_floor(prepared: PreparedFrames) -> PixelsAtFloor | None:
+    """Return the pixels at the floor whose neighbours along Y and X are above it, if it is known.
+
+    Areas at the floor, such as a masked background, are no noise.
+    """
+    q = prepared.quantization
+    if q.floor == -np.inf:
+        return None
+    alone = valid = 0
+    for frames, mask in zip(prepared.scenes, prepared.invalid, strict=True):
+        at_floor = (frames[0] <= q.floor) & ~mask
+        beside = ndimage.binary_dilation(at_floor, NEIGHBOURS)
+        alone += int(np.sum(at_floor & ~beside))
+        valid += int(np.sum(~mask))
+    return PixelsAtFloor(q.floor + q.step / 2, alone / max(valid, 1))
 
 
 def _with_quantized_gain(fit: Fit, quantization: Quantization) -> Fit:

@@ -9,6 +9,7 @@ from .fitting import READ_NOISE, FittedParameters
 from .gamma import Gamma
 from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
+from .log_gamma import LogGamma
 from .nakagami import Nakagami
 from .parameter import Parameter
 from .parse import parse_noise
@@ -31,6 +32,7 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "Kernel",
+    "LogGamma",
     "Nakagami",
     "NoiseFamily",
     "NoiseModel",

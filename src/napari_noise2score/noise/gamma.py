@@ -105,7 +105,7 @@ class Gamma(NoiseFamily):
             "Gamma: speckle, intensity",
             (ALPHA,),
             "gamma(alpha=26)",
-            "speckle intensity: SAR, OCT, ultrasound; alpha = 1 for a single look",
+            "speckle intensity, not in decibels: SAR, OCT, ultrasound; alpha = 1 for a single look",
             "(α/x)^α y^(α−1) e^(−αy/x)/Γ(α)",
             "(α − 1)/y − α/x",
         ),

@@ -75,7 +75,7 @@ class Nakagami(NoiseFamily):
 
     name: ClassVar[str] = "nakagami"
     aliases: ClassVar[tuple[str, ...]] = (
-        "speckle amplitude", "ultrasound B-mode", "SAR amplitude", "OCT amplitude",
+        "speckle amplitude", "ultrasound envelope", "SAR amplitude", "OCT amplitude",
     )  # fmt: skip
     source: ClassVar[str] = (
         "Nakagami, Statistical Methods in Radio Wave Propagation, 1960, "
@@ -88,7 +88,7 @@ class Nakagami(NoiseFamily):
             "Nakagami: speckle, amplitude",
             (M,),
             "nakagami(m=1)",
-            "speckle amplitude: ultrasound, OCT, SAR; m = 1 for a single look",
+            "speckle amplitude, not in decibels: ultrasound, OCT, SAR; m = 1 for a single look",
             "2(m/x²)^m y^(2m−1) e^(−my²/x²)/Γ(m)",
             "(2m − 1)/y − 2my/x²",
         ),

@@ -16,16 +16,17 @@ SIZES = (3.5, 11.7)  # µm along Y and X
 FIELD = (0.45, 0.5)  # standard deviation of the image of a point, pixels along Y and X
 FLOOR = 1.0  # intensity of the detector noise
 PER_DECIBEL, BLACK = 4.0, 40.0  # grey levels
-# of the logarithm of exponentially distributed intensity: mean relative to that of its mean, and
-# standard deviation, in decibels
-BIAS, SPREAD = -2.507, 5.570
+DECIBELS_OF_E = 4.343  # of an intensity that grows e-fold
+# mean of the logarithm of exponentially distributed intensity, relative to that of its mean, in
+# decibels
+BIAS = -2.507
 # layers from the inner limiting membrane down: thickness in µm, reflectivity in decibels
 LAYERS = (
     (35, 30), (45, 22), (40, 25), (35, 17), (22, 23), (80, 12), (12, 31), (28, 18), (22, 36),
 )  # fmt: skip
 CHOROID, DECAY = 24.0, 0.055  # decibels, and decibels lost per µm
 
-NOISE = f"gaussian(sigma={PER_DECIBEL * SPREAD:.3g})"
+NOISE = f"log_gamma(scale={PER_DECIBEL * DECIBELS_OF_E:.4g}, looks=1)"
 
 
 def oct_images(seed: int = 0) -> tuple[Image, Image]:
