@@ -56,7 +56,7 @@ def named_channel(label: str, color: str) -> dict[str, Any]:
     return {"label": label, "color": color, "active": True}
 
 
-def entries(omero: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def entries(omero: Any) -> list[Mapping[str, Any]]:
     """Return the entries of all channels, empty if the metadata have another form."""
     listed = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(listed, Sequence) or isinstance(listed, str):

@@ -145,7 +145,8 @@ def check_series(path: Path, series: tifffile.TiffPageSeries) -> None:
     those that were never written and are read as zeros.
     """
     key = series.keyframe
-    shape, dtype = tuple(series.shape), series.dtype
+    shape = tuple(series.shape)
+    dtype: Any = series.dtype  # None in damaged files
     if dtype is None or series.size == 0:
         raise ReadError(f"{path}: the file holds no image")
     check_size(path, shape, dtype, key.chunks)

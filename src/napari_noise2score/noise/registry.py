@@ -37,7 +37,8 @@ def register(family: type[NoiseFamily]) -> type[NoiseFamily]:
     UserError
         If another family has the same name, or a required declaration is missing.
     """
-    known = find_family(family.name) if isinstance(family, type) else None
+    name = getattr(family, "name", None)  # a caller may give anything
+    known = find_family(name) if isinstance(name, str) else None
     if known is not None and known is not family:
         raise UserError(f"there is already a noise family called '{family.name}'")
     _registered[family.name] = _checked(family, "register")

@@ -38,7 +38,7 @@ BACKGROUND = 8.0  # grey levels of the signal where there is no cell
 
 
 def simulate_cells(
-    shape: tuple[int, int, int, int] = (4, 8, 128, 128), seed: int = 0
+    shape: tuple[int, ...] = (4, 8, 128, 128), seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simulate a stack of moving cells that is recorded by a camera with few photons.
 
