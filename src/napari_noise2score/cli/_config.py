@@ -1,11 +1,11 @@
-"""Read the settings of a training run from a YAML file, and report errors by line."""
+"""Read the settings of ``train`` and ``denoise`` from a YAML file, and report errors by line."""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +17,49 @@ from ..score.context import MAX_REACH
 MAX_BYTES = 2**16
 
 
-class TrainSettings(BaseModel):
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def read(cls, path: Path | None, given: dict[str, Any]) -> Self:
+        """Return settings read from a YAML file; settings given otherwise take precedence.
+
+        One file may hold the settings of both commands; each takes its own.
+
+        Parameters
+        ----------
+        path : Path or None
+            The file.
+        given : dict
+            Settings from the command line.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read, or a setting is unknown or out of range. The message names
+            the line.
+        """
+        values, lines = _read_yaml(path) if path is not None else ({}, {})
+        known = TrainSettings.model_fields | DenoiseSettings.model_fields
+        foreign = known.keys() - cls.model_fields.keys()
+        values = {key: value for key, value in values.items() if key not in foreign}
+        try:
+            return cls(**(values | given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            what = first["msg"].lower()
+            if first["type"] == "extra_forbidden":
+                what = f"no such setting; there are {', '.join(known)}"
+            where = f"{path}, line {lines[key]}: " if key in lines and key not in given else "--"
+            raise UserError(f"{where}{one_line(key[:80])}: {one_line(what)}") from None
+
+
+class TrainSettings(_Settings):
     """Settings of ``noise2score train``, from its options or a YAML file.
 
     Attributes
@@ -47,8 +89,6 @@ class TrainSettings(BaseModel):
     100
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     axes: str | None = None
     ndim: Literal[2, 3] = 2
     steps: int | None = Field(None, ge=1, le=MAX_STEPS)
@@ -59,38 +99,34 @@ class TrainSettings(BaseModel):
     reach: int | None = Field(None, ge=1, le=MAX_REACH)
     correlation: str | None = None
 
-    @classmethod
-    def read(cls, path: Path | None, given: dict[str, Any]) -> TrainSettings:
-        """Return settings read from a YAML file; settings given otherwise take precedence.
 
-        Parameters
-        ----------
-        path : Path or None
-            The file.
-        given : dict
-            Settings from the command line.
+class DenoiseSettings(_Settings):
+    """Settings of ``noise2score denoise``, from its options or a YAML file.
 
-        Returns
-        -------
-        TrainSettings
+    Attributes
+    ----------
+    noise : str, optional
+        The noise model, or ``auto``.
+    axes : str, optional
+        Axes of the images, if the files do not contain them.
+    device : str
+        Device to denoise on.
+    dtype : {"float32", "same"}
+        Type of the result.
+    polish : bool, optional
+        Whether to polish; by default only with ``auto``, where it pays.
 
-        Raises
-        ------
-        UserError
-            If the file cannot be read, or a setting is unknown or out of range. The message names
-            the line.
-        """
-        values, lines = _read_yaml(path) if path is not None else ({}, {})
-        try:
-            return cls(**(values | given))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0])
-            what = first["msg"].lower()
-            if first["type"] == "extra_forbidden":
-                what = f"no such setting; there are {', '.join(cls.model_fields)}"
-            where = f"{path}, line {lines[key]}: " if key in lines and key not in given else "--"
-            raise UserError(f"{where}{one_line(key[:80])}: {one_line(what)}") from None
+    Examples
+    --------
+    >>> DenoiseSettings.read(None, {"noise": "gaussian(sigma=2)"}).dtype
+    'float32'
+    """
+
+    noise: str | None = None
+    axes: str | None = None
+    device: str = "auto"
+    dtype: Literal["float32", "same"] = "float32"
+    polish: bool | None = None
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
-from ._options import Axes, Device, Input, Model, Noise, Overwrite, Series, on_disk
+from ._options import NOISE_HELP, Axes, Input, Model, Overwrite, Series, on_disk
 from ._plan import plan
 from ._progress import finish, follow
 from ._terminal import say
@@ -24,15 +24,16 @@ def denoise(
         ),
     ],
     model: Model,
-    noise: Noise,
+    noise: Annotated[str | None, typer.Option(help=NOISE_HELP)] = None,
     axes: Axes = None,
     tile: Annotated[
         str | None, typer.Option(help="Size of a tile, as 512x512 (or 16x256x256 in 3-D).")
     ] = None,
-    device: Device = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[
-        str, typer.Option(help="float32, or same: rounded and clipped to the input's type.")
-    ] = "float32",
+        str | None,
+        typer.Option(help="float32 (default), or same: rounded and clipped to the input's type."),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -61,6 +62,9 @@ def denoise(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted job, if there is one.")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Noise, axes, device, dtype and polish from a YAML file.")
+    ] = None,
     series: Series = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -76,12 +80,18 @@ def denoise(
     from ..image.ome_zarr import VERSIONS
     from ..noise import parse_noise
     from ..score.model import ScoreModel
+    from ._config import DenoiseSettings
     from ._polish import polished
 
+    given = {"noise": noise, "axes": axes, "device": device, "dtype": dtype, "polish": polish}
+    settings = DenoiseSettings.read(config, {k: v for k, v in given.items() if v is not None})
+    if settings.noise is None:
+        raise UserError('--noise: name a noise model, as "poisson(gain=2)", or auto')
+    inputs = [model] if config is None else [model, config]
+    noise, axes, device = settings.noise, settings.axes, settings.device
+    dtype, polish = settings.dtype, settings.polish
     if ome_zarr not in VERSIONS:
         raise UserError(f"--ome-zarr {ome_zarr}: use {' or '.join(VERSIONS)}")
-    if dtype not in ("float32", "same"):
-        raise UserError(f"--dtype {dtype}: use float32 or same")
     size, score, found = parse_tile(tile) if tile is not None else None, ScoreModel.load(model), {}
     if noise.strip() == "auto":
         images = read_images(source, axes, series)
@@ -108,7 +118,7 @@ def denoise(
         run = steps(
             image, score, spec, target, tile=size, device=device, dtype=kind, noise_notes=found,
             polish=taught, overwrite=overwrite, resume=resume, ome_zarr=ome_zarr, client=client,
-            inputs=[model],
+            inputs=inputs,
         )  # fmt: skip
         follow(run, Path(path).name)
 
@@ -118,7 +128,7 @@ def denoise(
         results.append((uncertainty, "uncertainty", False))
     shares = workers is not None or scheduler is not None
     plans = [
-        plan(source, axes, target, overwrite or resume, s, check, [model], shares, series)
+        plan(source, axes, target, overwrite or resume, s, check, inputs, shares, series)
         for target, _, s in results
     ]
     if uncertainty and (both := {t for *_, t in plans[0]} & {t for *_, t in plans[1]}):

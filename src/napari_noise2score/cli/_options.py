@@ -38,10 +38,8 @@ Series = Annotated[
         help="Which image (scene, position, series) of a file: a number from 1, or all; default 1."
     ),
 ]
-Noise = Annotated[
-    str,
-    typer.Option(help=f'Such as "poisson(gain=2.1) + gaussian(sigma=3)". Families: {help_text()}.'),
-]
+NOISE_HELP = f'Such as "poisson(gain=2.1) + gaussian(sigma=3)". Families: {help_text()}.'
+Noise = Annotated[str, typer.Option(help=NOISE_HELP)]
 Model = Annotated[
     Path, typer.Option(parser=on_disk, metavar="FILE", help="Model file, usually NAME.n2s.")
 ]
