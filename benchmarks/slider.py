@@ -3,7 +3,7 @@
 python benchmarks/slider.py [--size 1024] [--window]
 
 Each figure is the median over several moves. Every move changes the noise model, so that a new
-table has to be built. ``--window`` measures the same in the Denoise dock, until the layer has its
+table has to be built. ``--window`` measures the same in the window, until the layer has its
 new pixels; it needs a screen (``xvfb-run -a``).
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure_in_window(image: np.ndarray, model) -> None:
-    """Print the time that a slider move takes in the Denoise dock."""
+    """Print the time that a slider move takes in the window."""
     import napari
     from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication
@@ -75,7 +75,7 @@ def measure_in_window(image: np.ndarray, model) -> None:
     viewer = napari.Viewer()
     viewer.add_image(image, name="cells")
     session.add_model(model, "cells")
-    _, dock = viewer.window.add_plugin_dock_widget("napari-noise2score", "Denoise")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-noise2score", "Noise2Score")
     dock._noise.set_text(NOISE)
 
     def wait_until(condition) -> None:
@@ -83,7 +83,7 @@ def measure_in_window(image: np.ndarray, model) -> None:
         while not condition():
             QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
-    preview, gain = dock._preview, dock._noise._boxes[0, "gain"]
+    preview, gain = dock._preview, dock._noise.form._boxes[0, "gain"]
     wait_until(lambda: preview.layer is not None and preview._worker is None)
     times = []
     for position in np.linspace(0.7, 1.1, N_MOVES):

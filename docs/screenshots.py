@@ -4,7 +4,7 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1280x800x24
 
     python docs/screenshots.py
 
-It opens the sample, trains for some minutes, tunes, denoises, and writes PNG files to
+It opens the sample, trains for some minutes, denoises, tunes, and writes PNG files to
 ``docs/images``.
 """
 
@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QApplication
 # the tests find controls by their labels, too
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from window import PLUGIN, button, enter_file_name, field, preview, status, training_step
+from window import dock as open_dock
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -52,55 +53,60 @@ def main() -> None:
     get_settings().appearance.theme = "dark"
     viewer = napari.Viewer()
     viewer.open_sample(PLUGIN, "cells")
-    _, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
-    train.window().resize(1280, 800)
-    field(train, "Time").setValue(5)
-    train.train()
+    dock = open_dock(viewer)
+    dock.window().resize(1280, 800)
+    field(dock, "Time").setValue(5)
+    # found, and not the noise that the sample brings, so that its check is shown
+    dock.estimate()
+    wait(lambda: not dock.busy, 120)
+    dock.denoise()
     # steps rather than minutes, so that a slow machine gives the same pictures
-    wait(lambda: training_step(train) >= 0.6 * steps, 900)
-    shoot(viewer, images / "train.png")
-    button(train, "Before").click()
+    wait(lambda: training_step(dock) >= 0.6 * steps, 900)
+    shoot(viewer, images / "learning.png")
+    button(dock, "Before").click()
     shoot(viewer, images / "before.png")
-    button(train, "Before").click()
-    wait(lambda: training_step(train) >= steps or not train.busy, 900)
-    button(train, "Stop").click()
-    wait(lambda: not train.busy, 60)
-    _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise", tabify=True)
-    shown = preview(denoise)
-    wait(lambda: shown.layer is not None and not shown.busy, 60)
-    shoot(viewer, images / "tune.png")
-    field(denoise, "Gain").setValue(8)
-    wait(lambda: not shown.busy, 60)
-    shoot(viewer, images / "too-much.png")
-    _, check = viewer.window.add_plugin_dock_widget(PLUGIN, "Noise check", tabify=True)
-    check.check()
-    wait(lambda: not check.busy, 120)
-    shoot(viewer, images / "check.png")
-    field(check, "Noise").setCurrentText("chosen for the layer")
-    check.check()
-    wait(lambda: not check.busy, 120)
-    viewer.theme = "light"
-    shoot(viewer, images / "check-wrong-light.png")
-    viewer.theme = "dark"
-    denoise.parent().raise_()
-    field(denoise, "Gain").setValue(2)
-    denoise.denoise()
-    wait(lambda: not denoise.busy, 120)
+    button(dock, "Before").click()
+    wait(lambda: training_step(dock) >= steps or not dock.busy, 900)
+    if dock.busy:
+        dock.denoise()  # with what is learned
+    wait(lambda: not dock.busy, 120)
     shoot(viewer, images / "denoised.png")
     viewer.theme = "light"
     shoot(viewer, images / "denoised-light.png")
-    train.parent().raise_()
-    shoot(viewer, images / "train-light.png")
     viewer.theme = "dark"
-    denoise.parent().raise_()
     viewer.layers.remove("cells denoised")
+    button(dock, "Family and numbers").click()
+    shown, gain = preview(dock), field(dock, "Gain")
+    right = gain.value()
+    gain.setValue(1.01 * right)  # the preview returns
+    wait(lambda: shown.layer is not None and not shown.busy, 60)
+    shoot(viewer, images / "tune.png")
+    gain.setValue(4 * right)
+    wait(lambda: not shown.busy, 60)
+    shoot(viewer, images / "too-much.png")
+    button(dock, "Family and numbers").click()
+    button(dock, "Noise check").click()
+    for name, theme, which in (
+        ("check.png", "dark", "found in the layer"),
+        ("check-wrong-light.png", "light", "chosen for the layer"),
+    ):
+        field(dock, "Noise model").setCurrentText(which)
+        dock.check()
+        wait(lambda: not dock.busy, 120)
+        viewer.theme = theme
+        shoot(viewer, images / name)
+    viewer.theme = "dark"
+    button(dock, "Noise check").click()
+    gain.setValue(right)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells denoised.ome.zarr"
         enter_file_name(path)
-        button(denoise, "Write OME-Zarr…").click()
-        wait(lambda: status(denoise).startswith("Tile"), 60)
+        button(dock, "Result").click()
+        button(dock, "OME-Zarr file").click()
+        button(dock, "Denoise").click()
+        wait(lambda: status(dock).startswith("Denoising: tile"), 60)
         shoot(viewer, images / "writing.png")
-        wait(lambda: not denoise.busy, 120)
+        wait(lambda: not dock.busy, 120)
         viewer.layers.remove("cells denoised")
         viewer.open(path, plugin="napari-ome-zarr")
         shoot(viewer, images / "reopened.png")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.window
 def bar(viewer, qtbot):
     from napari_noise2score.widgets._job_bar import JobBar
 
-    bar = JobBar()
+    bar = JobBar(viewer)
     qtbot.addWidget(bar)
     bar.show()
     return bar
@@ -80,8 +80,8 @@ def test_an_internal_error_is_shown_in_one_line_with_the_path_of_a_log(bar, qtbo
 def test_an_image_in_another_unit_is_refused_with_the_factor(
     viewer, qtbot, session, model, cells, notifications
 ):
-    widget = dock(viewer, "Denoise")
-    button(widget, "live").setChecked(False)
+    widget = dock(viewer)
+    button(widget, "Live preview").setChecked(False)
     session.add_model(model, "cells")
     scaled = (cells[0] / 65535).astype(np.float32)
     viewer.add_image(scaled, name="scaled", axis_labels=("t", "z", "y", "x"))

@@ -1,4 +1,4 @@
-"""A user opens the sample, trains, tunes the noise and writes the result, by mouse and keyboard."""
+"""A user opens the sample, denoises, tunes and writes the result, by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from window import (
     field,
     mean_square_error,
     running_jobs,
+    wait_until_idle,
 )
 
 from napari_noise2score.sample import OFFSET, simulate_cells
@@ -36,7 +37,7 @@ def open_dock(viewer, title):
     return viewer.window.dock_widgets[found[0]]
 
 
-def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
+def test_denoise_tune_and_write_the_sample_by_mouse_and_keyboard(
     make_napari_viewer, session, qtbot, notifications, tmp_path
 ):
     from qtpy.QtCore import Qt
@@ -51,30 +52,36 @@ def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
         t, z = viewer.dims.current_step[:2]
         return mean_square_error(np.squeeze(layer.data), truth[t, z])
 
-    choose(viewer.window.plugins_menu, "Noise2Score", "Train")
-    train = open_dock(viewer, "Train")
-    minutes = field(train, "Time")
+    choose(viewer.window.plugins_menu, "Noise2Score")
+    widget = open_dock(viewer, "Noise2Score")
+    click(qtbot, button(widget, "Model"))
+    minutes = field(widget, "Time")
     minutes.selectAll()
-    qtbot.keyClicks(minutes, "60")  # longer than any machine needs; the test stops it
-    click(qtbot, button(train, "Train"))
+    qtbot.keyClicks(minutes, "60")  # longer than any machine needs; the test ends it
+    click(qtbot, button(widget, "Model"))
+    button(widget, "Denoise").setFocus()
+    qtbot.keyClick(button(widget, "Denoise"), Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=TIMEOUT)
     preview = viewer.layers["cells preview"]
     max_error = 0.6 * min(error(preview), mean_square_error(noisy.data, truth))
     qtbot.waitUntil(lambda: error(preview) < max_error, timeout=TIMEOUT)
-    click(qtbot, button(train, "Before"))
+    click(qtbot, button(widget, "Before"))
     assert preview.opacity == 0
-    click(qtbot, button(train, "Before"))
+    click(qtbot, button(widget, "Before"))
     assert preview.opacity == 1
-    click(qtbot, button(train, "Stop"))
-    qtbot.waitUntil(lambda: list(session.models) == ["cells"], timeout=TIMEOUT)
+    click(qtbot, button(widget, "Denoise with what is learned"))
+    qtbot.waitUntil(lambda: "cells denoised" in viewer.layers, timeout=TIMEOUT)
+    assert list(session.models) == ["cells"]
+    wait_until_idle(qtbot, widget)
 
-    choose(viewer.window.plugins_menu, "Noise2Score", "Denoise")
-    denoise = open_dock(viewer, "Denoise")
-    qtbot.waitUntil(lambda: preview not in viewer.layers, timeout=TIMEOUT)
+    click(qtbot, button(widget, "Family and numbers"))
+    gain = field(widget, "Gain", QDoubleSlider)
+    qtbot.keyClick(gain, Qt.Key.Key_Left)  # the preview returns
+    qtbot.keyClick(gain, Qt.Key.Key_Right)
     qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
     preview = viewer.layers["cells preview"]
     before = np.array(preview.data)
-    gain = field(denoise, "Gain", QDoubleSlider)
     original_position = (gain.value() - gain.minimum()) / (gain.maximum() - gain.minimum())
     drag(qtbot, gain, 0.8)
     qtbot.waitUntil(lambda: not np.array_equal(preview.data, before), timeout=TIMEOUT)
@@ -88,9 +95,11 @@ def test_train_tune_and_write_the_sample_by_mouse_and_keyboard(
 
     path = tmp_path / "tuned.ome.zarr"
     enter_file_name(path)
-    click(qtbot, button(denoise, "Write OME-Zarr…"))
-    qtbot.waitUntil(lambda: "cells denoised" in viewer.layers, timeout=TIMEOUT)
-    written = viewer.layers["cells denoised"]
+    click(qtbot, button(widget, "Result"))
+    click(qtbot, button(widget, "OME-Zarr file"))
+    click(qtbot, button(widget, "Denoise"))
+    qtbot.waitUntil(lambda: "cells denoised [1]" in viewer.layers, timeout=TIMEOUT)
+    written = viewer.layers["cells denoised [1]"]
     assert mean_square_error(written.data[0], truth) < mean_square_error(noisy.data, truth)
     (reopened,) = viewer.open(path, plugin="napari-ome-zarr")
     assert "cells denoised" in reopened.name

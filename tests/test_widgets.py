@@ -1,4 +1,4 @@
-"""The docks work in a real napari viewer, operated as a user does."""
+"""The dock works in a real napari viewer, operated as a user does."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from window import (
     add_cells,
     button,
     click,
+    denoise,
     dock,
     field,
+    label_with_tooltip,
+    learn,
     mean_square_error,
+    messages,
     noise_text,
     plot_curve,
     preview,
@@ -41,26 +45,25 @@ pytestmark = [pytest.mark.window, pytest.mark.slow, pytest.mark.usefixtures("sho
 def test_a_layer_is_trained_on_and_denoised(viewer, qtbot, cells, session, notifications):
     noisy, truth = cells
     source = add_cells(viewer, noisy)
-    train = dock(viewer, "Train")
-    assert field(train, "Axes").text() == "TZYX"
-    assert "T 2 · Z 4 · Y 32 · X 32" in visible_texts(train)
-    field(train, "Time").setValue(10)
-    click(qtbot, button(train, "Train"))
-    assert not button(train, "Train").isEnabled()
-    train.train()  # a second start is ignored
+    widget = dock(viewer)
+    assert field(widget, "Axes").text() == "TZYX"
+    assert any(
+        t.startswith("T 2 · Z 4 · Y 32 · X 32, 0.1\N{NO-BREAK SPACE}µm")
+        for t in visible_texts(widget)
+    )
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(10)
+    click(qtbot, button(widget, "Train"))
+    assert not button(widget, "Train").isEnabled()
+    widget.train()  # a second start is ignored
     # wait for steps, not for a time, so that slow machines learn as much
-    qtbot.waitUntil(lambda: training_step(train) >= 40, timeout=TIMEOUT)
-    assert len(plot_curve(train, "training").xData) >= 40
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
+    wait_for_step(qtbot, widget, 40)
+    assert len(plot_curve(widget, "training").xData) >= 40
+    click(qtbot, button(widget, "Stop"))
+    wait_until_idle(qtbot, widget)
     assert list(session.models) == ["cells"]
-    assert button(train, "Train").isEnabled()
-
-    denoise = dock(viewer, "Denoise")
-    assert field(denoise, "Model").currentText() == "cells"
-    set_noise(denoise, NOISE)
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    assert field(widget, "Use").currentText() == "cells"
+    denoise(qtbot, widget)
     assert notifications() == []
     result = viewer.layers["cells denoised"]
     assert result.data.dtype == np.float32
@@ -76,25 +79,40 @@ def test_a_layer_is_trained_on_and_denoised(viewer, qtbot, cells, session, notif
     assert mean_square_error(result.data, truth) < 0.5 * mean_square_error(noisy, truth)
 
 
-def test_training_ends_after_the_given_time(viewer, qtbot, cells, session):
-    add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(0.02)
-    click(qtbot, button(train, "Train"))
-    wait_until_idle(qtbot, train)
+def test_one_press_estimates_trains_and_denoises_and_the_next_uses_the_model(
+    viewer, qtbot, session, notifications
+):
+    noisy, _ = simulate_cells((4, 1, 128, 128))  # gain 2, offset 100, read noise 3
+    layer = add_cells(viewer, noisy)
+    widget = dock(viewer)
+    assert any("not known yet" in text for text in visible_texts(widget))
+    field(widget, "Time").setValue(0.02)
+    click(qtbot, button(widget, "Denoise"))
+    wait_until_idle(qtbot, widget)
     assert session.models["cells"].axes == "TZYX"
-    assert "Trained for" in status(train)
+    assert "Added 'cells denoised'" in status(widget)
+    facts = viewer.layers["cells denoised"].metadata["noise2score"]
+    assert facts["noise"] == noise_text(widget) == session.noises[layer]
+    assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
+    assert facts["noise found by"] in ("images", "other frames")
+    assert any("Photon counting (Poisson): gain" in text for text in visible_texts(widget))
+    assert any(text.startswith("explains 9") for text in visible_texts(widget))
+    # a training of a second says that it was too short
+    assert "Resume under Model" in status(widget)
+    assert field(widget, "Layer").currentText() == "cells"  # not the result
+    denoise(qtbot, widget)
+    assert list(session.models) == ["cells"]
+    assert viewer.layers[-1].name == "cells denoised [1]"
+    assert notifications() == []
 
 
 def test_a_lazy_layer_equals_the_denoised_layer(viewer, qtbot, cells, session, model):
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, NOISE)
-    click(qtbot, button(denoise, "Add lazy layer"))
-    wait_until_idle(qtbot, denoise)
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    denoise(qtbot, widget, "lazy layer")
+    denoise(qtbot, widget)
     lazy, whole = viewer.layers["cells denoised"], viewer.layers["cells denoised [1]"]
     assert hasattr(lazy.data, "dask")
     np.testing.assert_allclose(lazy.data[1, 2].compute(), whole.data[1, 2], rtol=1e-5)
@@ -102,76 +120,112 @@ def test_a_lazy_layer_equals_the_denoised_layer(viewer, qtbot, cells, session, m
 
 def test_stopping_keeps_the_model(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    learn(qtbot, widget)
     assert session.models["cells"].channels == 1
-    assert "Stopped after" in status(train)
-    click(qtbot, button(train, "Train"))  # another training can start
-    wait_for_step(qtbot, train)
-    train.stop()
-    wait_until_idle(qtbot, train)
+    assert "Stopped after" in status(widget)
+    click(qtbot, button(widget, "Train"))  # another training can start
+    wait_for_step(qtbot, widget)
+    widget.stop()
+    wait_until_idle(qtbot, widget)
     assert list(session.models) == ["cells", "cells (2)"]
+
+
+def test_a_press_while_the_network_learns_denoises_with_what_is_learned(
+    viewer, qtbot, cells, session, notifications
+):
+    add_cells(viewer, cells[0])
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    press = button(widget, "Denoise")
+    click(qtbot, button(widget, "Train"))  # which alone adds no result
+    wait_for_step(qtbot, widget)
+    assert press.text() == "&Denoise with what is learned"
+    click(qtbot, press)
+    wait_until_idle(qtbot, widget)
+    assert viewer.layers[-1].name == "cells denoised"
+    assert press.text() == "&Denoise"
+    assert notifications() == []
+
+
+def test_stop_while_the_network_learns_denoises_nothing(viewer, qtbot, cells, session):
+    add_cells(viewer, cells[0])
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    click(qtbot, button(widget, "Denoise"))
+    wait_for_step(qtbot, widget)
+    click(qtbot, button(widget, "Stop"))
+    wait_until_idle(qtbot, widget)
+    assert list(session.models) == ["cells"]
+    assert not any("denoised" in layer.name for layer in viewer.layers)
 
 
 def test_resume_continues_where_training_stopped(viewer, qtbot, cells, session, notifications):
     layer = add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    assert not button(train, "Resume").isEnabled()
-    click(qtbot, button(train, "Train"))
-    qtbot.waitUntil(lambda: training_step(train) >= 5, timeout=TIMEOUT)
-    assert not button(train, "Resume").isEnabled()
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    assert not button(widget, "Resume").isEnabled()
+    learn(qtbot, widget, 5)
     first = session.models["cells"].provenance["steps"]
-    click(qtbot, button(train, "Resume"))
-    qtbot.waitUntil(lambda: training_step(train) >= first + 3, timeout=TIMEOUT)
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
+    click(qtbot, button(widget, "Resume"))
+    wait_for_step(qtbot, widget, first + 3)
+    assert not button(widget, "Resume").isEnabled()
+    click(qtbot, button(widget, "Stop"))
+    wait_until_idle(qtbot, widget)
     assert list(session.models) == ["cells", "cells (2)"]
     assert session.models["cells"].provenance["steps"] == first  # the first model is unchanged
     assert session.models["cells (2)"].provenance["steps"] >= first + 3
     # one curve without a gap or a repeated step
-    steps, _ = plot_curve(train, "training").getData()
+    steps, _ = plot_curve(widget, "training").getData()
     assert list(steps) == list(range(1, steps[-1] + 1))
-    assert button(train, "Resume").isEnabled()
+    assert button(widget, "Resume").isEnabled()
     viewer.layers.remove(layer)
-    assert not button(train, "Resume").isEnabled()
+    assert not button(widget, "Resume").isEnabled()
     assert notifications() == []
 
 
-def test_removing_the_layer_stops_training(viewer, qtbot, cells, session):
-    layer = add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
+@pytest.mark.parametrize("phase", ["estimate", "learn", "denoise"])
+def test_removing_the_layer_stops_the_job(viewer, qtbot, cells, session, model, phase):
+    noisy = simulate_cells((4, 1, 128, 128))[0]
+    layer = add_cells(viewer, noisy)
+    if phase == "denoise":
+        session.add_model(model, "cells")
+    widget = dock(viewer)
+    field(widget, "Time").setValue(60)
+    if phase != "estimate":
+        set_noise(widget, NOISE)
+    click(qtbot, button(widget, "Denoise"))
+    if phase == "learn":
+        wait_for_step(qtbot, widget)
     viewer.layers.remove(layer)
-    wait_until_idle(qtbot, train)
-    assert list(session.models) == ["cells"]
-    assert field(train, "Layer").currentText() == ""
+    wait_until_idle(qtbot, widget)
+    qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
+    assert list(session.models) == {"estimate": []}.get(phase, ["cells"])
+    assert field(widget, "Layer").currentText() == ""
+    assert list(viewer.layers) == []
 
 
 def test_closing_the_dock_stops_training(viewer, qtbot, cells):
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
-    train.parent().destroyOnClose()
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    click(qtbot, button(widget, "Denoise"))
+    wait_for_step(qtbot, widget)
+    widget.parent().destroyOnClose()
     qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
 
 
 def test_closing_the_viewer_stops_training(viewer, qtbot, cells):
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    click(qtbot, button(widget, "Denoise"))
+    wait_for_step(qtbot, widget)
     viewer.close()
     qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
 
@@ -187,9 +241,10 @@ from qtpy.QtWidgets import QApplication
 from window import dock, training_step
 viewer = napari.Viewer(show=False)
 viewer.add_image(np.random.default_rng(0).poisson(50, (64, 64)))
-train = dock(viewer, "Train")
-train.train()
-while not training_step(train):
+widget = dock(viewer)
+widget.choose(viewer.layers[0], noise="poisson(gain=1)")
+widget.train()
+while not training_step(widget):
     QApplication.processEvents()
     time.sleep(0.01)
 viewer.close()
@@ -203,40 +258,44 @@ viewer.close()
 
 def test_unknown_axes_are_required_and_not_guessed(viewer, qtbot, cells, notifications):
     viewer.add_image(cells[0], name="unnamed")
-    train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
-    assert field(train, "Axes").text() == ""
-    click(qtbot, button(train, "Train"))
-    assert not train.busy
+    widget = dock(viewer)
+    assert field(widget, "Axes").text() == ""
+    click(qtbot, button(widget, "Denoise"))
+    assert not widget.busy
+    # beside the axes, and as a notification too, as the window of this test is not shown
+    (message,) = messages(widget)
+    assert "'unnamed' does not say what its 4 dimensions are" in message
     assert "'unnamed' does not say what its 4 dimensions are" in notifications()[-1]
-    qtbot.keyClicks(field(train, "Axes"), "tqyx")
-    click(qtbot, button(train, "Train"))
+    qtbot.keyClicks(field(widget, "Axes"), "tqyx")
+    assert "'Q' is not an axis" in messages(widget)[0]  # as it is typed
+    click(qtbot, button(widget, "Denoise"))
     assert "'Q' is not an axis" in notifications()[-1]
-    field(train, "Axes").clear()
-    qtbot.keyClicks(field(train, "Axes"), "tzyx")
-    for widget in (train, denoise):  # both docks take what was typed once
-        assert field(widget, "Axes").text() == "tzyx"
-        assert "T 2 · Z 4 · Y 32 · X 32" in visible_texts(widget)
+    field(widget, "Axes").clear()
+    qtbot.keyClicks(field(widget, "Axes"), "tzyx")
+    assert messages(widget) == []
+    assert "T 2 · Z 4 · Y 32 · X 32" in visible_texts(widget)
 
 
-def test_an_error_in_training_gives_a_notification(viewer, qtbot, session, notifications):
+def test_an_error_in_training_is_shown(viewer, qtbot, session, notifications):
     viewer.add_image(np.zeros((64, 64)), name="black")
-    train = dock(viewer, "Train")
-    click(qtbot, button(train, "Train"))
-    wait_until_idle(qtbot, train)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    click(qtbot, button(widget, "Train"))
+    wait_until_idle(qtbot, widget)
     assert len(notifications()) == 1
+    assert notifications()[0] in messages(widget)[0]
     assert not session.models
-    assert "Failed" in status(train)
+    assert "Failed" in status(widget)
 
 
 def test_the_uncertainty_is_added_as_a_layer(viewer, qtbot, cells, session, model, notifications):
     source = add_cells(viewer, cells[0][:1, :2, :16, :16])  # the uncertainty takes 30 times as long
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, NOISE)
-    field(denoise, "Uncertainty").setChecked(True)
-    for name in ("Denoise", "Add lazy layer"):
-        click(qtbot, button(denoise, name))
-        wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    button(widget, "Uncertainty as a separate layer").setChecked(True)
+    for kind in ("layer", "lazy layer"):
+        denoise(qtbot, widget, kind)
     assert notifications() == []
     whole, lazy = (viewer.layers[name] for name in ("cells uncertainty", "cells uncertainty [1]"))
     # it may be 0 for the darkest pixels
@@ -251,38 +310,40 @@ def test_the_uncertainty_is_added_as_a_layer(viewer, qtbot, cells, session, mode
 
 def test_a_model_is_trained_for_correlated_noise(viewer, qtbot, cells, session, notifications):
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(0.02)
-    field(train, "Correlation").setCurrentText("kernel([[0.1, 0.8")
-    click(qtbot, button(train, "Train"))
-    wait_until_idle(qtbot, train)
+    widget = dock(viewer)
+    set_noise(widget, f"{NOISE.split(' + ')[0]} @ A")
+    field(widget, "Time").setValue(0.02)
+    training = button(widget, "Train").parent()
+    field(training, "Correlation").setCurrentText("kernel([[0.1, 0.8")
+    click(qtbot, button(widget, "Train"))
+    wait_until_idle(qtbot, widget)
     assert "not understood" in notifications()[-1]
-    field(train, "Correlation").setCurrentText("A")
-    click(qtbot, button(train, "Train"))
-    wait_until_idle(qtbot, train)
+    field(training, "Correlation").setCurrentText("A")
+    click(qtbot, button(widget, "Train"))
+    wait_until_idle(qtbot, widget)
     assert str(session.models["cells"].kernel) == "A"
 
 
 def test_a_wrong_number_of_channels_is_refused(viewer, qtbot, session, model, notifications):
     viewer.add_image(np.full((2, 32, 32), 110.0), name="two", axis_labels=("c", "y", "x"))
     session.add_model(model, "one channel")
-    denoise = dock(viewer, "Denoise")
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    # beside the model before anything is pressed
+    qtbot.waitUntil(lambda: any("1 channel" in x for x in messages(widget)), timeout=TIMEOUT)
+    denoise(qtbot, widget)
     assert "1 channel" in notifications()[-1]
     assert len(viewer.layers) == 1
-    set_noise(denoise, "poisson(gane=2)")
-    click(qtbot, button(denoise, "Denoise"))
+    set_noise(widget, "poisson(gane=2)")
+    click(qtbot, button(widget, "Denoise"))
     assert "did you mean 'gain'" in notifications()[-1]
 
 
-def test_a_missing_layer_or_model_gives_a_notification(viewer, qtbot, notifications):
-    denoise = dock(viewer, "Denoise")
-    click(qtbot, button(denoise, "Denoise"))
+def test_a_missing_layer_is_said_below_the_axes(viewer, qtbot, notifications):
+    widget = dock(viewer)
+    click(qtbot, button(widget, "Denoise"))
     assert "no image layer" in notifications()[-1]
-    viewer.add_image(np.zeros((32, 32)))
-    click(qtbot, button(denoise, "Denoise"))
-    assert "no model yet" in notifications()[-1]
+    assert "no image layer" in messages(widget)[0]
 
 
 def test_out_of_memory_suggests_smaller_tiles_and_offers_the_processor(
@@ -303,19 +364,19 @@ def test_out_of_memory_suggests_smaller_tiles_and_offers_the_processor(
     monkeypatch.setattr(module, "denoise_steps", fail_unless_on_cpu)
     add_cells(viewer, cells[0])
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    button(denoise, "live").setChecked(False)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    button(widget, "Live preview").setChecked(False)
     notification_manager.records.clear()
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    denoise(qtbot, widget)
     assert len(viewer.layers) == 1
     (notice,) = notification_manager.records
     assert "smaller --tile" in notice.message
     ((text, press),) = notice.actions
     assert text == "Use the processor"
     press(None)
-    wait_until_idle(qtbot, denoise)
-    assert field(denoise, "Device").currentText() == "cpu"
+    wait_until_idle(qtbot, widget)
+    assert field(widget, "Device").currentText() == "cpu"
     assert viewer.layers[-1].name == "cells denoised"
 
 
@@ -325,64 +386,120 @@ def test_a_job_is_shown_in_the_activity_dock_and_can_be_cancelled_there(
     from qtpy.QtWidgets import QLabel
 
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
-    titles = train.window().findChildren(QLabel)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    click(qtbot, button(widget, "Train"))
+    wait_for_step(qtbot, widget)
+    titles = widget.window().findChildren(QLabel)
     (title,) = [title for title in titles if "Training on cells" in title.text()]
     click(qtbot, button(title.parentWidget(), "Cancel"))
-    wait_until_idle(qtbot, train)
+    wait_until_idle(qtbot, widget)
     assert list(session.models) == ["cells"]  # as with Stop, the model is kept
 
 
-def test_changing_device_or_layer_does_not_affect_a_running_training(
+def test_choosing_another_layer_does_not_affect_a_running_job(
     viewer, qtbot, cells, session, notifications
 ):
     source = add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(60)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
-    field(train, "Device").setCurrentText("cpu")
-    other = add_cells(viewer, cells[0])
-    field(train, "Layer").setCurrentText("cells [1]")
-    source.data = source.data[:, :2]  # edited during training
-    wait_for_step(qtbot, train, training_step(train) + 5)
-    viewer.layers.remove(other)  # not the layer of the training
-    assert train.busy
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
-    assert list(session.models) == ["cells"]
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    field(widget, "Time").setValue(60)
+    press = button(widget, "Denoise")
+    click(qtbot, press)
+    wait_for_step(qtbot, widget)
+    field(widget, "Device").setCurrentText("cpu")
+    other = add_cells(viewer, cells[0])  # napari selects it
+    assert field(widget, "Layer").currentText() == "cells [1]"
+    set_noise(widget, "gaussian(sigma=3)")
+    third = add_cells(viewer, cells[0])
+    viewer.layers.remove(third)  # not the layer of the training
+    source.name = "renamed"
+    wait_for_step(qtbot, widget, training_step(widget) + 5)
+    assert widget.busy
+    click(qtbot, press)
+    wait_until_idle(qtbot, widget)
+    result = viewer.layers["renamed denoised"]
+    assert result.metadata["noise2score"]["noise"] == NOISE
+    assert session.model_of[source] == "renamed"
+    assert other not in session.model_of
     assert notifications() == []
+
+
+def test_all_selected_layers_are_denoised_with_one_model_and_their_own_noise(
+    viewer, qtbot, cells, session, model
+):
+    layers = [add_cells(viewer, cells[0]) for _ in range(3)]
+    broken = viewer.add_image(np.zeros((2, 9, 9)), name="two channels", axis_labels="cyx")
+    widget = dock(viewer)
+    for layer, noise in zip(layers, (NOISE, "gaussian(sigma=3)", "gaussian(sigma=4)"), strict=True):
+        viewer.layers.selection.active = layer
+        set_noise(widget, noise)
+    viewer.layers.selection.active = broken
+    set_noise(widget, NOISE)
+    viewer.layers.selection.active = layers[0]
+    session.add_model(model, "first", layers[0])
+    viewer.layers.selection = {layers[0], layers[2], broken}
+    button(widget, "All selected layers").setChecked(True)
+    field(widget, "Layer").setCurrentText("cells")
+    denoise(qtbot, widget)
+    noises = [x.metadata["noise2score"]["noise"] for x in viewer.layers if "denoised" in x.name]
+    assert noises == [NOISE, "gaussian(sigma=4)"]
+    assert any("two channels: " in message for message in messages(widget))
+    assert session.model_of[layers[2]] == "first"
+
+
+def test_noise_and_model_belong_to_their_layer(viewer, qtbot, cells, session, model):
+    first, second = add_cells(viewer, cells[0]), add_cells(viewer, cells[0])
+    widget = dock(viewer)
+    viewer.layers.selection.active = first
+    set_noise(widget, NOISE)
+    session.add_model(model, "first", first)
+    assert field(widget, "Use").currentText() == "first"
+    viewer.layers.selection.active = second
+    assert field(widget, "Layer").currentText() == "cells [1]"
+    assert any("not known yet" in text for text in visible_texts(widget))
+    assert field(widget, "Use").currentText() == "learn from this layer"
+    set_noise(widget, "gaussian(sigma=3)")
+    viewer.layers.selection.active = first
+    assert noise_text(widget) == NOISE
+    assert field(widget, "Use").currentText() == "first"
+    field(widget, "Layer").setCurrentText("cells [1]")  # by hand
+    assert noise_text(widget) == "gaussian(sigma=3)"
 
 
 def test_closing_the_viewer_stops_the_preview(viewer, qtbot, cells, session, model):
     viewer.add_image(np.tile(cells[0], (1, 1, 12, 12)), name="cells", axis_labels="tzyx")
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    qtbot.waitUntil(lambda: preview(denoise).busy, timeout=TIMEOUT)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    qtbot.waitUntil(lambda: preview(widget).busy, timeout=TIMEOUT)
     viewer.close()
     qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)
 
 
-def test_a_model_is_saved_and_loaded(
-    viewer, qtbot, session, model, tmp_path, notifications, monkeypatch
+def test_a_model_is_saved_and_loaded_with_its_noise(
+    viewer, qtbot, session, cells, model, tmp_path, notifications, monkeypatch
 ):
     from qtpy.QtWidgets import QFileDialog
 
     path = tmp_path / "cells.n2s"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    add_cells(viewer, cells[0])
     session.add_model(model, "trained")
-    denoise = dock(viewer, "Denoise")
-    click(qtbot, button(denoise, "Save…"))
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    click(qtbot, button(widget, "Save…"))
     qtbot.waitUntil(path.exists, timeout=TIMEOUT)
-    click(qtbot, button(denoise, "Load…"))
-    qtbot.waitUntil(lambda: field(denoise, "Model").currentText() == "cells", timeout=TIMEOUT)
+    add_cells(viewer, cells[0])  # the next day
+    click(qtbot, button(widget, "Load…"))
+    qtbot.waitUntil(lambda: field(widget, "Use").currentText() == "cells", timeout=TIMEOUT)
+    assert noise_text(widget) == NOISE
     path.write_text("nonsense")
-    click(qtbot, button(denoise, "Load…"))
+    click(qtbot, button(widget, "Load…"))
     qtbot.waitUntil(lambda: len(notifications()) == 1, timeout=TIMEOUT)
+    assert notifications()[0] in messages(widget)[-1]
     assert list(session.models) == ["trained", "cells"]
 
 
@@ -390,16 +507,12 @@ def test_an_rgb_result_is_displayed_as_rgb(viewer, qtbot, session, notifications
     rng = np.random.default_rng(0)
     photo = rng.integers(80, 120, (40, 40, 3), dtype=np.uint8)
     viewer.add_image(photo, name="photo", rgb=True)
-    train = dock(viewer, "Train")
-    assert field(train, "Axes").text() == "YXC"
-    field(train, "Time").setValue(0.02)
-    click(qtbot, button(train, "Train"))
-    wait_until_idle(qtbot, train)
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, "gaussian(sigma=10)")
-    for name in ("Denoise", "Add lazy layer"):
-        click(qtbot, button(denoise, name))
-        wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    assert field(widget, "Axes").text() == "YXC"
+    set_noise(widget, "gaussian(sigma=10)")
+    field(widget, "Time").setValue(0.02)
+    for kind in ("layer", "lazy layer"):
+        denoise(qtbot, widget, kind)
         result = viewer.layers[-1]
         assert result.rgb
         assert result.data.dtype == np.uint8
@@ -415,42 +528,42 @@ def test_a_multiscale_dask_layer_is_denoised(viewer, qtbot, cells, session, mode
     levels = [da.from_array(cells[0]), da.from_array(cells[0][..., ::2, ::2])]
     add_cells(viewer, levels, multiscale=True)
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    denoise(qtbot, widget)
     assert viewer.layers[-1].data.shape == cells[0].shape
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "gaussian(sigma=25)",
-        "gaussian(a=0.098, b=25)",
-        "poisson(gain=5)",
-        "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
-        "gamma(alpha=26) + gaussian(sigma=10)",
-        "rayleigh(sigma=0.3)",
-        "nakagami(m=1) + gaussian(sigma=2)",
-        "rician(sigma=10)",
-        "tweedie(power=1.5, dispersion=3)",
-        "tweedie(power=1.5, dispersion=3, offset=100)",
-        "emccd(gain=20)",
-        "emccd(gain=4, offset=100, excess=1.25)",
-        "gaussian(sigma=25) @ A",
-        "poisson(gain=5) @ A + gaussian(sigma=10)",
-        "gamma(alpha=26) @ kernel([[0.1, 0.8, 0.1]])",
-    ],
-)
-def test_the_controls_represent_every_noise_text(viewer, qtbot, text):
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, "gaussian(sigma=1)")
-    wait_for_form(qtbot, denoise, "Gaussian: the same")
-    set_noise(denoise, text)
-    correlation = field(denoise, "Correlation")
-    chosen = correlation.currentText()
-    for kernel in ("none", "A", chosen):  # each change rewrites the text from all controls
-        correlation.setCurrentText(kernel)
-    assert noise_text(denoise) == text
+NOISE_TEXTS = [
+    "gaussian(sigma=25)",
+    "gaussian(a=0.098, b=25)",
+    "poisson(gain=5)",
+    "poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)",
+    "gamma(alpha=26) + gaussian(sigma=10)",
+    "rayleigh(sigma=0.3)",
+    "nakagami(m=1) + gaussian(sigma=2)",
+    "rician(sigma=10)",
+    "tweedie(power=1.5, dispersion=3)",
+    "tweedie(power=1.5, dispersion=3, offset=100)",
+    "emccd(gain=20)",
+    "emccd(gain=4, offset=100, excess=1.25)",
+    "gaussian(sigma=25) @ A",
+    "poisson(gain=5) @ A + gaussian(sigma=10)",
+    "gamma(alpha=26) @ kernel([[0.1, 0.8, 0.1]])",
+]
+
+
+def test_the_controls_represent_every_noise_text(viewer, qtbot):
+    widget = dock(viewer)
+    correlation = field(widget, "Correlation")
+    for text in NOISE_TEXTS:
+        set_noise(widget, "gaussian(sigma=1)")
+        wait_for_form(qtbot, widget, "Gaussian: the same")
+        set_noise(widget, text)
+        chosen = correlation.currentText()
+        for kernel in ("none", "A", chosen):  # each change rewrites the text from all controls
+            correlation.setCurrentText(kernel)
+        assert noise_text(widget) == text
 
 
 def test_the_noise_text_follows_the_controls(viewer, qtbot):
@@ -458,76 +571,79 @@ def test_the_noise_text_follows_the_controls(viewer, qtbot):
 
     from napari_noise2score.noise import families
 
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, "gaussian(sigma=1)")
-    wait_for_form(qtbot, denoise, "Gaussian: the same")
+    widget = dock(viewer)
+    set_noise(widget, "gaussian(sigma=1)")
+    wait_for_form(qtbot, widget, "Gaussian: the same")
     names = [
         family.name for family in families() for _ in family.forms if family.name != "empirical"
     ]
-    assert field(denoise, "Noise").count() == len(names)
+    assert field(widget, "Family").count() == len(names)
     for i, name in enumerate(names):
-        field(denoise, "Noise").setCurrentIndex(i)
-        assert noise_text(denoise).startswith(name)
-        assert text_below(denoise, "As text") == ""
-    field(denoise, "Noise").setCurrentIndex(0)
-    field(denoise, "Gain").setValue(2.5)
-    field(denoise, "Read noise", QCheckBox).setChecked(True)
-    field(denoise, "Read noise").setValue(4)
-    assert noise_text(denoise) == "poisson(gain=2.5) + gaussian(sigma=4)"
-    field(denoise, "Correlation").setCurrentText("A")
-    assert noise_text(denoise) == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
-    field(denoise, "Correlation").setCurrentText("kernel([[1, 1")
-    assert "write A or kernel" in text_below(denoise, "As text")
-    field(denoise, "Correlation").setCurrentText("none")
-    set_noise(denoise, "poisson(gain=")
-    assert "not understood" in text_below(denoise, "As text")
-    assert noise_text(denoise) == "poisson(gain="  # the typed text stays
+        field(widget, "Family").setCurrentIndex(i)
+        assert noise_text(widget).startswith(name)
+        assert text_below(widget, "As text") == ""
+    field(widget, "Family").setCurrentIndex(0)
+    field(widget, "Gain").setValue(2.5)
+    field(widget, "Read noise", QCheckBox).setChecked(True)
+    field(widget, "Read noise").setValue(4)
+    assert noise_text(widget) == "poisson(gain=2.5) + gaussian(sigma=4)"
+    field(widget, "Correlation").setCurrentText("A")
+    assert noise_text(widget) == "poisson(gain=2.5) @ A + gaussian(sigma=4)"
+    field(widget, "Correlation").setCurrentText("kernel([[1, 1")
+    assert "write A or kernel" in text_below(widget, "As text")
+    field(widget, "Correlation").setCurrentText("none")
+    set_noise(widget, "poisson(gain=")
+    assert "not understood" in text_below(widget, "As text")
+    assert noise_text(widget) == "poisson(gain="  # the typed text stays
 
 
 def test_the_list_of_layers_is_kept_up_to_date(viewer):
-    denoise = dock(viewer, "Denoise")
-    layers = field(denoise, "Layer")
+    widget = dock(viewer)
+    layers = field(widget, "Layer")
     assert layers.count() == 0
-    assert "no image layer" in visible_texts(denoise)
-    layer = viewer.add_image(np.zeros((8, 8)), name="first")
+    assert "no image layer" in visible_texts(widget)
+    first = viewer.add_image(np.zeros((8, 8)), name="first")
     viewer.add_labels(np.zeros((8, 8), int))
     assert [layers.itemText(i) for i in range(layers.count())] == ["first"]
-    viewer.add_image(np.zeros((8, 8)), name="second")
-    assert layers.currentText() == "first"  # the choice stays
-    viewer.layers.remove(layer)
-    assert layers.currentText() == "second"
+    second = viewer.add_image(np.zeros((8, 8)), name="second")
+    assert layers.currentText() == "second"  # it follows what is selected
+    first.name = "renamed"
+    assert [layers.itemText(i) for i in range(layers.count())] == ["renamed", "second"]
+    viewer.layers.remove(second)
+    assert layers.currentText() == "renamed"
+    viewer.layers.clear()
+    assert "no image layer" in visible_texts(widget)
 
 
 def test_the_sample_and_the_menu_entries_are_available(viewer, qtbot):
     """The noise of the sample is taken from its metadata."""
     from napari._app_model import get_app_model
 
-    denoise = dock(viewer, "Denoise")
+    widget = dock(viewer)
     viewer.open_sample(PLUGIN, "cells")
     noisy = viewer.layers["cells"]
-    assert field(denoise, "Layer").currentText() == "cells"
+    assert field(widget, "Layer").currentText() == "cells"
     assert [str(unit) for unit in noisy.units] == ["second", *["micrometer"] * 3]
     assert noisy.axis_labels == ("t", "z", "y", "x")
-    qtbot.waitUntil(lambda: noise_text(denoise) == NOISE, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: noise_text(widget) == NOISE, timeout=TIMEOUT)
     commands = {
         item.command.id
         for item in get_app_model().menus.get_menu("napari/layers/filter")
         if hasattr(item, "command")
     }
-    expected = ("train", "denoise", "check", "denoise_layer")
+    expected = ("dock", "denoise_layer")
     assert {f"{PLUGIN}.{name}" for name in expected} <= commands
 
 
 def test_every_control_has_a_tooltip(viewer):
-    from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton
+    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider
 
-    for name in ("Train", "Denoise", "Noise check"):
-        widget = dock(viewer, name)
-        kinds = (QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit, QPushButton)
-        for kind in kinds:
-            for control in widget.findChildren(kind):
-                inner = control.objectName().startswith("qt_")  # the line edit of a spin box
-                assert inner or control.toolTip(), f"{name}: a {kind.__name__} has no tooltip"
+    widget = dock(viewer)
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)
+    for kind in kinds:
+        for control in widget.findChildren(kind):
+            inner = control.objectName().startswith("qt_")  # the line edit of a spin box
+            assert inner or control.toolTip(), f"a {kind.__name__} has no tooltip"
 
 
 def test_every_control_has_a_name_for_a_screen_reader(viewer):
@@ -540,36 +656,45 @@ def test_every_control_has_a_name_for_a_screen_reader(viewer):
         QSlider,
     )
 
-    for name in ("Train", "Denoise", "Noise check"):
-        widget = dock(viewer, name)
-        labelled = [label.buddy() for label in widget.findChildren(QLabel)]
-        for kind in (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider):
-            for control in widget.findChildren(kind):
-                if isinstance(control.parent(), QAbstractSpinBox | QComboBox):
-                    continue  # its line edit or arrow
-                text = control.text() if kind is QAbstractButton else ""
-                assert control.accessibleName() or text or control in labelled, control.toolTip()
+    widget = dock(viewer)
+    labelled = [label.buddy() for label in widget.findChildren(QLabel)]
+    for kind in (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider):
+        for control in widget.findChildren(kind):
+            if isinstance(control.parent(), QAbstractSpinBox | QComboBox):
+                continue  # its line edit or arrow
+            text = control.text() if kind is QAbstractButton else ""
+            assert control.accessibleName() or text or control in labelled, control.toolTip()
 
 
-def test_no_control_is_cut_off_in_a_small_window(viewer, qtbot):
+def test_all_that_is_pressed_is_seen_in_a_small_window(viewer, qtbot, session):
     from qtpy.QtWidgets import QScrollArea
 
-    docks = [dock(viewer, name) for name in ("Train", "Denoise", "Noise check")]
-    docks[0].window().resize(1280, 800)
+    name = "a rather long name of a recording from the microscope, position 12.ome.tif"
+    viewer.add_image(np.zeros((3, 64, 64)), name=name, axis_labels="tyx")
+    widget = dock(viewer)
+    window = widget.window()
     # Qt does not lay out the scroll bars of a window that is not shown
-    docks[0].window().show()
-    for area in [each.findChild(QScrollArea) for each in docks]:
-        qtbot.waitUntil(lambda area=area: area.widget().width() <= area.viewport().width())
+    window.show()
+    window.resize(1024, 700)
+    area = widget.findChild(QScrollArea)
+    qtbot.waitUntil(lambda: window.width() == 1024, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: area.widget().width() <= area.viewport().width(), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: area.widget().height() <= area.viewport().height(), timeout=TIMEOUT)
+    for title in ("Family and numbers", "Noise check", "Model", "Result"):
+        fold = button(widget, title)
+        fold.setChecked(True)
+        qtbot.waitUntil(lambda: area.widget().width() <= area.viewport().width(), timeout=TIMEOUT)
+        assert window.width() == 1024
+        fold.setChecked(False)
 
 
-def test_importing_the_docks_does_not_import_torch(viewer):
+def test_importing_the_dock_does_not_import_torch(viewer):
     """Torch is imported in a thread, as it would block the window."""
     import subprocess
     import sys
 
     program = (
-        "import sys, napari_noise2score.widgets.train, napari_noise2score.widgets.denoise,"
-        "napari_noise2score.widgets.check;"
+        "import sys, napari_noise2score.widgets.dock, napari_noise2score.widgets.command;"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -595,7 +720,8 @@ def test_training_in_the_window_gives_the_same_weights_as_in_python(
     expected = train(cells[0], axes="TZYX", minutes=0.2, seed=3)
     replace_clock()
     add_cells(viewer, cells[0])
-    widget = dock(viewer, "Train")
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
     field(widget, "Time").setValue(0.2)
     field(widget, "Seed").setValue(3)
     click(qtbot, button(widget, "Train"))
@@ -610,81 +736,83 @@ def test_training_in_the_window_gives_the_same_weights_as_in_python(
 
 def test_training_is_paused_and_continued(viewer, qtbot, cells, session):
     add_cells(viewer, cells[0])
-    train = dock(viewer, "Train")
-    assert "8 planes of 32 × 32 pixels" in visible_texts(train)
-    field(train, "Time").setValue(60)
-    pause = button(train, "Pause")
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    assert "8 planes of 32 × 32 pixels" in visible_texts(button(widget, "Train").parent())
+    field(widget, "Time").setValue(60)
+    pause = button(widget, "Pause")
     assert not pause.isEnabled()
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
+    click(qtbot, button(widget, "Train"))
+    wait_for_step(qtbot, widget)
     click(qtbot, pause)
-    qtbot.waitUntil(lambda: status(train) == "Paused.", timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: status(widget) == "Paused.", timeout=TIMEOUT)
 
     def last_step():
-        return plot_curve(train, "training").xData[-1]
+        return plot_curve(widget, "training").xData[-1]
 
     paused_at = last_step()
     qtbot.wait(300)
-    assert status(train) == "Paused."
+    assert status(widget) == "Paused."
     assert last_step() == paused_at
     assert pause.text() == "Continue"
     click(qtbot, pause)
-    wait_for_step(qtbot, train, paused_at + 2)
+    wait_for_step(qtbot, widget, paused_at + 2)
     click(qtbot, pause)
-    qtbot.waitUntil(lambda: status(train) == "Paused.", timeout=TIMEOUT)
-    click(qtbot, button(train, "Stop"))  # while it is paused
-    wait_until_idle(qtbot, train)
+    qtbot.waitUntil(lambda: status(widget) == "Paused.", timeout=TIMEOUT)
+    click(qtbot, button(widget, "Stop"))  # while it is paused
+    wait_until_idle(qtbot, widget)
     assert not pause.isChecked()
     assert list(session.models) == ["cells"]
 
 
-def test_the_preview_improves_during_training(viewer, qtbot, cells, session, monkeypatch):
+def test_the_preview_improves_during_training_and_follows_the_sliders(
+    viewer, qtbot, cells, session, monkeypatch
+):
     noisy, truth = cells
-    monkeypatch.setattr("napari_noise2score.widgets.train.PREVIEW_EVERY", 0.1)
+    monkeypatch.setattr("napari_noise2score.widgets._model_section.PREVIEW_EVERY", 0.1)
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(10)
-    click(qtbot, button(train, "Train"))
-    wait_for_preview(qtbot, train)
+    widget = dock(viewer)
+    field(widget, "Time").setValue(10)
+    click(qtbot, button(widget, "Denoise"))
+    wait_for_preview(qtbot, widget)
     layer = viewer.layers["cells preview"]
     assert layer.metadata["noise2score"]["noise"] == NOISE
     first = mean_square_error(layer.data, truth[:1, :1] + OFFSET)
     qtbot.waitUntil(
         lambda: mean_square_error(layer.data, truth[:1, :1] + OFFSET) < 0.7 * first, timeout=TIMEOUT
     )
-    assert train.busy
-    click(qtbot, button(train, "Before"))
+    assert widget.busy
+    set_noise(widget, "gaussian(sigma=3)")
+    qtbot.waitUntil(
+        lambda: layer.metadata["noise2score"]["noise"] == "gaussian(sigma=3)", timeout=TIMEOUT
+    )
+    assert widget.busy
+    click(qtbot, button(widget, "Before"))
     assert layer.opacity == 0
-    button(train, "live").setChecked(False)
+    button(widget, "Live preview").setChecked(False)
     assert layer not in viewer.layers
-    train.stop()
-    wait_until_idle(qtbot, train)
+    widget.stop()
+    wait_until_idle(qtbot, widget)
 
 
-def test_two_docks_share_one_preview(viewer, qtbot, cells, session):
-    add_cells(viewer, cells[0])
-    train, denoise = dock(viewer, "Train"), dock(viewer, "Denoise")
-    click(qtbot, button(train, "Train"))
-    wait_for_preview(qtbot, train)
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
-    wait_for_preview(qtbot, denoise)
-    assert [layer.name for layer in viewer.layers] == ["cells", "cells preview"]
-    assert preview(train).layer is None
-
-
-def test_one_command_trains_and_denoises(viewer, qtbot, cells, session, notifications):
+def test_the_command_of_the_layers_menu_presses_the_button(
+    viewer, qtbot, cells, session, notifications
+):
     run_command("denoise_layer")
     assert "no image layer" in notifications()[-1]
     layer = add_cells(viewer, cells[0], metadata={"noise2score": {"noise": NOISE}})
+    other = add_cells(viewer, cells[0])
+    widget = dock(viewer)
+    field(widget, "Time").setValue(60)
     viewer.layers.selection.active = layer
-    train = dock(viewer, "Train")
     run_command("denoise_layer")
+    viewer.layers.selection.active = other
     run_command("denoise_layer")  # while it is running
-    assert "training is running" in notifications()[-1]
-    wait_for_step(qtbot, train)
-    click(qtbot, button(train, "Stop"))
-    qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=TIMEOUT)
+    assert "a job is running" in notifications()[-1]
+    wait_for_step(qtbot, widget)
+    click(qtbot, button(widget, "Denoise with what is learned"))
+    wait_until_idle(qtbot, widget)
+    assert viewer.layers[-1].name == "cells denoised"
     assert viewer.layers[-1].metadata["noise2score"]["noise"] == NOISE
     assert len(notifications()) == 2
 
@@ -694,67 +822,67 @@ def gain_of(text):
     return parse_noise(text).components.base.gain
 
 
-def test_estimate_finds_the_noise_of_the_layer(viewer, qtbot, session, notifications):
+def test_estimate_finds_the_noise_of_the_layer_and_undo_returns(
+    viewer, qtbot, session, notifications
+):
+    from qtpy.QtWidgets import QSlider
+
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
-    denoise = dock(viewer, "Denoise")
-    click(qtbot, button(denoise, "Estimate from the layer"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, "gaussian(sigma=7)")
+    click(qtbot, button(widget, "Estimate"))
+    wait_until_idle(qtbot, widget)
     assert notifications() == []
-    assert gain_of(noise_text(denoise)) == pytest.approx(2, rel=0.15)
-    assert session.noises[layer] == noise_text(denoise)
-    assert "Found poisson(gain=" in status(denoise)
+    found = noise_text(widget)
+    assert gain_of(found) == pytest.approx(2, rel=0.15)
+    assert session.noises[layer] == found
+    assert "Found poisson(gain=" in status(widget)
+    (strength,) = (x for x in widget.findChildren(QSlider) if x.accessibleName() == "Strength")
+    strength.setValue(0.5)  # the standard deviation times the root of 3
+    assert gain_of(noise_text(widget)) == pytest.approx(3 * gain_of(found), rel=0.01)
+    # the share that is explained follows
+    shown = label_with_tooltip(widget, "The part of the noise's variance")
+    qtbot.waitUntil(lambda: shown.text() == "explains 33%", timeout=TIMEOUT)
+    for expected in (found, "gaussian(sigma=7)"):
+        click(qtbot, button(widget, "Undo"))
+        assert noise_text(widget) == expected
+    assert not button(widget, "Undo").isEnabled()
+    click(qtbot, button(widget, "Redo"))
+    assert noise_text(widget) == found
 
 
-def test_refine_keeps_the_chosen_noise_family(viewer, qtbot, session, notifications):
+def test_another_family_is_refined_at_once(viewer, qtbot, session, notifications):
+    from qtpy.QtCore import Qt
+
     noisy, _ = simulate_cells((4, 2, 128, 128))  # gain 2, offset 100, read noise 3
     layer = add_cells(viewer, noisy)
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, "poisson(gain=7, offset=100) + gaussian(sigma=1)")
-    click(qtbot, button(denoise, "Refine"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, "poisson(gain=7, offset=100) + gaussian(sigma=1)")
+    click(qtbot, button(widget, "Refine"))
+    wait_until_idle(qtbot, widget)
     assert notifications() == []
-    base, _, read = parse_noise(noise_text(denoise)).components
+    base, _, read = parse_noise(noise_text(widget)).components
     assert base.offset == 100
     assert base.gain == pytest.approx(2, rel=0.1)
     assert read == pytest.approx(3, rel=0.2)
-    assert session.noises[layer] == noise_text(denoise)
+    assert session.noises[layer] == noise_text(widget)
+    # with the keyboard, as a person does
+    qtbot.keyClick(field(widget, "Family"), Qt.Key.Key_Down)
+    assert field(widget, "Family").currentText() == "Gaussian: the same everywhere"
+    wait_until_idle(qtbot, widget)
+    assert parse_noise(noise_text(widget)).components.base.sigma == pytest.approx(8, rel=0.5)
 
 
-def test_one_command_estimates_the_noise_if_none_was_chosen(viewer, qtbot, session, notifications):
-    noisy, _ = simulate_cells((4, 1, 128, 128))
-    viewer.layers.selection.active = add_cells(viewer, noisy)
-    train = dock(viewer, "Train")
-    run_command("denoise_layer")
-    wait_for_step(qtbot, train)
-    click(qtbot, button(train, "Stop"))
-    qtbot.waitUntil(lambda: viewer.layers[-1].name == "cells denoised", timeout=TIMEOUT)
-    facts = viewer.layers[-1].metadata["noise2score"]
-    assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)
-    assert facts["noise found by"] in ("images", "other frames")
-    assert notifications() == []
-
-
-def test_a_failed_estimate_gives_a_notification(viewer, qtbot, session, notifications):
+def test_a_failed_estimate_says_what_to_do(viewer, qtbot, session, notifications):
     viewer.add_image(np.full((128, 128), 7.0), name="flat")
-    denoise = dock(viewer, "Denoise")
-    before = noise_text(denoise)
-    click(qtbot, button(denoise, "Estimate from the layer"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    before = noise_text(widget)
+    click(qtbot, button(widget, "Estimate"))
+    wait_until_idle(qtbot, widget)
     assert any("constant" in message for message in notifications())
-    assert noise_text(denoise) == before
-
-
-def test_training_estimates_the_noise_for_its_preview(viewer, qtbot, session):
-    noisy, _ = simulate_cells((4, 2, 128, 128))
-    layer = add_cells(viewer, noisy)
-    train = dock(viewer, "Train")
-    field(train, "Time").setValue(10)
-    click(qtbot, button(train, "Train"))
-    wait_for_step(qtbot, train)
-    click(qtbot, button(train, "Stop"))
-    wait_until_idle(qtbot, train)
-    assert gain_of(session.noises[layer]) == pytest.approx(2, rel=0.15)
+    assert any("constant" in message for message in messages(widget))
+    assert noise_text(widget) == before
 
 
 def test_a_polish_is_stopped_continued_and_kept(
@@ -763,37 +891,36 @@ def test_a_polish_is_stopped_continued_and_kept(
     source = add_cells(viewer, cells[0][:1, :1])
     session.add_model(model, "cells")
     session.files[model.fingerprint] = tmp_path / "cells.n2s"
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, NOISE)
-    field(denoise, "Polish").setChecked(True)
+    widget = dock(viewer)
+    set_noise(widget, NOISE)
+    button(widget, "Live preview").setChecked(False)
+    polish = button(widget, "Polish first (1 to 2 min)")
+    polish.setChecked(True)
     short_polish(40)
-    click(qtbot, button(denoise, "Denoise"))
-    qtbot.waitUntil(lambda: "Polishing: step" in status(denoise), timeout=TIMEOUT)
-    first = int(status(denoise).split("step")[1].split()[0])
-    qtbot.waitUntil(lambda: f"step {first} " not in status(denoise), timeout=TIMEOUT)
-    click(qtbot, button(denoise, "Stop"))
-    wait_until_idle(qtbot, denoise)
-    assert "nothing was added" in status(denoise)
+    click(qtbot, button(widget, "Denoise"))
+    qtbot.waitUntil(lambda: "Polishing: step" in status(widget), timeout=TIMEOUT)
+    first = int(status(widget).split("step")[1].split()[0])
+    qtbot.waitUntil(lambda: f"step {first} " not in status(widget), timeout=TIMEOUT)
+    click(qtbot, button(widget, "Stop"))
+    wait_until_idle(qtbot, widget)
+    assert "nothing was added" in status(widget)
     assert list(viewer.layers) == [source]
     assert not list(tmp_path.iterdir())
 
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    denoise(qtbot, widget)
     assert notifications() == []
     (kept,) = tmp_path.glob("cells-*.polish")
     result = viewer.layers["cells denoised"]
     assert len(result.metadata["noise2score"]["polish"]) == 16
     # the next layer uses it again
     session.polishes.clear()
-    click(qtbot, button(denoise, "Add lazy layer"))
-    wait_until_idle(qtbot, denoise)
+    denoise(qtbot, widget, "lazy layer")
     lazy = viewer.layers["cells denoised [1]"]
     np.testing.assert_allclose(np.asarray(lazy.data), result.data, rtol=1e-4)
     assert lazy.metadata["noise2score"]["polish"] == result.metadata["noise2score"]["polish"]
     # another noise model needs another one
-    field(denoise, "Polish").setChecked(False)
-    set_noise(denoise, "gaussian(sigma=3)")
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    polish.setChecked(False)
+    set_noise(widget, "gaussian(sigma=3)")
+    denoise(qtbot, widget)
     assert "polish" not in viewer.layers["cells denoised [2]"].metadata["noise2score"]
     assert [kept] == list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 from window import (
     PLUGIN,
     TIMEOUT,
     button,
     click,
+    denoise,
     dock,
     enter_file_name,
     field,
@@ -23,6 +26,7 @@ from window import (
 )
 
 from napari_noise2score import Image, read_image, write_image
+from napari_noise2score.cli.main import app
 from napari_noise2score.sample import NOISE
 
 pytestmark = pytest.mark.window
@@ -66,50 +70,91 @@ def test_a_tiff_opened_by_napari_keeps_its_pixel_size_and_time_step_through_deno
     zoom = viewer.camera.zoom
     viewer.dims.set_point(0, 1)
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    qtbot.waitUntil(lambda: field(denoise, "Axes").text() == "TYX", timeout=TIMEOUT)
+    widget = dock(viewer)
+    qtbot.waitUntil(lambda: field(widget, "Axes").text() == "TYX", timeout=TIMEOUT)
     assert place(layer) == RECORDED
     # the view does not jump, and what was drawn on the layer stays on it
     assert viewer.camera.zoom == pytest.approx(zoom / 0.1)
     assert viewer.dims.current_step[0] == 1
     np.testing.assert_allclose(drawn.scale, layer.scale)
 
-    set_noise(denoise, NOISE)
-    click(qtbot, button(denoise, "Denoise"))
-    wait_until_idle(qtbot, denoise)
+    set_noise(widget, NOISE)
+    denoise(qtbot, widget)
     assert place(viewer.layers["cells denoised"]) == RECORDED
     enter_file_name(tmp_path / "written.ome.zarr")
-    click(qtbot, button(denoise, "Write OME-Zarr…"))
-    wait_until_idle(qtbot, denoise)
+    denoise(qtbot, widget, "OME-Zarr file")
     written = read_image(tmp_path / "written.ome.zarr")
     assert written.axes == "TYX"
     assert written.scale == pytest.approx({"T": 30, "Y": 0.1, "X": 0.1})
     assert written.units == {"T": "second", "Y": "micrometer", "X": "micrometer"}
 
 
+def test_the_settings_and_the_command_give_the_same_bytes_on_the_command_line(
+    viewer, qtbot, recording, session, tmp_path, monkeypatch
+):
+    from qtpy.QtWidgets import QApplication, QFileDialog
+
+    viewer.open(recording)
+    widget = dock(viewer)
+    qtbot.waitUntil(lambda: field(widget, "Axes").text() == "TYX", timeout=TIMEOUT)
+    set_noise(widget, NOISE)
+    field(button(widget, "Train").parent(), "Steps").setValue(6)
+    enter_file_name(tmp_path / "window.ome.zarr")
+    denoise(qtbot, widget, "OME-Zarr file")
+    path = tmp_path / "protocol.yaml"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    click(qtbot, button(widget, "Save settings…"))
+    click(qtbot, button(widget, "Copy as command"))
+    copied = [shlex.split(line) for line in QApplication.clipboard().text().splitlines()]
+    assert [line[:2] for line in copied] == [["noise2score", "train"], ["noise2score", "denoise"]]
+
+    def run(line, model, result=None):
+        """Run a copied command with other names, as the window has written its own."""
+        line[line.index("--model") + 1] = str(tmp_path / model)
+        if result:
+            line[3] = str(tmp_path / result)
+        done = CliRunner().invoke(app, line[1:])
+        assert done.exit_code == 0, done.output
+
+    run(copied[0], "a.n2s")
+    run(copied[1], "a.n2s", "command.ome.zarr")
+    settings = ["--config", str(path)]
+    run(["noise2score", "train", str(recording), "--model", "", *settings], "b.n2s")
+    begin = ["noise2score", "denoise", str(recording), "", "--model", "", *settings]
+    run(begin, "b.n2s", "settings.ome.zarr")
+    stores = [tmp_path / f"{name}.ome.zarr" for name in ("window", "command", "settings")]
+    first, *others = [
+        # the metadata name the model
+        {p.relative_to(x): p.read_bytes() for p in x.rglob("*") if p.is_file() and p.suffix == ""}
+        for x in stores
+    ]
+    assert first
+    assert all(other == first for other in others)
+
+
 def test_one_click_waits_for_the_axes_of_the_file(viewer, qtbot, recording, session):
     viewer.open(recording)
     run_command("denoise_layer")
-    train = dock(viewer, "Train")
-    qtbot.waitUntil(lambda: button(train, "Stop").isEnabled(), timeout=TIMEOUT)
-    train.stop()
-    wait_until_idle(qtbot, train)
+    widget = dock(viewer)
+    qtbot.waitUntil(lambda: button(widget, "Stop").isEnabled(), timeout=TIMEOUT)
+    widget.stop()
+    wait_until_idle(qtbot, widget)
 
 
 def test_what_a_layer_or_a_person_says_is_kept(viewer, qtbot, recording):
     (layer,) = viewer.open(recording)
     layer.scale, layer.units = (1, 0.2, 0.2), ("s", "um", "um")
-    train = dock(viewer, "Train")
-    qtbot.waitUntil(lambda: field(train, "Axes").text() == "TYX", timeout=TIMEOUT)
+    widget = dock(viewer)
+    qtbot.waitUntil(lambda: field(widget, "Axes").text() == "TYX", timeout=TIMEOUT)
     assert tuple(layer.scale) == (1, 0.2, 0.2)
 
 
 def test_a_file_that_does_not_describe_the_layer_is_not_used(viewer, qtbot, recording, session):
     (layer,) = viewer.open(recording)
     layer.data = layer.data[:, :-1]
-    train = dock(viewer, "Train")
+    widget = dock(viewer)
     qtbot.waitUntil(lambda: layer in session.looked_up and layer not in session.lookups)
-    assert field(train, "Axes").text() == ""
+    assert field(widget, "Axes").text() == ""
     assert tuple(layer.scale) == (1, 1, 1)
 
 
@@ -151,10 +196,9 @@ def test_a_denoised_nifti_layer_is_saved_with_the_affine_of_its_source(
 
     viewer.open(brain, plugin=PLUGIN)
     session.add_model(model, "cells")
-    denoise = dock(viewer, "Denoise")
-    set_noise(denoise, "rician(sigma=10)")
-    click(qtbot, button(denoise, "Add lazy layer"))
-    wait_until_idle(qtbot, denoise)
+    widget = dock(viewer)
+    set_noise(widget, "rician(sigma=10)")
+    denoise(qtbot, widget, "lazy layer")
     result = viewer.layers["brain denoised"]
     # the lazy layer is computed in a thread, which keeps the viewer alive
     qtbot.waitUntil(lambda: result.loaded, timeout=TIMEOUT)
@@ -232,9 +276,9 @@ def test_a_layer_without_axes_is_not_saved_and_typed_axes_are(viewer, qtbot, tmp
     path = tmp_path / "stack.ome.tif"
     with pytest.raises(OSError, match="does not say what its 3 dimensions are"):
         viewer.layers.save(str(path))
-    train = dock(viewer, "Train")
-    field(train, "Axes").clear()
-    qtbot.keyClicks(field(train, "Axes"), "zyx")
+    widget = dock(viewer)
+    field(widget, "Axes").clear()
+    qtbot.keyClicks(field(widget, "Axes"), "zyx")
     viewer.layers.save(str(path))
     assert read_image(path).axes == "ZYX"
 

@@ -13,7 +13,7 @@ from window import (
     button,
     click,
     dock,
-    field,
+    running_jobs,
     set_noise,
     status,
     wait_until_idle,
@@ -40,9 +40,10 @@ def choose_path(monkeypatch):
 
 @pytest.fixture
 def widget(viewer, session, model):
-    """Return the Denoise dock without a preview, with a model to choose."""
-    widget = dock(viewer, "Denoise")
-    button(widget, "live").setChecked(False)
+    """Return the dock without a preview, with a model to choose; results go to a file."""
+    widget = dock(viewer)
+    button(widget, "Live preview").setChecked(False)
+    button(widget, "OME-Zarr file").setChecked(True)
     session.add_model(model, "cells")
     return widget
 
@@ -50,7 +51,7 @@ def widget(viewer, session, model):
 def write(qtbot, widget):
     """Set the noise, press the button to write, and wait for the job."""
     set_noise(widget, NOISE)
-    click(qtbot, button(widget, "Write OME-Zarr…"))
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
 
 
@@ -133,8 +134,8 @@ def test_a_stopped_job_is_resumed_with_an_identical_result(
     path = tmp_path / "movie.ome.zarr"
     choose_path(path)
     set_noise(widget, NOISE)
-    click(qtbot, button(widget, "Write OME-Zarr…"))
-    qtbot.waitUntil(lambda: status(widget).startswith("Tile"), timeout=TIMEOUT)
+    click(qtbot, button(widget, "Denoise"))
+    qtbot.waitUntil(lambda: status(widget).startswith("Denoising: tile"), timeout=TIMEOUT)
     click(qtbot, button(widget, "Stop"))
     wait_until_idle(qtbot, widget)
     assert "what is done is kept" in status(widget)
@@ -146,24 +147,24 @@ def test_a_stopped_job_is_resumed_with_an_identical_result(
     # with another noise, or another image of this name and size, it is refused
     set_noise(widget, "gaussian(sigma=3)")
     answer_dialog("Finish it")
-    click(qtbot, button(widget, "Write OME-Zarr…"))
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
     assert f"begun with another noise ({NOISE})" in notifications()[-1]
     viewer.layers["movie"].data = noisy + 1
     set_noise(widget, NOISE)
     answer_dialog("Finish it")
-    click(qtbot, button(widget, "Write OME-Zarr…"))
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
     assert "begun with another content of the image" in notifications()[-1]
     assert len(notifications()) == 2
     answer_dialog("Cancel")
-    click(qtbot, button(widget, "Write OME-Zarr…"))
+    click(qtbot, button(widget, "Denoise"))
     assert not widget.busy
     assert len(files(tmp_path)) == n_files  # no finished block was lost
 
     viewer.layers["movie"].data = noisy
     answer_dialog("Finish it")
-    click(qtbot, button(widget, "Write OME-Zarr…"))
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
     assert viewer.layers["movie denoised"].data[0].shape == noisy.shape
     assert not left_of(path)
@@ -206,7 +207,7 @@ def test_the_uncertainty_is_written_beside_the_result(
     viewer, qtbot, widget, tmp_path, choose_path, notifications
 ):
     viewer.add_image(np.full((32, 32), 110.0), name="plane")
-    field(widget, "Uncertainty").setChecked(True)
+    button(widget, "Uncertainty as a separate layer").setChecked(True)
     choose_path(tmp_path / "plane denoised.ome.zarr")
     write(qtbot, widget)
     assert notifications() == []
@@ -238,8 +239,10 @@ def test_a_lazy_layer_computes_each_displayed_plane_once_and_in_a_thread(
     source.visible = False  # a visible source would be read too
     widget.choose(source)
     set_noise(widget, "gaussian(sigma=5)")
+    qtbot.waitUntil(lambda: not running_jobs(), timeout=TIMEOUT)  # compared with the model
     read.clear()
-    click(qtbot, button(widget, "Add lazy layer"))
+    button(widget, "lazy layer").setChecked(True)
+    click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
     layer = viewer.layers["stack denoised"]
 

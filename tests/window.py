@@ -12,9 +12,9 @@ PLUGIN = "napari-noise2score"
 TIMEOUT = 120_000  # milliseconds
 
 
-def dock(viewer, name):
-    """Open a dock of the plugin."""
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+def dock(viewer):
+    """Open the dock of the plugin, or return it if it is open."""
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Noise2Score")
     return widget
 
 
@@ -105,18 +105,18 @@ def notice(widget):
 
 
 def noise_text(widget):
-    """Return the noise model of the Denoise dock as text."""
+    """Return the noise model that the controls show, as text."""
     return field(widget, "As text").text()
 
 
 def set_noise(widget, text):
-    """Replace the text of the noise model in the Denoise dock."""
+    """Replace the text of the noise model."""
     field(widget, "As text").setText(text)
 
 
 def training_step(widget):
-    """Return the training step that the Train dock shows, 0 if it shows none."""
-    found = re.match(r"Step (\d+)", status(widget))
+    """Return the training step that the dock shows, 0 if it shows none."""
+    found = re.match(r"Learning: step (\d+)", status(widget))
     return int(found[1]) if found else 0
 
 
@@ -165,7 +165,7 @@ def wait_until_idle(qtbot, widget):
 
 
 def wait_for_step(qtbot, widget, number=1):
-    """Wait until the Train dock shows this training step or a later one."""
+    """Wait until the dock shows this training step or a later one."""
     qtbot.waitUntil(lambda: training_step(widget) >= number, timeout=TIMEOUT)
 
 
@@ -177,7 +177,7 @@ def wait_for_preview(qtbot, widget):
 
 def wait_for_form(qtbot, widget, title):
     """Wait until the controls follow the noise text and show a family whose title begins so."""
-    family = field(widget, "Noise")
+    family = field(widget, "Family")
     qtbot.waitUntil(lambda: family.currentText().startswith(title), timeout=TIMEOUT)
 
 
@@ -219,6 +219,29 @@ def enter_file_name(path):
         QTimer.singleShot(100, enter)
 
     QTimer.singleShot(20, enter)
+
+
+def learn(qtbot, widget, steps=1):
+    """Train for at least so many steps, then stop, and wait until the model is there."""
+    field(widget, "Time").setValue(60)  # longer than any machine needs
+    click(qtbot, button(widget, "Train"))
+    wait_for_step(qtbot, widget, steps)
+    click(qtbot, button(widget, "Stop"))
+    wait_until_idle(qtbot, widget)
+
+
+def denoise(qtbot, widget, kind="layer"):
+    """Denoise with the model and the noise model that are chosen, and wait for the result."""
+    button(widget, kind).setChecked(True)
+    click(qtbot, button(widget, "Denoise"))
+    wait_until_idle(qtbot, widget)
+
+
+def messages(widget):
+    """Return every message that the dock shows beside its controls."""
+    from napari_noise2score.widgets._message import Message
+
+    return [x.text() for x in widget.findChildren(Message) if x.isVisibleTo(widget) and x.text()]
 
 
 def mean_square_error(values, truth):

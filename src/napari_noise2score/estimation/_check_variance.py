@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,17 @@ class VarianceCurve:
         return (
             _median_ratio(self.variance[dark], self.model_variance[dark]),
             _median_ratio(self.variance[bright], self.model_variance[bright]),
+        )
+
+    def with_noise(self, noise: NoiseModel) -> VarianceCurve:
+        """Return the same measurements beside the variance that another model predicts.
+
+        The correlation of the model must be that of the model the variance was measured with.
+        """
+        return replace(
+            self,
+            model_variance=variance_at(noise, self.mean),
+            line_variance=variance_at(noise, self.line_mean),
         )
 
 

@@ -1,4 +1,4 @@
-"""The noise model of a layer for which none was chosen in the Denoise dock."""
+"""The noise model of a layer, and the job that finds it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ._session import session
 
 if TYPE_CHECKING:
     from ..denoising.polish_need import PolishNeed
-
-DEFAULT = "poisson(gain=1)"
+    from ..estimation.goodness_of_fit import NoiseCheck
 
 
 class Found(NamedTuple):
@@ -23,6 +22,7 @@ class Found(NamedTuple):
     noise: str
     notes: Mapping[str, Any]
     polish: PolishNeed | None = None
+    check: NoiseCheck | None = None
 
 
 def find_noise(
@@ -58,19 +58,13 @@ def find_noise(
         if (report := progress.result) is None:
             yield Progress(progress.done, progress.total, progress.message)
         else:
-            found = Found(str(report.noise), report.provenance(), report.polish)
+            found = Found(str(report.noise), report.provenance(), report.polish, report.check)
             yield Progress(progress.done, progress.total, progress.message, found)
 
 
-def is_known(layer: Image) -> bool:
-    """Return whether the noise of a layer was chosen, estimated or in its metadata."""
-    return bool(session.noises.get(layer) or known_noise(layer))
-
-
 def noise_of(layer: Image) -> str:
-    """Return the noise model of a layer as text.
+    """Return the noise model of a layer as text, empty if it is not known.
 
-    It is used by the preview while training and by the one-click denoising: the one that was chosen
-    in the Denoise dock for this layer or estimated from it, otherwise that of its metadata.
+    It is the one that a person chose or that was estimated, or else that of the layer's metadata.
     """
-    return session.noises.get(layer) or known_noise(layer) or DEFAULT
+    return session.noises.get(layer) or known_noise(layer)

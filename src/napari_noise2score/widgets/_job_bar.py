@@ -1,16 +1,20 @@
-"""A progress bar, buttons to pause and stop, and a line of text, for one job at a time."""
+"""Progress, buttons to pause and stop, and what there is to say, for one job at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.utils import cancelable_progress
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import DataWarning, one_line
-from ._work import Failure, message_of, report, start
+from ._message import Message
+from ._work import Failure, is_out_of_memory, message_of, report, start
+
+if TYPE_CHECKING:
+    import napari.viewer
 
 MAX_NOTICES = 6  # shown at a time
 
@@ -19,15 +23,30 @@ class JobBar(QWidget):
     """Run a generator in the background and show its progress.
 
     The job stops when Stop is clicked and when the dock or the window is closed.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer whose theme gives the colours.
+
+    Attributes
+    ----------
+    buttons : QHBoxLayout
+        The row of the buttons that pause and stop.
+    problem : str
+        Why the last job failed, empty if it did not.
     """
 
     progressed = Signal(list)  # what the generator yielded since the last signal
     ended = Signal(str)  # "done", "stopped" or "failed"
     busy_changed = Signal(bool)
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer):
         super().__init__()
         self._worker: Any = None
+        self.problem = ""  # why the last job failed
+        self._on_progress: Callable[[list[Any]], None] | None = None
+        self._on_end: Callable[[str], None] | None = None
         self._activity: Any = None  # the same progress, in napari's activity dock
         self._percent = 0
         self._stopping = False
@@ -42,23 +61,20 @@ class JobBar(QWidget):
         self._pause.setToolTip(
             "Pause the job; press again to continue. The pause does not count as working time."
         )
-        self._pause.hide()
         self._stop = QPushButton("Stop")
         self._status = QLabel()
         self._status.setWordWrap(True)
         self._status.setToolTip("What the job is doing, or how it ended.")
-        self._notice = QLabel()
-        self._notice.setWordWrap(True)
-        self._notice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._notice.setToolTip("What you should know about the data, or about how the job ended.")
-        self._notice.hide()
-        row = QHBoxLayout()
-        row.addWidget(self._bar, stretch=1)
-        row.addWidget(self._pause)
-        row.addWidget(self._stop)
+        self._notice = Message(
+            viewer, "What you should know about the data, or about how the job ended."
+        )
+        self.buttons = QHBoxLayout()
+        self.buttons.addWidget(self._pause)
+        self.buttons.addWidget(self._stop)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
-        rows.addLayout(row)
+        rows.addLayout(self.buttons)
+        rows.addWidget(self._bar)
         rows.addWidget(self._status)
         rows.addWidget(self._notice)
         self._stop.clicked.connect(self.stop)
@@ -70,10 +86,6 @@ class JobBar(QWidget):
         """Whether a job is running."""
         return self._worker is not None
 
-    def allow_pause(self) -> None:
-        """Show the button that pauses and continues the job."""
-        self._pause.show()
-
     def set_stop_tip(self, text: str) -> None:
         """Set the tooltip of Stop: what becomes of the work done so far."""
         self._stop.setToolTip(text)
@@ -82,7 +94,13 @@ class JobBar(QWidget):
         """Set what is called if the graphics card is too small and the user picks the processor."""
         self._again_on_cpu = again
 
-    def run(self, steps: Generator[Any, None, None], title: str) -> None:
+    def run(
+        self,
+        steps: Generator[Any, None, None],
+        title: str,
+        take: Callable[[list[Any]], None] | None = None,
+        end: Callable[[str], None] | None = None,
+    ) -> None:
         """Start a job.
 
         Parameters
@@ -91,6 +109,10 @@ class JobBar(QWidget):
             The job; what it yields is emitted by `progressed`.
         title : str
             Name of the job in napari's activity dock.
+        take : callable, optional
+            Called with what the job yielded since the last call.
+        end : callable, optional
+            Called when the job has ended, with ``"done"``, ``"stopped"`` or ``"failed"``.
 
         Raises
         ------
@@ -99,9 +121,10 @@ class JobBar(QWidget):
         """
         if self.busy:
             raise RuntimeError("a job is running")
-        self._outcome = "stopped"
+        self.problem = ""
+        self._outcome, self._on_progress, self._on_end = "stopped", take, end
         self._notices.clear()
-        self._notice.hide()
+        self._notice.say("")
         self._stop.setEnabled(True)
         self._pause.setEnabled(True)
         self._bar.setRange(0, 0)  # busy, until the first progress arrives
@@ -169,10 +192,11 @@ class JobBar(QWidget):
         shown = self._notices[:MAX_NOTICES]
         if len(self._notices) > MAX_NOTICES:
             shown = [*shown, f"and {len(self._notices) - MAX_NOTICES} more"]
-        self._notice.setText("\n".join(f"⚠ {line}" for line in shown))
-        self._notice.show()
+        self._notice.say("\n⚠ ".join(shown), "warning")
 
     def _take(self, batch: list[Any]) -> None:
+        if self._on_progress is not None:
+            self._on_progress(batch)
         self.progressed.emit(batch)
 
     def _warned(self, warning: tuple[Any, ...]) -> None:
@@ -182,8 +206,11 @@ class JobBar(QWidget):
     def _returned(self, failure: Failure | None) -> None:
         self._outcome = "done" if failure is None else "failed"
         if failure is not None:
-            report(failure.error, self._again_on_cpu)
-            self.note(message_of(failure.error))
+            # where the person looks; a notification is for what happens out of sight
+            self.problem = message_of(failure.error)
+            self.note(self.problem)
+            if not self.isVisible() or is_out_of_memory(failure.error):
+                report(failure.error, self._again_on_cpu)
 
     def _finished(self) -> None:
         self.destroyed.disconnect(self._worker.quit)
@@ -194,6 +221,8 @@ class JobBar(QWidget):
         self._rest()
         self.busy_changed.emit(False)
         self.ended.emit(self._outcome)
+        if self._on_end is not None:
+            self._on_end(self._outcome)
 
     def _rest(self) -> None:
         self._bar.setRange(0, 1)

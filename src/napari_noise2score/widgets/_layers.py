@@ -179,6 +179,18 @@ def describe(layer: Image, axes: str) -> str:
     return " · ".join(f"{a} {n}" for a, n in zip(axes.upper(), shape, strict=True))
 
 
+def describe_pixel(layer: Image) -> str:
+    """Return the size of a pixel along X as text, empty if it is not known.
+
+    Examples
+    --------
+    >>> describe_pixel(Image(np.zeros((64, 65)), scale=(0.2, 0.1), units=("um", "um")))
+    '0.1 µm'
+    """
+    unit = layer.units[-1]
+    return "" if str(unit) == "pixel" else f"{layer.scale[-1]:.4g} {unit:~P}"
+
+
 def describe_repeats(layer: Image, axes: str, ndim: int) -> str:
     """Return what a network is trained on as text, empty if the axes do not fit the layer.
 

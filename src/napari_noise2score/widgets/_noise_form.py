@@ -19,6 +19,7 @@ from ..noise.kernel import Kernel, parse_kernel
 from ..noise.parameter import Parameter, grey_level
 from ..noise.parse import parse_noise
 from ..noise.registry import forms
+from ._eliding import ElidingComboBox
 from ._number import Number
 
 NO_CORRELATION = "none"
@@ -40,6 +41,7 @@ class NoiseForm(QObject):
     """
 
     changed = Signal(str)
+    family_picked = Signal()  # a person chose another family in the menu
 
     def __init__(self, rows: QFormLayout) -> None:
         super().__init__(rows.parentWidget())
@@ -49,8 +51,10 @@ class NoiseForm(QObject):
             for family, form in forms()
             if not any(p.is_file for p in form.parameters)
         ]
-        self._family = QComboBox()
-        self._family.setToolTip("The kind of noise, named after its cause.")
+        self._family = ElidingComboBox()
+        self._family.setToolTip(
+            "The kind of noise, named after its cause. Its numbers are estimated from the layer."
+        )
         for i, (family, form) in enumerate(self._forms):
             self._family.addItem(form.label)
             self._family.setItemData(i, _describe(family, form), Qt.ItemDataRole.ToolTipRole)
@@ -74,7 +78,7 @@ class NoiseForm(QObject):
         )
         self._complaint = QLabel()
         self._complaint.setWordWrap(True)
-        self._rows.addRow("Noise", self._family)
+        self._rows.addRow("Family", self._family)
         for i, (_, form) in enumerate(self._forms):
             for p in form.parameters:
                 self._rows.addRow(p.label, self._boxes[i, p.name])
@@ -88,6 +92,7 @@ class NoiseForm(QObject):
         self._rows.addRow(self._complaint)
         self._family.currentIndexChanged.connect(self._show_rows)
         self._family.currentIndexChanged.connect(self._compose)
+        self._family.activated.connect(self.family_picked)
         self._correlation.currentTextChanged.connect(self._compose)
         self._has_read_noise.toggled.connect(self._show_rows)
         self._has_read_noise.toggled.connect(self._compose)

@@ -39,13 +39,13 @@ class Number(QWidget):
     ):
         super().__init__()
         self._limits, self._reach = (lowest, highest), reach
-        self.slider = _Slider()
+        self.slider = Slider()
         self.box = _SpinBox()
         self.box.setDecimals(5)
         self.box.setRange(lowest, highest)
         self.box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.box.setKeyboardTracking(False)
-        self.box.setFixedWidth(92)
+        self.box.setFixedWidth(108)
         self.box.setToolTip(tip)
         self.slider.setMinimumWidth(60)
         self.slider.setToolTip(f"{tip} Drag to see the effect at once.")
@@ -104,7 +104,9 @@ class Number(QWidget):
             self.slider.setValue(value if self._reach else math.log(value))
 
 
-class _Slider(QDoubleSlider):
+class Slider(QDoubleSlider):
+    """A horizontal slider of real numbers."""
+
     def __init__(self) -> None:
         QDoubleSlider.__init__(self, Qt.Orientation.Horizontal)
 

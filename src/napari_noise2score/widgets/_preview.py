@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from ..errors import UserError
 from ..progress import Progress
@@ -130,11 +130,6 @@ class Preview(QObject):
             self._worker.quit()
         self._drop_layer()
         self.status_changed.emit("")
-
-    def set_shown(self, shown: bool) -> None:
-        """Show the layer, or make it transparent so that the layer below is seen."""
-        if self._layer is not None:
-            self._layer.opacity = float(shown)
 
     def _see_through(self, _event: Any = None) -> None:
         """Treat a click on the layer's eye like the Before button.
@@ -264,50 +259,6 @@ class Preview(QObject):
     def _give_way(self, other: Preview) -> None:
         if other is not self and other._window is self._window and self._wish is not None:
             self.hide()
-
-
-class PreviewRow(QWidget):
-    """A tick box for the live preview, and a button to compare it with the image.
-
-    Parameters
-    ----------
-    tip : str
-        Tooltip: what the preview shows, and when.
-    """
-
-    def __init__(self, preview: Preview, tip: str):
-        super().__init__()
-        self.live = QCheckBox("live")
-        self.live.setChecked(True)
-        self.live.setToolTip(tip)
-        self.before = QPushButton("Before")
-        self.before.setCheckable(True)
-        self.before.setEnabled(False)
-        self.before.setToolTip("Show the original image; press again to show it denoised.")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.hide()
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        rows.addLayout(row)
-        rows.addWidget(self.status)
-        row.addWidget(self.live)
-        row.addStretch()
-        row.addWidget(self.before)
-        self.before.toggled.connect(lambda before: preview.set_shown(not before))
-        preview.added.connect(self._follow)
-        preview.eye.connect(self.before.toggle)
-        preview.status_changed.connect(self._say)
-        preview.removed.connect(lambda: self.live.setChecked(False))
-
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
-        self.status.setVisible(bool(text))
-
-    def _follow(self) -> None:
-        self.before.setEnabled(True)
-        self.before.setChecked(False)
 
 
 def _solve(

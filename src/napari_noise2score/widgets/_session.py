@@ -1,4 +1,4 @@
-"""State shared by all docks of a window: models, typed axes, noise models and devices."""
+"""What lasts as long as napari: models, the axes, noise and model of each layer, and devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from napari.layers import Layer
@@ -17,18 +17,19 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QTimer, Signal
 
 if TYPE_CHECKING:
+    from ..estimation.goodness_of_fit import NoiseCheck
     from ..score.model import ScoreModel
     from ..score.polish import Polish
 
 
 class Session(QObject):
-    """The models trained or loaded since napari started, and the axes and noise of each layer.
+    """The models since napari started, and the axes, noise and model of each layer.
 
     Its signals are Qt signals, as these disconnect from a dock that is destroyed.
     """
 
-    models_changed = Signal(str)  # the name of the model that was added
-    axes_typed = Signal(object)  # the layer that has them
+    # the name of the model that was added, and the layer that it learned from, if any
+    models_changed = Signal(str, object)
     preview_taken = Signal(object)  # the `Preview` that begins to show a layer
 
     def __init__(self) -> None:
@@ -36,29 +37,43 @@ class Session(QObject):
         self.models: dict[str, ScoreModel] = {}
         # the file of each model that has one, by fingerprint, and the polishes, by their key
         self.files: dict[str, Path] = {}
+        # the settings of each model that was learned in this session, as `train_steps` names them
+        self.recipes: dict[str, dict[str, Any]] = {}
+        self.folder = Path.home()  # of the last file dialog
         self.polishes: dict[str, Polish] = {}
         self.temporary: tempfile.TemporaryDirectory[str] | None = None  # for checkpoints
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self.checks: WeakKeyDictionary[Layer, NoiseCheck] = WeakKeyDictionary()
+        # the denoised layers of each layer
+        self.results: WeakKeyDictionary[Layer, WeakSet[Layer]] = WeakKeyDictionary()
+        # the name of the model that each layer was denoised with last, or that learned from it
+        self.model_of: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         # layers whose files were looked into, and what waits for those being looked into
         self.looked_up: WeakSet[Layer] = WeakSet()
         self.lookups: WeakKeyDictionary[Layer, list[Callable[[], None]]] = WeakKeyDictionary()
 
-    def add_model(self, model: ScoreModel, name: str) -> str:
-        """Add a model, and return its name, with a number added if the name is taken."""
+    def add_model(self, model: ScoreModel, name: str, layer: Layer | None = None) -> str:
+        """Add a model, and return its name, with a number added if the name is taken.
+
+        Parameters
+        ----------
+        model : ScoreModel
+            The model.
+        name : str
+            The name to be shown.
+        layer : napari.layers.Layer, optional
+            The layer that it learned from in this session; from now on it is that layer's model.
+        """
         base, number = name or "model", 2
         name = base
         while name in self.models:
             name, number = f"{base} ({number})", number + 1
         self.models[name] = model
-        self.models_changed.emit(name)
+        if layer is not None:
+            self.model_of[layer] = name
+        self.models_changed.emit(name, layer)
         return name
-
-    def set_axes(self, layer: Layer, axes: str) -> None:
-        """Store axes that a person typed, for the other docks."""
-        if self.axes.get(layer) != axes:
-            self.axes[layer] = axes
-            self.axes_typed.emit(layer)
 
 
 session = Session()

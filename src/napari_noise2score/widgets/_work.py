@@ -123,7 +123,7 @@ def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> 
     again_on_cpu : callable, optional
         What a button calls that is offered when a graphics card ran out of memory.
     """
-    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         button = [("Use the processor", lambda _notice: again_on_cpu())] if again_on_cpu else []
         notification_manager.dispatch(Notification(message_of(error), "error", actions=button))
     elif explain(error):
@@ -132,9 +132,14 @@ def report(error: Exception, again_on_cpu: Callable[[], None] | None = None) -> 
         notification_manager.receive_error(type(error), error, error.__traceback__)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of a graphics card was too small."""
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
 def message_of(error: Exception) -> str:
     """Return an error as one line for the person at the window."""
-    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return (
             "The graphics card ran out of memory. Close other programs that use it, or set "
             "Device to cpu; on the command line, a smaller --tile needs less."

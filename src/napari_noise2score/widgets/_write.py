@@ -42,6 +42,17 @@ class Result(NamedTuple):
     polish: str = ""  # fingerprint of the polish, if there is one
 
 
+def valid_name(name: str) -> str:
+    """Return a name that every system allows for a file.
+
+    Examples
+    --------
+    >>> valid_name("cells: DAPI")
+    'cells_ DAPI'
+    """
+    return re.sub(r'[<>:"/\\|?*]', "_", name)
+
+
 def suggestion(name: str, folder: Path) -> Path:
     """Return a path for the denoised layer that does not exist yet.
 
@@ -50,7 +61,7 @@ def suggestion(name: str, folder: Path) -> Path:
     >>> suggestion("cells: DAPI", Path("data")).as_posix()
     'data/cells_ DAPI denoised.ome.zarr'
     """
-    stem = re.sub(r'[<>:"/\\|?*]', "_", f"{name} denoised")
+    stem = f"{valid_name(name)} denoised"
     names = chain([stem], (f"{stem} {number}" for number in count(2)))
     # a file dialog opens an existing store as a folder
     return next(path for name in names if not (path := folder / (name + SUFFIX)).exists())

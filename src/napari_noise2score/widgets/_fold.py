@@ -1,0 +1,71 @@
+"""A section that is folded until its title is pressed."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from superqt import QElidingLabel
+
+
+class Fold(QWidget):
+    """A title with a summary of the section beside it, and what is shown when it is pressed.
+
+    Parameters
+    ----------
+    title : str
+        The title.
+    tip : str
+        Tooltip of the title: what the section is for.
+
+    Attributes
+    ----------
+    rows : QVBoxLayout
+        Where the content is added.
+    always : QVBoxLayout
+        Between the title and the content: shown even when the section is folded.
+    """
+
+    def __init__(self, title: str, tip: str):
+        super().__init__()
+        self.title = QToolButton()
+        self.title.setText(title)
+        self.title.setCheckable(True)
+        self.title.setAutoRaise(True)
+        self.title.setToolTip(tip)
+        self.title.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.title.setArrowType(Qt.ArrowType.RightArrow)
+        self._summary = QElidingLabel()
+        self._summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        head = QHBoxLayout()
+        head.addWidget(self.title)
+        head.addWidget(self._summary, stretch=1)
+        self._content = QFrame()
+        self._content.hide()
+        self.rows = QVBoxLayout(self._content)
+        self.rows.setContentsMargins(12, 0, 0, 4)
+        self.always = QVBoxLayout()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addLayout(head)
+        outer.addLayout(self.always)
+        outer.addWidget(self._content)
+        self.title.toggled.connect(self._unfold)
+
+    def set_open(self, opened: bool) -> None:
+        """Unfold the section, or fold it."""
+        self.title.setChecked(opened)
+
+    def summarize(self, text: str) -> None:
+        """Set the text beside the title, which is elided if it is too long."""
+        self._summary.setText(text)
+        self._summary.setToolTip(text)
+
+    @property
+    def summary(self) -> str:
+        """The text beside the title, in full."""
+        return self._summary.text()
+
+    def _unfold(self, opened: bool) -> None:
+        self.title.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self._content.setVisible(opened)

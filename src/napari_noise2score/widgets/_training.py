@@ -1,0 +1,109 @@
+"""The training job: its steps, and what the window shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ..progress import Progress
+from ._enough import seconds_until_enough
+from ._job_bar import duration
+
+if TYPE_CHECKING:
+    from ..score.training import Training
+    from ._source import Source
+
+
+@dataclass
+class Begun:
+    """A training run that was started, and its state.
+
+    Attributes
+    ----------
+    source : Source
+        The layer that is learned from.
+    settings : dict
+        Arguments of `train_steps`, without budget.
+    budget : dict
+        ``steps`` or ``minutes`` of it.
+    last : Training or None
+        The last state: it can give the model so far, and write a checkpoint.
+    times, losses : list of float
+        When the held-out loss was measured, in seconds of training, and its values.
+    """
+
+    source: Source
+    settings: dict[str, Any]
+    budget: dict[str, Any]
+    last: Training | None = None
+    times: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def add(self, states: list[Training]) -> None:
+        """Take the states of further steps."""
+        for state in states:
+            self.last = state
+            known = state.val_loss == state.val_loss and not state.trying
+            if known and (not self.losses or state.val_loss != self.losses[-1]):
+                self.times.append(state.seconds)
+                self.losses.append(state.val_loss)
+
+    @property
+    def seconds_until_enough(self) -> float | None:
+        """For how long training pays; None as long as that cannot be said."""
+        return seconds_until_enough(self.times, self.losses)
+
+    def describe(self) -> str:
+        """Return what the training is doing, in one line."""
+        last = self.last
+        if last is None:
+            return "Learning…"
+        trying = f", trying {last.trying}" if last.trying else ""
+        left, enough = self.seconds_until_enough, ""
+        if left is not None and not trying:
+            enough = f" · good enough in about {duration(left)}" if left else " · good enough now"
+        return f"Learning: step {last.step}{trying}{enough}"
+
+    def remark(self) -> str:
+        """Return a sentence if the training was too short, otherwise an empty text."""
+        left, last = self.seconds_until_enough, self.last
+        if last is None or left == 0:
+            return ""
+        if left is None:
+            return (
+                f"The network learned for {duration(last.seconds)} only, too short to say whether "
+                "more would help: press Resume under Model."
+            )
+        return (
+            f"The network was still improving after {duration(last.seconds)}: learning for about "
+            f"{duration(left)} more should give a better result (Resume under Model)."
+        )
+
+
+def training_steps(begun: Begun) -> Iterator[Progress[Training]]:
+    """Begin a training run; on a background thread."""
+    # imported here, on the background thread, as torch takes seconds
+    from ..score.training import train_steps
+    from . import _loss_plot  # noqa: F401
+
+    source = begun.source
+    yield from train_steps([source.data], axes=source.axes, **begun.budget, **begun.settings)
+
+
+def further_steps(begun: Begun, budget: dict[str, Any]) -> Iterator[Progress[Training]]:
+    """Continue a training run that ended, for as long again as a budget says."""
+    from ..score.training import train_steps
+
+    last, source = begun.last, begun.source
+    assert last is not None  # or it could not be resumed
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        last.checkpoint(path)
+        used = {"steps": last.step, "minutes": last.seconds / 60}
+        budget = {key: value + used[key] for key, value in budget.items()}
+        yield from train_steps(
+            [source.data], axes=source.axes, resume=path, **budget, **begun.settings
+        )
