@@ -127,7 +127,7 @@ def test_training_uses_the_axes_of_images():
     assert train(Image(stack, "CTYX"), steps=1).fingerprint == by_axes.fingerprint
     assert train([Image(stack, "CTYX")], steps=1).axes == "CTYX"
     both = [Image(stack, "CTYX"), stack[:, 0]]
-    assert train(both, axes=["CTYX", "CYX"], steps=1).channels == 2
+    assert train(both, axes=["CTYX", "CYX"], steps=1, channels="joint").channels == 2
     with pytest.raises(UserError, match="axes='ZYX'"):
         train(stack, steps=1)
     with pytest.raises(UserError, match="2 axes are given for 1"):

@@ -177,8 +177,8 @@ def test_the_input_is_not_altered(model):
     assert np.array_equal(noisy, before)
 
 
-def test_channels_that_were_trained_on_separately_are_denoised_separately():
-    _, noisy = blobs((6, 40, 40))
+def test_many_channels_have_common_coordinates_and_are_denoised_separately():
+    _, noisy = blobs((17, 40, 40))
     separate = train(noisy, axes="CYX", steps=2)
     assert denoise(noisy, separate, NOISE, axes="CYX").shape == noisy.shape
     # any number of channels, since each is a separate image

@@ -133,10 +133,11 @@ def denoise(
     ]
     if uncertainty and (both := {t for *_, t in plans[0]} & {t for *_, t in plans[1]}):
         raise UserError(f"{both.pop()}: the result and its uncertainty need different names")
-    taught = None
+    taught: Any = None
     if polish:
         images = read_images(source, axes, series)
         taught = polished(images, model, score, spec, device, resume)
+        taught = taught if score.channel_coordinates else taught[0]
     with connect(scheduler, workers) if shares else nullcontext() as client:
         for todo, (_, what, s) in zip(plans, results, strict=True):
             for path, number, target in todo:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UserError
 from ._options import Axes, Device, Input, Json, Series
 from ._progress import finish
+
+if TYPE_CHECKING:
+    from ..estimation.noise_report import NoiseReport
 
 
 def estimate(
@@ -32,6 +35,14 @@ def estimate(
             "'poisson(gain=5) @ A + gaussian(sigma=10)'."
         ),
     ] = None,
+    per_channel: Annotated[
+        bool | None,
+        typer.Option(
+            "--per-channel/--pooled",
+            help="A noise model for each channel, or one for all. Default: one if their estimates "
+            "agree within their intervals.",
+        ),
+    ] = None,
     axes: Axes = None,
     series: Series = None,
     device: Device = "auto",
@@ -50,7 +61,10 @@ def estimate(
         raise UserError("--method chooses how a trained model is used: give --model as well")
     score = ScoreModel.load(model) if model else None
     images = read_images(source, axes, series)
-    run = estimate_steps(images, model=score, noise=noise, method=method or "auto", device=device)
+    run = estimate_steps(
+        images, model=score, noise=noise, method=method or "auto", device=device,
+        per_channel=per_channel,
+    )  # fmt: skip
     report = finish(run, "estimating the noise")
     if report.check_error:
         raise UserError(report.check_error)
@@ -58,13 +72,28 @@ def estimate(
         print(json.dumps(report.describe(), indent=1))
         return
     print(report.noise)
-    if score is not None and noise is None:
+    if report.channels_sentence:
+        print(f"  {report.channels_sentence}")
+    for number, own in enumerate(report.channels, 1):
+        print(f"channel {number}: {own.noise}")
+        _print_evidence(own, score is not None, noise is not None)
+    if not report.channels:
+        _print_evidence(report, score is not None, noise is not None)
+    if report.check is not None:
+        print(f"  {'check':<22}{report.check.summary}\n  {report.check.verdict}")
+    if report.polish is not None:
+        print(f"  {report.polish.sentence}.")
+
+
+def _print_evidence(report: NoiseReport, with_model: bool, refined: bool) -> None:
+    """Print what a noise model was found from."""
+    if with_model and not refined:
         print(f"  {'found by':<22}{report.method}")
         for name in ("variance factor", "power of the mean"):
             if name in report.notes:
                 print(f"  {name:<22}{report.notes[name]:.3g}")
     if report.rivals:
-        if score is not None:
+        if with_model:
             print(f"  {'from the images':<22}{report.notes.get('from the images', report.noise)}")
         facts = report.describe()
         for name, (low, high) in report.intervals.items():
@@ -74,7 +103,3 @@ def estimate(
         print(f"  {'correlation':<22}{report.correlation:.2f}")
         nearest = facts["rivals"][0]
         print(f"  {'next best':<22}{nearest['noise']} (misfit +{nearest['behind']:.0f})")
-    if report.check is not None:
-        print(f"  {'check':<22}{report.check.summary}\n  {report.check.verdict}")
-    if report.polish is not None:
-        print(f"  {report.polish.sentence}.")

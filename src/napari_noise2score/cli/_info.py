@@ -12,6 +12,7 @@ from ..errors import UserError
 from ._options import Axes, Json, Series
 
 if TYPE_CHECKING:
+    from ..noise import NoiseModel
     from ..score.model import ScoreModel
 
 
@@ -122,13 +123,25 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
 
 def _check(model: ScoreModel, noise: str) -> str:
     """Return whether the training images of a model hold more than noise can."""
-    from ..estimation.information import check_information, compare_information
     from ..noise import parse_noise
 
-    parsed = parse_noise(noise)
-    if not compare_information(model, parsed):
+    parsed, count = parse_noise(noise), len(model.channel_coordinates)
+    if not count:
+        (own,) = set(parsed.for_channels(model.channels))
+        return _check_one(model, own)
+    return " ".join(
+        f"Channel {c}: {_check_one(model.of_channel(c - 1), own)}"
+        for c, own in enumerate(parsed.for_channels(count), 1)
+    )
+
+
+def _check_one(model: ScoreModel, noise: NoiseModel) -> str:
+    """Return whether the training images of a channel hold more than noise can."""
+    from ..estimation.information import check_information, compare_information
+
+    if not compare_information(model, noise):
         return (
             "not possible: no information was measured, or such noise cannot belong to the images"
         )
-    found = check_information(model, parsed)
+    found = check_information(model, noise)
     return found or "The training images hold no more information than such noise can have."

@@ -29,7 +29,7 @@ def polished(
     noise: NoiseModel,
     device: str,
     resume: bool,
-) -> Polish:
+) -> list[Polish]:
     """Return the polish for a noise model: from its file if there is one, otherwise trained.
 
     Parameters
@@ -45,13 +45,35 @@ def polished(
 
     Returns
     -------
-    Polish
+    list of Polish
+        One, or that of each channel if the model learned each by itself.
 
     Raises
     ------
     UserError
         As for `polish`, and if the file is no polish.
     """
+    from ..denoising.polishing import polish_inputs
+
+    each = polish_inputs(images, model, noise)
+    return [
+        _polished(
+            some, model_path, own, its, device, resume, f" {c} of {len(each)}" * (len(each) > 1)
+        )
+        for c, (some, own, its) in enumerate(each, 1)
+    ]
+
+
+def _polished(
+    images: Sequence[Any],
+    model_path: Path,
+    model: ScoreModel,
+    noise: NoiseModel,
+    device: str,
+    resume: bool,
+    which: str,
+) -> Polish:
+    """Return one polish, see `polished`."""
     from ..denoising.polishing import polish_steps
     from ..image.identity import files_of
     from ..image.output import check_output, written
@@ -78,7 +100,9 @@ def polished(
         begun = checkpoint if resume and checkpoint.exists() else None
         run = polish_steps(images, model, noise, device=device, resume=begun)
         interrupt = stack.enter_context(interrupts_between_steps())
-        state, stopped = run_with_checkpoints(run, "polishing", _describe, checkpoint, interrupt)
+        state, stopped = run_with_checkpoints(
+            run, f"polishing{which}", _describe, checkpoint, interrupt
+        )
         if stopped is not None:
             say(f"stopped at step {state.step} of polishing; go on with --resume")
             raise stopped

@@ -39,13 +39,16 @@ def simulate(
 
     def fill(target: Any, image: Any, name: str) -> None:
         # one plane at a time, as a volume may not fit in memory
-        where = layout(image.axes, image.data.shape)
+        where = replace(layout(image.axes, image.data.shape), joint=False)
+        count = where.shape[where.axes.index("C")] if "C" in where.axes else 1
+        noises = spec.for_channels(count)
         plane = [slice(0, n) for n in where.space_shape]
         for position in where.positions():
             clean = read_block(image.data, where, position, plane).astype(np.float64)
             if not np.isfinite(clean).all():
                 raise UserError(f"{name} holds pixels that are not numbers (NaN or infinite)")
-            noisy = spec.sample(clean, rng).astype(np.float32)
+            own = noises[position[where.loop.index("C")] if "C" in where.loop else 0]
+            noisy = own.sample(clean, rng).astype(np.float32)
             target[where.index(position, plane)] = where.from_block(noisy)
 
     notes = {"noise": str(spec), "seed": seed, "version": __version__}

@@ -43,6 +43,13 @@ def train(
         str | None,
         typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether the network sees channels together (joint) or each by itself (separate). "
+            "Default: colours together, other channels each by itself."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted training, if any.")
     ] = False,
@@ -56,6 +63,7 @@ def train(
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
         "seed": seed, "context": context, "reach": reach, "correlation": correlation,
+        "channels": channels,
     }  # fmt: skip
     settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
     from ..image.files import read_images

@@ -21,6 +21,7 @@ _LOCK = SerializableLock("napari-noise2score")
 
 def read_block(job: Job, position: Sequence[int], space: Sequence[slice]) -> BlockData:
     """Read a block of a job's image with its halo."""
+    job = job.at(position)
     return read_with_halo(
         job.data, job.layout, job.model, position, space, job.reach, job.valid(), job.recent
     )
@@ -30,6 +31,7 @@ def compute_block(
     job: Job,
     quantity: Quantity,
     read: BlockData,
+    position: Sequence[int],
     space: Sequence[slice],
     tile: tuple[int, ...],
 ) -> tuple[Array, tuple[int, ...]]:
@@ -43,6 +45,8 @@ def compute_block(
         What to compute.
     read : BlockData
         The block, as from `read_block`.
+    position : sequence of int
+        Its index along each looped axis.
     space : sequence of slice
         Its place along each axis of space.
     tile : tuple of int
@@ -61,6 +65,7 @@ def compute_block(
     UserError
         If not even the smallest tile fits in memory.
     """
+    job = job.at(position)
     block, invalid = read.block, read.invalid
     if invalid is not None and invalid.all():
         return job.layout.from_block(_values_of_invalid(quantity, block, invalid)), tile

@@ -39,6 +39,7 @@ class Crop(NamedTuple):
 
     job: Job
     read: BlockData
+    position: tuple[int, ...]
     space: tuple[slice, ...]
 
 
@@ -72,7 +73,7 @@ def read_crops(
         inner = without_halo(read, job.model, space, job.reach)
         if skip_empty and crops and is_empty(np.nan_to_num(inner)):
             continue
-        crops.append(Crop(job, read, space))
+        crops.append(Crop(job, read, tuple(at[:loops]), space))
         pixels += inner.size
         if pixels >= max_pixels:
             break
@@ -88,7 +89,7 @@ def denoised_crop(crop: Crop, with_polish: Polish | None = None, pools: bool = T
         job = replace(job, score_error=0.0, bias_correction=None)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
     whole = BlockData(crop.read.y, context=crop.read.context)
-    values, _ = compute_block(job, DENOISED, whole, crop.space, job.tile)
+    values, _ = compute_block(job, DENOISED, whole, crop.position, crop.space, job.tile)
     clean = job.layout.to_block(values) - job.noise.offset
     invalid = crop.read.invalid
     return clean if invalid is None else np.ma.MaskedArray(clean, invalid)

@@ -39,7 +39,7 @@ def lazy_array(job: Job, quantity: Quantity, dtype: np.dtype[Any]) -> da.Array:
         tuple(cut.stop - cut.start for cut in cut_axis(n, sizes.get(a, n)))
         for a, n in zip(where.axes, where.shape, strict=True)
     )
-    compared: list[bool] = []
+    compared: set[int] = set()  # by the identity of the model, as each channel may have its own
 
     def compute_chunk(block_info: Any = None) -> Array:
         place = [slice(*ends) for ends in block_info[None]["array-location"]]
@@ -47,10 +47,11 @@ def lazy_array(job: Job, quantity: Quantity, dtype: np.dtype[Any]) -> da.Array:
         position = [at[a].start for a in where.loop]
         space = [at[a] for a in where.space]
         read = read_block(job, position, space)
-        if not compared and (read.invalid is None or not read.invalid.all()):
-            check_block(without_halo(read, job.model, space, job.reach), job.model)
-            compared.append(True)
-        values, _ = compute_block(job, quantity, read, space, job.tile)
+        own = job.at(position)
+        if id(own.model) not in compared and (read.invalid is None or not read.invalid.all()):
+            check_block(without_halo(read, own.model, space, own.reach), own.model)
+            compared.add(id(own.model))
+        values, _ = compute_block(job, quantity, read, position, space, job.tile)
         values = values.astype(np.float32, copy=False)
         # in the same task: napari caches the result of every task of a layer
         values = values if dtype == np.float32 else round_to_dtype(values, dtype)

@@ -88,7 +88,7 @@ def process_blocks(
                 number, block, reading = reads.popleft()
                 read = reading.result()
                 read_ahead()
-                values, tile = compute_block(job, quantity, read, block[1], tile)
+                values, tile = compute_block(job, quantity, read, *block, tile)
                 writes.append((number, writer.submit(write_block, target, job, block, values)))
                 # only the queues keep a block in memory while the next is computed
                 del read, values, reading

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from ..score.model import ScoreModel
 from ..score.probes import probes
 from ..solve.pooling import neighbour_mean, pooled_solution, pooled_solution_and_error
 from ..solve.solver import make_shift
@@ -26,15 +27,29 @@ def _compute_denoised(
     if job.polish is not None:
         return job.polish.clean(y, job.model, job.noise)[0][region] + job.noise.offset
     score = job.model.score(y, job.sigma_a, context)[region]
+    y = y[region]
+    if job.channels:
+        each = zip(job.of_channels, _split(y), _split(score), strict=True)
+        return torch.cat([_solved(*one) for one in each], dim=1)
+    return _solved(job, y, score)
+
+
+def _solved(job: Job, y: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+    """Return the clean image of channels that have one noise model."""
     if isinstance(job.solve, Table):
-        position = job.solve.locate(y[region], score)
-        x = pooled_solution(job.solve, position, y[region], job.noise, job.score_error)
+        position = job.solve.locate(y, score)
+        x = pooled_solution(job.solve, position, y, job.noise, job.score_error)
         if job.bias_correction is not None:
-            x = job.bias_correction.apply(x, neighbour_mean(y[region]))
+            x = job.bias_correction.apply(x, neighbour_mean(y))
     else:
-        x = job.solve(y[region], score)
+        x = job.solve(y, score)
     # the offset is added, as the result has the grey levels of the image
     return x + job.noise.offset
+
+
+def _split(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return each channel of a tile, shape ``(1, 1, *space)``."""
+    return tuple(values[:, c : c + 1] for c in range(values.shape[1]))
 
 
 def _compute_uncertainty(
@@ -46,39 +61,54 @@ def _compute_uncertainty(
     # the network's halo is wider than the radius of the average
     plane = (slice(at.start - AVERAGE_RADIUS, at.stop + AVERAGE_RADIUS) for at in region[-2:])
     grown = (*region[:-2], *plane)
-    if isinstance(job.solve, Table):
-        score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING, context)
-        variance = job.solve.variance(y[grown], score[grown], slope[grown])
-        position = job.solve.locate(y[region], score[region])
-        x, error = pooled_solution_and_error(
-            job.solve, position, y[region], job.noise, job.score_error
-        )
-    else:
-        clean, variance = _correlated_variance(job, y, context)
-        x, variance, error = clean[region], variance[grown], 0.0
-    mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
-    lowest = MIN_VARIANCE_RATIO * job.noise.variance(x.clamp(min=job.noise.lowest))
-    posterior = mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest)
-    return torch.sqrt(posterior + error)
+    whole = slice(None)
+    channels = job.of_channels
+    # one channel of a tile, or all of them
+    cuts = [slice(c, c + 1) for c in range(len(channels))] if job.channels else [whole]
+    score: torch.Tensor | None = None
+    deviations = []
+    for own, cut in zip(channels, cuts, strict=True):
+        here, around = ((whole, cut, *at[2:]) for at in (region, grown))
+        if isinstance(own.solve, Table):
+            if score is None:
+                score, slope = job.model.score_and_slope(y, job.sigma_a, PROBE_SPACING, context)
+            variance = own.solve.variance(y[around], score[around], slope[around])
+            position = own.solve.locate(y[here], score[here])
+            x, error = pooled_solution_and_error(
+                own.solve, position, y[here], own.noise, own.score_error
+            )
+        else:
+            clean, variance = _correlated_variance(own, job.model, cut, y, context)
+            x, variance, error = clean[:, :, *region[2:]], variance[:, :, *grown[2:]], 0.0
+        mean = F.avg_pool2d(variance.flatten(0, -3), 2 * AVERAGE_RADIUS + 1, stride=1)
+        lowest = MIN_VARIANCE_RATIO * own.noise.variance(x.clamp(min=own.noise.lowest))
+        posterior = mean.reshape(*variance.shape[:-2], *mean.shape[-2:]).maximum(lowest)
+        deviations.append(torch.sqrt(posterior + error))
+    return torch.cat(deviations, dim=1)
 
 
 def _correlated_variance(
-    job: Job, y: torch.Tensor, context: torch.Tensor | None
+    job: Job, model: ScoreModel, cut: slice, y: torch.Tensor, context: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return x and its posterior variance under correlated noise: ``diag((∂x̂/∂y) Σ B⁻ᵀ)``."""
-    model, noise = job.model, job.noise
-    shift = make_shift(noise, model.transform, job.sigma_a, model.kernel)
+    """Return x and its posterior variance under correlated noise: ``diag((∂x̂/∂y) Σ B⁻ᵀ)``.
+
+    Both have only the channels of the cut, which the job is of.
+    """
+    noise = job.noise
+    shift = make_shift(noise, job.model.transform, job.sigma_a, job.model.kernel)
 
     def clean(y: torch.Tensor) -> torch.Tensor:
-        return job.solve(y, model.score(y, job.sigma_a, context))
+        return job.solve(y[:, cut], model.score(y, job.sigma_a, context)[:, cut])
 
+    own = y[:, cut]
     x = clean(y)
-    added = job.sigma_a**2 * model.transform.variance(y)
+    added = job.sigma_a**2 * job.model.transform.variance(own)
     # every pixel is changed by the same share of its own noise
     unit = torch.sqrt(noise.variance(x.clamp(min=noise.lowest)) + added)
     variance = torch.zeros_like(x)
     for at, probe in probes(x, PROBE_SPACING):
-        along = PROBE_AMPLITUDE * shift(x, y, probe / unit)
+        along = torch.zeros_like(y)
+        along[:, cut] = PROBE_AMPLITUDE * shift(x, own, probe / unit)
         change = (clean(y + along) - clean(y - along)) / (2 * PROBE_AMPLITUDE)
         variance[at] = change[at] * probe[at] * unit[at]
     return x, variance.clamp(min=0)

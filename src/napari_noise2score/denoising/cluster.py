@@ -45,11 +45,11 @@ class Setup:
     noise: str
     quantity: str
     device: str
-    sigma_a: float
+    sigma_a: float | None
     exact: bool
     block: tuple[int, ...]
     path: str
-    polish: Polish | None
+    polish: Polish | list[Polish] | None
 
 
 # job and target that this worker has prepared, by the key of the setup; only the last one
@@ -171,11 +171,11 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
             noise=str(job.noise),
             quantity=quantity.name,
             device=device,
-            sigma_a=job.sigma_a,
+            sigma_a=_sigma_a(job),
             exact=job.exact,
             block=job.block,
             path=str(path.resolve()),
-            polish=job.polish and job.polish.to("cpu"),
+            polish=_polishes(job),
         )
         _wait_for_workers(client)
         # the result of a task, not scattered data, is computed again if its worker is lost
@@ -215,6 +215,20 @@ def on_cluster(client: Any, image: Image, device: str = "auto") -> Runner:
     return run
 
 
+def _sigma_a(job: Job) -> float | None:
+    """Return the perturbation of a job; None if its channels have their own, those of the model."""
+    own = {each.sigma_a for each in job.channels or (job,)}
+    return own.pop() if len(own) == 1 else None
+
+
+def _polishes(job: Job) -> Polish | list[Polish] | None:
+    """Return the polish of a job, or those of its channels, to be sent to workers."""
+    each = [own.polish.to("cpu") for own in job.channels or (job,) if own.polish is not None]
+    if not each:
+        return None
+    return each if job.channels else each[0]
+
+
 def _identity(setup: Setup) -> Setup:
     """Return the setup; run as a task, its result stays on the workers."""
     return setup
@@ -235,7 +249,7 @@ def _one_block(
         _READY[setup.key] = job, open_target(Path(setup.path), image.axes)
     job, target = _READY[setup.key]
     read = read_block(job, *block)
-    values, tile = compute_block(job, QUANTITIES[setup.quantity], read, block[1], tile)
+    values, tile = compute_block(job, QUANTITIES[setup.quantity], read, *block, tile)
     write_block(target, job, block, values)
     return number, tile
 

@@ -59,7 +59,7 @@ def denoise(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Denoise an image of any size: lazily, into an array, or into a file.
@@ -71,7 +71,8 @@ def denoise(
     model : ScoreModel
         A score learned on images like this one.
     noise : NoiseModel or str
-        The noise model, or its text, as ``"gaussian(sigma=25)"``.
+        The noise model, or its text, as ``"gaussian(sigma=25)"``; for each channel its own with
+        ``"gaussian(sigma=25) ; gaussian(sigma=40)"``.
     out : array-like or path-like, optional
         None returns a lazy result: nothing is read or computed until a part of it is needed. An
         array of the shape of the image (numpy, zarr) is filled, rounded and clipped to its type. A
@@ -97,7 +98,8 @@ def denoise(
         JSON.
     polish : Polish, optional
         A network that `polish` taught for this model and noise model. It estimates x in place of
-        the solver.
+        the solver. One for each channel if the channels have noise models of their own, or were
+        learned each by itself.
     **file_options
         For a path only, see `FileOptions`: ``overwrite``, ``resume``, ``ome_zarr``, ``client``,
         ``inputs``.
@@ -148,7 +150,7 @@ def denoise_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Denoise an image into an array or a file, block by block; closing the generator stops.
@@ -202,7 +204,7 @@ def uncertainty(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Compute the posterior standard deviation of every pixel of the denoised image.
@@ -264,7 +266,7 @@ def uncertainty_steps(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Write `uncertainty` into an array or a file; closing the generator stops.
@@ -325,7 +327,7 @@ def _lazy(
     dtype: Any,
     sigma_a: float | None,
     noise_notes: Mapping[str, Any] | None,
-    polish: Polish | None,
+    polish: Polish | Sequence[Polish] | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
@@ -354,7 +356,7 @@ def _steps(
     *,
     dtype: Any,
     noise_notes: Mapping[str, Any] | None,
-    polish: Polish | None,
+    polish: Polish | Sequence[Polish] | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",

@@ -72,7 +72,11 @@ class Sample(NamedTuple):
 
 
 def check_range(
-    data: Any, where: Layout, model: ScoreModel, valid: ValidPixels | None = None
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    valid: ValidPixels | None = None,
+    channel: int | None = None,
 ) -> None:
     """Compare the grey levels of an image with those that a model was trained on.
 
@@ -86,6 +90,8 @@ def check_range(
         The model.
     valid : ValidPixels, optional
         Which pixels are valid; all by default.
+    channel : int, optional
+        The one channel that is compared; all by default.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def check_range(
     A darker or brighter image of the same kind is accepted, because its noise agrees with that of
     the training images at the same grey levels.
     """
-    _compare(sample_blocks(data, where, model, valid), model)
+    _compare(sample_blocks(data, where, model, valid, channel), model)
 
 
 def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
@@ -197,10 +203,17 @@ def _compare(sample: Sample | None, model: ScoreModel) -> None:
 
 
 def sample_blocks(
-    data: Any, where: Layout, model: ScoreModel, valid: ValidPixels | None = None
+    data: Any,
+    where: Layout,
+    model: ScoreModel,
+    valid: ValidPixels | None = None,
+    channel: int | None = None,
 ) -> Sample | None:
     """Read a few blocks that are spread over an image; None if they contain no valid pixel."""
-    sizes = [where.shape[where.axes.index(a)] for a in where.loop]
+    sizes = [
+        1 if a == "C" and channel is not None else where.shape[where.axes.index(a)]
+        for a in where.loop
+    ]
     ends = where.space_shape[-2:]
     counts = [min(3, -(-n // BLOCK_SIDE)) for n in ends]
     places = list(product(*(_starts(n, count) for n, count in zip(ends, counts, strict=True))))
@@ -222,10 +235,14 @@ def sample_blocks(
     values, planes_read = [], []
     for plane, place in picks:
         position = [int(i) for i in np.unravel_index(plane, sizes)] if sizes else []
+        if channel is not None and "C" in where.loop:
+            position[where.loop.index("C")] = channel
         read, invalid = valid.read(data, where, position, [*deep, *place])
         block = np.asarray(read, dtype=np.float64)
         if invalid is not None:
             block = np.where(invalid, np.nan, block)
+        if channel is not None and where.joint:
+            block = block[channel : channel + 1]
         values.append(block[np.isfinite(block)])
         if model.kernel is not None:
             if min(block.shape[-2:]) <= 2 * model.kernel.reach + 8 or not np.isfinite(block).all():

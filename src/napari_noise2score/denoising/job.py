@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import torch
 
-from ..errors import DataWarning, UserError
+from ..errors import DataWarning, ReadError, UserError
 from ..image.axes import Layout, layout
 from ..image.image import as_image
 from ..image.valid import LazyValid
-from ..noise import NoiseModel, parse_noise
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..score.context import NAMES
 from ..score.device import choose_device
 from ..score.model import ScoreModel
@@ -65,6 +66,8 @@ class Job:
         Estimates x in place of the solver if there is one; on the same device.
     recent : RecentFrames
         What was read last, for the neighbours of the next blocks.
+    channels : tuple of Job
+        The job of each channel where they differ in noise model or coordinates; otherwise empty.
     """
 
     data: Any
@@ -82,6 +85,18 @@ class Job:
     block: tuple[int, ...]
     polish: Polish | None = None
     recent: RecentFrames = field(default_factory=RecentFrames)
+    channels: tuple[Job, ...] = ()
+
+    def at(self, position: Sequence[int]) -> Job:
+        """Return the job of the channel at a position, where channels are looped over."""
+        if not self.channels or "C" not in self.layout.loop:
+            return self
+        return self.channels[position[self.layout.loop.index("C")]]
+
+    @property
+    def of_channels(self) -> tuple[Job, ...]:
+        """The jobs of the channels that a block holds: those of each, or this one for all."""
+        return self.channels if self.channels and self.layout.joint else (self,)
 
 
 Block = tuple[tuple[int, ...], tuple[slice, ...]]
@@ -120,7 +135,7 @@ def prepare(
     exact: bool = True,
     block_unit: Sequence[int] | None = None,
     compare: bool = True,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
 ) -> Job:
     """Check that image, model and noise fit together, and return what every block needs.
 
@@ -150,7 +165,59 @@ def prepare(
     image = as_image(image, axes)
     data = image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
+    count = dict(zip(where.axes, where.shape, strict=True)).get("C", 1)
+    noises = noise.for_channels(count)
+    differ = isinstance(noise, PerChannel) or bool(model.channel_coordinates)
+    polishes = polishes_of(polish, count, differ)
+    if polish is not None and differ and where.joint:
+        raise UserError(
+            "a polish of channels that are seen together needs one noise model for all of them: "
+            "train with channels='separate'"
+        )
+    if compare:
+        _warn_without_neighbours(where, model)
     valid = LazyValid(image, image.axes)
+    model = model.to(choose_device(device))
+    size = choose_tile(tile, where, model)
+    block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
+    first = Job(
+        data=data,
+        valid=valid,
+        layout=where,
+        model=model,
+        noise=noise,
+        solve=_unsolved,
+        reach=0,
+        sigma_a=0.0,
+        exact=exact,
+        score_error=0.0,
+        bias_correction=None,
+        tile=size,
+        block=block,
+    )
+    if not differ:
+        return _completed(first, model, noise, polishes[0], sigma_a, compare)
+    each = []
+    for channel, (own_noise, own_polish) in enumerate(zip(noises, polishes, strict=True)):
+        own = model.of_channel(channel)
+        with in_channel(channel, count):
+            each.append(_completed(first, own, own_noise, own_polish, sigma_a, compare, channel))
+    # the channels of a block are read with one halo
+    reach = max(job.reach for job in each)
+    each = [replace(job, reach=reach) for job in each]
+    return replace(each[0], model=model, noise=noise, polish=None, channels=tuple(each))
+
+
+def _completed(
+    job: Job,
+    model: ScoreModel,
+    noise: NoiseModel,
+    polish: Polish | None,
+    sigma_a: float | None,
+    compare: bool,
+    channel: int | None = None,
+) -> Job:
+    """Return a job with all that depends on model and noise, of one channel if they differ."""
     if polish is not None:
         polish.check(model, noise)
     low, high = model.sigma_a_range
@@ -160,33 +227,62 @@ def prepare(
             f"sigma_a={sigma_a:g} is outside the range that the model was trained for, "
             f"{low:g} to {high:g}"
         )
-    solve = model.solver(noise, sigma_a=sigma_a, exact=exact)
+    solve = model.solver(noise, sigma_a=sigma_a, exact=job.exact)
     if compare:
-        _warn_without_neighbours(where, model)
-        check_range(data, where, model, valid())
+        check_range(job.data, job.layout, model, job.valid(), channel)
         check_noise_level(noise, model)
-    model = model.to(choose_device(device))
-    size = choose_tile(tile, where, model)
-    block = tuple(-(-n // u) * u for n, u in zip(size, block_unit or size, strict=True))
     # the solution of correlated noise, and that of closed forms, has no conditioning per pixel
     pools = isinstance(solve, Table) and polish is None
     error = model.score_error(sigma_a) if pools else 0.0
-    return Job(
-        data=data,
-        valid=valid,
-        layout=where,
+    correction = model.bias_correction(noise, sigma_a) if error else None
+    if correction is not None and channel is not None and job.layout.joint:
+        correction = correction.of_channel(channel)
+    return replace(
+        job,
         model=model,
         noise=noise,
         solve=solve,
         reach=POOLING_REACH if error else reach_of(noise, model.kernel),
         sigma_a=sigma_a,
-        exact=exact,
         score_error=error,
-        bias_correction=model.bias_correction(noise, sigma_a) if error else None,
-        tile=size,
-        block=block,
+        bias_correction=correction,
         polish=polish and polish.to(model.device),
+        recent=RecentFrames(),
     )
+
+
+def _unsolved(y: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """Stand for a solver that is not made yet."""
+    raise NotImplementedError
+
+
+@contextmanager
+def in_channel(channel: int, count: int) -> Iterator[None]:
+    """Let the message of a `UserError` begin with the channel that it is about."""
+    try:
+        yield
+    except ReadError:
+        raise
+    except UserError as error:
+        raise UserError(f"channel {channel + 1} of {count}: {error}") from None
+
+
+def polishes_of(
+    polish: Polish | Sequence[Polish] | None, count: int, differ: bool
+) -> list[Polish | None]:
+    """Return the polish of each channel, or of all in one if the channels do not differ.
+
+    Raises
+    ------
+    UserError
+        If their number does not fit.
+    """
+    wanted = count if differ else 1
+    given: list[Polish | None]
+    given = [polish] * wanted if polish is None or isinstance(polish, Polish) else [*polish]
+    if len(given) != wanted:
+        raise UserError(f"{len(given)} polishes are given, and {wanted} are needed: polish again")
+    return given
 
 
 def fit_layout(where: Layout, model: ScoreModel) -> Layout:
@@ -197,6 +293,13 @@ def fit_layout(where: Layout, model: ScoreModel) -> Layout:
     UserError
         If the image has another number of channels than the model.
     """
+    if learned := len(model.channel_coordinates):
+        count = dict(zip(where.axes, where.shape, strict=True)).get("C", 1)
+        if count != learned:
+            raise UserError(
+                f"the model was trained on {learned} channels, each by itself, but the image "
+                f"(axes {where.axes}) has {count}"
+            )
     if "C" in where.axes and not model.joint and "C" in model.axes:
         return replace(where, joint=False)
     if where.channels != model.channels:

@@ -37,7 +37,7 @@ from ..score.polish import Polish, identify_noise
 from ._journal import Journal, check_same, read_journal
 from ._pipeline import fill_array, memory_message, process_blocks
 from .job import Block, Job, Quantity, blocks_of, prepare
-from .provenance import result_image, result_notes
+from .provenance import fingerprint_of, result_image, result_notes
 
 Runner = Callable[
     [Path, Job, Quantity, list[tuple[int, Block]], tuple[int, ...]],
@@ -75,7 +75,7 @@ def write_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     ome_zarr: str = "0.5",
@@ -118,7 +118,7 @@ def write_steps(
     facts = identify_image(image) | {
         "model": model.fingerprint, "noise": str(noise), "noise content": identify_noise(noise),
         "what": quantity.name + ("" if exact else " by the closed form"), "sigma_a": sigma_a,
-        "polish": polish and polish.fingerprint,
+        "polish": polish and fingerprint_of(polish),
         "dtype": str(dtype), "tile": tile and list(tile),
         "ome_zarr": ome_zarr if is_ome_zarr(path) else None, "version": __version__,
     }  # fmt: skip

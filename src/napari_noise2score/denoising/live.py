@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..image.axes import Layout, layout
 from ..image.valid import valid_of
-from ..noise import NoiseModel, parse_noise
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..progress import Progress
 from ..score.device import choose_device
 from ..score.model import ScoreModel
@@ -84,8 +84,9 @@ class LivePlanes:
         self.layout: Layout = fit_layout(layout(axes, image.shape, model.ndim), model)
         self.valid = valid_of(image, axes)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
-        self._located: tuple[PlaneScore, Any, tuple[GridPosition, Tensor]] | None = None
-        self._compared = False
+        # by channel, where each has a noise model of its own
+        self._located: dict[int, tuple[PlaneScore, Any, tuple[GridPosition, Tensor]]] = {}
+        self._compared: set[int] = set()  # identities of the models of the channels
         self._recent = RecentFrames()
 
     def place(self, at: Sequence[int]) -> tuple[int, ...]:
@@ -139,7 +140,8 @@ class LivePlanes:
             )
         at = dict(zip(self.layout.axes, place, strict=True))
         position = [at[a] for a in self.layout.loop]
-        stride = self.model.network.stride[-1]
+        model = self._model_at(place)
+        stride = model.network.stride[-1]
         margin = -(-max(MIN_MARGIN, self._reach(noise) if noise else 0) // stride) * stride
         cuts = [_cuts(n, margin) for n in self.layout.space_shape[-2:]]
         deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
@@ -148,7 +150,7 @@ class LivePlanes:
         for i, y_cut in enumerate(cuts[0]):
             rows.append([])
             for j, x_cut in enumerate(cuts[1]):
-                rows[-1].append(self._score(position, [*deep, y_cut, x_cut]))
+                rows[-1].append(self._score(model, position, [*deep, y_cut, x_cut]))
                 yield Progress(i * len(cuts[1]) + j + 1, total)
         y, score = (
             torch.cat([torch.cat([tile[k] for tile in row], dim=-1) for row in rows], dim=-2)
@@ -185,22 +187,28 @@ class LivePlanes:
         UserError
             If the noise does not fit the model.
         """
-        noise = parse_noise(noise) if isinstance(noise, str) else noise
-        plane, model = self._scores[tuple(place)], self.model
-        solve = model.solver(noise)
-        reach = self._reach(noise)
+        plane, reach = self._scores[tuple(place)], self._reach(noise)
+        model, noises = self._model_at(place), self._noises_at(place, noise)
         cut = slice(plane.margin - reach, -(plane.margin - reach) or None)
+        # all channels at once, or each by itself
+        size = plane.y.shape[1] // len(noises)
+        solved = []
         with torch.inference_mode():
-            if isinstance(solve, Table):
-                position, around = self._located_in(plane, solve, cut)
-                error = model.score_error(model.sigma_a)
-                x = pooled_solution(solve, position, plane.y[..., cut, cut], noise, error)
-                if (correction := model.bias_correction(noise)) is not None:
-                    x = correction.apply(x, around)
-            else:
-                x = solve(plane.y[..., cut, cut], plane.score[..., cut, cut])
+            for number, own in enumerate(noises):
+                at = (slice(None), slice(number * size, (number + 1) * size), ..., cut, cut)
+                y, score, solve = plane.y[at], plane.score[at], model.solver(own)
+                if isinstance(solve, Table):
+                    position, around = self._located_in(plane, solve, number, at)
+                    x = pooled_solution(solve, position, y, own, model.score_error(model.sigma_a))
+                    if (correction := model.bias_correction(own)) is not None:
+                        if len(noises) > 1:
+                            correction = correction.of_channel(number)
+                        x = correction.apply(x, around)
+                else:
+                    x = solve(y, score)
+                solved.append(x + own.offset)
             inner = slice(reach, -reach or None)
-            found = (x + noise.offset)[0, ..., inner, inner].cpu().numpy()
+            found = torch.cat(solved, dim=1)[0, ..., inner, inner].cpu().numpy()
         if plane.invalid is not None:
             # invalid pixels keep their value
             found = np.where(plane.invalid, plane.block, found)
@@ -210,35 +218,57 @@ class LivePlanes:
         ]
         return found if dtype is None else round_to_dtype(found, dtype)
 
-    def _score(self, position: Sequence[int], space: Sequence[slice]) -> tuple[Tensor, Tensor]:
+    def _score(
+        self, model: ScoreModel, position: Sequence[int], space: Sequence[slice]
+    ) -> tuple[Tensor, Tensor]:
         """Return the grey levels of a tile and their score."""
         read = read_with_halo(
-            self.image, self.layout, self.model, position, space, 0, self.valid, self._recent
+            self.image, self.layout, model, position, space, 0, self.valid, self._recent
         )
-        if not self._compared:
-            check_block(without_halo(read, self.model, space), self.model)
-            self._compared = True
-        y, wide = read.y.to(self.model.device), solved_region(self.model, space)
-        context = None if read.context is None else read.context.to(self.model.device)
-        return y[wide], self.model.score(y, context=context)[wide]
+        if id(model) not in self._compared:
+            check_block(without_halo(read, model, space), model)
+            self._compared.add(id(model))
+        y, wide = read.y.to(model.device), solved_region(model, space)
+        context = None if read.context is None else read.context.to(model.device)
+        return y[wide], model.score(y, context=context)[wide]
+
+    def _model_at(self, place: Sequence[int]) -> ScoreModel:
+        """Return the model of the channel of a plane, or that of all channels."""
+        return self.model.of_channel(self._channel_at(place))
+
+    def _noises_at(self, place: Sequence[int], noise: NoiseModel | str) -> tuple[NoiseModel, ...]:
+        """Return the noise model of each channel of a plane, or a single one of all channels."""
+        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        where = self.layout
+        count = where.shape[where.axes.index("C")] if "C" in where.axes else 1
+        noises = noise.for_channels(count)
+        if "C" in where.loop:
+            return (noises[self._channel_at(place)],)
+        return noises if isinstance(noise, PerChannel) else noises[:1]
+
+    def _channel_at(self, place: Sequence[int]) -> int:
+        where = self.layout
+        return place[where.axes.index("C")] if "C" in where.loop else 0
 
     def _reach(self, noise: NoiseModel | str) -> int:
         """Return how many pixels around a pixel solving and pooling use."""
         noise = parse_noise(noise) if isinstance(noise, str) else noise
-        return max(reach_of(noise, self.model.kernel), POOLING_REACH)
+        models = noise.models if isinstance(noise, PerChannel) else (noise,)
+        reaches = [reach_of(own, self.model.kernel) for own in models]
+        return max(*reaches, POOLING_REACH)
 
     def _located_in(
-        self, plane: PlaneScore, table: Table, cut: slice
+        self, plane: PlaneScore, table: Table, number: int, at: tuple[Any, ...]
     ) -> tuple[GridPosition, Tensor]:
         """Return the positions of a plane's pixels on the grid of a table, computed once.
 
         The means of their neighbours are, too.
         """
-        last, grid = self._located, (table.grid, cut)
+        last, grid = self._located.get(number), (table.grid, at[1], at[-1])
         if last is None or last[0] is not plane or last[1] != grid:
-            position = table.locate(plane.y[..., cut, cut], plane.score[..., cut, cut])
-            around = neighbour_mean(plane.y[..., cut, cut])
-            self._located = last = plane, grid, (position, around)
+            position = table.locate(plane.y[at], plane.score[at])
+            around = neighbour_mean(plane.y[at])
+            self._located[number] = last = plane, grid, (position, around)
         return last[2]
 
 

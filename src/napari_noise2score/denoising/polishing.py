@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
+from ..image.axes import layout
+from ..image.channel import channel_of, count_channels
 from ..image.identity import identify_image, key_of
-from ..image.image import as_images
-from ..noise import NoiseModel, parse_noise
+from ..image.image import Image, as_images
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..progress import Progress, run_to_end
 from ..score.model import ScoreModel
 from ..score.polish import Polish
@@ -26,7 +28,7 @@ from ._clean_images import (
     read_crops,
     without_bias,
 )
-from .job import prepare
+from .job import fit_layout, prepare
 
 POLISH_STEPS = 120
 ROUNDS = 3
@@ -77,7 +79,7 @@ def polish(
     device: str = "auto",
     seed: int = 0,
     resume: str | os.PathLike[str] | None = None,
-) -> Polish:
+) -> Polish | list[Polish]:
     """Teach a network to remove the noise of one noise model, for `denoise` and `uncertainty`.
 
     The denoised images count as clean, noise is drawn from the noise model, and the network of the
@@ -106,8 +108,9 @@ def polish(
 
     Returns
     -------
-    Polish
-        It belongs to this model and noise model only.
+    Polish or list of Polish
+        It belongs to this model and noise model only. One for each channel, of as many steps, if
+        the channels were learned each by itself.
 
     Raises
     ------
@@ -123,11 +126,60 @@ def polish(
     >>> denoise(noisy, model, "rayleigh(sigma=0.5)", polish=polished).shape
     (64, 64)
     """
-    return run_to_end(
-        polish_steps(
-            images, model, noise, axes=axes, steps=steps, device=device, seed=seed, resume=resume
-        )
-    ).snapshot()
+    opened = as_images(images, axes)
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    each = polish_inputs(opened, model, noise)
+    if len(each) > 1 and resume is not None:
+        raise UserError("the polish of each channel has a checkpoint of its own: polish_steps")
+    taught = [
+        run_to_end(
+            polish_steps(*own, steps=steps, device=device, seed=seed, resume=resume)
+        ).snapshot()
+        for own in each
+    ]
+    return taught if model.channel_coordinates else taught[0]
+
+
+def polish_inputs(
+    images: Sequence[Image], model: ScoreModel, noise: NoiseModel
+) -> list[tuple[list[Image], ScoreModel, NoiseModel]]:
+    """Return images, model and noise model of each polish that is needed.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        The images.
+    model : ScoreModel
+        The score model.
+    noise : NoiseModel
+        The noise model.
+
+    Returns
+    -------
+    list of tuple
+        One of each channel if the model learned each by itself, otherwise one.
+
+    Raises
+    ------
+    UserError
+        If the numbers of channels differ, or channels that are seen together have noise models of
+        their own.
+    """
+    counts = sorted({count_channels(image) for image in images})
+    if not model.channel_coordinates:
+        if isinstance(noise, PerChannel):
+            raise UserError(
+                "a polish of channels that are seen together needs one noise model for all of "
+                "them: train with channels='separate'"
+            )
+        return [(list(images), model, noise)]
+    for image in images:
+        fit_layout(layout(image.axes, image.data.shape, model.ndim), model)
+    noises = noise.for_channels(counts[0])
+    return [
+        ([channel_of(image, c) for image in images], model.of_channel(c), own)
+        for c, own in enumerate(noises)
+    ]
 
 
 def polish_steps(
@@ -151,7 +203,8 @@ def polish_steps(
     Yields
     ------
     Progress of Polishing
-        After every crop that is denoised, without a result, and after every step.
+        After every crop that is denoised, without a result, and after every step. Channels that
+        were learned each by itself are polished each by itself, see `polish_inputs`.
 
     Raises
     ------
@@ -175,6 +228,8 @@ def polish_steps(
         raise UserError("polish for at least 1 step")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     opened = as_images(images, axes)
+    if model.channel_coordinates or isinstance(noise, PerChannel):
+        raise UserError("polish each channel by itself: with polish, or with model.of_channel")
     low, high = model.sigma_a_range
     sigma_a = min(max(SIGMA_A, low), high)
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ def result_notes(
     *,
     sigma_a: float | None = None,
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | None = None,
+    polish: Polish | Sequence[Polish] | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of a result, the same whatever holds the result.
 
@@ -41,18 +41,30 @@ def result_notes(
     -------
     dict
         ``model`` (its name), ``fingerprint``, ``noise``, ``sigma_a``, ``version`` (of this
-        package), ``polish`` (its fingerprint, if there is one), and the noise notes. Values are
-        JSON.
+        package), ``polish`` (its fingerprint, if there is one; of each channel if there are
+        several), and the noise notes. Values are JSON.
     """
     return {
         "model": model.name,
         "fingerprint": model.fingerprint,
         "noise": str(noise),
-        "sigma_a": model.sigma_a if sigma_a is None else float(sigma_a),
+        "sigma_a": _sigma_a(model) if sigma_a is None else float(sigma_a),
         "version": __version__,
-        **({"polish": polish.fingerprint} if polish else {}),
+        **({"polish": fingerprint_of(polish)} if polish else {}),
         **(noise_notes or {}),
     }
+
+
+def fingerprint_of(polish: Polish | Sequence[Polish]) -> str | list[str]:
+    """Return the fingerprint of a polish, or those of the polishes of the channels."""
+    if isinstance(polish, Polish):
+        return polish.fingerprint
+    return [each.fingerprint for each in polish]
+
+
+def _sigma_a(model: ScoreModel) -> float | list[float]:
+    """Return the perturbation of a model, or those of its channels."""
+    return [own.sigma_a for own in model.channel_coordinates] or model.sigma_a
 
 
 def result_image(image: Image, data: Any, quantity: str, notes: Mapping[str, Any]) -> Image:

@@ -233,6 +233,6 @@ def findings(
     if len(channels) > 1 and max(channels) > MIN_CHANNEL_RATIO * min(channels) > 0:
         found.append(
             f"The noise of the channels differs: {', '.join(f'{value:.2f}' for value in channels)} "
-            "times what the model says. Treat each channel as a separate image."
+            "times what the model says. Estimate a noise model for each channel."
         )
     return tuple(found)

@@ -39,7 +39,7 @@ def read_compared_planes(
     images: Sequence[Image],
     noise: NoiseModel,
     model: ScoreModel | None,
-    denoised: Any,
+    denoised: Sequence[Any] | None,
     repeats: str,
     scenes: Sequence[NDArray[Any]],
 ) -> Iterator[ComparedPlane]:
@@ -51,8 +51,10 @@ def read_compared_planes(
         Noisy images.
     noise : NoiseModel
         The noise model used for denoising.
-    model, denoised, repeats
+    model, repeats
         As for `check_noise`.
+    denoised : sequence of array-like, optional
+        Each image, denoised.
     scenes : sequence of ndarray
         Frames to compare if all of the planes are faulty, shape ``(repeats, Y, X)``.
 
@@ -63,9 +65,9 @@ def read_compared_planes(
     """
     each = -(-MAX_PLANES // len(images))
     left, found = MAX_PLANES, 0
-    for image in spread_over(images, MAX_PLANES):
-        clean = denoised
-        if model is not None and denoised is None:
+    known = [None] * len(images) if denoised is None else denoised
+    for image, clean in spread_over(list(zip(images, known, strict=True)), MAX_PLANES):
+        if model is not None and clean is None:
             clean = denoise(image, model, noise, tile=TILES[model.ndim]).data
         for place, following in _places(image, repeats, each)[:left]:
             left -= 1

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..denoising.job import in_channel
 from ..denoising.polish_need import measure_polish_need
 from ..errors import DataWarning, ReadError, UserError
 from ..image.image import Image, as_images
-from ..noise import NoiseModel, parse_noise
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..progress import Progress, run_to_end
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from ._by_channel import combine, common_channels, have_one_model, images_of_channel
 from ._check_planes import count_planes
 from ._from_images import ImageEstimate, estimate_from_frames
 from ._read_frames import read_scenes_and_warn
@@ -36,6 +38,7 @@ def estimate_noise(
     method: str = "auto",
     repeats: str = "T",
     device: str = "auto",
+    per_channel: bool | None = None,
 ) -> NoiseReport:
     """Estimate the noise model of an image: family, parameters and correlation, and check it.
 
@@ -62,6 +65,9 @@ def estimate_noise(
         such an axis the noise is estimated from single planes.
     device : str
         Where to evaluate the model: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    per_channel : bool, optional
+        Whether each channel gets a noise model of its own; by default if their estimates from the
+        images do not agree within their intervals. The report says which.
 
     Returns
     -------
@@ -107,6 +113,7 @@ def estimate_noise(
             method=method,
             repeats=repeats,
             device=device,
+            per_channel=per_channel,
         )
     )
 
@@ -120,12 +127,13 @@ def estimate_steps(
     method: str = "auto",
     repeats: str = "T",
     device: str = "auto",
+    per_channel: bool | None = None,
 ) -> Iterator[Progress[NoiseReport]]:
     """Estimate noise as `estimate_noise` does, step by step; closing the generator stops.
 
     Parameters
     ----------
-    image, axes, model, noise, method, repeats, device
+    image, axes, model, noise, method, repeats, device, per_channel
         As for `estimate_noise`.
 
     Yields
@@ -148,7 +156,7 @@ def estimate_steps(
         raise UserError(f"method '{method}' uses a trained model: give one as well")
     images = as_images(image, axes)
     model = model.to(choose_device(device)) if model and noise is None else model
-    yield from _estimate_and_check(images, model, noise, method, repeats, model)
+    yield from _estimate_channels(images, model, noise, method, repeats, model, per_channel)
 
 
 def estimate_for_denoising(
@@ -183,11 +191,68 @@ def estimate_for_denoising(
     """
     images = as_images(image, axes)
     model = model.to(choose_device(device)) if model and noise is None else model
-    for progress in _estimate_and_check(images, model, noise, "auto", repeats, None):
+    for progress in _estimate_channels(images, model, noise, "auto", repeats, None, None):
         report = progress.result
         if report is not None and report.check is not None and not report.check.explains:
             warnings.warn(report.check.sentence, DataWarning, stacklevel=2)
         yield progress
+
+
+def _estimate_channels(
+    images: Sequence[Image],
+    model: ScoreModel | None,
+    noise: NoiseModel | str | None,
+    method: str,
+    repeats: str,
+    check_model: ScoreModel | None,
+    per_channel: bool | None,
+) -> Iterator[Progress[NoiseReport]]:
+    """Estimate and check the noise of all channels together, or of each by itself."""
+    noise = parse_noise(noise) if isinstance(noise, str) else noise
+    count, sentence = common_channels(images), ""
+    if isinstance(noise, PerChannel):
+        if per_channel is False:
+            raise UserError("the noise has a model for each channel: give one, or estimate each")
+        noise.for_channels(count)
+        per_channel = True
+    if per_channel and count == 1:
+        raise UserError("there is one channel, or the images differ in their number of channels")
+    if per_channel is None:
+        # a given noise model of all channels is kept as one
+        together, sentence = (True, "") if noise else have_one_model(images, repeats.upper())
+    else:
+        together = not per_channel
+        if count > 1:
+            which = "all" if together else "each of the"
+            sentence = f"one noise model for {which} {count} channels, as requested"
+    if together:
+        if model is not None and model.channel_coordinates:
+            # the score of each channel has its own coordinates: the images alone decide
+            model = check_model = None
+        for progress in _estimate_and_check(images, model, noise, method, repeats, check_model):
+            if progress.result is None or not sentence:
+                yield progress
+            else:
+                report = replace(progress.result, channels_sentence=sentence)
+                yield Progress(progress.done, progress.total, result=report)
+        return
+    reports: list[NoiseReport] = []
+    for channel in range(count):
+        own, own_check = (
+            m.of_channel(channel) if m is not None and m.channel_coordinates else None
+            for m in (model, check_model)
+        )
+        if own is None and method not in METHODS_FROM_IMAGES:
+            raise UserError(f"method '{method}' needs a model that learned each channel by itself")
+        some = images_of_channel(images, channel)
+        known = None if noise is None else noise.for_channels(count)[channel]
+        with in_channel(channel, count):
+            for progress in _estimate_and_check(some, own, known, method, repeats, own_check):
+                if progress.result is None:
+                    yield Progress(channel + progress.fraction, count)
+        assert progress.result is not None
+        reports.append(progress.result)
+    yield Progress(count, count, result=combine(reports, sentence))
 
 
 _Estimated = tuple[NoiseReport, list[NDArray[np.generic]], ImageEstimate | None]

@@ -45,6 +45,10 @@ class NoiseCheck:
         (the difference of successive frames) or ``"single frames"`` (the finest structure of y).
     findings : tuple of str
         Sentences on what contradicts the assumptions of the estimate, and what to do.
+    channel : int or None
+        The channel, from 0, if each has its own noise model: the one that is explained least.
+    channels : int
+        Number of channels.
 
     Examples
     --------
@@ -63,6 +67,8 @@ class NoiseCheck:
     residual: Residual
     source: str
     findings: tuple[str, ...] = ()
+    channel: int | None = None
+    channels: int = 1
 
     @property
     def explains(self) -> bool:
@@ -81,6 +87,12 @@ class NoiseCheck:
     @property
     def verdict(self) -> str:
         """Sentences on whether the model is right, and what is wrong if it is not."""
+        if self.channel is None:
+            return self._verdict
+        return f"Channel {self.channel + 1}, the worst of {self.channels}: {self._verdict}"
+
+    @property
+    def _verdict(self) -> str:
         if self.explains:
             return "The model explains the noise."
         faults = []
@@ -108,6 +120,7 @@ class NoiseCheck:
             "strength": self.curve.strength,
             "verdict": self.verdict,
             "findings": list(self.findings),
+            **({} if self.channel is None else {"channel": self.channel + 1}),
         }
 
     @property

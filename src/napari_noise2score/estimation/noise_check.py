@@ -16,16 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..denoising.denoise import denoise
+from ..denoising.job import in_channel
 from ..errors import UserError
 from ..image.axes import MAX_CHANNELS
+from ..image.channel import channel_of
 from ..image.image import Image, as_images
-from ..noise import NoiseModel, parse_noise
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..noise.kernel import Kernel
 from ..progress import Progress, run_to_end
 from ..score.model import ScoreModel
 from ._autocorrelation import MIN_CORRELATION
+from ._by_channel import common_channels, images_of_channel, worst
 from ._check_assumptions import findings
-from ._check_planes import count_planes, read_compared_planes
+from ._check_planes import TILES, count_planes, read_compared_planes
 from ._check_residual import Residual, compare_residual
 from ._check_variance import VarianceCurve, compare_variance, compare_variance_with_read_noise
 from ._frames import prepare_frames
@@ -118,12 +122,54 @@ def check_steps(
     if denoised is not None and (len(images) > 1 or denoised.shape != images[0].data.shape):
         raise UserError("the denoised image must have the shape of the one image that is checked")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    if isinstance(noise, PerChannel):
+        yield from _check_channels(images, noise, model, denoised, repeats)
+        return
     yield Progress(0, 2 + count_planes(images, repeats))
     scenes, _ = read_scenes_and_warn(images, repeats)
     found = estimate_from_frames(scenes, model.kernel if model else None)
     yield from check_against_estimate(
-        images, noise, scenes, found, model=model, denoised=denoised, repeats=repeats, trained=model
+        images,
+        noise,
+        scenes,
+        found,
+        model=model,
+        denoised=None if denoised is None else [denoised],
+        repeats=repeats,
+        trained=model,
     )
+
+
+def _check_channels(
+    images: Sequence[Image],
+    noise: PerChannel,
+    model: ScoreModel | None,
+    denoised: Any,
+    repeats: str,
+) -> Iterator[Progress[NoiseCheck]]:
+    """Check the noise model of each channel; the result is that of the worst one."""
+    count = common_channels(images)
+    checks: list[NoiseCheck | None] = []
+    clean = None if denoised is None else [denoised]
+    if model is not None and clean is None:
+        clean = [denoise(image, model, noise, tile=TILES[model.ndim]).data for image in images]
+    for channel, own in enumerate(noise.for_channels(count)):
+        some = images_of_channel(images, channel)
+        trained = model.of_channel(channel) if model and model.channel_coordinates else None
+        each = None
+        if clean is not None:
+            pairs = zip(clean, images, strict=True)
+            each = [channel_of(Image(data, image.axes), channel).data for data, image in pairs]
+        with in_channel(channel, count):
+            scenes, _ = read_scenes_and_warn(some, repeats)
+            found = estimate_from_frames(scenes, trained.kernel if trained else None)
+            for progress in check_against_estimate(
+                some, own, scenes, found, denoised=each, repeats=repeats, trained=trained
+            ):
+                if progress.result is None:
+                    yield Progress(channel + progress.fraction, count)
+        checks.append(progress.result)
+    yield Progress(count, count, result=worst(checks))
 
 
 def check_against_estimate(
@@ -133,7 +179,7 @@ def check_against_estimate(
     found: ImageEstimate,
     *,
     model: ScoreModel | None = None,
-    denoised: Any = None,
+    denoised: Sequence[Any] | None = None,
     repeats: str = "T",
     trained: ScoreModel | None = None,
 ) -> Iterator[Progress[NoiseCheck]]:
@@ -149,8 +195,10 @@ def check_against_estimate(
         Their frames, as `read_scenes` returns them.
     found : ImageEstimate
         The estimate from these frames.
-    model, denoised, repeats
+    model, repeats
         As for `check_noise`.
+    denoised : sequence of array-like, optional
+        Each image, denoised.
     trained : ScoreModel, optional
         A trained score whose information is compared with that of the noise model.
 

@@ -54,6 +54,11 @@ class NoiseReport:
         Whether a polish pays for this noise model; None without a model.
     notes : mapping
         Further facts on how the noise was found with a model; values are JSON.
+    channels : tuple of NoiseReport
+        The report on each channel, if each has its own noise model; `check` is then that of the
+        channel that is explained least.
+    channels_sentence : str
+        Whether the channels have one noise model, and why; empty if there is one channel.
 
     Examples
     --------
@@ -80,6 +85,8 @@ class NoiseReport:
     left_out: tuple[str, ...] = ()
     polish: PolishNeed | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    channels: tuple[NoiseReport, ...] = ()
+    channels_sentence: str = ""
 
     @property
     def check_sentence(self) -> str:
@@ -112,6 +119,10 @@ class NoiseReport:
             facts["check"] = self.check.describe()
         if self.polish is not None:
             facts["polish"] = self.polish.sentence
+        if self.channels_sentence:
+            facts["one model or several"] = self.channels_sentence
+        if self.channels:
+            facts["channels"] = [report.describe() for report in self.channels]
         return {"noise": str(self.noise)} | facts | dict(self.notes)
 
     def provenance(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .log_gamma import LogGamma
 from .nakagami import Nakagami
 from .parameter import Parameter
 from .parse import parse_noise
+from .per_channel import PerChannel
 from .poisson import Poisson
 from .rayleigh import Rayleigh
 from .registry import families, register
@@ -37,6 +38,7 @@ __all__ = [
     "NoiseFamily",
     "NoiseModel",
     "Parameter",
+    "PerChannel",
     "Poisson",
     "Rayleigh",
     "Rician",

@@ -164,6 +164,21 @@ class NoiseModel(ABC):
             If the model has no parameters, or one would be out of range.
         """
 
+    def for_channels(self, count: int) -> tuple[NoiseModel, ...]:
+        """Return the noise model of each channel of an image, here the same for all of them.
+
+        Parameters
+        ----------
+        count : int
+            Number of channels of the image; 1 if it has no such axis.
+
+        Raises
+        ------
+        UserError
+            If there are models for another number of channels, see `PerChannel`.
+        """
+        return (self,) * count
+
     def unit_power(self, name: str) -> float:
         """Return the power of the unit of grey levels that a parameter is measured in."""
         return self.components.base.unit_power(name)
@@ -177,8 +192,11 @@ class NoiseModel(ABC):
 
     def __add__(self, other: Any) -> Sum:
         from .gaussian import Gaussian
+        from .per_channel import PerChannel
         from .sum import Sum
 
+        if isinstance(self, PerChannel):
+            return NotImplemented
         if not isinstance(other, Gaussian) or not other.constant_variance or isinstance(self, Sum):
             return NotImplemented
         return Sum(self, other)

@@ -11,6 +11,7 @@ from .base import NoiseModel
 from .family import Form, NoiseFamily
 from .gaussian import Gaussian
 from .kernel import parse_kernel
+from .per_channel import PerChannel
 from .registry import families, family_of_alias, find_family
 
 # plain decimal numbers; float() would also take 1_000 and digits of other scripts
@@ -24,6 +25,8 @@ MAX_NAME_LENGTH = 100
 _QUOTED = r"""\"[^"]*"|'[^']*'"""
 _CALL = re.compile(rf"\s*([A-Za-z_]\w*)\s*\(((?:{_QUOTED}|[^()\"'])*)\)\s*")
 _ARGUMENT = re.compile(rf"(?:{_QUOTED}|[^,])+")
+# a noise model up to the next ';' that is not in quotes
+_ONE_MODEL = re.compile(rf"(?:{_QUOTED}|[^;])*")
 
 _KERNEL = re.compile(r"@\s*(A\b|kernel\s*\([^()]*\))")
 
@@ -35,7 +38,8 @@ def parse_noise(text: str) -> NoiseModel:
     ----------
     text : str
         ``family(name=value, ...)``, optionally followed by ``@ A`` (or ``@ kernel([[...]])``)
-        and ``+ gaussian(sigma=value)``.
+        and ``+ gaussian(sigma=value)``. Several of them, separated by ``;``, are those of the
+        channels in their order.
         Spaces are ignored; the order is fixed. The name of a file can be in quotes, and must be
         if there are brackets, commas or quotes in it.
 
@@ -63,6 +67,28 @@ def parse_noise(text: str) -> NoiseModel:
         raise UserError(f"a noise model is written as text, not as {type(text).__name__}")
     if len(text) > MAX_TEXT_LENGTH:
         raise UserError(f"noise {quoted(text)}: too long for a noise model")
+    each = _split(text)
+    if len(each) == 1:
+        return _parse_model(text)
+    if not all(part.strip() for part in each):
+        raise UserError(f"noise {quoted(text)}: write one noise model on each side of ';'")
+    return PerChannel(tuple(map(_parse_model, each)))
+
+
+def _split(text: str) -> list[str]:
+    """Return the texts of the noise models between semicolons."""
+    each: list[str] = []
+    end = -1
+    while end < len(text):
+        match = _ONE_MODEL.match(text, end + 1)
+        assert match is not None  # it may be empty
+        each.append(match[0])
+        end = match.end()
+    return each
+
+
+def _parse_model(text: str) -> NoiseModel:
+    """Read the noise model of one channel."""
     model: NoiseModel
     model, rest = _parse_call(text, text)
     if rest.startswith("@"):

@@ -9,6 +9,7 @@ COMPOSITIONS = (
     ("… @ A", "any of these, correlated between neighbouring pixels"),
     ("… + gaussian(sigma=10)", "any of these, with read noise on top"),
     ("poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)", "a camera"),
+    ("… ; …", "one noise model for each channel, in order"),
 )
 
 

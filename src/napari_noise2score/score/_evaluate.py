@@ -32,8 +32,8 @@ def perturbed_score(
     network: UNet,
     z: Tensor,
     sigma_a: Tensor,
-    mean: float,
-    scale: float,
+    mean: float | Tensor,
+    scale: float | Tensor,
     context: Tensor | None = None,
 ) -> Tensor:
     """Return the score of images z that are perturbed by σ_a.
@@ -46,8 +46,8 @@ def perturbed_score(
         Images in coordinates T, shape ``(n, channels, *space)``.
     sigma_a : Tensor
         Perturbation of each image in units of z, shape ``(n,)``.
-    mean, scale : float
-        Normalization of z.
+    mean, scale : float or Tensor
+        Normalization of z, of all images or of each.
     context : Tensor, optional
         Neighbours, as from `context_input`, of each image or of all in turn; if the network sees
         context and there is none, its neighbours are not known.
@@ -65,8 +65,8 @@ def network_input(
     network: UNet,
     z: Tensor,
     sigma_a: Tensor,
-    mean: float,
-    scale: float,
+    mean: float | Tensor,
+    scale: float | Tensor,
     context: Tensor | None = None,
 ) -> Tensor:
     """Return what a network sees of images z: normalized, then log σ_a and the context."""

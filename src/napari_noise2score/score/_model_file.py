@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ._evaluate import network_with
 from ._network import UNet
 from ._stored_patches import checked_patch_shapes, is_patches, patch_shapes, stored_patches
 from .context import context_from_json
+from .coordinates import MAX_SEPARATE_CHANNELS, Coordinates
 from .information import Information
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ MAX_SIGMA_A = 100.0  # a larger perturbation would hide the noise of the image
 _QUANTIZATION_KEYS = {
     "step": "step", "zero": "origin", "floor": "floor", "ceiling": "saturation",
 }  # fmt: skip
-_PLAIN_FIELDS = (
-    "mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "axes", "joint", "score_errors",
-    "name", "provenance",
-)  # fmt: skip
+_CHANNEL_FIELDS = ("mean", "scale", "sigma_a", "sigma_a_range", "low", "high", "score_errors")
+_PLAIN_FIELDS = (*_CHANNEL_FIELDS, "axes", "joint", "name", "provenance")
 
 
 def model_header(model: ScoreModel) -> dict[str, Any]:
@@ -44,15 +43,38 @@ def model_header(model: ScoreModel) -> dict[str, Any]:
         "network": model.network.sizes,
         "transform": asdict(model.transform),
         "kernel": model.kernel and model.kernel.taps,
-        "recording": {
-            key: value
-            for key, name in _QUANTIZATION_KEYS.items()
-            if math.isfinite(value := getattr(model.quantization, name))
-        },
+        "recording": _quantization_values(model.quantization),
         # a model without context is written as before there were any
         **({"context": model.context.offsets} if model.context.offsets else {}),
+        **_channels_header(model.channel_coordinates),
         **({"patches": patch_shapes(model.patches)} if model.patches else {}),
     } | {key: getattr(model, key) for key in _PLAIN_FIELDS}
+
+
+def _channels_header(each: Sequence[Coordinates]) -> dict[str, Any]:
+    """Return the coordinates of each channel as JSON values."""
+    if not each:
+        return {}
+    return {
+        "channels": [
+            {
+                "transform": asdict(own.transform),
+                "recording": _quantization_values(own.quantization),
+                **({} if own.information is None else {"information": own.information.as_json()}),
+                **{key: getattr(own, key) for key in _CHANNEL_FIELDS},
+            }
+            for own in each
+        ]
+    }
+
+
+def _quantization_values(quantization: Quantization) -> dict[str, float]:
+    """Return the finite values of a quantization by their keys in a file."""
+    return {
+        key: value
+        for key, name in _QUANTIZATION_KEYS.items()
+        if math.isfinite(value := getattr(quantization, name))
+    }
 
 
 def tensor_shapes(header: Mapping[str, Any]) -> Shapes:
@@ -74,6 +96,48 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     """
     weights = {key: tensor for key, tensor in tensors.items() if not is_patches(key)}
     network = network_with(UNet.empty(**header["network"]), weights, "cpu")
+    coordinates = _coordinates(header)
+    kernel = None if header["kernel"] is None else Kernel(header["kernel"])
+    joint, axes = header["joint"], header["axes"]
+    if not isinstance(joint, bool) or not isinstance(axes, str):
+        raise ValueError("axes must be text, and joint must be true or false")
+    fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
+    if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
+        raise ValueError(f"axes '{axes}' do not fit the network")
+    context = context_from_json(header.get("context", []))
+    if context.channels(network.channels) != network.context_channels:
+        raise ValueError(f"context {context} does not fit the network")
+    name, provenance = header["name"], header["provenance"]
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise ValueError("the name is not a short text")
+    if not isinstance(provenance, dict):
+        raise ValueError("the provenance is not a list of named values")
+    if "information" in provenance:
+        Information.from_json(provenance["information"])
+    each = header.get("channels", [])
+    if not isinstance(each, list) or len(each) == 1 or len(each) > MAX_SEPARATE_CHANNELS:
+        raise ValueError("the channels are not a list of 2 or more")
+    if each and (joint or "C" not in axes):
+        raise ValueError("there are separate channels, and the axes have none")
+    patches = stored_patches(tensors)
+    if patches is not None and each and len(patches.y) % len(each):
+        raise ValueError("there are not as many patches of each channel")
+    return {
+        "network": network,
+        "kernel": kernel,
+        "axes": axes,
+        "joint": joint,
+        "name": name,
+        "provenance": provenance,
+        "context": context,
+        "patches": patches,
+        "channel_coordinates": tuple(map(_channel_coordinates, each)),
+        **coordinates,
+    }
+
+
+def _coordinates(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return transform, normalization, perturbation and grey levels of a header."""
     low, high = (_number(header, key) for key in ("low", "high"))
     if low >= high:
         raise ValueError(f"grey levels from {low:g} to {high:g}")
@@ -94,25 +158,7 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     quantization = Quantization(**{_QUANTIZATION_KEYS[key]: _number(marks, key) for key in marks})
     if quantization.step < 0 or quantization.floor >= quantization.saturation:
         raise ValueError(f"the quantization is {quantization}")
-    kernel = None if header["kernel"] is None else Kernel(header["kernel"])
-    joint, axes = header["joint"], header["axes"]
-    if not isinstance(joint, bool) or not isinstance(axes, str):
-        raise ValueError("axes must be text, and joint must be true or false")
-    fits = parse_axes(axes, len(axes)) == axes and (network.ndim == 2 or "Z" in axes)
-    if not fits or joint != ("C" in axes and joint) or (network.channels > 1 and not joint):
-        raise ValueError(f"axes '{axes}' do not fit the network")
-    context = context_from_json(header.get("context", []))
-    if context.channels(network.channels) != network.context_channels:
-        raise ValueError(f"context {context} does not fit the network")
-    name, provenance = header["name"], header["provenance"]
-    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
-        raise ValueError("the name is not a short text")
-    if not isinstance(provenance, dict):
-        raise ValueError("the provenance is not a list of named values")
-    if "information" in provenance:
-        Information.from_json(provenance["information"])
     return {
-        "network": network,
         "transform": transform,
         "mean": mean,
         "scale": scale,
@@ -121,15 +167,21 @@ def model_fields(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         "low": low,
         "high": high,
         "quantization": quantization,
-        "kernel": kernel,
-        "axes": axes,
-        "joint": joint,
         "score_errors": _score_errors(header.get("score_errors", [])),
-        "name": name,
-        "provenance": provenance,
-        "context": context,
-        "patches": stored_patches(tensors),
     }
+
+
+def _channel_coordinates(header: Any) -> Coordinates:
+    """Return the coordinates of one channel."""
+    if not isinstance(header, dict):
+        raise ValueError("a channel is not a list of named values")
+    known = {*_CHANNEL_FIELDS, "transform", "recording", "information"}
+    if unknown := sorted(set(header) - known):
+        raise ValueError(f"a channel has an unknown {unknown[0]!r:.40}")
+    information = None
+    if "information" in header:
+        information = Information.from_json(header["information"])
+    return Coordinates(**_coordinates(header), information=information)
 
 
 def _mapping(

@@ -39,14 +39,17 @@ class StoredPatches(NamedTuple):
         """Return the patches on a device."""
         return StoredPatches(*(None if t is None else t.to(device) for t in self))  # type: ignore[arg-type]
 
+    def part(self, which: Any) -> StoredPatches:
+        """Return some of the patches."""
+        return StoredPatches(*(None if t is None else t[which] for t in self))  # type: ignore[arg-type]
+
     def first_known(self, count: int) -> StoredPatches:
         """Return the first patches, up to a count, whose neighbours are all known."""
         around = self.around
         known = torch.ones(len(self.y), dtype=torch.bool, device=self.y.device)
         if around is not None:
             known = around.isfinite().flatten(1).all(1)
-        at = known.nonzero().flatten()[:count]
-        return StoredPatches(*(None if t is None else t[at] for t in self))  # type: ignore[arg-type]
+        return self.part(known.nonzero().flatten()[:count])
 
     def measure_bias(
         self, scores: Tensor, table: Table, noise: NoiseModel, error: float

@@ -38,6 +38,7 @@ def survey(
     rng: np.random.Generator,
     kernel: Kernel | None,
     valid: ValidOfEach | None = None,
+    channel: int | None = None,
 ) -> dict[str, Any]:
     """Choose transform, perturbation σ_a and normalization by reading a few crops of the images.
 
@@ -53,6 +54,8 @@ def survey(
         Correlation kernel that is undone before the score is learned.
     valid : ValidOfEach, optional
         The valid pixels of the images; determined if not given.
+    channel : int, optional
+        The one channel that is surveyed where channels are separate; all by default.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def survey(
     constant: set[float] = set()
     for _ in range(3 * wanted):
         (block, invalid), _ = draw_nonempty(
-            lambda: (_draw_crop(arrays, layouts, masks_of, rng), None), rng, skip_empty
+            lambda: (_draw_crop(arrays, layouts, masks_of, rng, channel), None), rng, skip_empty
         )
         pixels = block if invalid is None else block[~invalid]
         if not pixels.size:
@@ -204,11 +207,14 @@ def _draw_crop(
     layouts: Sequence[Layout],
     valid: ValidOfEach,
     rng: np.random.Generator,
+    channel: int | None,
 ) -> Block:
     """Read a random crop of a random plane, shape ``(channels, [1,] Y, X)``."""
     which = int(rng.integers(len(arrays)))
     where = layouts[which]
     position = [int(rng.integers(n)) for n in loop_shape(where)]
+    if channel is not None:
+        position[where.loop.index("C")] = channel
     space = []
     for axis, n in zip(where.space, where.space_shape, strict=True):
         size = min(n, 1 if axis == "Z" else MAX_CROP_SIDE)

@@ -21,12 +21,15 @@ from ..solve.quantization import Quantization
 from ..solve.solver import Solver, make_solver
 from ..solve.table import Table
 from ..solve.transform import Transform
+from ._channel_models import channel_models
+from ._describe import describe_model
 from ._evaluate import clip_to_training, context_input, network_with, perturbed_score
 from ._model_file import model_fields, model_header, tensor_shapes
 from ._network import UNet
 from ._stored_patches import StoredPatches, patch_tensors
 from ._tensor_file import first_line, read_tensors, write_tensors
 from .context import NO_CONTEXT, Context
+from .coordinates import Coordinates
 from .information import Information
 from .probes import probes
 
@@ -71,6 +74,9 @@ class ScoreModel:
         The neighbours that the network sees beside the plane or volume itself.
     patches : StoredPatches or None
         Patches of the training images, by which the bias of x is measured for any noise model.
+    channel_coordinates : tuple of Coordinates
+        Those of each channel, if the network learned each channel by itself; see `of_channel`.
+        The other fields are then those of the first channel, the patches those of all in order.
     """
 
     network: UNet
@@ -90,6 +96,7 @@ class ScoreModel:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     context: Context = NO_CONTEXT
     patches: StoredPatches | None = None
+    channel_coordinates: tuple[Coordinates, ...] = ()
 
     @property
     def ndim(self) -> int:
@@ -106,6 +113,34 @@ class ScoreModel:
         """Device of the network."""
         return next(self.network.parameters()).device
 
+    def of_channel(self, number: int) -> ScoreModel:
+        """Return the model of one channel, if each was learned by itself, otherwise this model.
+
+        Parameters
+        ----------
+        number : int
+            Number of the channel, from 0.
+
+        Returns
+        -------
+        ScoreModel
+            A model of images of this channel alone; its network is shared.
+        """
+        return self._channel_models[number] if self.channel_coordinates else self
+
+    @cached_property
+    def _channel_models(self) -> tuple[ScoreModel, ...]:
+        """The model of each channel."""
+        return channel_models(self)
+
+    def _check_one(self) -> None:
+        """Raise a `UserError` if each channel was learned by itself."""
+        if self.channel_coordinates:
+            raise UserError(
+                f"the model learned {len(self.channel_coordinates)} channels, each by itself: use "
+                "model.of_channel(0) for the first"
+            )
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of everything that results depend on, 16 hexadecimal digits."""
@@ -121,7 +156,9 @@ class ScoreModel:
         # models of the first version have none, and keep their fingerprint
         plain += [self.score_errors] if self.score_errors else []
         context = [repr(self.context.offsets)] if self.context.offsets else []
-        text = ", ".join([repr(self.transform), recording, *map(repr, plain), *context])
+        # without the information, which results do not depend on
+        each = [repr(replace(own, information=None)) for own in self.channel_coordinates]
+        text = ", ".join([repr(self.transform), recording, *map(repr, plain), *context, *each])
         digest.update(f"[{text}]".encode())
         for key, weights in sorted(self.network.state_dict().items()):
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
@@ -226,6 +263,7 @@ class ScoreModel:
             Score in units of 1 / z, float32, of the same shape. Pixels nearer to a border than
             ``network.radius`` are affected by it.
         """
+        self._check_one()
         at = self.sigma_a if sigma_a is None else sigma_a
         with torch.inference_mode():
             levels = torch.full((len(y),), at, dtype=torch.float32, device=y.device)
@@ -257,6 +295,7 @@ class ScoreModel:
         score, slope : Tensor
             Both float32, of the shape of y; the slope is the diagonal of the Jacobian.
         """
+        self._check_one()
         levels = torch.full((len(y),), sigma_a, dtype=torch.float32, device=y.device)
         z = self.transform.forward(clip_to_training(y, self.low, self.high))
 
@@ -297,6 +336,7 @@ class ScoreModel:
             If no such noise can belong to images of these grey levels, or its correlation is not
             the one that was undone before the score was learned.
         """
+        self._check_one()
         return make_solver(
             noise,
             self.transform,
@@ -310,27 +350,7 @@ class ScoreModel:
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the model for people; values are JSON."""
-        t = self.transform
-        facts = {
-            "name": self.name,
-            "network": f"{self.ndim}-D U-Net, {self.channels} channel(s), "
-            f"{sum(p.numel() for p in self.network.parameters()):,} weights",
-            "trained on axes": self.axes,
-            **({"context": str(self.context)} if self.context.offsets else {}),
-            "grey levels": f"{self.low:g} to {self.high:g}, step {self.quantization.step:g}",
-            "noise curve": f"variance {t.c0:.4g} + {t.c1:.4g} t + {t.c2:.4g} t², "
-            f"t = grey level above {t.start:.4g}",
-            "correlation": str(self.kernel) if self.kernel else "none",
-            "sigma_a": f"{self.sigma_a:.3g} (trained for {self.sigma_a_range[0]:.3g} to "
-            f"{self.sigma_a_range[1]:.3g}), in units of the noise",
-        }
-        if self.score_errors:
-            error = self.score_error(self.sigma_a)
-            facts["error of the score"] = f"{error:.2g}, in units of the noise"
-        facts |= {k: v for k, v in self.provenance.items() if k not in facts}
-        if (found := self.information) is not None:
-            facts["information"] = found.describe()
-        return facts
+        return describe_model(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, complete or not at all.

@@ -43,18 +43,22 @@ class DrawnPatches(NamedTuple):
     context : ndarray or None
         Grey levels of the neighbours, NaN where they are not known, float32, shape
         ``(count, neighbours * channels, *size)``; None if there is no context.
+    channel : ndarray
+        The channel of each patch where channels are separate, otherwise 0, int, shape ``(count,)``.
     """
 
     y: np.ndarray
     valid: np.ndarray | None
     context: np.ndarray | None
+    channel: np.ndarray
 
 
 class Patches:
     """Draws random patches from images, and reads only these patches.
 
     Validation patches come from planes or volumes that are held out from training or, if there are
-    few, from a corner of each that is held out.
+    few, from a corner of each that is held out. If the channels are separate, they take turns, and
+    the same planes of all of them are held out.
 
     Parameters
     ----------
@@ -97,6 +101,7 @@ class Patches:
         self._margins = margins_of(kernel, len(size))
         counts = np.array([count_pieces([where]) for where in self.layouts])
         self._ends = np.cumsum(counts)
+        self._channels = max(separate_channels(where) for where in self.layouts)
         pieces = int(self._ends[-1])
         self._whole = pieces >= MIN_PIECES_TO_SPLIT
         if self._whole:
@@ -168,13 +173,22 @@ class Patches:
         -------
         DrawnPatches
         """
-        drawn = [self._draw_one(rng, held_out) for _ in range(count)]
-        patches = np.stack([patch for patch, _, _ in drawn])
-        neighbours = np.stack([around for _, _, around in drawn]) if self.context.offsets else None
-        if all(valid is None for _, valid, _ in drawn):
-            return DrawnPatches(patches, None, neighbours)
-        masks = [np.ones_like(patch) if valid is None else valid for patch, valid, _ in drawn]
-        return DrawnPatches(patches, np.stack(masks), neighbours)
+        turns = self._channels_in_turn(count, rng)
+        drawn = [self._draw_one(rng, held_out, turn) for turn in turns]
+        patches = np.stack([patch for patch, *_ in drawn])
+        neighbours = np.stack([each[2] for each in drawn]) if self.context.offsets else None
+        channel = np.array([each[3] for each in drawn])
+        if all(each[1] is None for each in drawn):
+            return DrawnPatches(patches, None, neighbours, channel)
+        masks = [np.ones_like(patch) if valid is None else valid for patch, valid, *_ in drawn]
+        return DrawnPatches(patches, np.stack(masks), neighbours, channel)
+
+    def _channels_in_turn(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Return the channel of each patch, if the channels are separate."""
+        if self._channels == 1:
+            return [0] * count
+        first = int(rng.integers(self._channels))
+        return [(first + i) % self._channels for i in range(count)]
 
     @property
     def separate(self) -> bool:
@@ -199,28 +213,33 @@ class Patches:
         return [(n - m, max((n - m) // 4, size), size) for n, m, size in sizes][-2:]
 
     def _draw_one(
-        self, rng: np.random.Generator, held_out: bool
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Draw a patch, and return which of its pixels are valid, and its neighbours."""
+        self, rng: np.random.Generator, held_out: bool, turn: int
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, int]:
+        """Draw a patch, and return which of its pixels are valid, its neighbours and channel."""
         (block, invalid), place = draw_nonempty(
-            lambda: self._draw_valid(rng, held_out), rng, self._skip_empty
+            lambda: self._draw_valid(rng, held_out, turn), rng, self._skip_empty
         )
+        where = self.layouts[place.which]
+        channel = place.position[where.loop.index("C")] if "C" in where.loop else 0
         block, invalid = fill_and_decorrelate(block, invalid, self.kernel)
         around = self._read_neighbours(place, block)
         channels = len(block)
         if invalid is None:
             turned = _flip_and_rotate(_joined(block, around), rng)
-            return turned[:channels], None, turned[channels:]
+            return turned[:channels], None, turned[channels:], channel
         both = np.concatenate([block, ~invalid]).astype(np.float32)
         both = _flip_and_rotate(_joined(both, around), rng)
-        return both[:channels], both[channels : 2 * channels], both[2 * channels :]
+        valid = both[channels : 2 * channels]
+        return both[:channels], valid, both[2 * channels :], channel
 
-    def _draw_valid(self, rng: np.random.Generator, held_out: bool) -> tuple[Block, Place]:
+    def _draw_valid(
+        self, rng: np.random.Generator, held_out: bool, turn: int
+    ) -> tuple[Block, Place]:
         """Draw until most of a patch is valid; return the most valid patch otherwise."""
         best: tuple[Block, Place] | None = None
         best_share = 0.0
         for _ in range(MAX_DRAWS_OF_INVALID):
-            place = self._choose_place(rng, held_out)
+            place = self._choose_place(rng, held_out, turn)
             block, invalid = self._read(place)
             share = 1.0 if invalid is None else 1 - float(invalid.mean())
             if share >= MIN_VALID_SHARE:
@@ -243,15 +262,18 @@ class Patches:
             found.append(levels if invalid is None else np.where(invalid, np.nan, levels))
         return np.concatenate(found) if found else block[:0]
 
-    def _choose_place(self, rng: np.random.Generator, held_out: bool) -> Place:
-        """Choose a random patch."""
+    def _choose_place(self, rng: np.random.Generator, held_out: bool, turn: int) -> Place:
+        """Choose a random patch, of a given channel where the channels are separate."""
         piece = self._choose(rng, held_out)
         which = int(np.searchsorted(self._ends, piece, side="right"))
         where = self.layouts[which]
         first = int(self._ends[which - 1]) if which else 0
-        position = np.unravel_index(piece - first, loop_shape(where)) if where.loop else ()
+        sizes = scene_shape(where)
+        position = [int(i) for i in np.unravel_index(piece - first, sizes)] if sizes else []
+        if "C" in where.loop:
+            position.insert(where.loop.index("C"), turn % separate_channels(where))
         start = self._start(where.space_shape, rng, held_out)
-        return Place(which, tuple(int(p) for p in position), tuple(start))
+        return Place(which, tuple(position), tuple(start))
 
     def _read(self, place: Place) -> Block:
         """Read a patch with its margins, and which of its pixels are invalid."""
@@ -332,6 +354,16 @@ def loop_shape(where: Layout) -> tuple[int, ...]:
     return tuple(where.shape[where.axes.index(a)] for a in where.loop)
 
 
+def scene_shape(where: Layout) -> tuple[int, ...]:
+    """Return the size along each looped axis but that of separate channels."""
+    return tuple(where.shape[where.axes.index(a)] for a in where.loop if a != "C")
+
+
+def separate_channels(where: Layout) -> int:
+    """Return the number of channels that are seen one at a time, 1 if there are none."""
+    return where.shape[where.axes.index("C")] if "C" in where.loop else 1
+
+
 def count_pieces(layouts: Sequence[Layout]) -> int:
-    """Return the number of planes, or of volumes for a 3-D network."""
-    return sum(int(np.prod(loop_shape(where), dtype=np.int64)) for where in layouts)
+    """Return the number of planes, or of volumes for a 3-D network, of one channel."""
+    return sum(int(np.prod(scene_shape(where), dtype=np.int64)) for where in layouts)

@@ -7,14 +7,14 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
-from ..errors import UserError
-from ..image.axes import Layout, layout
+from ..errors import UserError, quoted
+from ..image.axes import MAX_CHANNELS, Layout, layout
 from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
@@ -27,6 +27,7 @@ from .model import ScoreModel
 
 STEPS_BETWEEN_VALIDATIONS = 25
 DEFAULT_MINUTES = 5.0
+CHANNELS = ("auto", "joint", "separate")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def train(
     context: str = "none",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
+    channels: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> ScoreModel:
     """Learn the score of noisy images, without any clean image or noise model.
@@ -121,6 +123,11 @@ def train(
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
         ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
         serves noise models ``... @ A``.
+    channels : {"auto", "joint", "separate"}
+        Whether the network sees the channels of an image together (at most 4), or each by itself,
+        normalized and transformed by itself (at most 16; more are normalized together).
+        ``"auto"`` sees colours together, which are the last axis or stated by the file, and all
+        other channels each by itself.
     resume : path-like, optional
         A checkpoint to resume from, written for the same images, seed and correlation.
 
@@ -155,6 +162,7 @@ def train(
             context=context,
             reach=reach,
             correlation=correlation,
+            channels=channels,
             resume=resume,
         )
     )
@@ -174,13 +182,16 @@ def train_steps(
     context: str = "none",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
+    channels: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[Progress[Training]]:
     """Train step by step; closing the generator stops, and a snapshot keeps what was learned.
 
     Parameters
     ----------
-    images, axes, ndim, steps, minutes, device, seed, name, context, reach, correlation, resume
+    images, axes, ndim, steps, minutes, device, seed, name
+        As for `train`.
+    context, reach, correlation, channels, resume
         As for `train`.
 
     Yields
@@ -205,7 +216,7 @@ def train_steps(
         minutes = DEFAULT_MINUTES
     _check_budget(steps, minutes, seed)
     opened = as_images(images, axes)
-    layouts = _layouts_of(opened, ndim)
+    layouts = _layouts_of(opened, ndim, channels)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
     choice, reach = parse_context(context, reach)
     arrays = [_with_mask(image) for image in opened]
@@ -315,13 +326,26 @@ def _signed(loss: float) -> str:
     return f"{loss:.4f}".replace("-", "−")
 
 
-def _layouts_of(images: Sequence[Image], ndim: int) -> list[Layout]:
+def _layouts_of(images: Sequence[Image], ndim: int, channels: str) -> list[Layout]:
     """Return the layout of each image; raise a `UserError` unless one network fits them all."""
+    if channels not in CHANNELS:
+        raise UserError(f"channels {quoted(str(channels))}: choose {', '.join(CHANNELS)}")
     layouts = [layout(image.axes, image.data.shape, ndim) for image in images]
     counts = sorted({where.channels for where in layouts})
+    several = [dict(zip(where.axes, where.shape, strict=True)).get("C", 1) for where in layouts]
+    if channels == "joint" and max(several) > MAX_CHANNELS:
+        raise UserError(
+            f"the images have {max(several)} channels, and at most {MAX_CHANNELS} can be seen "
+            "together: use channels='separate'"
+        )
     if len(counts) > 1:
         raise UserError(f"the images differ in their number of channels: {counts}")
-    return layouts
+    if channels == "auto":
+        colours = all(image.rgb or image.axes.endswith("C") for image in images)
+        channels = "joint" if colours else "separate"
+    if channels == "joint" or max(several) == 1:
+        return layouts
+    return [replace(where, joint=False) for where in layouts]
 
 
 def _with_mask(image: Image) -> Any:

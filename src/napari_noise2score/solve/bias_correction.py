@@ -41,6 +41,11 @@ class BiasCorrection(NamedTuple):
     lowest: float
     highest: float
 
+    def of_channel(self, number: int) -> BiasCorrection:
+        """Return the correction of one channel alone."""
+        one = slice(number, number + 1)
+        return self._replace(at=self.at[one], shift=self.shift[one])
+
     def apply(self, x: Tensor, around: Tensor) -> Tensor:
         """Return x without the bias.
 

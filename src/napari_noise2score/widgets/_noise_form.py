@@ -18,6 +18,7 @@ from ..noise.family import Form, NoiseFamily
 from ..noise.kernel import Kernel, parse_kernel
 from ..noise.parameter import Parameter, grey_level
 from ..noise.parse import parse_noise
+from ..noise.per_channel import PerChannel
 from ..noise.registry import forms
 from ._eliding import ElidingComboBox
 from ._number import Number
@@ -155,6 +156,11 @@ class NoiseForm(QObject):
 
     def _show(self, model: NoiseModel) -> None:
         """Set the controls to a model."""
+        if isinstance(model, PerChannel):
+            with QSignalBlocker(self._family):
+                self._family.setCurrentIndex(-1)  # only the text can express it
+            self._show_rows()
+            return
         base, kernel, read_noise = model.components
         values = base.values
         chosen = self._find(base, read_noise)
