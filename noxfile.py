@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Run what a change must pass: `nox -s lint`, `nox -s tests`, `nox -s build`."""
+"""Run what a change must pass: `nox -s lint`, `nox -s tests`, `nox -s docs`, `nox -s build`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def tests(session: nox.Session) -> None:
     """Run the tests; arguments after -- go to pytest."""
     session.install(*CONSTRAINTS, "-e", ".[gui,test]")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the site; warnings are errors."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    session.run("mkdocs", "build", "-d", "site")
 
 
 @nox.session(default=False)
