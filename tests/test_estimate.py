@@ -16,7 +16,15 @@ from napari_noise2score.estimation._flatness import smooth
 from napari_noise2score.estimation._moments import Moments, measure_moments
 from napari_noise2score.estimation._repeats import is_still
 from napari_noise2score.image.write import write_image
-from napari_noise2score.noise import A, Gaussian, LogGamma, Poisson, Rician, parse_noise
+from napari_noise2score.noise import (
+    A,
+    Gaussian,
+    LogGamma,
+    NoncentralChi,
+    Poisson,
+    Rician,
+    parse_noise,
+)
 from napari_noise2score.sample import read_sample, simulate_cells
 
 
@@ -53,6 +61,7 @@ FAMILIES = [
     "rayleigh(sigma=0.3) + gaussian(sigma=10)",
     "nakagami(m=4)",
     "rician(sigma=30)",
+    "noncentral_chi(sigma=20, coils=8)",
     "log_gamma(scale=17, looks=1)",
     "log_gamma(scale=30, looks=4.5)",
 ]
@@ -112,6 +121,18 @@ def test_speckle_in_decibels_is_log_gamma_although_the_dark_is_clipped_at_zero()
     assert isinstance(found, LogGamma)
     assert standard_deviation(found, 100) == pytest.approx(22.3, rel=0.1)
     assert found.looks == pytest.approx(1, rel=0.3)
+
+
+def test_sigma_and_coils_of_magnitude_images_are_estimated_from_background_and_signal():
+    clean = scene() - scene().min()
+    clean[:120] = 0
+    y = parse_noise("noncentral_chi(sigma=20, coils=8)").sample(clean, np.random.default_rng(0))
+    found = estimate_noise(y.round().astype(np.uint16))
+    assert isinstance(found.noise, NoncentralChi)
+    assert found.noise.sigma == pytest.approx(20, rel=0.05)
+    assert found.noise.coils == pytest.approx(8, rel=0.1)
+    low, high = found.intervals["coils"]
+    assert low < 8 < high
 
 
 def test_a_background_that_was_set_to_zero_is_not_taken_for_clipped_noise():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from napari_noise2score import UserError
 from napari_noise2score.noise import (
@@ -18,6 +19,7 @@ from napari_noise2score.noise import (
     Gaussian,
     LogGamma,
     Nakagami,
+    NoncentralChi,
     Poisson,
     Rayleigh,
     Rician,
@@ -45,6 +47,8 @@ NOISE_TEXTS = [
     "log_gamma(scale=17, looks=1)",
     "log_gamma(scale=50, looks=4.5) + gaussian(sigma=10)",
     "rician(sigma=30)",
+    "noncentral_chi(sigma=20, coils=8)",
+    "noncentral_chi(sigma=10, coils=3.5) + gaussian(sigma=10)",
     "rician(sigma=30) + gaussian(sigma=10)",
     "tweedie(power=1.5, dispersion=3)",
     "tweedie(power=1.1, dispersion=2, offset=-100)",
@@ -64,6 +68,7 @@ pixelwise = st.one_of(
     st.builds(Nakagami, st.floats(0.5, 1e4)),
     st.builds(LogGamma, positive, st.floats(0.05, 1e4)),
     st.builds(Rician, positive),
+    st.builds(NoncentralChi, positive, st.floats(1, 64)),
     st.builds(Tweedie, st.floats(1.001, 1.999), positive, st.floats(-1e4, 1e4)),
 )
 models = st.one_of(pixelwise, st.builds(lambda base, s: base + Gaussian(s), pixelwise, positive))
@@ -93,6 +98,8 @@ def test_every_model_is_recovered_from_its_text(model):
         ("log_gamma(scale=17)", "needs looks"),
         ("log_gamma(scale=17, looks=0)", "above 0"),
         ("rician(sigma=0)", "above 0"),
+        ("noncentral_chi(sigma=10, coils=0)", "at least 1"),
+        ("noncentral_chi(sigma=10)", "needs coils"),
         ("rican(sigma=3)", "did you mean 'rician'"),
         ("tweedie(power=2, dispersion=3)", "between 1 and 2"),
         ("tweedie(power=1.5)", "needs dispersion"),
@@ -155,6 +162,7 @@ def test_bin_probabilities_agree_with_samples(text, level):
         st.builds(Nakagami, st.floats(0.5, 50)),
         st.builds(LogGamma, st.floats(20, 100), st.floats(1, 50)),
         st.builds(Rician, st.floats(1, 100)),
+        st.builds(NoncentralChi, st.floats(1, 100), st.floats(1, 64)),
     ),
     st.floats(5, 250),
     st.floats(0.3, 2.5),
@@ -178,6 +186,7 @@ def test_the_saddlepoint_solution_approximately_undoes_the_score_for_many_pulses
     "model",
     [
         Rician(20.0),
+        NoncentralChi(15, 8),
         Tweedie(1.5, 3.0),
         Tweedie(1.9, 0.3),
         Nakagami(2),
@@ -205,6 +214,7 @@ def test_the_solutions_are_finite_for_any_score():
         Nakagami(0.5),
         LogGamma(17, 1),
         Rician(20),
+        NoncentralChi(20, 8),
         Tweedie(1.05, 0.1),
         Tweedie(1.9, 20, 100),
         Emccd(20, 100),
@@ -225,6 +235,27 @@ def test_rician_moments_and_their_inverse_are_right_at_any_signal_to_noise_ratio
     assert (variance.diff() >= -1e-9 * sigma**2).all()
     assert torch.allclose(model.clean_from_mean(mean), x, rtol=1e-6, atol=1e-6 * sigma)
     assert float(model.clean_from_mean(torch.tensor(sigma))) == 0
+
+
+@pytest.mark.parametrize("coils", [1, 2.5, 8, 64])
+def test_the_magnitude_of_several_coils_has_the_moments_of_its_distribution(coils):
+    model = NoncentralChi(10, coils)
+    x = torch.tensor([0.0, 5, 30, 100, 500, 999, 1001, 3000], dtype=torch.float64)
+    mean, variance = model.mean(x), model.variance(x)
+    # of y², which is noncentral chi-square
+    assert torch.allclose(mean**2 + variance, x**2 + 200 * coils, rtol=1e-6)
+    edges = torch.linspace(0, 3200, 16_001, dtype=torch.float64)
+    probabilities, y = model.bin_probabilities(edges, x), (edges[1:] + edges[:-1]) / 2
+    exact = stats.ncx2.cdf((edges[::200] / 10) ** 2, 2 * coils, (x[1:4, None] / 10) ** 2)
+    found = np.pad(probabilities[1:4].cumsum(1).numpy(), ((0, 0), (1, 0)))[:, ::200]
+    np.testing.assert_allclose(found, exact, atol=1e-5)
+    assert torch.allclose(probabilities @ y, mean, rtol=1e-5)
+    third = (probabilities * (y - mean[:, None]) ** 3).sum(1)
+    assert model.cumulants(mean.numpy())[1][:4] == pytest.approx(third[:4].numpy(), abs=1)
+    assert torch.allclose(model.clean_from_mean(mean), x, rtol=1e-5, atol=1e-2)
+    if coils == 1:
+        assert torch.allclose(mean, Rician(10).mean(x), rtol=1e-5)
+        assert torch.allclose(variance, Rician(10).variance(x), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -267,6 +298,8 @@ def test_tweedie_probabilities_sum_to_one_over_seven_decades(power, dispersion):
         LogGamma(17, 0.1),
         Rician(0.01),
         Rician(1e3),
+        NoncentralChi(0.01, 64),
+        NoncentralChi(1e3, 1),
         Tweedie(1.05, 0.1),
         Tweedie(1.95, 50),
         Emccd(9),
@@ -354,6 +387,7 @@ ORACLE = [
     ("rayleigh(sigma=0.3) + gaussian(sigma=10)", Transform(0, 100, 0.5, 0.04), 0.05),
     ("rician(sigma=20)", Transform(c0=400), 0.25),
     ("rician(sigma=20) + gaussian(sigma=10)", Transform(c0=500), 0.25),
+    ("noncentral_chi(sigma=20, coils=8)", Transform(c0=300), 0.25),
     ("nakagami(m=10)", Transform(0, 2.5, 0.6, 0.025), 0.25),
     ("nakagami(m=10) + gaussian(sigma=10)", Transform(0, 100, 0, 0.025), 0.25),
     ("log_gamma(scale=50, looks=4.5)", Transform(c0=620), 0.25),

@@ -11,6 +11,7 @@ from .gaussian import Gaussian
 from .kernel import A, Kernel, measure_kernel
 from .log_gamma import LogGamma
 from .nakagami import Nakagami
+from .noncentral_chi import NoncentralChi
 from .parameter import Parameter
 from .parse import parse_noise
 from .per_channel import PerChannel
@@ -37,6 +38,7 @@ __all__ = [
     "Nakagami",
     "NoiseFamily",
     "NoiseModel",
+    "NoncentralChi",
     "Parameter",
     "PerChannel",
     "Poisson",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ._integrated import integrated_bins
 from ._torch import torch
 from .base import Array
 from .family import Form, NoiseFamily
@@ -18,10 +19,8 @@ from .parameter import grey_level
 if TYPE_CHECKING:
     from torch import Tensor
 
-# distance from x, in sigma, beyond which the probability is treated as 0, and the number of cells
-# into which it is divided
+# distance from x, in sigma, beyond which the probability is treated as 0
 MAX_DEVIATION = 10
-CELLS = 160
 # above this x², in σ², the variance is computed by its series
 MIN_SQUARE_OF_SERIES = 1000
 # above this z = xy/σ², z I₁(z)/I₀(z) is z − ½
@@ -166,24 +165,13 @@ class Rician(NoiseFamily):
     def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
         """Return the probability of each bin of y for each x, of shape ``(x, bins)``."""
         x, edges = x[:, None] / self.sigma, edges / self.sigma
-        # the cumulative distribution has no closed form: for each x it is integrated by Simpson's
-        # rule over cells of y, and interpolated within them with its slope
+
+        def density(y: Tensor) -> Tensor:
+            value: Tensor = y * torch.exp(-((y - x) ** 2) / 2) * torch.special.i0e(x * y)
+            return value
+
         low = (x - MAX_DEVIATION).clamp(min=0)
-        step = (x + MAX_DEVIATION - low) / CELLS
-        y = low + step / 2 * torch.arange(2 * CELLS + 1).to(x)
-        density = step * y * torch.exp(-((y - x) ** 2) / 2) * torch.special.i0e(x * y)
-        cell = (density[:, :-1:2] + 4 * density[:, 1::2] + density[:, 2::2]) / 6
-        total = cell.sum(1, keepdim=True)
-        slope = density[:, ::2] / total
-        cdf = torch.nn.functional.pad(torch.cumsum(cell, 1) / total, (1, 0))
-        at = ((edges - low) / step).clamp(0, CELLS)
-        left = at.long().clamp(max=CELLS - 1)
-        t = at - left
-        start, rise = cdf.gather(1, left), (cell / total).gather(1, left)
-        first, last = slope.gather(1, left), slope.gather(1, left + 1)
-        cubic = first + t * (3 * rise - 2 * first - last + t * (first + last - 2 * rise))
-        cdf_at_edges: Tensor = start + t * cubic
-        return cdf_at_edges.diff(dim=1).clamp(min=0)
+        return integrated_bins(density, low, x + MAX_DEVIATION, edges)
 
 
 @cache
