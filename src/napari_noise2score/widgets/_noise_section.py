@@ -286,7 +286,8 @@ class NoiseSection(QWidget):
         share = None
         if check is not None:
             with contextlib.suppress(UserError):
-                noise = parse_noise(self.text)
+                # of several channels, the check is that of the worst one
+                noise = parse_noise(self.text).for_channels(check.channels)[check.channel or 0]
                 if noise == check.noise:
                     share = check.curve.explained
                 elif noise.components.kernel == check.noise.components.kernel:
