@@ -131,6 +131,7 @@ def test_the_noise_of_each_channel_is_found_and_the_worst_is_checked():
     wrong = check_noise(images, f"{DIM} ; {DIM}", axes="TCZYX")
     assert not wrong.explains
     assert wrong.verdict.startswith("Channel 2, the worst of 2: The noise is")
+    assert str(wrong.image_noise) == f"{DIM} ; {DIM}"
     pooled = estimate_noise(images, axes="TCZYX", per_channel=False)
     assert ";" not in str(pooled.noise)
     assert "as requested" in pooled.channels_sentence

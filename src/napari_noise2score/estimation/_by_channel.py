@@ -105,7 +105,7 @@ def combine(reports: Sequence[NoiseReport], sentence: str) -> NoiseReport:
     return NoiseReport(
         PerChannel(tuple(report.noise for report in reports)),
         method=", ".join(methods),
-        check=worst([report.check for report in reports]) if len(checks) == count else None,
+        check=worst(checks) if len(checks) == count else None,
         check_error="; ".join(failed),
         source=", ".join(dict.fromkeys(report.source for report in reports)),
         left_out=tuple(lines),
@@ -116,12 +116,9 @@ def combine(reports: Sequence[NoiseReport], sentence: str) -> NoiseReport:
     )
 
 
-def worst(checks: Sequence[NoiseCheck | None]) -> NoiseCheck | None:
+def worst(checks: Sequence[NoiseCheck]) -> NoiseCheck:
     """Return the check of the channel that its model explains least."""
-    known = [(check.explains, check.curve.explained, c) for c, check in enumerate(checks) if check]
-    if not known:
-        return None
-    *_, channel = min(known)
+    *_, channel = min((c.explains, c.curve.explained, number) for number, c in enumerate(checks))
     check = checks[channel]
-    assert check is not None
-    return replace(check, channel=channel, channels=len(checks))
+    noises = tuple(each.noise for each in checks)
+    return replace(check, channel=channel, channels=len(checks), of_channels=noises)

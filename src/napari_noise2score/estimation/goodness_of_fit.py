@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..noise.base import NoiseModel
 from ..noise.kernel import kernel_from_autocorrelation
+from ..noise.per_channel import PerChannel
 from ._autocorrelation import MIN_CORRELATION, kernel_size
 from ._check_residual import Residual
 from ._check_variance import VarianceCurve
@@ -49,6 +50,8 @@ class NoiseCheck:
         The channel, from 0, if each has its own noise model: the one that is explained least.
     channels : int
         Number of channels.
+    of_channels : tuple of NoiseModel
+        The noise models of all channels, empty if they were checked together.
 
     Examples
     --------
@@ -69,6 +72,12 @@ class NoiseCheck:
     findings: tuple[str, ...] = ()
     channel: int | None = None
     channels: int = 1
+    of_channels: tuple[NoiseModel, ...] = ()
+
+    @property
+    def image_noise(self) -> NoiseModel:
+        """The noise model of the image: that which was checked, or those of all channels."""
+        return PerChannel(self.of_channels) if self.of_channels else self.noise
 
     @property
     def explains(self) -> bool:

@@ -149,7 +149,7 @@ def _check_channels(
 ) -> Iterator[Progress[NoiseCheck]]:
     """Check the noise model of each channel; the result is that of the worst one."""
     count = common_channels(images)
-    checks: list[NoiseCheck | None] = []
+    checks: list[NoiseCheck] = []
     clean = None if denoised is None else [denoised]
     if model is not None and clean is None:
         clean = [denoise(image, model, noise, tile=TILES[model.ndim]).data for image in images]
@@ -168,6 +168,7 @@ def _check_channels(
             ):
                 if progress.result is None:
                     yield Progress(channel + progress.fraction, count)
+        assert progress.result is not None
         checks.append(progress.result)
     yield Progress(count, count, result=worst(checks))
 

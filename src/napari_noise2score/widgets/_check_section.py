@@ -157,7 +157,7 @@ class CheckSection(Fold):
 
     def _emit_used(self) -> None:
         if self._checked is not None:
-            self.used.emit(str(self._checked[1].noise))
+            self.used.emit(str(self._checked[1].image_noise))
 
     def _offer_models(self, _name: str = "", _layer: Any = None) -> None:
         chosen = self._residual.currentData()
