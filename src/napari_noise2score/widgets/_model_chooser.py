@@ -40,7 +40,8 @@ class ModelChooser(QWidget):
 
     def __init__(self, noise: Callable[[], str]):
         super().__init__()
-        self._noise, self._layer = noise, None
+        self._noise = noise
+        self._layer: Any = None
         # the model that a person loaded or chose; it also serves layers without one of their own
         self._picked = next(reversed(session.models), "")
         self._models = ElidingComboBox()
