@@ -69,6 +69,7 @@ kernels = st.one_of(
 @given(FAMILIES, st.one_of(st.none(), kernels), optional)
 @example((Poisson, 2.0, -0.0), None, None)
 @example((Tweedie, 1.5, 3.0, -100.0), A.taps, 10)
+@example((Gaussian, 1.0), [[-0.0, 1.0, 0.2]], None)
 def test_every_noise_that_can_be_built_is_read_back_from_its_text(family, taps, read):
     build, *values = family
     noise = result_or_refusal(build, *values)

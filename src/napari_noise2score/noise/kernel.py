@@ -179,7 +179,7 @@ def _tap(value: Any) -> float:
     """Return a number; raise a TypeError for text, even if it contains a number."""
     if isinstance(value, str | bytes | bool):
         raise TypeError("no number")
-    return float(value)
+    return float(value) + 0.0  # no negative zero, which would be printed as -0
 
 
 def _reflected(image: Array, margin: int, function: Callable[[Tensor], Tensor]) -> Array:

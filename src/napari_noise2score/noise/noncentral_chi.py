@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ MIN_EXACT_Z, MAX_EXACT_Z = 2e-3, 1e6
 FRACTION_STEPS, SOLVE_STEPS, TOLERANCE = 24, 30, 1e-9
 MIN_Y, MIN_Z = 1e-9, 1e-30
 # up to this x² / 2σ², moments are sums of so many terms, beyond it a hypergeometric function
-MAX_MIXED, MIXED = 200.0, 400
+MAX_MIXED, MIXED = 80.0, 200
 # the table of moments: largest x in sigma and number of x; beyond it they are their series
 TABLE_MAX_X, TABLE_X = 100.0, 5001
 
@@ -233,7 +233,7 @@ class _Moments(NamedTuple):
     third: Array
 
 
-@cache
+@lru_cache(maxsize=32)
 def _table_of_moments(coils: float) -> _Moments:
     half = np.linspace(0, TABLE_MAX_X, TABLE_X) ** 2 / 2
     mean, third = (_moment_of(power, coils, half) for power in (1, 3))
