@@ -58,7 +58,7 @@ def main() -> None:
     field(dock, "Time").setValue(5)
     # found, and not the noise that the sample brings, so that its check is shown
     dock.estimate()
-    wait(lambda: not dock.busy, 120)
+    wait(lambda: not dock.busy, 600)
     dock.denoise()
     # steps rather than minutes, so that a slow machine gives the same pictures
     wait(lambda: training_step(dock) >= 0.6 * steps, 900)

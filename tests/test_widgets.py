@@ -852,6 +852,19 @@ def test_estimate_finds_the_noise_of_the_layer_and_undo_returns(
     assert noise_text(widget) == found
 
 
+def test_a_noise_model_for_each_channel_is_said_in_words_and_scaled(viewer, session):
+    from qtpy.QtWidgets import QSlider
+
+    viewer.add_image(np.full((2, 32, 32), 110.0), axis_labels="cyx")
+    widget = dock(viewer)
+    set_noise(widget, "poisson(gain=2) ; poisson(gain=4)")
+    words = "Photon counting (Poisson): gain 2 ; Photon counting (Poisson): gain 4"
+    assert words in visible_texts(widget)
+    (strength,) = (x for x in widget.findChildren(QSlider) if x.accessibleName() == "Strength")
+    strength.setValue(1)  # three times the standard deviation
+    assert noise_text(widget) == "poisson(gain=18) ; poisson(gain=36)"
+
+
 def test_another_family_is_refined_at_once(viewer, qtbot, session, notifications):
     from qtpy.QtCore import Qt
 

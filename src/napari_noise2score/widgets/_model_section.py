@@ -234,6 +234,7 @@ class ModelSection(Fold):
         self._snapshot, self._next_preview = None, time.monotonic()
         self._finishing, self.learning = False, True
         before = begun.last
+        self.summarize(f"learning from '{begun.source.layer.name}'")
         self._job.say("Learning…")
         title = f"Training on {begun.source.layer.name}"
 
@@ -241,6 +242,8 @@ class ModelSection(Fold):
             self.learning = False
             self._snapshot = None
             learned = self._keep(begun, outcome, before)
+            if not learned:
+                self.chooser.changed.emit(self.chooser.name)  # the summary says what there is
             finished = self._finishing and outcome == "stopped" and learned
             if then is not None:
                 then("done" if finished else outcome)
@@ -316,7 +319,11 @@ class ModelSection(Fold):
             self._fitting.quit()
         self._message.say("")
         name, model = self.chooser.name, self.chooser.model
-        self.summarize(f"{name or 'none yet'}{_range_of(model)}")
+        begun = self.begun
+        if self.learning and begun is not None and source and begun.source.layer is source.layer:
+            self.summarize("learning from this layer")
+        else:
+            self.summarize(f"{name or 'none yet'}{_range_of(model)}")
         if source is None or model is None:
             return
 
@@ -354,10 +361,15 @@ def _range_of(model: ScoreModel | None) -> str:
 def _compare(source: Source, model: ScoreModel) -> Generator[None, None, None]:
     """Compare a layer with the images that a model was trained on: axes, channels, grey levels."""
     from ..denoising.grey_level_range import check_range
-    from ..denoising.job import fit_layout
+    from ..denoising.job import fit_layout, in_channel
     from ..image.axes import layout
 
     where = fit_layout(layout(source.axes, source.data.shape, model.ndim), model)
     yield None
-    check_range(source.data, where, model)
-    yield None
+    count = len(model.channel_coordinates)
+    if not count:
+        check_range(source.data, where, model)
+    for channel in range(count):
+        with in_channel(channel, count):
+            check_range(source.data, where, model.of_channel(channel), None, channel)
+        yield None
