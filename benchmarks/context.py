@@ -5,9 +5,9 @@
 NAME is slow, fast (the sample of moving cells, one plane, 24 frames, and four times as fast),
 stack (its z-stack of 16 planes), calcium (a simulated movie of 500 frames with less than two
 photons per pixel), or a field of FMD in DATA, such as TwoPhoton_MICE, whose four frames are taken
-as T. A context is none, auto, or the axis and the reach, as T1 or Z2. The steps of auto include its
-trials. PSNR is over the range of the truth, or 255 for FMD. For calcium, traces are the means over
-the cells: the error of the peaks of ΔF/F, and the shift of the half maximum of their rise.
+as T. A context is none, auto, or the axis and the reach, as T1 or Z2. PSNR is over the range of
+the truth, or 255 for FMD. For calcium, traces are the means over the cells: the error of the peaks
+of ΔF/F, and the shift of the half maximum of their rise.
 """
 
 from __future__ import annotations

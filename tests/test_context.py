@@ -26,7 +26,6 @@ from napari_noise2score.cli.main import main
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.image.axes import layout
-from napari_noise2score.score import _trials
 from napari_noise2score.score.context import Context, neighbours_of
 from napari_noise2score.score.training import describe_context
 
@@ -215,55 +214,59 @@ def test_the_uncertainty_and_the_noise_are_computed_with_context(model, movie):
     assert 8 < float(report.noise.variance(torch.tensor(100.0)).sqrt()) < 12
 
 
-@pytest.fixture
-def short_trials(monkeypatch):
-    """Let trials of contexts take three steps, as longer ones take long on small machines."""
-    monkeypatch.setattr(_trials, "MIN_TRIAL_STEPS", 3)
+def test_auto_uses_neighbours_that_look_alike_and_says_so():
+    movie, _ = still_movie((6, 64, 64))
+    model = train(movie, axes="TYX", steps=1, context="auto")
+    assert model.context == Context.around("T", 1)
+    assert abs(model.provenance["context change"]["T"]) < 0.1
+    assert describe_context(model).startswith(
+        "It uses the 2 neighbouring time points. The images change from time point to time point by"
+    )
+    wider = train(movie, axes="TYX", steps=1, context="auto", reach=2)
+    assert wider.context == Context.around("T", 2)
 
 
-def test_auto_tries_the_neighbours_and_says_why_it_uses_them(short_trials):
-    movie, _ = still_movie((12, 24, 24))
-    states = [
-        progress.result for progress in train_steps(movie, axes="TYX", steps=36, context="auto")
-    ]
-    assert states[0].trying == "no neighbours"
-    assert states[-1].trying == ""
-    assert states[-1].step == 36
-    model = states[-1].snapshot()
-    assert model.provenance["steps"] < 36
-    losses = dict(model.provenance["contexts tried"])
-    assert {"no neighbours", "the 2 neighbouring time points"} <= set(losses)
-    assert losses[str(model.context)] == min(losses.values())
-    assert describe_context(model).startswith(f"It uses {model.context}: held-out loss −")
+def test_auto_leaves_out_neighbours_that_differ():
+    _, scene = still_movie((1, 64, 64))
+    rng = np.random.default_rng(0)
+    moving = np.stack([np.roll(scene, 9 * t, -1).reshape(64, 64) for t in range(6)])
+    moving = moving + rng.normal(0, 10, moving.shape)
+    model = train(moving, axes="TYX", steps=1, context="auto")
+    assert model.context == Context()
+    assert model.provenance["context change"]["T"] > 1
+    assert describe_context(model).startswith("It uses no neighbours. The images change")
+    # an axis that is asked for is used in any case
+    assert train(moving, axes="TYX", steps=1, context="T").context == Context.around("T", 1)
 
 
-@pytest.mark.parametrize("stopped_at", [2, 5, 8, 20])
-def test_a_training_that_tries_contexts_is_resumed_with_the_same_weights(
-    short_trials, tmp_path, stopped_at
-):
+def test_auto_measures_each_axis():
+    _, scene = still_movie((1, 64, 64))
+    rng = np.random.default_rng(0)
+    planes = np.stack([np.roll(scene, 11 * z, -2).reshape(64, 64) for z in range(4)])
+    volumes = planes + rng.normal(0, 10, (4, 4, 64, 64))
+    model = train(volumes, axes="TZYX", steps=1, context="auto")
+    assert model.context == Context.around("T", 1)
+    assert set(model.provenance["context change"]) == {"T", "Z"}
+
+
+def test_a_training_with_context_is_resumed_with_the_same_weights(tmp_path):
     movie, _ = still_movie((4, 16, 16))
 
     def run(**options):
-        return train_steps(movie, axes="TYX", steps=36, **{"context": "auto", **options})
+        return train_steps(movie, axes="TYX", steps=36, **{"context": "T", **options})
 
     for whole in run():
-        if whole.result.step == stopped_at:
+        if whole.result.step == 5:
             whole.result.checkpoint(tmp_path / "half")
-        if whole.result.step == stopped_at + 10:
+        if whole.result.step == 12:
             expected = whole.result.snapshot()
             break
     for again in run(resume=tmp_path / "half"):
-        if again.result.step == stopped_at + 10:
+        if again.result.step == 12:
             break
     assert again.result.snapshot().fingerprint == expected.fingerprint
-    with pytest.raises(UserError, match=r"other context|another context"):
-        next(run(resume=tmp_path / "half", context="T"))
-
-
-def test_a_short_training_tries_nothing(movie):
-    model = train(movie, axes="TYX", steps=10, context="auto")
-    assert model.context == Context()
-    assert model.fingerprint == train(movie, axes="TYX", steps=10).fingerprint
+    with pytest.raises(UserError, match="with other context"):
+        next(run(resume=tmp_path / "half", context="none"))
 
 
 def test_correlated_frames_are_no_context():

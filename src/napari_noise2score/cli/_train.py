@@ -37,7 +37,7 @@ def train(
         ),
     ] = None,
     reach: Annotated[
-        int | None, typer.Option(help="Neighbours on each side, 1 to 3. Default: chosen.")
+        int | None, typer.Option(help="Neighbours on each side, 1 to 3. Default: 1.")
     ] = None,
     correlation: Annotated[
         str | None,
@@ -127,6 +127,4 @@ def _describe_training(progress: Progress[Training]) -> tuple[float, str]:
         f"step {state.step}  loss {state.loss:.3f}  held out {state.val_loss:.3f}  "
         f"{state.rate:.1f}/s  {state.seconds_left:.0f} s left"
     )
-    if state.trying:
-        note += f"  (trying {state.trying})"
     return progress.fraction, note

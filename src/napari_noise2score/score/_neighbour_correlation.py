@@ -1,4 +1,4 @@
-"""Measure how correlated the noise of neighbouring time points or planes is."""
+"""Measure how neighbouring time points or planes differ, and how correlated their noise is."""
 
 from __future__ import annotations
 
@@ -59,14 +59,17 @@ def neighbour_correlations(
         for lag in sorted({0, *range(1, min(MAX_LAG, last) + 1), last}):
             at = [*position[:number], position[number] + lag, *position[number + 1 :]]
             details[lag] = _detail(arrays[which], where, valid, which, at, kernel)
-        own, means = details[0]
-        if own is None:
+        if details[0] is None:
             continue
-        for lag, (other, _) in details.items():
-            if lag and other is not None:
+        own, means = details[0]
+        noise = np.maximum(_tiles(own**2), 1e-30)
+        flatness = (_tiles(means**2) - _tiles(means) ** 2) / noise
+        for lag, found_there in details.items():
+            if lag and found_there is not None:
+                other = found_there[0]
                 powers = np.sqrt(_tiles(own**2) * _tiles(other**2))
                 products.setdefault(lag, []).append(_tiles(own * other) / np.maximum(powers, 1e-30))
-                structure.setdefault(lag, []).append(means)
+                structure.setdefault(lag, []).append(flatness)
     found: dict[int, float] = {}
     for lag, values in products.items():
         ratio, flatness = np.concatenate(values), np.concatenate(structure[lag])
@@ -76,6 +79,61 @@ def neighbour_correlations(
     # of two frames nothing shows what structure alone would have
     far = max(found[max(found)], 0.0) if len(found) > 1 else MAX_OF_STRUCTURE
     return [found[lag] for lag in range(1, MAX_LAG + 1) if lag in found], far
+
+
+def neighbour_change(
+    arrays: Sequence[Any],
+    layouts: Sequence[Layout],
+    kernel: Kernel | None,
+    axis: str,
+    distance: int = 1,
+) -> float | None:
+    """Return how much images change from a plane to its neighbours, beside their noise.
+
+    Parameters
+    ----------
+    arrays, layouts, kernel, axis
+        As for `neighbour_correlations`.
+    distance : int
+        Distance of the neighbours.
+
+    Returns
+    -------
+    float or None
+        The mean squared difference of a plane and the mean of its two neighbours, less that of the
+        noise, in units of the variance of the noise, which is that of the finest detail; None if
+        nothing can be compared. Of two planes only, it is that of the one and the other.
+    """
+    valid = ValidOfEach(arrays, layouts)
+    differences, noise = [], []
+    for which, position in _positions(layouts, axis):
+        where, number = layouts[which], layouts[which].loop.index(axis)
+        size = where.shape[where.axes.index(axis)]
+        # beyond an end the other neighbour takes its place
+        beside = [
+            at if 0 <= at < size else 2 * position[number] - at
+            for at in (position[number] - distance, position[number] + distance)
+        ]
+        if not all(0 <= at < size for at in beside):
+            continue
+        found = [
+            _detail(arrays[which], where, valid, which,
+                    [*position[:number], at, *position[number + 1 :]], kernel)
+            for at in (position[number], *beside)
+        ]  # fmt: skip
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            continue
+        (_, own), (_, before), (_, after) = known
+        # the noise of sums of 2×2 pixels is that of one pixel, as they are halved
+        expected = 2.0 if beside[0] == beside[1] else 1.5
+        power = sum(_tiles(detail**2) for detail, _ in known) / len(known)
+        differences.append(_tiles((own - (before + after) / 2) ** 2) - expected * power)
+        noise.append(power)
+    if not noise:
+        return None
+    per_pixel = 1 / 4  # of what 2×2 pixels have in common
+    return float(per_pixel * np.concatenate(differences).sum() / np.concatenate(noise).sum())
 
 
 def _positions(layouts: Sequence[Layout], axis: str) -> list[tuple[int, list[int]]]:
@@ -101,10 +159,10 @@ def _detail(
     which: int,
     position: Sequence[int],
     kernel: Kernel | None,
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the finest detail of the middle of a plane, and the structure of each tile.
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the finest detail of the middle of a plane, and half the sums of 2×2 pixels.
 
-    The detail is None if too few pixels are valid.
+    None if too few pixels are valid, or the plane is too small.
     """
     space = []
     for name, n in zip(where.space, where.space_shape, strict=True):
@@ -112,16 +170,14 @@ def _detail(
         space.append(slice((n - side) // 2, (n - side) // 2 + side))
     block, invalid = valid[which].read(array, where, position, space)
     if invalid is not None and invalid.mean() > 0.5:
-        return None, np.zeros(0)
+        return None
     block, invalid = fill_and_decorrelate(np.asarray(block, np.float32), invalid, kernel)
     y = block.reshape(-1, *block.shape[-2:])[0].astype(np.float64)
     y = y[: y.shape[0] // 2 * 2, : y.shape[1] // 2 * 2]
     if min(y.shape) < 2 * TILE_SIDE:
-        return None, np.zeros(0)
+        return None
     a, b, c, d = y[::2, ::2], y[1::2, ::2], y[::2, 1::2], y[1::2, 1::2]
-    detail, means = (a - b - c + d) / 2, (a + b + c + d) / 2
-    noise = np.maximum(_tiles(detail**2), 1e-30)
-    return detail, (_tiles(means**2) - _tiles(means) ** 2) / noise
+    return (a - b - c + d) / 2, (a + b + c + d) / 2
 
 
 def _tiles(values: np.ndarray) -> np.ndarray:

@@ -75,8 +75,8 @@ class Trainer(NetworkTrainer):
         Digest of the images, so that a training run is resumed with the same images only.
     context : Context
         The neighbours that the network sees.
-    facts : mapping, optional
-        As from `survey`, if the images were surveyed before.
+    notes : mapping, optional
+        For the provenance of the model; values are JSON.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class Trainer(NetworkTrainer):
         kernel: Kernel | None = None,
         identity: str = "",
         context: Context = NO_CONTEXT,
-        facts: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ):
         ndim, channels = len(layouts[0].space), layouts[0].channels
         network = UNet.empty(
@@ -106,10 +106,10 @@ class Trainer(NetworkTrainer):
         generator = torch.Generator().manual_seed(seed)
         network.initialize(generator)
         super().__init__(network, device, np.random.default_rng(seed), generator)
-        self.name, self.context = name, context
+        self.name, self.context, self.notes = name, context, notes or {}
         self.layout = layouts[0]
         valid = ValidOfEach(arrays, layouts)
-        self.facts = facts or survey_channels(arrays, layouts, seed, kernel, valid)
+        self.facts = survey_channels(arrays, layouts, seed, kernel, valid)
         self.each = self.facts.get("channel_coordinates", ()) or (
             Coordinates(**{k: v for k, v in self.facts.items() if k != "kernel"}),
         )
@@ -177,6 +177,7 @@ class Trainer(NetworkTrainer):
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "shapes": self.settings["shapes"][:MAX_SHAPES_IN_PROVENANCE],
                 **self.run_facts(),
+                **self.notes,
             },
             **self.facts,
         )

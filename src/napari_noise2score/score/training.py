@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,9 @@ from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
 from ..noise.kernel import Kernel, parse_kernel
 from ..progress import Progress, run_to_end
-from ._candidates import find_candidates
+from ._choose_context import choose_context
 from ._trainer import Trainer
-from ._trials import Trials, is_too_short
-from .context import Context, parse_context
+from .context import NAMES, parse_context
 from .model import ScoreModel
 
 STEPS_BETWEEN_VALIDATIONS = 25
@@ -50,8 +49,6 @@ class Training:
         Held-out loss of the averaged weights, NaN until it is first measured.
     learning_rate : float
         Learning rate of this step.
-    trying : str
-        The neighbours that are tried, in words, while the context is chosen; otherwise empty.
     snapshot : callable
         Returns the `ScoreModel` of the averaged weights as they are now or, if the held-out loss
         has risen, as they were when it was lowest.
@@ -67,7 +64,6 @@ class Training:
     loss: float
     val_loss: float
     learning_rate: float
-    trying: str
     snapshot: Callable[[], ScoreModel]
     checkpoint: Callable[[str | os.PathLike[str]], None]
 
@@ -114,11 +110,10 @@ def train(
     context : {"auto", "none", "T", "Z", "TZ"}
         Which neighbours the network sees beside a plane or volume: time points, planes along Z, or
         both. The score of a plane given its neighbours satisfies the same equation ``s = f(x, y)``,
-        as their noise is independent. ``"auto"`` tries those that the axes of the images allow for
-        a share of the budget, and goes on with them if the held-out loss is lower than without;
-        see `describe_context`.
+        as their noise is independent. ``"auto"`` uses those that the axes of the images allow, if
+        the images change little from one to the next; see `describe_context`.
     reach : int, optional
-        Number of neighbours on each side, 1 to 3; by default chosen by held-out loss.
+        Number of neighbours on each side, 1 to 3; by default 1.
     correlation : Kernel or str, optional
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
         ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
@@ -221,18 +216,8 @@ def train_steps(
     choice, reach = parse_context(context, reach)
     arrays = [_with_mask(image) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
-    if choice == "auto" and is_too_short(steps):
-        choice = "none"
-    candidates, notes = find_candidates(arrays, layouts, kernel, choice, reach)
-    facts: dict[str, Any] = {}
-
-    def make(context: Context) -> Trainer:
-        """Return a trainer; the images are surveyed once."""
-        made = Trainer(arrays, layouts, device, seed, name, kernel, identity, context, facts)
-        facts.update(made.facts)
-        return made
-
-    trainer = Trials(make, candidates, notes)
+    seen, notes = choose_context(arrays, layouts, kernel, choice, reach)
+    trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity, seen, notes)
     if resume is not None:
         trainer.restore(resume)
 
@@ -248,10 +233,9 @@ def train_steps(
             seconds=trainer.seconds,
             seconds_left=trainer.seconds * (1 - fraction) / max(fraction, 1e-9),
             rate=trainer.steps / max(trainer.seconds, 1e-9),
-            loss=trainer.current.loss,
-            val_loss=trainer.current.val_loss,
+            loss=trainer.loss,
+            val_loss=trainer.val_loss,
             learning_rate=learning_rate,
-            trying=trainer.trying,
             snapshot=trainer.model,
             checkpoint=trainer.checkpoint,
         )
@@ -267,16 +251,16 @@ def train_steps(
         # only the time spent here counts: the caller may pause between two steps
         began = time.monotonic()
         learning_rate = trainer.step(fraction)
-        trainer.add_seconds(time.monotonic() - began)
+        trainer.seconds += time.monotonic() - began
         fraction = budget_used()
         if trainer.steps % STEPS_BETWEEN_VALIDATIONS == 0 or fraction == 1:
             began = time.monotonic()
             trainer.validate()
             if fraction == 1:
                 trainer.measure()
-            trainer.add_seconds(time.monotonic() - began)
+            trainer.seconds += time.monotonic() - began
         yield progress(learning_rate)
-    if math.isnan(trainer.current.val_loss):
+    if math.isnan(trainer.val_loss):
         trainer.validate()
 
 
@@ -306,24 +290,15 @@ def describe_kept(model: ScoreModel) -> str:
 
 
 def describe_context(model: ScoreModel) -> str:
-    """Return a sentence on the neighbours that a model uses, and why; ``""`` if none were tried."""
+    """Return a sentence on the neighbours that a model uses, and why; ``""`` if there are none."""
     facts = model.provenance
-    reason = str(facts.get("context refused", ""))
-    losses: Sequence[Any] = facts.get("contexts tried", [])
-    used = str(model.context)
-    own = next((loss for name, loss in losses if name == used), None)
-    others = [(name, loss) for name, loss in losses if name != used]
-    if own is None or not others:
-        found = f"It uses {used}." if model.context.offsets else ""
-        return " ".join(filter(None, (found, reason)))
-    rivals = ", ".join(
-        f"{_signed(loss)} with {name}" for name, loss in sorted(others, key=lambda row: row[1])
-    )
-    return f"It uses {used}: held-out loss {_signed(own)} against {rivals}. {reason}".rstrip()
-
-
-def _signed(loss: float) -> str:
-    return f"{loss:.4f}".replace("-", "−")
+    changes: Mapping[str, float] = facts.get("context change", {})
+    sentences = [f"It uses {model.context}."] if model.context.offsets or changes else []
+    if changes:
+        measured = " and ".join(f"from {NAMES[a]} to {NAMES[a]} by {changes[a]}" for a in changes)
+        sentences.append(f"The images change {measured} of the variance of the noise.")
+    sentences.append(str(facts.get("context refused", "")))
+    return " ".join(filter(None, sentences))
 
 
 def _layouts_of(images: Sequence[Image], ndim: int, channels: str) -> list[Layout]:

@@ -102,8 +102,8 @@ class ModelSection(Fold):
             self._context.addItem(text, choice)
         self._context.setToolTip(
             "What the network sees beside each plane. Neighbouring time points and planes show the "
-            "same structures with other noise. Automatic: they are tried first, and used if they "
-            "help. None if the noise of neighbours is not independent."
+            "same structures with other noise. Automatic: they are used if they "
+            "look alike. None if the noise of neighbours is not independent."
         )
         self._minutes = QDoubleSpinBox()
         self._minutes.setRange(0.01, 100_000)

@@ -46,7 +46,7 @@ class Begun:
         """Take the states of further steps."""
         for state in states:
             self.last = state
-            known = state.val_loss == state.val_loss and not state.trying
+            known = state.val_loss == state.val_loss
             if known and (not self.losses or state.val_loss != self.losses[-1]):
                 self.times.append(state.seconds)
                 self.losses.append(state.val_loss)
@@ -61,11 +61,10 @@ class Begun:
         last = self.last
         if last is None:
             return "Learning…"
-        trying = f", trying {last.trying}" if last.trying else ""
         left, enough = self.seconds_until_enough, ""
-        if left is not None and not trying:
+        if left is not None:
             enough = f" · good enough in about {duration(left)}" if left else " · good enough now"
-        return f"Learning: step {last.step}{trying}{enough}"
+        return f"Learning: step {last.step}{enough}"
 
     def remark(self) -> str:
         """Return a sentence if the training was too short, otherwise an empty text."""

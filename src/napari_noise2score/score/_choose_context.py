@@ -1,4 +1,4 @@
-"""Find the contexts that may be tried for images: their axes, and frames of independent noise."""
+"""Choose the neighbours that a network sees: by the axes of the images, their noise and change."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Any
 from ..errors import UserError
 from ..image.axes import Layout
 from ..noise.kernel import Kernel
-from ._neighbour_correlation import neighbour_correlations
-from ._trials import Candidates
-from .context import CONTEXT_AXES, NAMES
+from ._neighbour_correlation import neighbour_change, neighbour_correlations
+from .context import CONTEXT_AXES, NAMES, NO_CONTEXT, Context
 
 # of the noise of neighbours, above which it is not independent
 MAX_CORRELATION = 0.1
+# Change from plane to plane, in units of the variance of the noise, up to which `auto` uses the
+# neighbours. Measured, see decision 58.
+MAX_CHANGE = 0.35
+DEFAULT_REACH = 1
 
 
-def find_candidates(
+def choose_context(
     arrays: Sequence[Any],
     layouts: Sequence[Layout],
     kernel: Kernel | None,
     choice: str,
     reach: int | None,
-) -> tuple[Candidates, dict[str, Any]]:
-    """Return the contexts that may be tried, and notes on those that may not.
+) -> tuple[Context, dict[str, Any]]:
+    """Return the neighbours that a network is to see, and notes on why.
 
     Parameters
     ----------
@@ -32,13 +35,15 @@ def find_candidates(
     choice : str
         One of `CHOICES`.
     reach : int or None
-        Number of neighbours on each side; None to choose it.
+        Number of neighbours on each side; None for `DEFAULT_REACH`.
 
     Returns
     -------
-    candidates : Candidates
+    context : Context
     notes : dict
-        ``"context refused"``: why neighbours are not used, in words; otherwise empty.
+        For the provenance of the model: ``"context change"``, the change from plane to plane along
+        each axis in units of the variance of the noise, if it was measured, and
+        ``"context refused"``, why neighbours are not used, in words.
 
     Raises
     ------
@@ -47,7 +52,7 @@ def find_candidates(
         within reach is correlated.
     """
     if choice == "none":
-        return Candidates("", None, False, {}), {}
+        return NO_CONTEXT, {}
     asked = CONTEXT_AXES if choice == "auto" else choice
     # neighbours that only some images have are hidden in the others
     fits = all if choice == "auto" else any
@@ -83,9 +88,19 @@ def find_candidates(
         else:
             first[axis] = free
             reasons.append(f"{sentence}: those nearer than {free} are left out.")
-    usable = "".join(a for a in axes if a in first)
-    notes = {"context refused": " ".join(reasons)} if reasons else {}
-    return Candidates(usable, reach, choice == "auto", first), notes
+    changes: dict[str, float] = {}
+    if choice == "auto":
+        for axis, distance in list(first.items()):
+            change = neighbour_change(arrays, layouts, kernel, axis, distance)
+            if change is not None:
+                changes[axis] = round(change, 3)
+            if change is None or change > MAX_CHANGE:
+                del first[axis]
+    offsets = (Context.around(a, reach or DEFAULT_REACH, at).offsets for a, at in first.items())
+    notes: dict[str, Any] = {"context change": changes} if changes else {}
+    if reasons:
+        notes["context refused"] = " ".join(reasons)
+    return Context(sum(offsets, ())), notes
 
 
 def _length(where: Layout, axis: str) -> int:
