@@ -104,13 +104,13 @@ def serve() -> None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            if "memory" in message:
-                resource.setrlimit(resource.RLIMIT_AS, (message["memory"], message["memory"]))
             if "unprivileged" in message:
                 give_up_capabilities()
             sys.argv = ["noise2score", *message["run"]]
             code = 1
             try:
+                if "memory" in message:
+                    resource.setrlimit(resource.RLIMIT_AS, (message["memory"], message["memory"]))
                 main.main()
             except SystemExit as stopped:
                 code = int(stopped.code or 0)

@@ -70,7 +70,7 @@ def test_held_out_pixels_of_a_small_image_are_not_trained_on(side):
     image = np.random.default_rng(0).permutation(side**2).reshape(side, side)
     trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small")
     trained_pixels = trainer.patches.draw(200, np.random.default_rng(1))
-    assert not np.isin(trainer.held_out.numpy(), trained_pixels).any()
+    assert not np.isin(trainer.held_out.y.numpy(), trained_pixels).any()
     assert np.isin(image, trained_pixels).mean() > 0.5
 
 
@@ -81,7 +81,7 @@ def test_held_out_pixels_of_correlated_noise_are_not_trained_on(side):
     image = kernel.apply_to_image(white.astype(np.float32))
     trainer = Trainer([image], [layout("YX", image.shape)], "cpu", 0, "small", kernel)
     trained_pixels = trainer.patches.draw(200, np.random.default_rng(1)).round()
-    held_out = trainer.held_out.numpy().round()
+    held_out = trainer.held_out.y.numpy().round()
     assert np.isin(held_out, white).mean() > 0.95  # patches are decorrelated
     assert np.isin(held_out, trained_pixels).mean() < 0.05  # except pixels altered by rounding
     assert np.isin(white, trained_pixels).mean() > 0.25
@@ -343,7 +343,10 @@ def test_training_moves_from_strong_perturbations_to_those_of_denoising():
     def drawn(count):
         stack = noisy_stack((count, 32, 32))[0]
         trainer = Trainer([stack], [layout("TYX", stack.shape)], "cpu", 0, "score")
-        draws = [[trainer._draw_sigma_a(8, at) for _ in range(200)] for at in (0, 0.4, 0.9)]
+        draws = [
+            [trainer._draw_sigma_a(np.zeros(8, int), at) for _ in range(200)]
+            for at in (0, 0.4, 0.9)
+        ]
         return trainer.facts["sigma_a_range"], *(torch.cat(part) for part in draws)
 
     (low, high), first, later, last = drawn(20)

@@ -20,6 +20,7 @@ from ..fault_log import PROGRAM, write_log
 EXIT_USER_ERROR = 2
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
+OUT_OF_MEMORY = f"{PROGRAM}: memory ran out: close other programs\n".encode()
 MAX_WARNINGS = 20  # per run: every file of a large folder may cause the same warning
 
 
@@ -133,11 +134,16 @@ def run(command: Callable[[], int | None], debug: bool = False) -> int:
     >>> run(lambda: None)
     0
     """
-    with plain_warnings(debug):
-        code = _run(command, debug)
-        if code:
-            gc.collect()  # objects left by a failed job may warn when they are collected
-        return code
+    try:
+        with plain_warnings(debug):
+            code = _run(command, debug)
+            if code:
+                gc.collect()  # objects left by a failed job may warn when they are collected
+            return code
+    except MemoryError:
+        # too little is left to word a message
+        os.write(2, OUT_OF_MEMORY)
+        return EXIT_USER_ERROR
 
 
 def _run(command: Callable[[], int | None], debug: bool) -> int:

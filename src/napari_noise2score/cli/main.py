@@ -33,12 +33,12 @@ for command in (demo, train, denoise, estimate, simulate, evaluate, info, doctor
 
 def main() -> None:
     """Run the command line and exit with the code described in `_terminal.run`."""
-    # accepted in any position, as users append it to a command that has just failed
+    sys.exit(terminal.run(_run, debug="--debug" in sys.argv))
+
+
+def _run() -> int | None:
+    # --debug in any position, as users append it to a command that has just failed
     words = [word for word in sys.argv[1:] if word != "--debug"]
-    sys.exit(terminal.run(lambda: _run(words), debug="--debug" in sys.argv[1:]))
-
-
-def _run(words: list[str]) -> int | None:
     try:
         code: int | None = typer.main.get_command(app)(words, standalone_mode=False)
     except Usage as error:
