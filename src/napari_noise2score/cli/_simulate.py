@@ -40,8 +40,7 @@ def simulate(
     def fill(target: Any, image: Any, name: str) -> None:
         # one plane at a time, as a volume may not fit in memory
         where = replace(layout(image.axes, image.data.shape), joint=False)
-        count = where.shape[where.axes.index("C")] if "C" in where.axes else 1
-        noises = spec.for_channels(count)
+        noises = spec.for_channels(where.all_channels)
         plane = [slice(0, n) for n in where.space_shape]
         for position in where.positions():
             clean = read_block(image.data, where, position, plane).astype(np.float64)

@@ -165,7 +165,7 @@ def prepare(
     image = as_image(image, axes)
     data = image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
-    count = dict(zip(where.axes, where.shape, strict=True)).get("C", 1)
+    count = where.all_channels
     noises = noise.for_channels(count)
     differ = isinstance(noise, PerChannel) or bool(model.channel_coordinates)
     polishes = polishes_of(polish, count, differ)
@@ -294,7 +294,7 @@ def fit_layout(where: Layout, model: ScoreModel) -> Layout:
         If the image has another number of channels than the model.
     """
     if learned := len(model.channel_coordinates):
-        count = dict(zip(where.axes, where.shape, strict=True)).get("C", 1)
+        count = where.all_channels
         if count != learned:
             raise UserError(
                 f"the model was trained on {learned} channels, each by itself, but the image "

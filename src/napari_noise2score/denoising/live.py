@@ -239,10 +239,8 @@ class LivePlanes:
     def _noises_at(self, place: Sequence[int], noise: NoiseModel | str) -> tuple[NoiseModel, ...]:
         """Return the noise model of each channel of a plane, or a single one of all channels."""
         noise = parse_noise(noise) if isinstance(noise, str) else noise
-        where = self.layout
-        count = where.shape[where.axes.index("C")] if "C" in where.axes else 1
-        noises = noise.for_channels(count)
-        if "C" in where.loop:
+        noises = noise.for_channels(self.layout.all_channels)
+        if "C" in self.layout.loop:
             return (noises[self._channel_at(place)],)
         return noises if isinstance(noise, PerChannel) else noises[:1]
 

@@ -20,7 +20,7 @@ from ..denoising.denoise import denoise
 from ..denoising.job import in_channel
 from ..errors import UserError
 from ..image.axes import MAX_CHANNELS
-from ..image.channel import channel_of
+from ..image.channel import channel_of, count_channels
 from ..image.image import Image, as_images
 from ..noise import NoiseModel, PerChannel, parse_noise
 from ..noise.kernel import Kernel
@@ -285,7 +285,7 @@ def _strengths_of_channels(
     images: Sequence[Image], noise: NoiseModel, kernel: Kernel | None, repeats: str
 ) -> list[float]:
     """Return the strength of the noise of each channel; empty unless all are known."""
-    counts = {dict(zip(i.axes, i.data.shape, strict=True)).get("C", 1) for i in images}
+    counts = set(map(count_channels, images))
     if len(counts) > 1 or not 1 < (count := counts.pop()) <= MAX_CHANNELS:
         return []
     strengths = []

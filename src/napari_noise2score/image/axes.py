@@ -95,6 +95,11 @@ class Layout:
         return self.shape[self.axes.index("C")] if self.joint else 1
 
     @property
+    def all_channels(self) -> int:
+        """Number of channels of the array, seen at once or not; 1 if it has no such axis."""
+        return self.shape[self.axes.index("C")] if "C" in self.axes else 1
+
+    @property
     def space_shape(self) -> tuple[int, ...]:
         """Size along each axis of space, in the order of `space`."""
         return tuple(self.shape[self.axes.index(a)] for a in self.space)

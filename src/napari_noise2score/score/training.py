@@ -307,7 +307,7 @@ def _layouts_of(images: Sequence[Image], ndim: int, channels: str) -> list[Layou
         raise UserError(f"channels {quoted(str(channels))}: choose {', '.join(CHANNELS)}")
     layouts = [layout(image.axes, image.data.shape, ndim) for image in images]
     counts = sorted({where.channels for where in layouts})
-    several = [dict(zip(where.axes, where.shape, strict=True)).get("C", 1) for where in layouts]
+    several = [where.all_channels for where in layouts]
     if channels == "joint" and max(several) > MAX_CHANNELS:
         raise UserError(
             f"the images have {max(several)} channels, and at most {MAX_CHANNELS} can be seen "

@@ -52,10 +52,6 @@ class Fold(QWidget):
         outer.addWidget(self._content)
         self.title.toggled.connect(self._unfold)
 
-    def set_open(self, opened: bool) -> None:
-        """Unfold the section, or fold it."""
-        self.title.setChecked(opened)
-
     def summarize(self, text: str) -> None:
         """Set the text beside the title, which is elided if it is too long."""
         self._summary.setText(text)

@@ -309,12 +309,12 @@ class ModelSection(Fold):
         self.resume_button.setEnabled(begun is not None and begun.last is not None)
 
     def show_repeats(self, layer: Any, axes: str) -> None:
-        """Say what a network is trained on."""
+        """Show what a network is trained on."""
         text = describe_repeats(layer, axes, self._ndim.currentData()) if layer else ""
         self._repeats.setText(text)
 
     def compare(self, source: Source | None) -> None:
-        """Say beside the model whether it fits a layer, after a look at its grey levels."""
+        """Show beside the model whether it fits a layer, after a look at its grey levels."""
         if self._fitting is not None:
             self._fitting.quit()
         self._message.say("")

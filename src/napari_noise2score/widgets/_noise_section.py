@@ -176,11 +176,11 @@ class NoiseSection(QWidget):
         self._message.fail(error)
 
     def say_missing(self) -> None:
-        """Say that the noise must be chosen by a person."""
+        """Ask the person to choose the noise."""
         self._message.say(MISSING, "error")
 
     def say_typical(self) -> None:
-        """Say that the numbers of a family are not those of the layer, as a job is running."""
+        """Warn that the numbers of a family are not those of the layer, as a job is running."""
         self._message.say(TYPICAL, "warning")
 
     def estimate(self, source: Source, then: Callable[[str], None] | None, **how: Any) -> None:
