@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -161,6 +162,22 @@ def test_stop_while_the_network_learns_denoises_nothing(viewer, qtbot, cells, se
     wait_until_idle(qtbot, widget)
     assert list(session.models) == ["cells"]
     assert not any("denoised" in layer.name for layer in viewer.layers)
+
+
+def test_stop_ends_the_work_even_if_the_first_job_fails_meanwhile(viewer, qtbot, session):
+    tiny = np.random.default_rng(0).poisson(50, (2, 32, 32))  # too small to measure its noise
+    viewer.add_image(tiny, name="tiny")
+    widget = dock(viewer)
+    field(widget, "Axes").setText("TYX")
+    click(qtbot, button(widget, "Denoise"))
+    qtbot.waitUntil(button(widget, "Stop").isEnabled)
+    for _ in range(1000):  # without the event loop, which would take note of the end
+        sleep(0.01 if any(job.is_running for job in running_jobs()) else 0)
+    widget.stop()
+    qtbot.waitUntil(lambda: "Failed" in status(widget))
+    qtbot.wait(100)
+    assert not button(widget, "Stop").isEnabled()
+    assert session.models == {}
 
 
 def test_resume_continues_where_training_stopped(viewer, qtbot, cells, session, notifications):

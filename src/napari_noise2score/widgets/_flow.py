@@ -147,7 +147,7 @@ class Flow(QObject):
         elif press.guess and noise_of(layer) == press.guess:
             press.guess = ""
             model, device = session.models[own], self._model.device.currentText()
-            self._noise.estimate(press.source, self._go_on, model=model, device=device)
+            self._noise.estimate(press.source, self._after_job, model=model, device=device)
         else:
             self._finish(press, own)
 
@@ -160,12 +160,16 @@ class Flow(QObject):
         if press is not None:
             press.guess = noise_of(press.source.layer)
         # without an estimate, a person can choose the noise while the network learns
-        self._go_on(outcome)
+        self._after_job(outcome)
+
+    def _after_job(self, outcome: str) -> None:
+        # a job may end by itself between the click on Stop and its next step
+        self._go_on("stopped" if self._job.stop_requested else outcome)
 
     def _after_training(self, outcome: str) -> None:
         press = self._press
         if press is not None and press.order is not None and outcome == "done":
-            self._go_on(outcome)
+            self._after_job(outcome)
         elif press is not None:
             self._end(press, outcome)
 
@@ -175,7 +179,7 @@ class Flow(QObject):
         why = why or (self._job.problem if outcome == "failed" else "")
         if why:
             self._failed.append(f"{press.source.layer.name}: {why}")
-        if outcome == "stopped":
+        if outcome == "stopped" or self._job.stop_requested:
             self._queue = []
         if self._queue:
             self._press = self._queue.pop(0)

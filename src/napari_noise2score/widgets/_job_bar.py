@@ -35,6 +35,8 @@ class JobBar(QWidget):
         The row of the buttons that pause and stop.
     problem : str
         Why the last job failed, empty if it did not.
+    stop_requested : bool
+        Whether Stop was clicked during the last job, which may have ended otherwise.
     """
 
     progressed = Signal(list)  # what the generator yielded since the last signal
@@ -45,6 +47,7 @@ class JobBar(QWidget):
         super().__init__()
         self._worker: Any = None
         self.problem = ""  # why the last job failed
+        self.stop_requested = False
         self._on_progress: Callable[[list[Any]], None] | None = None
         self._on_end: Callable[[str], None] | None = None
         self._activity: Any = None  # the same progress, in napari's activity dock
@@ -122,6 +125,7 @@ class JobBar(QWidget):
         if self.busy:
             raise RuntimeError("a job is running")
         self.problem = ""
+        self.stop_requested = False
         self._outcome, self._on_progress, self._on_end = "stopped", take, end
         self._notices.clear()
         self._notice.say("")
@@ -149,6 +153,7 @@ class JobBar(QWidget):
         """Ask the job to stop, if there is one. It ends after its current step."""
         if self._worker is not None:
             self._worker.quit()
+            self.stop_requested = True
             self._stop.setEnabled(False)
             self._pause.setEnabled(False)
             self.say("Stopping…")
