@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from napari_noise2score import Image, read_image, write_image
+from napari_noise2score import Image, parse_noise, read_image, write_image
+from napari_noise2score.noise.registry import families
 from napari_noise2score.noise.tables import equation_table, parameter_table, summary_table
 from napari_noise2score.sample import simulate_cells
 
@@ -68,6 +69,17 @@ def test_a_decision_is_short_dated_and_listed(page):
 def test_pages_contain_the_tables_of_the_registry(page, table):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert table() in text, f"put the output of {table.__name__}() into {page}"
+
+
+def test_every_leaf_of_the_decision_tree_is_a_noise_model():
+    page = (ROOT / "docs" / "noise-models.md").read_text("utf-8")
+    trees = re.findall(r'<div class="tree" markdown>(.*?)</div>', page, re.DOTALL)
+    texts = [text for tree in trees for text in re.findall(r"`([^`]*)`", tree)]
+    leaves = [text for text in texts if "(" in text]
+    assert len(trees) == 2
+    assert [str(parse_noise(text)) for text in leaves] == leaves
+    named = {name for text in leaves for name in re.findall(r"\w+(?=\()", text)}
+    assert named >= {family.name for family in families()} - {"empirical"}
 
 
 def first_python_block(page: str) -> str:
