@@ -41,14 +41,19 @@ def seed(request):
 
 @pytest.fixture
 def short_polish(monkeypatch):
-    """Let a polish take three steps, or as many as the function that is returned is given."""
+    """Let a polish take three steps, or as many as the function that is returned is given.
+
+    It is used although such a polish may do harm.
+    """
     from napari_noise2score.denoising.polishing import polish_steps
+    from napari_noise2score.score.polish import Polish
 
     def set_steps(steps):
         defaults = polish_steps.__kwdefaults__ | {"steps": steps}
         monkeypatch.setattr(polish_steps, "__kwdefaults__", defaults)
 
     set_steps(3)
+    monkeypatch.setattr(Polish, "does_harm", False)
     return set_steps
 
 

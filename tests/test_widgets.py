@@ -924,7 +924,7 @@ def test_a_polish_is_stopped_continued_and_kept(
     widget = dock(viewer)
     set_noise(widget, NOISE)
     button(widget, "Live preview").setChecked(False)
-    polish = button(widget, "Polish first (1 to 2 min)")
+    polish = button(widget, "Polish first (1 to 5 min)")
     polish.setChecked(True)
     short_polish(40)
     click(qtbot, button(widget, "Denoise"))

@@ -136,8 +136,8 @@ def denoise(
     taught: Any = None
     if polish:
         images = read_images(source, axes, series)
-        taught = polished(images, model, score, spec, device, resume)
-        taught = taught if score.channel_coordinates else taught[0]
+        each = polished(images, model, score, spec, device, resume)
+        taught = each if score.channel_coordinates and any(each) else each[0]
     with connect(scheduler, workers) if shares else nullcontext() as client:
         for todo, (_, what, s) in zip(plans, results, strict=True):
             for path, number, target in todo:

@@ -29,8 +29,10 @@ def polished(
     noise: NoiseModel,
     device: str,
     resume: bool,
-) -> list[Polish]:
+) -> list[Polish | None]:
     """Return the polish for a noise model: from its file if there is one, otherwise trained.
+
+    A polish that does harm is left out, and this is said.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def polished(
 
     Returns
     -------
-    list of Polish
+    list of Polish or None
         One, or that of each channel if the model learned each by itself.
 
     Raises
@@ -56,12 +58,13 @@ def polished(
     from ..denoising.polishing import polish_inputs
 
     each = polish_inputs(images, model, noise)
-    return [
+    found = [
         _polished(
             some, model_path, own, its, device, resume, f" {c} of {len(each)}" * (len(each) > 1)
         )
         for c, (some, own, its) in enumerate(each, 1)
     ]
+    return [None if one.does_harm else one for one in found]
 
 
 def _polished(
@@ -84,6 +87,7 @@ def _polished(
         found = Polish.load(path)
         found.check(model, noise)
         say(f"polish: {path}")
+        say(found.sentence)
         return found
     inputs: list[Any] = [model_path, *(file for image in images for file in files_of(image))]
     with ExitStack() as stack:
@@ -111,6 +115,7 @@ def _polished(
             result.save(part)
         checkpoint.unlink(missing_ok=True)
         say(f"polish: {path.name}, {state.step} steps in {state.seconds:.0f} s")
+        say(result.sentence)
     return result
 
 

@@ -82,11 +82,9 @@ def read_crops(
     return crops
 
 
-def denoised_crop(crop: Crop, with_polish: Polish | None = None, pools: bool = True) -> Any:
+def denoised_crop(crop: Crop, with_polish: Polish | None = None) -> Any:
     """Return a crop denoised, without offset, as a masked array if some pixels are invalid."""
     job = replace(crop.job, polish=with_polish)
-    if not pools:
-        job = replace(job, score_error=0.0, bias_correction=None)
     # the network's estimates of invalid pixels are kept: they are hidden, but smooth
     whole = BlockData(crop.read.y, context=crop.read.context)
     values, _ = compute_block(job, DENOISED, whole, crop.position, crop.space, job.tile)

@@ -49,7 +49,7 @@ class Setup:
     exact: bool
     block: tuple[int, ...]
     path: str
-    polish: Polish | list[Polish] | None
+    polish: Polish | list[Polish | None] | None
 
 
 # job and target that this worker has prepared, by the key of the setup; only the last one
@@ -221,12 +221,10 @@ def _sigma_a(job: Job) -> float | None:
     return own.pop() if len(own) == 1 else None
 
 
-def _polishes(job: Job) -> Polish | list[Polish] | None:
+def _polishes(job: Job) -> Polish | list[Polish | None] | None:
     """Return the polish of a job, or those of its channels, to be sent to workers."""
-    each = [own.polish.to("cpu") for own in job.channels or (job,) if own.polish is not None]
-    if not each:
-        return None
-    return each if job.channels else each[0]
+    each = [own.polish and own.polish.to("cpu") for own in job.channels or (job,)]
+    return each if job.channels and any(each) else each[0]
 
 
 def _identity(setup: Setup) -> Setup:

@@ -59,7 +59,7 @@ def denoise(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Denoise an image of any size: lazily, into an array, or into a file.
@@ -150,7 +150,7 @@ def denoise_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Denoise an image into an array or a file, block by block; closing the generator stops.
@@ -204,7 +204,7 @@ def uncertainty(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Any:
     """Compute the posterior standard deviation of every pixel of the denoised image.
@@ -266,7 +266,7 @@ def uncertainty_steps(
     sigma_a: float | None = None,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
     **file_options: Unpack[FileOptions],
 ) -> Generator[Progress[Any]]:
     """Write `uncertainty` into an array or a file; closing the generator stops.
@@ -327,7 +327,7 @@ def _lazy(
     dtype: Any,
     sigma_a: float | None,
     noise_notes: Mapping[str, Any] | None,
-    polish: Polish | Sequence[Polish] | None,
+    polish: Polish | Sequence[Polish | None] | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",
@@ -356,7 +356,7 @@ def _steps(
     *,
     dtype: Any,
     noise_notes: Mapping[str, Any] | None,
-    polish: Polish | Sequence[Polish] | None,
+    polish: Polish | Sequence[Polish | None] | None,
     axes: str | None = None,
     tile: Sequence[int] | None = None,
     device: str = "auto",

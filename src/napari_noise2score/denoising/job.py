@@ -135,7 +135,7 @@ def prepare(
     exact: bool = True,
     block_unit: Sequence[int] | None = None,
     compare: bool = True,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
 ) -> Job:
     """Check that image, model and noise fit together, and return what every block needs.
 
@@ -268,7 +268,7 @@ def in_channel(channel: int, count: int) -> Iterator[None]:
 
 
 def polishes_of(
-    polish: Polish | Sequence[Polish] | None, count: int, differ: bool
+    polish: Polish | Sequence[Polish | None] | None, count: int, differ: bool
 ) -> list[Polish | None]:
     """Return the polish of each channel, or of all in one if the channels do not differ.
 

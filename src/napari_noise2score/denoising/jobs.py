@@ -75,7 +75,7 @@ def write_steps(
     exact: bool = True,
     dtype: Any = "float32",
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     ome_zarr: str = "0.5",

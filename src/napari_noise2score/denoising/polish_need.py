@@ -1,8 +1,9 @@
-"""Measure whether a polish pays: what noise and bias the solution of s = f(x, y) leaves."""
+"""Measure whether a polish is worth trying: what noise and bias the solution of s = f leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from ._clean_images import (
 from .job import prepare
 
 MAX_PIXELS_MEASURED = 2**19
-MAX_BIAS = 0.003  # in units of the variance of the noise; above it, a polish pays
+MAX_BIAS = 0.003  # in units of the variance of the noise; above it, a polish may pay
 
 
 class PolishNeed(NamedTuple):
@@ -33,8 +34,8 @@ class PolishNeed(NamedTuple):
         Power of the finest detail of x (differences of diagonal neighbours) in the median tile, in
         units of that of the noise. Structure occurs in some tiles only, noise in most.
     bias : float
-        Mean square of the difference between x and the clean image whose noise has the mean of y,
-        by intensity, in units of the variance of the noise.
+        Mean square of the shift that gives the noise of x the mean of y, by intensity, in units of
+        the variance of the noise. It is removed in any case, but shows how little s says of x.
     has_context : bool
         Whether the score sees neighbouring frames, which a polish does not.
     """
@@ -45,7 +46,7 @@ class PolishNeed(NamedTuple):
 
     @property
     def pays(self) -> bool:
-        """Whether a polish is worth its time."""
+        """Whether a polish is worth trying; `Polish.gain` says whether it succeeded."""
         return not self.has_context and (self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS)
 
     @property
@@ -54,12 +55,12 @@ class PolishNeed(NamedTuple):
         if self.has_context:
             return "a polish sees single frames, and the score their neighbours, too: none is made"
         left = f"{self.noise_left:.0%} of the power of the noise is left in single pixels"
-        bias = f"the mean is wrong by {self.bias**0.5:.0%} of the noise"
+        bias = f"the noise leaves a bias of {self.bias**0.5:.0%} of it to be removed"
         found = [left] if self.noise_left > MAX_NOISE_LEFT else []
         found += [bias] if self.bias > MAX_BIAS else []
         if not found:
             return "a polish would change little"
-        return f"a polish pays: {' and '.join(found)}"
+        return f"a polish may pay: {' and '.join(found)}"
 
 
 def measure_polish_need(
@@ -94,13 +95,14 @@ def measure_polish_need(
     True
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    # pooling hides what a pixel does not say, but does not restore it
+    alone = replace(model, score_errors=(), patches=None)
     jobs = [
-        prepare(image, model, noise, device=device, compare=False)
+        prepare(image, alone, noise, device=device, compare=False)
         for image in as_images(images, axes)
     ]
     crops = read_crops(jobs, np.random.default_rng(0), MAX_PIXELS_MEASURED)
-    # pooling hides what a pixel does not say, but does not restore it
-    clean = [denoised_crop(crop, pools=False) for crop in crops]
+    clean = [denoised_crop(crop) for crop in crops]
     squares = variances = 0.0
     for x, shift in zip(clean, bias_of(clean, crops), strict=True):
         counted = ~np.ma.getmaskarray(x)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from ..score.polish import Polish
 from ..score.regression import Regression
 from ._clean_images import (
     MAX_NOISE_LEFT,
+    Crop,
     denoised_crop,
     layout_of,
     median_of,
@@ -28,9 +31,13 @@ from ._clean_images import (
     read_crops,
     without_bias,
 )
+from ._polish_gain import compare, measured_crops
 from .job import fit_layout, prepare
 
-POLISH_STEPS = 120
+# Steps for images of up to `PIXELS_FOR_MIN_STEPS` pixels; more for larger ones, which hold more to
+# learn from: in proportion to the square root of the number of pixels.
+MIN_STEPS, MAX_STEPS = 120, 300
+PIXELS_FOR_MIN_STEPS = 2**18
 ROUNDS = 3
 # Perturbation of the first clean images in units of z, if the model was trained for it: a smaller
 # one leaves more noise, a larger one more bias.
@@ -75,7 +82,7 @@ def polish(
     noise: NoiseModel | str,
     *,
     axes: str | Sequence[str] | None = None,
-    steps: int = POLISH_STEPS,
+    steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
     resume: str | os.PathLike[str] | None = None,
@@ -97,8 +104,8 @@ def polish(
         The noise model, or its text.
     axes : str or sequence of str, optional
         Axes of the images, as for `train`.
-    steps : int
-        Number of training steps.
+    steps : int, optional
+        Number of training steps; by default 120 for small and up to 300 for large images.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     seed : int
@@ -188,7 +195,7 @@ def polish_steps(
     noise: NoiseModel | str,
     *,
     axes: str | Sequence[str] | None = None,
-    steps: int = POLISH_STEPS,
+    steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
     resume: str | os.PathLike[str] | None = None,
@@ -203,8 +210,9 @@ def polish_steps(
     Yields
     ------
     Progress of Polishing
-        After every crop that is denoised, without a result, and after every step. Channels that
-        were learned each by itself are polished each by itself, see `polish_inputs`.
+        After every crop that is denoised, without a result, and after every step; the last one
+        has a polish whose gain is measured. Channels that were learned each by itself are
+        polished each by itself, see `polish_inputs`.
 
     Raises
     ------
@@ -215,16 +223,13 @@ def polish_steps(
     --------
     >>> from napari_noise2score import train
     >>> noisy = np.random.default_rng(0).normal(100, 10, (64, 64))
-    >>> for progress in polish_steps(noisy, train(noisy, steps=2), "gaussian(sigma=10)", steps=3):
-    ...     print(progress.done, progress.total)
-    1 6
-    2 6
-    3 6
-    4 6
-    5 6
-    6 6
+    >>> model = train(noisy, steps=2)
+    >>> for progress in polish_steps(noisy, model, "gaussian(sigma=10)", steps=3):
+    ...     pass
+    >>> progress.result.step, progress.result.snapshot().gain is None
+    (3, False)
     """
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise UserError("polish for at least 1 step")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     opened = as_images(images, axes)
@@ -235,8 +240,10 @@ def polish_steps(
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
     crops = read_crops(jobs, np.random.default_rng(seed))
+    steps = _steps_for(crops) if steps is None else steps
     ends = [round(steps * (n + 1) / ROUNDS) for n in range(ROUNDS)]
-    total = steps + ROUNDS * len(crops)
+    measured = measured_crops(crops)
+    total = steps + ROUNDS * len(crops) + len(measured)
     work = 0
 
     def denoised(with_polish: Polish | None = None) -> Generator[Progress[Polishing], None, Any]:
@@ -258,7 +265,6 @@ def polish_steps(
     if resume is not None:
         trainer.restore(resume)
         work += trainer.steps
-    first = trainer.steps
     for number, end in enumerate(ends):
         begin = ends[number - 1] if number else 0
         if trainer.steps >= end:
@@ -276,8 +282,23 @@ def polish_steps(
             trainer.seconds += time.monotonic() - began
             work += 1
             yield Progress(work, total, result=_state(trainer, steps))
-    if first == steps:  # the checkpoint was written after the last step
-        yield Progress(total, total, result=_state(trainer, steps))
+    taught = trainer.result().to(trainer.device)
+    live = [prepare(image, model, noise, device=device, compare=False) for image in opened]
+    live_of = {id(job): other for job, other in zip(jobs, live, strict=True)}
+    rng = np.random.default_rng(seed)
+    for comparison in compare(measured, [live_of[id(crop.job)] for crop in measured], taught, rng):
+        work += 1
+        facts = {**taught.provenance, "gain": comparison.gain}
+        yield Progress(work, total, "comparing with the result without a polish")
+    taught = replace(taught, provenance=facts)
+    yield Progress(work, total, result=_state(trainer, steps)._replace(snapshot=lambda: taught))
+
+
+def _steps_for(crops: Sequence[Crop]) -> int:
+    """Return the number of steps that the pixels of the crops are worth."""
+    pixels = sum(math.prod(at.stop - at.start for at in crop.space) for crop in crops)
+    steps = round(MIN_STEPS * math.sqrt(pixels / PIXELS_FOR_MIN_STEPS))
+    return min(max(steps, MIN_STEPS), MAX_STEPS)
 
 
 def _state(trainer: Regression, steps: int) -> Polishing:

@@ -19,7 +19,7 @@ def result_notes(
     *,
     sigma_a: float | None = None,
     noise_notes: Mapping[str, Any] | None = None,
-    polish: Polish | Sequence[Polish] | None = None,
+    polish: Polish | Sequence[Polish | None] | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of a result, the same whatever holds the result.
 
@@ -55,11 +55,11 @@ def result_notes(
     }
 
 
-def fingerprint_of(polish: Polish | Sequence[Polish]) -> str | list[str]:
+def fingerprint_of(polish: Polish | Sequence[Polish | None]) -> str | list[str | None]:
     """Return the fingerprint of a polish, or those of the polishes of the channels."""
     if isinstance(polish, Polish):
         return polish.fingerprint
-    return [each.fingerprint for each in polish]
+    return [each.fingerprint if each else None for each in polish]
 
 
 def _sigma_a(model: ScoreModel) -> float | list[float]:

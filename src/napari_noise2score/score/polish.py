@@ -67,6 +67,31 @@ class Polish:
             digest.update(key.encode() + weights.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def gain(self) -> float | None:
+        """By how much it lowers the mean squared error, in units of the variance of the noise.
+
+        It is estimated from the noisy images, and negative if the polish does harm. None if it was
+        not measured, as training was stopped.
+        """
+        found = self.provenance.get("gain")
+        return float(found) if isinstance(found, int | float) else None
+
+    @property
+    def does_harm(self) -> bool:
+        """Whether results are better without this polish."""
+        return self.gain is not None and self.gain < 0
+
+    @property
+    def sentence(self) -> str:
+        """Whether the polish is worth using, in words."""
+        if self.gain is None:
+            return "whether the polish pays was not measured"
+        change = f"the mean squared error by about {abs(self.gain):.2%} of that of the noise"
+        if self.does_harm:
+            return f"the polish is not used, as it would increase {change}"
+        return f"the polish lowers {change}"
+
     def to(self, device: str | torch.device) -> Polish:
         """Return the polish on a device; this one is unchanged."""
         if torch.device(device) == next(self.network.parameters()).device:

@@ -30,7 +30,7 @@ def with_polish(
     """Polish for a model and noise model, unless that was done before, and then run a job.
 
     A polish that is stopped is continued the next time. If the model has a file, the polish is
-    kept beside it.
+    kept beside it. If it does harm, it is not used, and a `DataWarning` says so.
 
     Parameters
     ----------
@@ -75,6 +75,10 @@ def with_polish(
                 _keep(session.polishes[key], path)
     polish = session.polishes[key]
     polish.check(model, noise)
+    if polish.does_harm:
+        warnings.warn(polish.sentence, DataWarning, stacklevel=2)
+        yield from steps(image, model, noise, device, *more, None)
+        return
     for progress in steps(image, model, noise, device, *more, polish):
         if progress.result is not None:
             progress = replace(progress, result=progress.result._replace(polish=polish.fingerprint))

@@ -93,9 +93,9 @@ class ResultSection(Fold):
             choice.setChecked(number == LAYER)
             self._kinds.addButton(choice, number)
             kinds.addWidget(choice)
-        self.polish = QCheckBox("Polish first (1 to 2 min)")
+        self.polish = QCheckBox("Polish first (1 to 5 min)")
         self.polish.setToolTip(
-            "Teach a network, for a minute or two, to remove noise of exactly this model from the "
+            "Teach a network, for a few minutes, to remove noise of exactly this model from the "
             "denoised layer. It estimates pixels of which the noise leaves little from their "
             "neighbours: very dark MRI, radar and ultrasound speckle, few photons. Choose the "
             "noise model first, as another one needs another polish. A polish that is stopped is "
