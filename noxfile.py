@@ -32,9 +32,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the site; warnings are errors."""
-    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    """Build the site, where warnings are errors, and run the code of the tutorials."""
+    session.install(*CONSTRAINTS, "-e", ".[cluster,docs]")
     session.run("mkdocs", "build", "-d", "site")
+    session.run("python", "docs/run_tutorials.py", "--steps", "8", "--jobs", "2")
 
 
 @nox.session(default=False)

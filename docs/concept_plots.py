@@ -25,7 +25,7 @@ STYLE = {
     "axes.labelcolor": GREY,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "font.size": 11,
+    "font.size": 13,
     "legend.frameon": False,
     "legend.labelcolor": GREY,
     "font.family": "sans-serif",
@@ -101,7 +101,7 @@ def perturbation() -> None:
         axis.fill_between(y, p, color=BLUE, alpha=0.3, lw=0)
         axis.plot(y, p, color=BLUE, lw=1.2)
         axis.set(title=f"σ_a = {steps} steps", xlabel="y + σ_a u", yticks=[], ylim=(0, 0.07))
-        axis.title.set_fontsize(11)
+        axis.title.set_fontsize(12)
     axes[0].set_ylabel("density")
     save(figure, "perturbation")
 
@@ -140,7 +140,7 @@ def table() -> None:
         found = parse_noise(f"poisson(gain={gain})").solve(torch.tensor(100.0), torch.tensor(0.05))
         axis.annotate(f"x = {float(found):.0f}", (106, 0.056), color="white", weight="bold")
         axis.set(title=f"poisson(gain={gain:g})", xlabel="recorded grey level y")
-        axis.title.set_fontsize(11)
+        axis.title.set_fontsize(12)
     axes[0].set_ylabel("score s")
     bar = figure.colorbar(shown, ax=axes[1])
     bar.set_label("clean grey level x")

@@ -1,4 +1,4 @@
-"""Write the tables of noise models into README.md and docs/method.md, from the registry."""
+"""Write the tables of noise models into README.md and the documentation, from the registry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from napari_noise2score.noise.tables import equation_table, parameter_table, sum
 ROOT = Path(__file__).parents[1]
 TABLES = {
     "README.md": {"noise models": summary_table},
-    "docs/method.md": {"noise equations": equation_table, "noise parameters": parameter_table},
+    "docs/noise-models.md": {"noise models": summary_table, "noise parameters": parameter_table},
+    "docs/method.md": {"noise equations": equation_table},
 }
 
 

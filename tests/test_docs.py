@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import napari_noise2score
 from napari_noise2score import Image, parse_noise, read_image, write_image
 from napari_noise2score.noise.registry import families
-from napari_noise2score.noise.tables import equation_table, parameter_table, summary_table
 from napari_noise2score.sample import simulate_cells
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TUTORIALS = [p for p in PAGES if p.parent.name == "tutorials" and p.stem != "index"]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 MAX_LINES_PER_DECISION = 25
 
@@ -57,20 +59,6 @@ def test_a_decision_is_short_dated_and_listed(page):
     assert page.name in (page.parent / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("page", "table"),
-    [
-        ("README.md", summary_table),
-        ("docs/noise-models.md", summary_table),
-        ("docs/noise-models.md", parameter_table),
-        ("docs/method.md", equation_table),
-    ],
-)
-def test_pages_contain_the_tables_of_the_registry(page, table):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert table() in text, f"put the output of {table.__name__}() into {page}"
-
-
 def test_every_leaf_of_the_decision_tree_is_a_noise_model():
     page = (ROOT / "docs" / "noise-models.md").read_text("utf-8")
     trees = re.findall(r'<div class="tree" markdown>(.*?)</div>', page, re.DOTALL)
@@ -80,6 +68,53 @@ def test_every_leaf_of_the_decision_tree_is_a_noise_model():
     assert [str(parse_noise(text)) for text in leaves] == leaves
     named = {name for text in leaves for name in re.findall(r"\w+(?=\()", text)}
     assert named >= {family.name for family in families()} - {"empirical"}
+
+
+def test_the_python_page_lists_every_public_name():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    listed = set(re.findall(r"^::: napari_noise2score\.(\w+)$", page, re.MULTILINE))
+    assert listed == {name for name in napari_noise2score.__all__ if not name.startswith("_")}
+
+
+@pytest.fixture(scope="module")
+def tutorials():
+    spec = importlib.util.spec_from_file_location("run_tutorials", ROOT / "docs/run_tutorials.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=page_name)
+def test_a_tutorial_has_code_that_runs_pictures_and_limits(page, tutorials):
+    text = page.read_text("utf-8")
+    kinds = [block.kind for block in tutorials.blocks_of(text)]
+    assert {"python", "picture"} <= {*kinds}
+    assert "## What to check\n" in text
+    assert "## When not to trust it\n" in text
+    assert page.name in (ROOT / "mkdocs.yml").read_text("utf-8")
+    # nothing else may take minutes when the pages are run for a check
+    code = "".join(b.text for b in tutorials.blocks_of(text) if b.kind in {"python", "bash"})
+    assert "minutes" not in tutorials.shortened(code, 8)
+
+
+def test_the_gallery_shows_the_pictures_of_all_tutorials(tutorials):
+    assert (ROOT / "docs" / "gallery.md").read_text("utf-8") == tutorials.gallery()
+    pictures = [*tutorials.IMAGES.glob("*.jpg")]
+    assert len(pictures) == 2 * len(TUTORIALS)
+    assert sum(picture.stat().st_size for picture in pictures) < 1.5e6
+
+
+def test_the_code_of_a_page_runs_in_order_and_a_failure_ends_it(tutorials, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nx = 6\n```\n<!-- not run: it would fail -->\n```python\nx = 1 / 0\n```\n"
+        "```python\nprint(7 * x)\n```\n\n```text\n```\n"
+    )
+    tutorials.run_page(page, steps=None, write=True)
+    assert page.read_text().endswith("```text\n42\n```\n")
+    page.write_text("```bash\necho all right\nls missing\n```\n")
+    with pytest.raises(SystemExit, match=r"page.md, line 2: .*missing"):
+        tutorials.run_page(page, steps=None, write=False)
 
 
 def first_python_block(page: str) -> str:
