@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..image.axes import Layout, layout
 from ..noise import NoiseModel
 from ..score.empty import is_empty, is_large
 from ..score.patches import loop_shape, no_valid_pixel
@@ -193,10 +192,23 @@ def bias_of(clean: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
     return [(correction.apply(x, neighbour_mean(y)) - x)[0].numpy() for x, y, _ in pixels]
 
 
-def layout_of(crop: Any) -> Layout:
-    """Return the layout of a crop of shape ``(channels, *space)``, which are seen together."""
-    ndim = crop.ndim - 1
-    return replace(layout("C" + "ZYX"[3 - ndim :], crop.shape, ndim), joint=True)
+def context_of(crop: Crop) -> np.ndarray:
+    """Return what the network sees of the neighbours of a crop, without its halo.
+
+    Parameters
+    ----------
+    crop : Crop
+        The crop.
+
+    Returns
+    -------
+    ndarray
+        float32, shape ``(context channels, *space)``; no channel if the model has no context.
+    """
+    if crop.read.context is None:
+        return np.empty((0, *(at.stop - at.start for at in crop.space)), np.float32)
+    read = BlockData(crop.read.context)
+    return without_halo(read, crop.job.model, crop.space, crop.job.reach).astype(np.float32)
 
 
 def _finest_detail(x: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ def _compute_denoised(
 ) -> torch.Tensor:
     """Return the clean image in a region of a tile."""
     if job.polish is not None:
-        return job.polish.clean(y, job.model, job.noise)[0][region] + job.noise.offset
+        return job.polish.clean(y, job.model, job.noise, context)[0][region] + job.noise.offset
     score = job.model.score(y, job.sigma_a, context)[region]
     y = y[region]
     if job.channels:
@@ -57,7 +57,7 @@ def _compute_uncertainty(
 ) -> torch.Tensor:
     """Return the posterior standard deviation in a region of a tile."""
     if job.polish is not None:
-        return job.polish.clean(y, job.model, job.noise)[1][region]
+        return job.polish.clean(y, job.model, job.noise, context)[1][region]
     # the network's halo is wider than the radius of the average
     plane = (slice(at.start - AVERAGE_RADIUS, at.stop + AVERAGE_RADIUS) for at in region[-2:])
     grown = (*region[:-2], *plane)

@@ -36,24 +36,19 @@ class PolishNeed(NamedTuple):
     bias : float
         Mean square of the shift that gives the noise of x the mean of y, by intensity, in units of
         the variance of the noise. It is removed in any case, but shows how little s says of x.
-    has_context : bool
-        Whether the score sees neighbouring frames, which a polish does not.
     """
 
     noise_left: float
     bias: float
-    has_context: bool = False
 
     @property
     def pays(self) -> bool:
         """Whether a polish is worth trying; `Polish.gain` says whether it succeeded."""
-        return not self.has_context and (self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS)
+        return self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS
 
     @property
     def sentence(self) -> str:
         """What a polish would remove, in words."""
-        if self.has_context:
-            return "a polish sees single frames, and the score their neighbours, too: none is made"
         left = f"{self.noise_left:.0%} of the power of the noise is left in single pixels"
         bias = f"the noise leaves a bias of {self.bias**0.5:.0%} of it to be removed"
         found = [left] if self.noise_left > MAX_NOISE_LEFT else []
@@ -109,4 +104,4 @@ def measure_polish_need(
         squares += float((shift**2)[counted].sum())
         variances += float(variance_at(x, noise)[counted].sum())
     left = noise_left_in(clean, noise)
-    return PolishNeed(left, squares / variances, bool(model.context.offsets))
+    return PolishNeed(left, squares / variances)

@@ -24,8 +24,8 @@ from ..score.regression import Regression
 from ._clean_images import (
     MAX_NOISE_LEFT,
     Crop,
+    context_of,
     denoised_crop,
-    layout_of,
     median_of,
     noise_left_in,
     read_crops,
@@ -260,8 +260,8 @@ def polish_steps(
     if noise_left_in(clean, noise) > MAX_NOISE_LEFT:
         clean = [median_of(image) for image in clean]
     clean = without_bias(clean, crops)
-    layouts = [layout_of(image) for image in clean]
-    trainer = Regression(clean, layouts, model, noise, device, seed, f"{identity}, {steps} steps")
+    contexts = [context_of(crop) for crop in crops]
+    trainer = Regression(clean, contexts, model, noise, device, seed, f"{identity}, {steps} steps")
     if resume is not None:
         trainer.restore(resume)
         work += trainer.steps

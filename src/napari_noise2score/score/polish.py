@@ -44,7 +44,7 @@ class Polish:
     ----------
     network : UNet
         Gives the difference of x and the x of which y is the mean, in units of the noise, and the
-        logarithm of its squared error. It sees the plane or volume alone, without context.
+        logarithm of its squared error. It sees the context of the score model.
     noise : str
         Text of the noise model, with a digest of the files that it refers to.
     model : str
@@ -105,7 +105,9 @@ class Polish:
         if self.noise != identify_noise(noise):
             raise UserError(f"the polish belongs to the noise model {self.noise}: polish again")
 
-    def clean(self, y: Tensor, model: ScoreModel, noise: NoiseModel) -> tuple[Tensor, Tensor]:
+    def clean(
+        self, y: Tensor, model: ScoreModel, noise: NoiseModel, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return x and its standard error.
 
         Parameters
@@ -116,6 +118,8 @@ class Polish:
             The score model that it belongs to.
         noise : NoiseModel
             The noise model that it belongs to.
+        context : Tensor, optional
+            Neighbours as for `ScoreModel.score`.
 
         Returns
         -------
@@ -124,7 +128,7 @@ class Polish:
         """
         with torch.inference_mode():
             levels = CleanLevels(model, noise)
-            x, log_ratio = regress(self.network, y, model, levels)
+            x, log_ratio = regress(self.network, y, model, levels, context)
             ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
             return x.clamp(*levels.limits), ratio / model.transform.slope(y)
 
@@ -170,7 +174,11 @@ class Polish:
 
 
 def regress(
-    network: UNet, y: Tensor, model: ScoreModel, levels: CleanLevels
+    network: UNet,
+    y: Tensor,
+    model: ScoreModel,
+    levels: CleanLevels,
+    context: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the estimate of x, and the logarithm of its squared error in units of the noise.
 
@@ -184,6 +192,8 @@ def regress(
         Gives the coordinates z = T(y) and their normalization.
     levels : CleanLevels
         Those of the model and a noise model.
+    context : Tensor, optional
+        Neighbours as for `ScoreModel.score`.
 
     Returns
     -------
@@ -198,7 +208,8 @@ def regress(
     at = model.sigma_a_range[1]
     sigma_a = torch.full((len(y),), at, device=y.device)
     z = model.transform.forward(clip_to_training(y, model.low, model.high))
-    out, log_ratio = network.with_error(network_input(network, z, sigma_a, model.mean, model.scale))
+    seen = network_input(network, z, sigma_a, model.mean, model.scale, context)
+    out, log_ratio = network.with_error(seen)
     z = z + (1 + at**2) ** 0.5 * out.float()
     ends = torch.tensor([levels.lowest, levels.highest], device=y.device)
     z = z.clamp(*model.transform.forward(ends).tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..image.axes import Layout
+from ..image.axes import Layout, layout
 from ..image.valid import ValidPixels
 from ..noise import NoiseModel
 from ._evaluate import network_with
@@ -37,8 +38,9 @@ class Regression(NetworkTrainer):
     clean : sequence of ndarray
         Images that count as clean, without the offset of the noise model, shape
         ``(channels, *space)``; masked arrays where pixels are invalid.
-    layouts : sequence of Layout
-        Their layouts.
+    contexts : sequence of ndarray
+        What the network sees of the neighbours of each, shape ``(context channels, *space)``,
+        without any channel if the model has no context.
     model : ScoreModel
         The score model; its network gives the initial weights.
     noise : NoiseModel
@@ -57,7 +59,7 @@ class Regression(NetworkTrainer):
     def __init__(
         self,
         clean: Sequence[Any],
-        layouts: Sequence[Layout],
+        contexts: Sequence[Any],
         model: ScoreModel,
         noise: NoiseModel,
         device: str,
@@ -73,7 +75,10 @@ class Regression(NetworkTrainer):
         self.model, self.noise = model.to(self.device), noise
         self._separate_error()
         self.levels = CleanLevels(self.model, noise)
-        self.layouts = list(layouts)
+        # one image each with its neighbours, so that they are cut, flipped and rotated together
+        self.contexts = list(contexts)
+        layouts = [_layout_of(x, around) for x, around in zip(clean, contexts, strict=True)]
+        self.layouts = layouts
         self.batch = BATCH_SIZE[model.ndim]
         margins = margins_of(model.kernel, model.ndim)
         inner = patch_size(layouts, network.stride, model.kernel)
@@ -106,7 +111,8 @@ class Regression(NetworkTrainer):
         """Train on other clean images of the same shapes from now on."""
         rng = np.random.default_rng(self.settings["seed"])
         valid = [ValidPixels()] * len(clean)
-        self.patches = Patches(clean, self.layouts, self._size, rng, valid=valid)
+        both = [_joined(x, around) for x, around in zip(clean, self.contexts, strict=True)]
+        self.patches = Patches(both, self.layouts, self._size, rng, valid=valid)
         drawn, mask = self.patches.draw_masked(VALIDATION_PATCHES, rng, True)
         self.held_out = self._simulated(drawn, mask, rng)
 
@@ -143,24 +149,27 @@ class Regression(NetworkTrainer):
         return torch.add(*self._losses(self.network, *self._simulated(drawn, mask, self.rng)))
 
     def _trial_loss(self) -> Tensor:
-        y, x, valid = self.held_out
         first = slice(self.batch)
+        y, context, x, valid = self.held_out
         mask = None if valid is None else valid[first]
-        return torch.add(*self._losses(self.network, y[first], x[first], mask))
+        losses = self._losses(self.network, y[first], context[first], x[first], mask)
+        return torch.add(*losses)
 
     def _held_out_loss(self, network: UNet) -> Tensor:
         # x alone decides which weights are kept
         return self._losses(network, *self.held_out)[0]
 
     def _simulated(
-        self, clean: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return noisy patches y, their clean x and which pixels count.
+        self, drawn: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return noisy patches y, their context, their clean x and which pixels count.
 
         The noisy patches are digitized as the training images of the score model were.
         """
-        kernel = self.model.kernel
-        clean = clean.clip(self.noise.lowest)
+        kernel, channels = self.model.kernel, self.model.channels
+        around = drawn[:, channels:]
+        mask = None if mask is None else mask[:, :channels]
+        clean = drawn[:, :channels].clip(self.noise.lowest)
         y = torch.from_numpy(self.noise.sample(clean.astype(np.float64), rng)).float()
         if kernel is None:
             q = self.model.quantization
@@ -168,18 +177,19 @@ class Regression(NetworkTrainer):
         else:
             y = torch.from_numpy(decorrelated(y.numpy(), kernel))
             inner = slice(kernel.reach, -kernel.reach or None)
-            clean = clean[..., inner, inner]
+            clean, around = clean[..., inner, inner], around[..., inner, inner]
             mask = None if mask is None else mask[..., inner, inner]
+        context, x = (torch.from_numpy(np.ascontiguousarray(v)).float() for v in (around, clean))
         valid = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
-        return y, torch.from_numpy(np.ascontiguousarray(clean)).float(), valid
+        return y, context, x, valid
 
     def _losses(
-        self, network: UNet, y: Tensor, x: Tensor, valid: Tensor | None
+        self, network: UNet, y: Tensor, context: Tensor, x: Tensor, valid: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the mean squared error in units of the noise, and the loss of its prediction."""
-        y, x = y.to(self.device), x.to(self.device)
+        y, context, x = (v.to(self.device) for v in (y, context, x))
         with inner_precision(self.device, self.precision):
-            found, log_ratio = regress(network, y, self.model, self.levels)
+            found, log_ratio = regress(network, y, self.model, self.levels, context)
         transform = self.model.transform
         squared = (found - x) ** 2
         # the likelihood of the error as Gaussian, so that its variance is predicted
@@ -189,3 +199,19 @@ class Regression(NetworkTrainer):
         count = share.sum().clamp(min=1)
         error = (squared * share).sum() / count / transform.variance(y).mean()
         return error, (likelihood * share).sum() / count
+
+
+def _joined(clean: Any, around: Any) -> Any:
+    """Return a clean image and its neighbours as channels of one, masked where it is."""
+    both = np.concatenate([np.ma.getdata(clean), around])
+    mask = np.ma.getmask(clean)
+    if mask is np.ma.nomask:
+        return both
+    return np.ma.MaskedArray(both, np.concatenate([mask, np.zeros(np.shape(around), bool)]))
+
+
+def _layout_of(clean: Any, around: Any) -> Layout:
+    """Return the layout of a clean image and its neighbours, all of whose channels are joint."""
+    channels, *space = clean.shape
+    shape = (channels + len(around), *space)
+    return replace(layout("C" + "ZYX"[3 - len(space) :], shape, len(space)), joint=True)
