@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from forking import ForkServer
 from hypothesis import settings
 
 from napari_noise2score.sample import simulate_cells
@@ -37,6 +38,16 @@ def seed(request):
     number = os.environ.get("NOISE2SCORE_SEED", "0")
     print(f"NOISE2SCORE_SEED={number}")
     return f"{number} {request.node.name}"
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """Return a `ForkServer`, which runs command lines without the seconds that imports take."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork on this system")
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -136,6 +147,27 @@ def missing_window() -> str | None:
         except OSError as error:
             return f"Qt cannot open a window ({error}): install the Debian packages {PACKAGES}"
     return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_networks(request):
+    """Train networks a quarter as wide as those of a user, ten times as fast.
+
+    A module that sets ``WIDE_NETWORKS = True`` and a test that uses `wide_networks` train the
+    user's: those that say how well noise is removed.
+    """
+    if getattr(request.module, "WIDE_NETWORKS", False):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_noise2score.score._trainer.NETWORK_WIDTH", 8)
+        yield
+
+
+@pytest.fixture
+def wide_networks(monkeypatch):
+    """Train networks as wide as those of a user, in one test."""
+    monkeypatch.setattr("napari_noise2score.score._trainer.NETWORK_WIDTH", 32)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(small_crops(noisy), axes="TYX", steps=50)
+    return train(small_crops(noisy), axes="TYX", steps=150)
 
 
 def errors(noises, model, noisy):

@@ -87,7 +87,7 @@ def test_a_plane_is_never_its_own_neighbour():
 def test_neighbours_lower_the_error_of_a_still_scene():
     movie, scene = still_movie((12, 16, 16))
     alone, beside = (
-        train(movie, axes="TYX", steps=70, context=context, reach=1) for context in ("none", "T")
+        train(movie, axes="TYX", steps=200, context=context, reach=1) for context in ("none", "T")
     )
     # what the scores themselves say, without a correction of their bias
     errors = [

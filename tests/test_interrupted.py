@@ -15,28 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import ForkServer
 from safetensors.numpy import load_file
 
 from napari_noise2score import Image, train, write_image
 
 pytestmark = pytest.mark.slow
 
-if not hasattr(os, "fork"):
-    pytest.skip("there is no fork on this system", allow_module_level=True)
-
 N_REPETITIONS = int(os.environ.get("NOISE2SCORE_KILLS", "1"))
 NOISE = "gaussian(sigma=10)"
 TARGETS = ["x.ome.zarr", "x.zarr", "x.tif", "x.ome.tif", "x.npy", "x.png"]
 KINDS = [*TARGETS, "uncertainty.ome.zarr", "m.n2s"]
 PLANES = 12
-
-
-@pytest.fixture(scope="module")
-def fork_server():
-    server = ForkServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import ForkServer
 
 from napari_noise2score import Image, train, write_image
 
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.slow
 
 if sys.platform != "linux":
     pytest.skip("the tests need fork and the capabilities of Linux", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def fork_server():
-    server = ForkServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

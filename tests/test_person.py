@@ -20,6 +20,8 @@ from napari_noise2score.sample import OFFSET, simulate_cells
 
 pytestmark = [pytest.mark.window, pytest.mark.slow]
 
+WIDE_NETWORKS = True
+
 
 def choose(menu, *titles):
     """Choose a menu entry by the beginnings of its titles."""

@@ -61,8 +61,8 @@ def error(estimate, clean):
 
 
 @pytest.mark.slow
-def test_speckle_is_removed_where_the_equation_says_little():
-    noisy, clean = speckle()
+def test_speckle_is_removed_where_the_equation_says_little(wide_networks):
+    noisy, clean = speckle((64, 64))
     model = train(noisy, steps=40)
     polished = polish(noisy, model, NOISE, steps=60)
     solved = denoise(noisy, model, NOISE, np.empty_like(noisy))
@@ -266,7 +266,7 @@ def test_an_estimate_says_whether_a_polish_pays(noisy, model):
     y, x = np.indices((96, 96))
     mild = 100 + 40 * np.sin(y / 12) * np.cos(x / 15)
     mild = mild + np.random.default_rng(0).normal(0, 10, (2, 96, 96))
-    model = train(mild, axes="TYX", steps=40)
+    model = train(mild, axes="TYX", steps=150)
     report = estimate_noise(mild, axes="TYX", model=model)
     assert not report.polish.pays
     assert report.polish.sentence == "a polish would change little"

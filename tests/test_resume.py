@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import time
 
@@ -58,31 +58,28 @@ def files(store):
 
 
 def test_a_job_killed_five_times_at_random_and_resumed_gives_identical_bytes(
-    inputs, job, tmp_path, seed
+    inputs, job, fork_server, tmp_path, seed
 ):
     rng = random.Random(seed)
     target = tmp_path / "out.ome.zarr"
     journal = tmp_path / ".part-out.ome.zarr.journal"
-    arguments = [
-        *(sys.executable, "-c", "from napari_noise2score.cli.main import main; main()", "denoise"),
-        *(inputs / "noisy.ome.zarr", target, "--model", inputs / "m.n2s", "--noise", NOISE),
-        "--resume",
-    ]
+    arguments = ["denoise", inputs / "noisy.ome.zarr", target, "--model", inputs / "m.n2s"]
+    arguments += ["--noise", NOISE, "--resume"]
+    log = tmp_path.parent / f"{tmp_path.name}.log"
     killed_after, n_finished = [], 0
     for attempt in range(5):
-        process = subprocess.Popen(list(map(str, arguments)), stderr=subprocess.DEVNULL)
+        process = fork_server.start(arguments, log)
         n_blocks = 6 * attempt + rng.randint(1, 6)
-        while process.poll() is None and n_finished < n_blocks:
+        while not target.exists() and n_finished < n_blocks:
             n_finished = journal.read_text().count("done") if journal.exists() else 0
             time.sleep(0.002)
         time.sleep(rng.random() * 0.02)
-        process.kill()
-        process.wait()
+        os.kill(process, signal.SIGKILL)
+        assert fork_server.wait(process) == -signal.SIGKILL, log.read_text()
         killed_after.append(n_finished)
         assert not target.exists()  # the result has its name only once complete
         assert left_of(target)
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert fork_server.run(arguments, log) == 0, log.read_text()
     assert files(target) == job[2], f"killed after {killed_after} blocks"
     assert [p.name for p in tmp_path.iterdir()] == ["out.ome.zarr"]
 

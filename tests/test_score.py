@@ -48,7 +48,7 @@ def test_training_lowers_the_held_out_loss():
 @pytest.mark.slow
 def test_training_on_few_images_keeps_the_weights_before_overfitting(tmp_path):
     stack, _ = noisy_stack((10, 24, 24))
-    losses, middle, last = {}, 100, 125
+    losses, middle, last = {}, 200, 250
     for progress in train_steps(stack, axes="TYX", steps=last):
         state = progress.result
         losses[state.step] = state.val_loss

@@ -116,7 +116,7 @@ def clean_and_noisy():
 
 @pytest.fixture(scope="module")
 def model():
-    return train(small_crops(clean_and_noisy()[1], 36), axes="TYX", steps=40)
+    return train(small_crops(clean_and_noisy()[1], 36), axes="TYX", steps=150)
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 # a hardly trained model calls for a polish
 pytestmark = [pytest.mark.window, pytest.mark.slow, pytest.mark.usefixtures("short_polish")]
 
+WIDE_NETWORKS = True
+
 
 def test_a_layer_is_trained_on_and_denoised(viewer, qtbot, cells, session, notifications):
     noisy, truth = cells
