@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +68,7 @@ def run(out: Path, headless: bool, track: Callable[..., Any], say: Callable[[str
     )
     state = run_to_end(steps)
     model = state.snapshot()
-    model = replace(model, provenance={**model.provenance, **MADE_BY})
+    model = dataclasses.replace(model, provenance={**model.provenance, **MADE_BY})
     say(f"trained: {state.step} steps in {state.seconds:.0f} s, from the noisy stack alone")
     if sentence := describe_context(model):
         say(sentence)
@@ -128,6 +128,7 @@ def _write(out: Path, images: dict[str, Any], model: Any) -> None:
     import numpy as np
 
     from ..image.image import Image
+    from ..image.system import replace
     from ..image.write import write_image
 
     out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def _write(out: Path, images: dict[str, Any], model: Any) -> None:
         # an OME-TIFF with the ending .tif
         temporary = out / f"{name}.ome.tif"
         write_image(temporary, image, overwrite=True)
-        os.replace(temporary, out / f"{name}.tif")
+        replace(temporary, out / f"{name}.tif")
         plane = np.asarray(image.data[0, image.data.shape[1] // 2], dtype=np.float32)
         gray = np.clip((plane - low) / (high - low), 0, 1) * 255
         picture = Image(np.rint(gray).astype(np.uint8), "YX", name=name, notes=image.notes)

@@ -28,6 +28,7 @@ def plan(
     from ..image.files import find_images, read_image, series_numbers
     from ..image.output import check_output
     from ..image.paths import local_path
+    from ..image.system import comparable
     from ..image.write import SUFFIXES, check_image_output
 
     paths = find_images(source)
@@ -42,8 +43,11 @@ def plan(
         targets = [
             output / _result_name(path, same, number if every else None) for path, number in read
         ]
-        if len(set(targets)) < len(targets):
-            raise UserError(f"{source}: some file names differ only in their suffix; rename them")
+        if len({comparable(target) for target in targets}) < len(targets):
+            raise UserError(
+                f"{source}: some file names differ only in their suffix, or in upper and lower "
+                "case; rename them"
+            )
     if by_workers:
         from ..denoising.jobs import check_workers_can_write
 

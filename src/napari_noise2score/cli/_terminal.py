@@ -134,6 +134,10 @@ def run(command: Callable[[], int | None], debug: bool = False) -> int:
     >>> run(lambda: None)
     0
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal of Windows may have no µ or σ
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")
     try:
         with plain_warnings(debug):
             code = _run(command, debug)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..image.output import sync_folder
+from ..image.system import replace
 
 # names of the facts about a job, for messages
 FACT_NAMES = {
@@ -60,7 +61,7 @@ class Journal:
         try:
             with open(temporary, "w", encoding="utf-8") as file:
                 _write_line(file, first)
-            os.replace(temporary, self.path)
+            replace(temporary, self.path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

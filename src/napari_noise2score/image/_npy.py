@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ._raw import RawArray
 from .guard import Guarded, check_size, sized
 from .image import Image, described, facts_of
 from .output import hidden_name, remove
+from .system import replace
 
 BESIDE = ".json"
 KEYS = {"axes", "shape", "dtype", "notes"}
@@ -61,7 +61,7 @@ def write_beside(path: Path, image: Image, dtype: np.dtype) -> None:
     facts = described(image) | {"shape": list(image.data.shape), "dtype": str(np.dtype(dtype))}
     try:
         part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        os.replace(part, name)
+        replace(part, name)
     finally:
         remove(part)
 

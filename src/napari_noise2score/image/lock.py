@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UserError
+from .system import remove_after_closing
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+msvcrt: Any = importlib.import_module("msvcrt") if os.name == "nt" else None
 
 LOCK = ".lock"
+LOCKED_BYTE = 2**30  # beyond the name of the owner, which others may read
 # seconds to wait until the owner of a lock has written its name
 MAX_WAIT_FOR_OWNER = 0.5
 # error codes of file systems without locks
@@ -76,6 +80,7 @@ def _locked(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             lock.unlink(missing_ok=True)
         file.close()
+        remove_after_closing(lock)
 
 
 def _open_lock(lock: Path, path: Path) -> IO[str]:
@@ -96,6 +101,13 @@ def _open_lock(lock: Path, path: Path) -> IO[str]:
 
 def _hold(file: IO[str]) -> bool:
     """Lock an open lock file; return False if another process holds the lock."""
+    if msvcrt is not None:
+        os.lseek(file.fileno(), LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            return True
+        except OSError:
+            return False
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

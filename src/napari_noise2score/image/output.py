@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import UserError
 from .lock import claimed
 from .paths import file_of, is_zarr, local_path
+from .system import INSIDE_STORE, check_names, rename, replace
 
 HIDDEN = ".part-"
 MAX_NAME_BYTES = 255  # used where the system does not report its limit
@@ -85,6 +86,8 @@ def check_output(
         found = found.resolve()
     if not found.name:
         raise UserError(f"{found} is not the name of a file")
+    inside = INSIDE_STORE if found.suffix.lower() == ".zarr" else 0
+    check_names(found, len(f"{HIDDEN}.journal.new") + inside)
     _check_inputs(found, inputs)
     _check_no_store_above(found)
     _check_target(found, overwrite)
@@ -234,15 +237,15 @@ def publish(part: Path, path: Path, overwrite: bool = False) -> None:
     elif not overwrite:
         raise UserError(f"{path} exists already; use --overwrite to replace it")
     elif part.is_file() and path.is_file():
-        os.replace(part, path)
+        replace(part, path)
     else:
         aside = aside_name(path)
         remove(aside)
-        os.rename(path, aside)
+        rename(path, aside)
         try:
-            os.rename(part, path)
+            rename(part, path)
         except BaseException:
-            os.rename(aside, path)
+            rename(aside, path)
             raise
         sync_folder(path.parent)
         remove(aside)
@@ -261,7 +264,7 @@ def _rename_without_replacing(part: Path, path: Path) -> None:
             os.unlink(part)
             return
     # renaming a folder can only replace an empty folder
-    os.rename(part, path)
+    rename(part, path)
 
 
 def sync(path: Path) -> None:

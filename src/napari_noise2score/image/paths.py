@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from . import system
+
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 ON_DISK = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?(?=.)")
+DRIVE = re.compile(r"/[A-Za-z]:/")  # as in file:///C:/data/a.tif
 INSIDE = re.compile(r"(.+\.(?:h5|hdf5|hdf)):(/.*)", re.IGNORECASE)
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
@@ -37,7 +40,8 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
         return Path(text)
     if (found := ON_DISK.match(text)) and ADDRESS.match(text):
         rest = text[found.end() :]
-        return Path(unquote(rest) if text.startswith("file:") else rest)
+        rest = unquote(rest) if text.startswith("file:") else rest
+        return Path(rest[1:] if system.NAME == "win32" and DRIVE.match(rest) else rest)
     return None if ADDRESS.match(text) else Path(text)
 
 
