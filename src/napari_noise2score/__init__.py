@@ -47,6 +47,7 @@ _WHERE = {
     "estimate_noise": "estimation.estimate",
     "estimate_steps": "estimation.estimate",
     "evaluate": "denoising.evaluate",
+    "export_model": "denoising.export",
     "polish": "denoising.polishing",
     "polish_steps": "denoising.polishing",
     "uncertainty": "denoising.denoise",
@@ -86,6 +87,7 @@ __all__ = [
     "estimate_noise",
     "estimate_steps",
     "evaluate",
+    "export_model",
     "parse_noise",
     "polish",
     "polish_steps",
@@ -101,6 +103,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .denoising.denoise import denoise, denoise_steps, uncertainty, uncertainty_steps
     from .denoising.evaluate import evaluate
+    from .denoising.export import export_model
     from .denoising.polishing import polish, polish_steps
     from .errors import UserError
     from .estimation.estimate import estimate_noise, estimate_steps

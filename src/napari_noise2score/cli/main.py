@@ -14,6 +14,7 @@ from ._denoise import denoise
 from ._doctor import doctor
 from ._estimate import estimate
 from ._evaluate import evaluate
+from ._export import export
 from ._info import info
 from ._simulate import simulate
 from ._train import train
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
 )
-for command in (demo, train, denoise, estimate, simulate, evaluate, info, doctor):
+for command in (demo, train, denoise, estimate, simulate, evaluate, export, info, doctor):
     app.command()(command)
 
 
