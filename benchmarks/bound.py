@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from estimate import LEVELS
 from sixteen import load_photographs
+from table import table
 
 from napari_noise2score.estimation._repeats import k_statistics
 
@@ -35,7 +36,8 @@ def information(signal: float, gain: float, read: float, rng: np.random.Generato
 def main() -> None:
     scenes = [a.ravel() for a in load_photographs()]
     (text,), levels, _ = LEVELS["camera"]
-    print("noise | grey levels above the offset | standard error of offset, read noise (%)")
+    columns = ("standard error of offset (%)", "of read noise (%)")
+    add = table("bound", "noise", "grey levels above the offset", *columns)
     for gain, read in levels:
         rng = np.random.default_rng(0)
         per_pixel = np.array([information(signal, gain, read, rng) for signal in SIGNALS])
@@ -46,7 +48,7 @@ def main() -> None:
                 total = [np.interp(used, SIGNALS, row).sum() for row in per_pixel.reshape(-1, 9).T]
                 errors.append(np.sqrt(np.diag(np.linalg.inv(np.reshape(total, (3, 3))))))
             percent = 100 * np.median(errors, axis=0)[1:] / (OFFSET, read)
-            print(f"`{text.format(gain, read)}` | from {darkest} | {percent.round(1)}", flush=True)
+            add(f"`{text.format(gain, read)}`", f"from {darkest}", *percent.round(1))
 
 
 if __name__ == "__main__":

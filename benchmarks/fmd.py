@@ -20,6 +20,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+from table import table
 
 FIELDS = [
     "Confocal_BPAE_G", "Confocal_BPAE_R", "Confocal_MICE", "TwoPhoton_BPAE_G", "TwoPhoton_BPAE_R",
@@ -62,7 +63,8 @@ def main() -> None:
     def psnr(folder: object, clean: Path, *flags: str) -> float:
         return json.loads(run("evaluate", folder, clean, "--json", *flags))["mean"]["psnr"]
 
-    print("field | noise | raw | denoised | gain | raw, affine | denoised, affine | steps")
+    figures = ("raw", "denoised", "gain", "raw, affine", "denoised, affine", "steps")
+    add = table("fmd", "field", "noise", *figures)
     for field in options.fields:
         frames = f"{options.data}/fmd/raw/{field}_*.png"
         clean = options.data / "fmd" / "gt" / f"{field}.png"
@@ -75,11 +77,10 @@ def main() -> None:
         raw, denoised = psnr(frames, clean), psnr(work / field, clean)
         affine = [psnr(x, clean, "--affine") for x in (frames, work / field)]
         steps = json.loads(run("info", model, "--json"))["steps"]
-        print(
-            f"{field} | {noise} | {raw:.2f} | {denoised:.2f} | {denoised - raw:+.2f} "
-            f"| {affine[0]:.2f} | {affine[1]:.2f} | {steps}",
-            flush=True,
-        )
+        add(
+            field, noise, f"{raw:.2f}", f"{denoised:.2f}", f"{denoised - raw:+.2f}",
+            f"{affine[0]:.2f}", f"{affine[1]:.2f}", steps,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from careamics.config import create_n2v_config
 from fmd import FIELDS
 from lightning.pytorch.callbacks import Timer
 from PIL import Image
+from table import table
 
 
 def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--fields", nargs="*", default=FIELDS)
     options = parser.parse_args()
-    print("field | raw | Noise2Void | gain | raw, affine | Noise2Void, affine | steps | seconds")
+    figures = ("raw", "Noise2Void", "gain", "raw, affine", "Noise2Void, affine")
+    add = table("noise2void", "field", *figures, "steps", "seconds")
     for field in options.fields:
         paths = sorted((options.data / "fmd" / "raw").glob(f"{field}_*.png"))
         frames = np.stack([np.array(Image.open(p), dtype=np.float32) for p in paths])
@@ -68,11 +70,11 @@ def main() -> None:
         found, steps, seconds = noise2void(frames, options.minutes)
         raw_psnr, denoised_psnr = psnr(frames, clean), psnr(found, clean)
         affine_psnr = psnr(frames, clean, affine=True), psnr(found, clean, affine=True)
-        print(
-            f"{field} | {raw_psnr:.2f} | {denoised_psnr:.2f} | {denoised_psnr - raw_psnr:+.2f} "
-            f"| {affine_psnr[0]:.2f} | {affine_psnr[1]:.2f} | {steps} | {seconds:.0f}",
-            flush=True,
-        )
+        gain = denoised_psnr - raw_psnr
+        add(
+            field, f"{raw_psnr:.2f}", f"{denoised_psnr:.2f}", f"{gain:+.2f}",
+            f"{affine_psnr[0]:.2f}", f"{affine_psnr[1]:.2f}", steps, f"{seconds:.0f}",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

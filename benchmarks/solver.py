@@ -9,6 +9,7 @@ import argparse
 import time
 
 import torch
+from table import table
 
 from napari_noise2score.noise import parse_noise
 from napari_noise2score.score.device import choose_device
@@ -43,7 +44,8 @@ def main() -> None:
     device = choose_device(parser.parse_args().device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, {torch.get_num_threads()} threads")
-    print("noise | build (ms) | solve 1 megapixel (ms) | solve 16 megapixels (ms)")
+    times = ("solve 1 megapixel (ms)", "solve 16 megapixels (ms)")
+    add = table("solver", "noise", "build (ms)", *times)
     for text, transform, sigma_a, (low, high) in CASES:
         noise = parse_noise(text)
         build = shortest_time(
@@ -56,7 +58,7 @@ def main() -> None:
             y = low + (high - low) * torch.rand(size, size, device=device)
             s = torch.randn(size, size, device=device)
             times.append(shortest_time(lambda: solve(y, s), device))  # noqa: B023
-        print(f"{text} | {build:.0f} | {times[0]:.1f} | {times[1]:.1f}")
+        add(text, f"{build:.0f}", *(f"{t:.1f}" for t in times))
 
 
 if __name__ == "__main__":
