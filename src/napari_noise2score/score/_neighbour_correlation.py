@@ -127,13 +127,14 @@ def neighbour_change(
         (_, own), (_, before), (_, after) = known
         # the noise of sums of 2×2 pixels is that of one pixel, as they are halved
         expected = 2.0 if beside[0] == beside[1] else 1.5
-        power = sum(_tiles(detail**2) for detail, _ in known) / len(known)
-        differences.append(_tiles((own - (before + after) / 2) ** 2) - expected * power)
-        noise.append(power)
-    if not noise:
+        fine = sum(_tiles(detail**2) for detail, _ in known) / len(known)
+        differences.append(_tiles((own - (before + after) / 2) ** 2) - expected * fine)
+        noise.append(fine)
+    power = float(np.concatenate(noise).sum()) if noise else 0.0
+    if power == 0:
         return None
     per_pixel = 1 / 4  # of what 2×2 pixels have in common
-    return float(per_pixel * np.concatenate(differences).sum() / np.concatenate(noise).sum())
+    return float(per_pixel * np.concatenate(differences).sum() / power)
 
 
 def _positions(layouts: Sequence[Layout], axis: str) -> list[tuple[int, list[int]]]:
