@@ -148,7 +148,7 @@ def test_each_channel_has_a_polish_of_its_own(noisy, model):
     taught = polish(noisy[:2], model, BOTH, axes="TCYX", steps=3)
     both = denoise(noisy[:2], model, BOTH, axes="TCYX", polish=taught).compute()
     one = model.of_channel(1)
-    alone = denoise(noisy[:1, 1], one, BRIGHT, axes="TYX", polish=taught[1]).compute()
+    alone = denoise(noisy[:2, 1], one, BRIGHT, axes="TYX", polish=taught[1]).compute()
     np.testing.assert_allclose(both[:, 1], alone, atol=1e-2)
     with pytest.raises(UserError, match="1 polishes are given, and 2 are needed"):
         denoise(noisy[:2], model, BOTH, axes="TCYX", polish=taught[:1])
