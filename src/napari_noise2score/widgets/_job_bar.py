@@ -151,9 +151,13 @@ class JobBar(QWidget):
 
     def stop(self) -> None:
         """Ask the job to stop, if there is one. It ends after its current step."""
+        self.stop_requested = self.busy
+        self.finish()
+
+    def finish(self) -> None:
+        """Ask the job to end after its current step, so that the next one can begin."""
         if self._worker is not None:
             self._worker.quit()
-            self.stop_requested = True
             self._stop.setEnabled(False)
             self._pause.setEnabled(False)
             self.say("Stopping…")

@@ -221,7 +221,7 @@ class ModelSection(Fold):
     def finish(self) -> None:
         """End the training, so that the job goes on with what was learned."""
         self._finishing = True
-        self._job.stop()
+        self._job.finish()
 
     def use_processor(self) -> None:
         """Choose the processor instead of a graphics card."""
