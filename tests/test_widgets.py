@@ -173,8 +173,9 @@ def test_stop_ends_the_work_even_if_the_first_job_fails_meanwhile(viewer, qtbot,
     field(widget, "Axes").setText("TYX")
     click(qtbot, button(widget, "Denoise"))
     qtbot.waitUntil(button(widget, "Stop").isEnabled)
-    for _ in range(1000):  # without the event loop, which would take note of the end
-        sleep(0.01 if any(job.is_running for job in running_jobs()) else 0)
+    # without the event loop, which would take note of the end
+    while any(job.is_running for job in running_jobs()):
+        sleep(0.01)
     widget.stop()
     qtbot.waitUntil(lambda: "Failed" in status(widget))
     qtbot.wait(100)

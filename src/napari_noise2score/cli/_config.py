@@ -97,7 +97,7 @@ class TrainSettings(_Settings):
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, allow_inf_nan=False)
     device: str = "auto"
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    context: str = "auto"
+    context: str = "none"
     reach: int | None = Field(None, ge=1, le=MAX_REACH)
     correlation: str | None = None
     channels: Literal["auto", "joint", "separate"] = "auto"

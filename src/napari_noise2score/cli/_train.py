@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             help="Neighbouring time points (T) or planes (Z) that the network sees beside a plane: "
-            "auto (if they change little), none, T, Z or TZ. Default: auto."
+            "none, auto, T, Z or TZ. Default: none."
         ),
     ] = None,
     reach: Annotated[

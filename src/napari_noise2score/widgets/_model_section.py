@@ -43,8 +43,8 @@ PREVIEW_EVERY = 4.0  # seconds
 MINUTES = 3.0
 BUDGET = "steps", "minutes"
 CONTEXTS = {
-    "automatic: if it helps": "auto",
     "none: each plane by itself": "none",
+    "automatic: if it helps": "auto",
     "neighbouring time points (T)": "T",
     "neighbouring planes (Z)": "Z",
     "both (T and Z)": "TZ",
