@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import sleep
+from threading import Event
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ from window import (
     wait_until_idle,
 )
 
-from napari_noise2score import parse_noise
+from napari_noise2score import UserError, parse_noise
 from napari_noise2score.sample import NOISE, OFFSET, simulate_cells
 
 # a hardly trained model calls for a polish
@@ -166,18 +166,32 @@ def test_stop_while_the_network_learns_denoises_nothing(viewer, qtbot, cells, se
     assert not any("denoised" in layer.name for layer in viewer.layers)
 
 
-def test_stop_ends_the_work_even_if_the_first_job_fails_meanwhile(viewer, qtbot, session):
-    tiny = np.random.default_rng(0).poisson(50, (2, 32, 32))  # too small to measure its noise
-    viewer.add_image(tiny, name="tiny")
+def test_stop_ends_the_work_even_if_the_first_job_fails_meanwhile(
+    viewer, qtbot, cells, session, monkeypatch
+):
+    from napari_noise2score.widgets import _noise_section
+    from napari_noise2score.widgets._job_bar import JobBar
+
+    failed = Event()
+
+    def fail(*_image, **_how):
+        try:
+            raise UserError("too small to measure")
+        finally:
+            failed.set()
+        yield  # a generator, as every job
+
+    def stop(busy):
+        if busy and failed.wait(60):  # without the event loop, which would take note of the end
+            widget.stop()
+
+    monkeypatch.setattr(_noise_section, "find_noise", fail)
+    add_cells(viewer, cells[0])
     widget = dock(viewer)
-    field(widget, "Axes").setText("TYX")
+    widget.findChild(JobBar).busy_changed.connect(stop)
     click(qtbot, button(widget, "Denoise"))
-    qtbot.waitUntil(button(widget, "Stop").isEnabled)
-    # without the event loop, which would take note of the end
-    while any(job.is_running for job in running_jobs()):
-        sleep(0.01)
-    widget.stop()
-    qtbot.waitUntil(lambda: "Failed" in status(widget))
+    # failed, or stopped between the failure and its report
+    qtbot.waitUntil(lambda: "the noise model was not changed" in status(widget), timeout=TIMEOUT)
     qtbot.wait(100)
     assert not button(widget, "Stop").isEnabled()
     assert session.models == {}
