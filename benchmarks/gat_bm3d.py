@@ -21,24 +21,8 @@ import bm3d
 import numpy as np
 from fmd import FIELDS
 from PIL import Image
-
-
-def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:
-    """Return the mean PSNR of images against one clean image."""
-    found = []
-    for image in images:
-        fitted = fit_to(image, clean) if affine else image
-        found.append(10 * np.log10(255**2 / np.mean((fitted - clean) ** 2)))
-    return float(np.mean(found))
-
-
-def fit_to(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return an image with the scale and offset that bring it closest to another."""
-    design = np.stack([image.ravel(), np.ones(image.size)], axis=1)
-    found: np.ndarray = (design @ np.linalg.lstsq(design, target.ravel(), rcond=None)[0]).reshape(
-        target.shape
-    )
-    return found
+from psnr import fit_to, psnr
+from table import table
 
 
 def noise_line(frames: np.ndarray, clean: np.ndarray) -> tuple[float, float]:
@@ -74,9 +58,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--fields", nargs="*", default=FIELDS)
     options = parser.parse_args()
-    print(
-        "field | variance | raw | GAT + BM3D | raw, affine | GAT + BM3D, affine | seconds a frame"
-    )
+    figures = ("raw", "GAT + BM3D", "raw, affine", "GAT + BM3D, affine")
+    add = table("gat_bm3d", "field", "variance", *figures, "seconds a frame")
     for field in options.fields:
         paths = sorted((options.data / "fmd" / "raw").glob(f"{field}_*.png"))
         frames = np.stack([np.array(Image.open(p), dtype=np.float64) for p in paths])
@@ -87,11 +70,10 @@ def main() -> None:
         seconds = (time.perf_counter() - start) / len(frames)
         raw_psnr, denoised_psnr = psnr(frames, clean), psnr(found, clean)
         affine_psnr = psnr(frames, clean, affine=True), psnr(found, clean, affine=True)
-        print(
-            f"{field} | {gain:.2f} m {constant:+.2f} | {raw_psnr:.2f} | {denoised_psnr:.2f} "
-            f"| {affine_psnr[0]:.2f} | {affine_psnr[1]:.2f} | {seconds:.0f}",
-            flush=True,
-        )
+        add(
+            field, f"{gain:.2f} m {constant:+.2f}", f"{raw_psnr:.2f}", f"{denoised_psnr:.2f}",
+            f"{affine_psnr[0]:.2f}", f"{affine_psnr[1]:.2f}", f"{seconds:.0f}",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

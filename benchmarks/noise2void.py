@@ -23,20 +23,8 @@ from careamics.config import create_n2v_config
 from fmd import FIELDS
 from lightning.pytorch.callbacks import Timer
 from PIL import Image
+from psnr import psnr
 from table import table
-
-
-def psnr(images: np.ndarray, clean: np.ndarray, affine: bool = False) -> float:
-    """Return the mean PSNR of images against one clean image."""
-    found = []
-    for image in images:
-        if affine:
-            design = np.stack([image.ravel(), np.ones(image.size)], axis=1)
-            image = (design @ np.linalg.lstsq(design, clean.ravel(), rcond=None)[0]).reshape(
-                clean.shape
-            )
-        found.append(10 * np.log10(255**2 / np.mean((image - clean) ** 2)))
-    return float(np.mean(found))
 
 
 def noise2void(frames: np.ndarray, minutes: float) -> tuple[np.ndarray, int, float]:

@@ -270,6 +270,7 @@ def test_an_estimate_says_whether_a_polish_pays(noisy, model):
     report = estimate_noise(mild, axes="TYX", model=model)
     assert not report.polish.pays
     assert report.polish.sentence == "a polish would change little"
+    assert report.describe()["polish"] == report.polish.sentence
 
 
 def test_a_polish_sees_the_neighbours_that_the_score_sees():

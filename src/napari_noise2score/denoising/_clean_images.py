@@ -41,6 +41,11 @@ class Crop(NamedTuple):
     position: tuple[int, ...]
     space: tuple[slice, ...]
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels along the axes of space, without the halo."""
+        return math.prod(at.stop - at.start for at in self.space)
+
 
 def read_crops(
     jobs: Sequence[Job], rng: np.random.Generator, max_pixels: int = MAX_PIXELS

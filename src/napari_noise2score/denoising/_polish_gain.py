@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..noise import NoiseModel
-from ..score.decorrelation import decorrelated
 from ..score.polish import Polish
+from ..score.regression import simulated
 from ..solve.bias_correction import MAX_RESIDUAL
 from ._clean_images import Crop, denoised_crop, variance_at
 from .halo import BlockData, solved_region, without_halo
@@ -23,7 +23,7 @@ MAX_PIXELS_COMPARED = 2**19
 
 def measured_crops(crops: Sequence[Crop]) -> list[Crop]:
     """Return the first crops, up to `MAX_PIXELS_COMPARED` pixels, but at least one."""
-    pixels = np.cumsum([np.prod([at.stop - at.start for at in crop.space]) for crop in crops])
+    pixels = np.cumsum([crop.pixels for crop in crops])
     return list(crops[: max(1, int(np.searchsorted(pixels, MAX_PIXELS_COMPARED, "right")))])
 
 
@@ -134,16 +134,11 @@ def _mean(x: NDArray[Any], noise: NoiseModel) -> NDArray[Any]:
 
 
 def _simulated(clean: NDArray[Any], job: Job, rng: np.random.Generator) -> NDArray[Any]:
-    """Return noise around clean grey levels, digitized, and A⁻¹ applied, as crops are."""
-    kernel = job.model.kernel
-    if kernel is None:
-        y = torch.from_numpy(job.noise.sample(clean, rng)).float()
-        q = job.model.quantization
-        digitized: NDArray[Any] = q.rounded(y).clamp(q.floor, q.saturation).numpy()
-        return digitized
-    margins = [(0, 0)] * (clean.ndim - 2) + [(kernel.reach, kernel.reach)] * 2
-    around = np.pad(clean, margins, mode="symmetric")
-    return decorrelated(job.noise.sample(around, rng).astype(np.float32), kernel)
+    """Return noise around the clean grey levels of a crop, as crops are read."""
+    reach = job.model.kernel.reach if job.model.kernel else 0
+    around = np.pad(clean, [(0, 0)] * (clean.ndim - 2) + [(reach, reach)] * 2, mode="symmetric")
+    y: NDArray[Any] = simulated(around, job.noise, job.model, rng).numpy()
+    return y
 
 
 def _with_inner(crop: Crop, inner: NDArray[Any]) -> BlockData:

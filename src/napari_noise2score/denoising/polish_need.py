@@ -50,7 +50,7 @@ class PolishNeed(NamedTuple):
     def sentence(self) -> str:
         """What a polish would remove, in words."""
         left = f"{self.noise_left:.0%} of the power of the noise is left in single pixels"
-        bias = f"the noise leaves a bias of {self.bias**0.5:.0%} of it to be removed"
+        bias = f"the bias of the solution is {self.bias**0.5:.0%} of the noise"
         found = [left] if self.noise_left > MAX_NOISE_LEFT else []
         found += [bias] if self.bias > MAX_BIAS else []
         if not found:
@@ -91,7 +91,7 @@ def measure_polish_need(
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     # pooling hides what a pixel does not say, but does not restore it
-    alone = replace(model, score_errors=(), patches=None)
+    alone = replace(model, score_errors=())
     jobs = [
         prepare(image, alone, noise, device=device, compare=False)
         for image in as_images(images, axes)

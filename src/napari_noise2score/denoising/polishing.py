@@ -296,7 +296,7 @@ def polish_steps(
 
 def _steps_for(crops: Sequence[Crop]) -> int:
     """Return the number of steps that the pixels of the crops are worth."""
-    pixels = sum(math.prod(at.stop - at.start for at in crop.space) for crop in crops)
+    pixels = sum(crop.pixels for crop in crops)
     steps = round(MIN_STEPS * math.sqrt(pixels / PIXELS_FOR_MIN_STEPS))
     return min(max(steps, MIN_STEPS), MAX_STEPS)
 

@@ -162,20 +162,13 @@ class Regression(NetworkTrainer):
     def _simulated(
         self, drawn: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return noisy patches y, their context, their clean x and which pixels count.
-
-        The noisy patches are digitized as the training images of the score model were.
-        """
+        """Return noisy patches y, their context, their clean x and which pixels count."""
         kernel, channels = self.model.kernel, self.model.channels
         around = drawn[:, channels:]
         mask = None if mask is None else mask[:, :channels]
         clean = drawn[:, :channels].clip(self.noise.lowest)
-        y = torch.from_numpy(self.noise.sample(clean.astype(np.float64), rng)).float()
-        if kernel is None:
-            q = self.model.quantization
-            y = q.rounded(y).clamp(q.floor, q.saturation)
-        else:
-            y = torch.from_numpy(decorrelated(y.numpy(), kernel))
+        y = simulated(clean, self.noise, self.model, rng)
+        if kernel is not None:
             inner = slice(kernel.reach, -kernel.reach or None)
             clean, around = clean[..., inner, inner], around[..., inner, inner]
             mask = None if mask is None else mask[..., inner, inner]
@@ -199,6 +192,34 @@ class Regression(NetworkTrainer):
         count = share.sum().clamp(min=1)
         error = (squared * share).sum() / count / transform.variance(y).mean()
         return error, (likelihood * share).sum() / count
+
+
+def simulated(
+    clean: np.ndarray, noise: NoiseModel, model: ScoreModel, rng: np.random.Generator
+) -> Tensor:
+    """Return noise around clean grey levels, digitized as the training images of a model were.
+
+    Parameters
+    ----------
+    clean : ndarray
+        Clean grey levels without offset, shape ``(..., Y, X)``.
+    noise : NoiseModel
+        The noise model.
+    model : ScoreModel
+        The score model. If it has a kernel, A⁻¹ is applied, and nothing is digitized.
+    rng : numpy.random.Generator
+        Draws the noise.
+
+    Returns
+    -------
+    Tensor
+        float32; along Y and X smaller by the reach of the kernel on both sides.
+    """
+    y = torch.from_numpy(noise.sample(clean.astype(np.float64), rng)).float()
+    if model.kernel is not None:
+        return torch.from_numpy(decorrelated(y.numpy(), model.kernel))
+    q = model.quantization
+    return q.rounded(y).clamp(q.floor, q.saturation)
 
 
 def _joined(clean: Any, around: Any) -> Any:

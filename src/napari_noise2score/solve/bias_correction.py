@@ -63,10 +63,24 @@ class BiasCorrection(NamedTuple):
         """
         curves = zip(self.at, self.shift, strict=True)
         shifts = [_interpolate(around[:, i], *curve) for i, curve in enumerate(curves)]
-        corrected = x + torch.stack(shifts, dim=1)
+        return self.moved(x, torch.stack(shifts, dim=1))
+
+    def moved(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return x plus a shift, which does not move it beyond the limits.
+
+        Parameters
+        ----------
+        x, shift : Tensor
+            Solution, and what is added to it, of one shape.
+
+        Returns
+        -------
+        Tensor
+            Of the shape of x.
+        """
         # an x that is beyond a limit already, as that of a defective pixel, stays
         highest, lowest = x.clamp(min=self.highest), x.clamp(max=self.lowest)
-        return torch.maximum(torch.minimum(corrected, highest), lowest)
+        return torch.maximum(torch.minimum(x + shift, highest), lowest)
 
 
 def measure_bias_correction(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..noise import NoiseModel
+from ._bisection import bisected
 from ._score_grid import MAX_DEVIATION
 from .bias_correction import BiasCorrection
 from .pooling import neighbour_mean, pool, without_specks
@@ -136,13 +137,7 @@ class FoldedSolver(nn.Module):
             at = start + column
             return torch.lerp(scores[at], scores[at + count], fraction)
 
-        column = torch.zeros_like(start)
-        for bit in reversed(range((count - 2).bit_length())):
-            further = (column + (1 << bit)).clamp(max=count - 2)
-            column = torch.where(f(further) < s, further, column)
-        left, right = f(column), f(column + 1)
-        share = ((s - left) / (right - left)).clamp(0, 1)
-        return torch.lerp(levels[column], levels[column + 1], share)
+        return bisected(f, s, levels, torch.zeros_like(start))
 
 
 def _asinh(values: Tensor) -> Tensor:
@@ -163,9 +158,7 @@ def _without_bias(x: Tensor, around: Tensor, correction: BiasCorrection) -> Tens
             slope = float(values[i + 1] - values[i]) / max(last - first, 1e-12)
             shift = shift + slope * (key.clamp(first, last) - first)
         shifts.append(shift)
-    highest, lowest = x.clamp(min=correction.highest), x.clamp(max=correction.lowest)
-    corrected = x + torch.stack(shifts, dim=1)
-    return torch.maximum(torch.minimum(corrected, highest), lowest)
+    return correction.moved(x, torch.stack(shifts, dim=1))
 
 
 class _Moments(nn.Module):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..noise.base import NoiseModel
+from ._bisection import bisected
 from ._score_grid import (
     MAX_DEVIATION,
     invert_rows,
@@ -255,14 +256,7 @@ class Table:
             upper, lower = pairs.index_select(0, start + column).unbind(1)
             return torch.lerp(upper, lower, fraction)
 
-        # bisection: one bit of the last column whose score is below s at a time
-        column = torch.zeros_like(start)
-        for bit in reversed(range((count - 2).bit_length())):
-            further = (column + (1 << bit)).clamp(max=count - 2)
-            column = torch.where(f(further) < s, further, column)
-        left, right = f(column), f(column + 1)
-        fraction_of_x = ((s - left) / (right - left)).clamp(0, 1)
-        return torch.lerp(levels[column], levels[column + 1], fraction_of_x)
+        return bisected(f, s, levels, torch.zeros_like(start))
 
 
 @lru_cache(maxsize=16)
