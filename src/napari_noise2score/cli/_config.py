@@ -82,6 +82,8 @@ class TrainSettings(_Settings):
         Number of neighbours on each side.
     correlation : str, optional
         Correlation of the noise, as ``A`` or ``kernel([[0.1, 0.8, 0.1]])``.
+    correction : str, optional
+        What is undone first, as ``rows(sigma=4)`` or a noise model with calibration maps.
     channels : {"auto", "joint", "separate"}
         Whether the network sees channels together or each by itself.
 
@@ -100,6 +102,7 @@ class TrainSettings(_Settings):
     context: str = "none"
     reach: int | None = Field(None, ge=1, le=MAX_REACH)
     correlation: str | None = None
+    correction: str | None = None
     channels: Literal["auto", "joint", "separate"] = "auto"
 
 

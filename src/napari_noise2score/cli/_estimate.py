@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from ._options import Axes, Device, Input, Json, Series
+from ._options import CORRECTION_HELP, Axes, Device, Input, Json, Series
 from ._progress import finish
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def estimate(
             "'poisson(gain=5) @ A + gaussian(sigma=10)'."
         ),
     ] = None,
+    correction: Annotated[str | None, typer.Option(help=CORRECTION_HELP)] = None,
     per_channel: Annotated[
         bool | None,
         typer.Option(
@@ -62,8 +63,8 @@ def estimate(
     score = ScoreModel.load(model) if model else None
     images = read_images(source, axes, series)
     run = estimate_steps(
-        images, model=score, noise=noise, method=method or "auto", device=device,
-        per_channel=per_channel,
+        images, model=score, noise=noise, correction=correction or "", method=method or "auto",
+        device=device, per_channel=per_channel,
     )  # fmt: skip
     report = finish(run, "estimating the noise")
     if report.check_error:
@@ -83,6 +84,9 @@ def estimate(
         print(f"  {'check':<22}{report.check.summary}\n  {report.check.verdict}")
     if report.polish is not None:
         print(f"  {report.polish.sentence}.")
+    if model is None and any(report.noise.corrections):
+        text = " ; ".join(map(str, report.noise.corrections))
+        print(f"  {'to undo it':<22}train with --correction '{text}'")
 
 
 def _print_evidence(report: NoiseReport, with_model: bool, refined: bool) -> None:

@@ -38,6 +38,10 @@ Series = Annotated[
         help="Which image (scene, position, series) of a file: a number from 1, or all; default 1."
     ),
 ]
+CORRECTION_HELP = (
+    "Undo this first: 'rows(sigma=4)', 'columns(sigma=4)', 'pattern(file=dark.tif)', or a noise "
+    "model with maps, as calibrate-camera prints it."
+)
 NOISE_HELP = f'Such as "poisson(gain=2.1) + gaussian(sigma=3)". Families: {help_text()}.'
 Noise = Annotated[str, typer.Option(help=NOISE_HELP)]
 Model = Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from ._checkpoints import run_with_checkpoints
-from ._options import Axes, Input, Model, Overwrite, Series
+from ._options import CORRECTION_HELP, Axes, Input, Model, Overwrite, Series
 from ._terminal import interrupts_between_steps, say
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def train(
         str | None,
         typer.Option(help='Of the noise between pixels: A or "kernel([[0.1, 0.8, 0.1]])".'),
     ] = None,
+    correction: Annotated[str | None, typer.Option(help=CORRECTION_HELP)] = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +64,7 @@ def train(
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,
         "seed": seed, "context": context, "reach": reach, "correlation": correlation,
-        "channels": channels,
+        "correction": correction, "channels": channels,
     }  # fmt: skip
     settings = TrainSettings.read(config, {k: v for k, v in given.items() if v is not None})
     from ..image.files import read_images

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UserError
 from . import _terminal as terminal
+from ._calibrate_camera import calibrate_camera
 from ._demo import demo
 from ._denoise import denoise
 from ._doctor import doctor
@@ -28,7 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
 )
-for command in (demo, train, denoise, estimate, simulate, evaluate, export, info, doctor):
+COMMANDS = (
+    demo, train, denoise, estimate, calibrate_camera, simulate, evaluate, export, info, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

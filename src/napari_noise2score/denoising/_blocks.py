@@ -11,6 +11,7 @@ import torch
 from dask.utils import SerializableLock
 
 from ..errors import UserError, is_memory_error
+from ..image.axes import read_block as read_raw
 from .halo import Array, BlockData, halo_of, read_with_halo, solved_region
 from .job import Job, Quantity
 from .tile_size import cut_axis, halve_tile
@@ -96,6 +97,10 @@ def compute_block(
             tile = smaller
             remaining = _tiles_of(shape, tile)
     values = result.numpy()
+    if job.grey_levels is not None:
+        values = values / job.grey_levels.factor_at(job.layout, position, space)
+        if block is not None:
+            block = read_raw(job.grey_levels.raw, job.layout, position, space)
     if invalid is not None:
         values = np.where(invalid, _values_of_invalid(quantity, block, invalid), values)
     return job.layout.from_block(values), tile

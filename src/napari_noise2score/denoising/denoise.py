@@ -343,7 +343,9 @@ def _lazy(
     data = lazy_array(job, quantity, np.dtype(dtype))
     if not isinstance(image, Image):
         return data
-    notes = result_notes(model, job.noise, sigma_a=sigma_a, noise_notes=noise_notes, polish=polish)
+    notes = result_notes(
+        model, job.given_noise, sigma_a=sigma_a, noise_notes=noise_notes, polish=polish
+    )
     return result_image(image, data, quantity.name, notes)
 
 

@@ -18,6 +18,7 @@ from ..image.axes import layout
 from ..image.image import Image, as_image
 from ..image.output import check_output, written
 from ..noise import NoiseModel, parse_noise
+from ..score.correction import corrections_for
 from ..score.model import ScoreModel
 from ..score.polish import Polish
 from ._bioimage import INPUT, OPSET, OUTPUT, Exported, save_package
@@ -101,6 +102,11 @@ def export_model(
     """
     check_packages()
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    if corrections_for(noise, model):
+        raise UserError(
+            "calibration maps and offsets of rows or columns cannot be part of an exported model: "
+            "train on images in which they are undone"
+        )
     path = check_output(out, overwrite=overwrite)
     example = _example(model, image, axes)
     # the neighbours of the test image are left out, as those of any image of the exported model

@@ -13,10 +13,12 @@ import torch
 
 from ..errors import DataWarning, ReadError, UserError
 from ..image.axes import Layout, layout
+from ..image.corrected import CorrectedArray
 from ..image.image import as_image
 from ..image.valid import LazyValid
 from ..noise import NoiseModel, PerChannel, parse_noise
 from ..score.context import NAMES
+from ..score.correction import corrected_image, corrections_for
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..score.polish import Polish
@@ -47,7 +49,11 @@ class Job:
     model : ScoreModel
         The model, on the device that evaluates it.
     noise : NoiseModel
-        The noise p(y | x).
+        The noise p(y | x) of the data.
+    given_noise : NoiseModel
+        The noise model as it was given, with the correction of the data.
+    grey_levels : CorrectedArray or None
+        By what results are divided, if their grey levels differ from those of the data.
     solve : callable
         Maps y and its score to x.
     reach : int
@@ -75,6 +81,8 @@ class Job:
     layout: Layout
     model: ScoreModel
     noise: NoiseModel
+    given_noise: NoiseModel
+    grey_levels: CorrectedArray | None
     solve: Solver
     reach: int
     sigma_a: float
@@ -162,8 +170,9 @@ def prepare(
         device, tile or perturbation is not possible.
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
-    image = as_image(image, axes)
-    data = image.data
+    given, raw = noise, as_image(image, axes)
+    image = corrected_image(raw, corrections_for(noise, model), fills=True)
+    noise, data = noise.plain, image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
     count = where.all_channels
     noises = noise.for_channels(count)
@@ -186,6 +195,8 @@ def prepare(
         layout=where,
         model=model,
         noise=noise,
+        given_noise=given,
+        grey_levels=data if data is not raw.data else None,
         solve=_unsolved,
         reach=0,
         sigma_a=0.0,

@@ -33,7 +33,7 @@ from ..image.zarrs import SyncedStore
 from ..noise import NoiseModel, parse_noise
 from ..progress import Progress
 from ..score.model import ScoreModel
-from ..score.polish import Polish, identify_noise
+from ..score.polish import Polish
 from ._journal import Journal, check_same, read_journal
 from ._pipeline import fill_array, memory_message, process_blocks
 from .job import Block, Job, Quantity, blocks_of, prepare
@@ -116,7 +116,7 @@ def write_steps(
     if client is not None:
         check_workers_can_write(path)
     facts = identify_image(image) | {
-        "model": model.fingerprint, "noise": str(noise), "noise content": identify_noise(noise),
+        "model": model.fingerprint, "noise": str(noise), "noise content": noise.content_digest,
         "what": quantity.name + ("" if exact else " by the closed form"), "sigma_a": sigma_a,
         "polish": polish and fingerprint_of(polish),
         "dtype": str(dtype), "tile": tile and list(tile),

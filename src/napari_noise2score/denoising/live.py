@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..image.axes import Layout, layout
+from ..image.axes import Layout, layout, read_block
+from ..image.corrected import CorrectedArray
+from ..image.image import Image
 from ..image.valid import valid_of
 from ..noise import NoiseModel, PerChannel, parse_noise
 from ..progress import Progress
+from ..score.correction import corrected_image, corrections_for, learned_corrections
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ..solve.pooling import POOLING_REACH, neighbour_mean, pooled_solution
@@ -79,10 +82,12 @@ class LivePlanes:
     """
 
     def __init__(self, image: Any, model: ScoreModel, axes: str, device: str = "auto"):
-        self.image = image
+        raw = Image(image, axes)
+        undone = corrected_image(raw, learned_corrections(model), fills=True)
+        self.image, self._raw = undone.data, raw.data
         self.model = model.to(choose_device(device))
         self.layout: Layout = fit_layout(layout(axes, image.shape, model.ndim), model)
-        self.valid = valid_of(image, axes)
+        self.valid = valid_of(undone)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         # by channel, where each has a noise model of its own
         self._located: dict[int, tuple[PlaneScore, Any, tuple[GridPosition, Tensor]]] = {}
@@ -138,13 +143,12 @@ class LivePlanes:
             raise UserError(
                 f"a plane of {height} × {width} pixels is too large for the live preview"
             )
-        at = dict(zip(self.layout.axes, place, strict=True))
-        position = [at[a] for a in self.layout.loop]
+        position, whole = self._whole(place)
         model = self._model_at(place)
         stride = model.network.stride[-1]
         margin = -(-max(MIN_MARGIN, self._reach(noise) if noise else 0) // stride) * stride
         cuts = [_cuts(n, margin) for n in self.layout.space_shape[-2:]]
-        deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
+        deep = whole[:-2]
         total = len(cuts[0]) * len(cuts[1])
         rows: list[list[tuple[Tensor, Tensor]]] = []
         for i, y_cut in enumerate(cuts[0]):
@@ -156,8 +160,10 @@ class LivePlanes:
             torch.cat([torch.cat([tile[k] for tile in row], dim=-1) for row in rows], dim=-2)
             for k in (0, 1)
         )
-        whole = [*deep, *(slice(0, n) for n in (height, width))]
         block, invalid = self.valid.read(self.image, self.layout, position, whole)
+        if isinstance(self.image, CorrectedArray) and invalid is not None:
+            # invalid pixels keep the value that was recorded
+            block = read_block(self._raw, self.layout, position, whole)
         self._scores[tuple(place)] = PlaneScore(y, score, margin, block, invalid)
         while len(self._scores) > min(MAX_PLANES, MAX_PIXELS // pixels):
             self._scores.popitem(last=False)
@@ -209,6 +215,8 @@ class LivePlanes:
                 solved.append(x + own.offset)
             inner = slice(reach, -reach or None)
             found = torch.cat(solved, dim=1)[0, ..., inner, inner].cpu().numpy()
+        if isinstance(self.image, CorrectedArray):
+            found = found / self.image.factor_at(self.layout, *self._whole(place))
         if plane.invalid is not None:
             # invalid pixels keep their value
             found = np.where(plane.invalid, plane.block, found)
@@ -217,6 +225,13 @@ class LivePlanes:
             tuple(None if a in where.loop else slice(None) for a in where.axes)
         ]
         return found if dtype is None else round_to_dtype(found, dtype)
+
+    def _whole(self, place: Sequence[int]) -> tuple[list[int], list[slice]]:
+        """Return the index of a plane along the looped axes, and its slices in space."""
+        at = dict(zip(self.layout.axes, place, strict=True))
+        deep = [slice(at["Z"], at["Z"] + 1)] if len(self.layout.space) == 3 else []
+        plane = [slice(0, n) for n in self.layout.space_shape[-2:]]
+        return [at[a] for a in self.layout.loop], deep + plane
 
     def _score(
         self, model: ScoreModel, position: Sequence[int], space: Sequence[slice]
@@ -239,6 +254,8 @@ class LivePlanes:
     def _noises_at(self, place: Sequence[int], noise: NoiseModel | str) -> tuple[NoiseModel, ...]:
         """Return the noise model of each channel of a plane, or a single one of all channels."""
         noise = parse_noise(noise) if isinstance(noise, str) else noise
+        corrections_for(noise, self.model)
+        noise = noise.plain
         noises = noise.for_channels(self.layout.all_channels)
         if "C" in self.layout.loop:
             return (noises[self._channel_at(place)],)
@@ -250,7 +267,7 @@ class LivePlanes:
 
     def _reach(self, noise: NoiseModel | str) -> int:
         """Return how many pixels around a pixel solving and pooling use."""
-        noise = parse_noise(noise) if isinstance(noise, str) else noise
+        noise = (parse_noise(noise) if isinstance(noise, str) else noise).plain
         models = noise.models if isinstance(noise, PerChannel) else (noise,)
         reaches = [reach_of(own, self.model.kernel) for own in models]
         return max(*reaches, POOLING_REACH)

@@ -102,6 +102,6 @@ def measure_polish_need(
     for x, shift in zip(clean, bias_of(clean, crops), strict=True):
         counted = ~np.ma.getmaskarray(x)
         squares += float((shift**2)[counted].sum())
-        variances += float(variance_at(x, noise)[counted].sum())
-    left = noise_left_in(clean, noise)
+        variances += float(variance_at(x, jobs[0].noise)[counted].sum())
+    left = noise_left_in(clean, jobs[0].noise)
     return PolishNeed(left, squares / variances)

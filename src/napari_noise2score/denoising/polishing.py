@@ -238,6 +238,7 @@ def polish_steps(
     low, high = model.sigma_a_range
     sigma_a = min(max(SIGMA_A, low), high)
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
+    noise = jobs[0].noise
     identity = key_of([identify_image(image) for image in opened])
     crops = read_crops(jobs, np.random.default_rng(seed))
     steps = _steps_for(crops) if steps is None else steps

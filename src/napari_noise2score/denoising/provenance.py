@@ -42,8 +42,10 @@ def result_notes(
     dict
         ``model`` (its name), ``fingerprint``, ``noise``, ``sigma_a``, ``version`` (of this
         package), ``polish`` (its fingerprint, if there is one; of each channel if there are
-        several), and the noise notes. Values are JSON.
+        several), ``correction`` (what the model undoes, if anything), and the noise notes. Values
+        are JSON.
     """
+    learned = model.provenance.get("correction")
     return {
         "model": model.name,
         "fingerprint": model.fingerprint,
@@ -51,6 +53,7 @@ def result_notes(
         "sigma_a": _sigma_a(model) if sigma_a is None else float(sigma_a),
         "version": __version__,
         **({"polish": fingerprint_of(polish)} if polish else {}),
+        **({"correction": [own["text"] for own in learned]} if learned else {}),
         **(noise_notes or {}),
     }
 

@@ -15,13 +15,21 @@ from ..denoising.job import in_channel
 from ..denoising.polish_need import measure_polish_need
 from ..errors import DataWarning, ReadError, UserError
 from ..image.image import Image, as_images
-from ..noise import NoiseModel, PerChannel, parse_noise
+from ..noise import (
+    Correction,
+    NoiseModel,
+    PerChannel,
+    parse_correction,
+    parse_noise,
+    with_correction,
+)
 from ..progress import Progress, run_to_end
 from ..score.device import choose_device
 from ..score.model import ScoreModel
 from ._by_channel import combine, common_channels, have_one_model, images_of_channel
 from ._check_planes import count_planes
 from ._from_images import ImageEstimate, estimate_from_frames
+from ._line_noise import undo
 from ._read_frames import read_scenes_and_warn
 from ._refine import refine_from_frames
 from ._with_model import METHODS_FROM_IMAGES, estimate_with_model, methods
@@ -35,6 +43,7 @@ def estimate_noise(
     axes: str | Sequence[str] | None = None,
     model: ScoreModel | None = None,
     noise: NoiseModel | str | None = None,
+    correction: Sequence[Correction] | str = (),
     method: str = "auto",
     repeats: str = "T",
     device: str = "auto",
@@ -55,6 +64,10 @@ def estimate_noise(
         A noise model whose family, offset and correlation are known, such as ``poisson(gain=5) @ A
         + gaussian(sigma=10)``: only its strength and, if it has one, its read noise are estimated;
         the values given here do not matter. One frame is enough.
+    correction : str or sequence of Correction
+        Calibration maps and offsets of rows and columns that are undone first, as for `train`. By
+        default those of the noise model or of the model, if either is given; otherwise random
+        offsets of rows and columns are looked for.
     method : str
         With a model: ``"auto"``, ``"images"`` (the images alone), ``"curve"`` (the noise curve that
         the score implies), ``"perturbation"`` (family and parameter of Kim, Kwon & Ye, CVPR 2022),
@@ -110,6 +123,7 @@ def estimate_noise(
             axes=axes,
             model=model,
             noise=noise,
+            correction=correction,
             method=method,
             repeats=repeats,
             device=device,
@@ -124,6 +138,7 @@ def estimate_steps(
     axes: str | Sequence[str] | None = None,
     model: ScoreModel | None = None,
     noise: NoiseModel | str | None = None,
+    correction: Sequence[Correction] | str = (),
     method: str = "auto",
     repeats: str = "T",
     device: str = "auto",
@@ -133,7 +148,7 @@ def estimate_steps(
 
     Parameters
     ----------
-    image, axes, model, noise, method, repeats, device, per_channel
+    image, axes, model, noise, correction, method, repeats, device, per_channel
         As for `estimate_noise`.
 
     Yields
@@ -156,7 +171,8 @@ def estimate_steps(
         raise UserError(f"method '{method}' uses a trained model: give one as well")
     images = as_images(image, axes)
     model = model.to(choose_device(device)) if model and noise is None else model
-    yield from _estimate_channels(images, model, noise, method, repeats, model, per_channel)
+    known = parse_correction(correction) if isinstance(correction, str) else tuple(correction)
+    yield from _estimate_channels(images, model, noise, method, repeats, model, per_channel, known)
 
 
 def estimate_for_denoising(
@@ -206,9 +222,12 @@ def _estimate_channels(
     repeats: str,
     check_model: ScoreModel | None,
     per_channel: bool | None,
+    correction: Sequence[Correction] = (),
 ) -> Iterator[Progress[NoiseReport]]:
     """Estimate and check the noise of all channels together, or of each by itself."""
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    images, undone = undo(images, model, noise, correction, repeats.upper())
+    noise = None if noise is None else noise.plain
     count, sentence = common_channels(images), ""
     if isinstance(noise, PerChannel):
         if per_channel is False:
@@ -230,11 +249,11 @@ def _estimate_channels(
             # the score of each channel has its own coordinates: the images alone decide
             model = check_model = None
         for progress in _estimate_and_check(images, model, noise, method, repeats, check_model):
-            if progress.result is None or not sentence:
-                yield progress
-            else:
-                report = replace(progress.result, channels_sentence=sentence)
-                yield Progress(progress.done, progress.total, result=report)
+            report = progress.result
+            if report is not None:
+                named = with_correction(report.noise, undone[0] if len(undone) == 1 else None)
+                report = replace(report, noise=named, channels_sentence=sentence)
+            yield Progress(progress.done, progress.total, progress.message, report)
         return
     reports: list[NoiseReport] = []
     for channel in range(count):
@@ -251,7 +270,9 @@ def _estimate_channels(
                 if progress.result is None:
                     yield Progress(channel + progress.fraction, count)
         assert progress.result is not None
-        reports.append(progress.result)
+        of_it = undone[channel if len(undone) > 1 else 0] if undone else None
+        named = with_correction(progress.result.noise, of_it)
+        reports.append(replace(progress.result, noise=named))
     yield Progress(count, count, result=combine(reports, sentence))
 
 

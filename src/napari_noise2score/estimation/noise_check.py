@@ -25,6 +25,7 @@ from ..image.image import Image, as_images
 from ..noise import NoiseModel, PerChannel, parse_noise
 from ..noise.kernel import Kernel
 from ..progress import Progress, run_to_end
+from ..score.correction import corrected_image, corrections_for
 from ..score.model import ScoreModel
 from ._autocorrelation import MIN_CORRELATION
 from ._by_channel import common_channels, images_of_channel, worst
@@ -122,6 +123,9 @@ def check_steps(
     if denoised is not None and (len(images) > 1 or denoised.shape != images[0].data.shape):
         raise UserError("the denoised image must have the shape of the one image that is checked")
     noise = parse_noise(noise) if isinstance(noise, str) else noise
+    corrections = corrections_for(noise, model)
+    images = [corrected_image(image, corrections, fills=False) for image in images]
+    noise = noise.plain
     if isinstance(noise, PerChannel):
         yield from _check_channels(images, noise, model, denoised, repeats)
         return

@@ -171,6 +171,10 @@ def find_valid(data: Any, axes: str) -> ValidPixels:
 def look_for_valid(data: Any, axes: str) -> tuple[ValidPixels, bool]:
     """Return the result of `find_valid`, and whether any sampled pixel is valid."""
     axes = parse_axes(axes, len(data.shape))
+    # an array that is corrected as it is read knows its valid pixels
+    known: ValidPixels | None = getattr(data, "valid_pixels", None)
+    if known is not None:
+        return known, True
     excluded = None
     if isinstance(data, np.ma.MaskedArray):
         mask = np.ma.getmask(data)

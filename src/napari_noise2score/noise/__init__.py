@@ -1,6 +1,9 @@
 """Noise models p(y | x), their text form, and the registry of noise families."""
 
 from .base import Components, NoiseModel
+from .calibration_map import CalibrationMap
+from .corrected import Corrected, with_correction
+from .correction import Correction
 from .correlated import Correlated
 from .emccd import Emccd
 from .empirical import Empirical
@@ -13,7 +16,7 @@ from .log_gamma import LogGamma
 from .nakagami import Nakagami
 from .noncentral_chi import NoncentralChi
 from .parameter import Parameter
-from .parse import parse_noise
+from .parse import parse_correction, parse_noise
 from .per_channel import PerChannel
 from .poisson import Poisson
 from .rayleigh import Rayleigh
@@ -25,7 +28,10 @@ from .tweedie import Tweedie
 __all__ = [
     "READ_NOISE",
     "A",
+    "CalibrationMap",
     "Components",
+    "Corrected",
+    "Correction",
     "Correlated",
     "Emccd",
     "Empirical",
@@ -48,6 +54,8 @@ __all__ = [
     "Tweedie",
     "families",
     "measure_kernel",
+    "parse_correction",
     "parse_noise",
     "register",
+    "with_correction",
 ]

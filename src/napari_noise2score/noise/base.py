@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .correction import Correction
     from .correlated import Correlated
     from .family import NoiseFamily
     from .kernel import Kernel
@@ -98,6 +99,16 @@ class NoiseModel(ABC):
     def content_digest(self) -> str:
         """A digest of the content of these files; empty if the text form is complete."""
         return self.components.base.content_digest
+
+    @property
+    def plain(self) -> NoiseModel:
+        """The noise of images in which calibration maps and offsets of lines are undone."""
+        return self
+
+    @property
+    def corrections(self) -> tuple[Correction, ...]:
+        """What is undone: one `Correction` for all channels, one for each, or none."""
+        return ()
 
     @abstractmethod
     def sample(self, x: Array, rng: np.random.Generator) -> Array:

@@ -7,7 +7,10 @@ import re
 from typing import Any
 
 from ..errors import UserError, quoted
+from ._parse_correction import separated
 from .base import NoiseModel
+from .corrected import Corrected
+from .correction import Correction
 from .family import Form, NoiseFamily
 from .gaussian import Gaussian
 from .kernel import parse_kernel
@@ -21,6 +24,7 @@ _NUMBER = re.compile(
 # characters of a whole noise model; a kernel can be long
 MAX_TEXT_LENGTH = 200_000
 MAX_NAME_LENGTH = 100
+EXAMPLE = "gaussian(sigma=25)"
 
 _QUOTED = r"""\"[^"]*"|'[^']*'"""
 _CALL = re.compile(rf"\s*([A-Za-z_]\w*)\s*\(((?:{_QUOTED}|[^()\"'])*)\)\s*")
@@ -39,7 +43,9 @@ def parse_noise(text: str) -> NoiseModel:
     text : str
         ``family(name=value, ...)``, optionally followed by ``@ A`` (or ``@ kernel([[...]])``)
         and ``+ gaussian(sigma=value)``. Several of them, separated by ``;``, are those of the
-        channels in their order.
+        channels in their order. A gain, an offset or a sigma can be ``map(FILE)``, and
+        ``+ rows(sigma=value)``, ``+ columns(sigma=value)`` and ``+ pattern(file=FILE)`` may
+        follow, see `Correction`.
         Spaces are ignored; the order is fixed. The name of a file can be in quotes, and must be
         if there are brackets, commas or quotes in it.
 
@@ -75,6 +81,47 @@ def parse_noise(text: str) -> NoiseModel:
     return PerChannel(tuple(map(_parse_model, each)))
 
 
+def parse_correction(text: str) -> tuple[Correction, ...]:
+    """Read what is undone before the score is learned.
+
+    Parameters
+    ----------
+    text : str
+        A noise model with maps or ``rows``, ``columns`` and ``pattern``, or these terms alone; for
+        several channels separated by ``;``.
+
+    Returns
+    -------
+    tuple of Correction
+        One for all channels, or one for each; empty if the text is.
+
+    Raises
+    ------
+    UserError
+        If the text is not understood, or corrects nothing.
+
+    Examples
+    --------
+    >>> parse_correction("rows(sigma=4)")[0].rows
+    4.0
+    """
+    if not text.strip():
+        return ()
+    each = []
+    for part in _split(text):
+        plain, correction = separated(part)
+        if plain.strip():
+            _parse_plain(plain)
+        each.append(correction)
+    if not any(each):
+        raise UserError(
+            f"correction {quoted(text)}: nothing is corrected; write rows(sigma=4), "
+            "columns(sigma=4), pattern(file=dark.tif), or a noise model with maps, as in "
+            "poisson(gain=map(gain.tif), offset=map(offset.tif))"
+        )
+    return tuple(each)
+
+
 def _split(text: str) -> list[str]:
     """Return the texts of the noise models between semicolons."""
     each: list[str] = []
@@ -89,6 +136,16 @@ def _split(text: str) -> list[str]:
 
 def _parse_model(text: str) -> NoiseModel:
     """Read the noise model of one channel."""
+    plain, correction = separated(text)
+    if not correction:
+        return _parse_plain(text)
+    if not plain.strip():
+        raise UserError(f"noise {quoted(text)}: name the noise as well, as in {EXAMPLE} + {text}")
+    return Corrected(_parse_plain(plain), correction)
+
+
+def _parse_plain(text: str) -> NoiseModel:
+    """Read the noise model of one channel, without what is undone before."""
     model: NoiseModel
     model, rest = _parse_call(text, text)
     if rest.startswith("@"):
@@ -101,8 +158,8 @@ def _parse_model(text: str) -> NoiseModel:
         return model
     if not rest.startswith("+"):
         raise UserError(
-            f"noise {quoted(text)}: {quoted(rest)} was not understood; after the model only '@ A' "
-            "and then '+ gaussian(sigma=...)' may follow"
+            f"noise {quoted(text)}: {quoted(rest)} was not understood; after the model only '@ A', "
+            "'+ gaussian(sigma=...)', '+ rows(sigma=...)' and the like may follow"
         )
     read, rest = _parse_call(rest[1:], text)
     if rest or not isinstance(read, Gaussian) or not read.constant_variance:

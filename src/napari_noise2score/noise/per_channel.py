@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from .base import Array, Components, NoiseModel
+from .correction import Correction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,17 @@ class PerChannel(NoiseModel):
     def in_unit(self, unit: float) -> NoiseModel:
         """Return the models of images whose grey levels were multiplied by a number."""
         return PerChannel(tuple(model.in_unit(unit) for model in self.models))
+
+    @property
+    def plain(self) -> NoiseModel:
+        """The noise models of images in which maps and offsets of lines are undone."""
+        return PerChannel(tuple(model.plain for model in self.models))
+
+    @property
+    def corrections(self) -> tuple[Correction, ...]:
+        """What is undone in each channel; empty if nothing is."""
+        each = [model.corrections for model in self.models]
+        return tuple(own[0] if own else Correction() for own in each) if any(each) else ()
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ def channel_models(model: ScoreModel) -> tuple[ScoreModel, ...]:
         notes = {k: v for k, v in model.provenance.items() if k != "information"}
         if found is not None:
             notes["information"] = found.as_json()
+        if len(known := notes.get("correction", ())) > 1:
+            notes["correction"] = known[number : number + 1]
         axes = model.axes.replace("C", "")
         values |= {"axes": axes, "provenance": notes, "channel_coordinates": ()}
         if model.patches is not None:

@@ -266,7 +266,8 @@ class CleanLevels:
 
 
 def identify_noise(noise: NoiseModel) -> str:
-    """Return the text of a noise model, with a digest of the files that it refers to."""
+    """Return the text of the noise of corrected images, with a digest of its files."""
+    noise = noise.plain
     return f"{noise} {noise.content_digest}".rstrip()
 
 

@@ -15,13 +15,16 @@ import numpy as np
 from ..budget import MAX_MINUTES, MAX_SEED, MAX_STEPS
 from ..errors import UserError, quoted
 from ..image.axes import MAX_CHANNELS, Layout, layout
+from ..image.corrected import CorrectedArray
 from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
-from ..noise.kernel import Kernel, parse_kernel
+from ..noise import Correction, Kernel, parse_correction
+from ..noise.kernel import parse_kernel
 from ..progress import Progress, run_to_end
 from ._choose_context import choose_context
 from ._trainer import Trainer
 from .context import NAMES, parse_context
+from .correction import corrected_image, describe_corrections
 from .model import ScoreModel
 
 STEPS_BETWEEN_VALIDATIONS = 25
@@ -81,6 +84,7 @@ def train(
     context: str = "none",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
+    correction: Sequence[Correction] | Correction | str | None = None,
     channels: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> ScoreModel:
@@ -118,6 +122,11 @@ def train(
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
         ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
         serves noise models ``... @ A``.
+    correction : str, Correction or sequence of Correction, optional
+        What is undone before the score is learned, and in every image that the model is used for:
+        calibration maps, and the offsets of rows and columns, as
+        ``"poisson(gain=map(gain.tif), offset=map(offset.tif))"`` or ``"rows(sigma=4)"``; one for
+        each channel separated by ``;``.
     channels : {"auto", "joint", "separate"}
         Whether the network sees the channels of an image together (at most 4), or each by itself,
         normalized and transformed by itself (at most 16; more are normalized together).
@@ -157,6 +166,7 @@ def train(
             context=context,
             reach=reach,
             correlation=correlation,
+            correction=correction,
             channels=channels,
             resume=resume,
         )
@@ -177,6 +187,7 @@ def train_steps(
     context: str = "none",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
+    correction: Sequence[Correction] | Correction | str | None = None,
     channels: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[Progress[Training]]:
@@ -186,7 +197,7 @@ def train_steps(
     ----------
     images, axes, ndim, steps, minutes, device, seed, name
         As for `train`.
-    context, reach, correlation, channels, resume
+    context, reach, correlation, correction, channels, resume
         As for `train`.
 
     Yields
@@ -211,12 +222,18 @@ def train_steps(
         minutes = DEFAULT_MINUTES
     _check_budget(steps, minutes, seed)
     opened = as_images(images, axes)
+    if isinstance(correction, str):
+        correction = parse_correction(correction)
+    undone = (correction,) if isinstance(correction, Correction) else tuple(correction or ())
+    opened = [corrected_image(image, undone, fills=False) for image in opened]
     layouts = _layouts_of(opened, ndim, channels)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
     choice, reach = parse_context(context, reach)
     arrays = [_with_mask(image) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
     seen, notes = choose_context(arrays, layouts, kernel, choice, reach)
+    if undone:
+        notes = {**notes, "correction": describe_corrections(undone)}
     trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity, seen, notes)
     if resume is not None:
         trainer.restore(resume)
@@ -325,5 +342,7 @@ def _layouts_of(images: Sequence[Image], ndim: int, channels: str) -> list[Layou
 
 def _with_mask(image: Image) -> Any:
     """Return the pixels of an image, as a masked array if some were masked."""
+    if isinstance(image.data, CorrectedArray):
+        return image.data
     mask: Any = None if image.valid is None else image.valid.excluded
     return image.data if mask is None else np.ma.MaskedArray(image.data, mask)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari.layers import Image
 
+from ..errors import UserError
+from ..noise.parse import parse_noise
 from ..progress import Progress
 from ._layers import known_noise
 from ._session import session
@@ -68,3 +70,18 @@ def noise_of(layer: Image) -> str:
     It is the one that a person chose or that was estimated, or else that of the layer's metadata.
     """
     return session.noises.get(layer) or known_noise(layer)
+
+
+def correction_in(noise: str) -> str | None:
+    """Return the text of what a noise model undoes, for `train`; None if it undoes nothing.
+
+    Examples
+    --------
+    >>> correction_in("gaussian(sigma=10) + rows(sigma=4)")
+    'rows(sigma=4)'
+    """
+    try:
+        each = parse_noise(noise).corrections if noise else ()
+    except UserError:
+        return None
+    return " ; ".join(map(str, each)) or None

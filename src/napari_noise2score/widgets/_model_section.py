@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import DataWarning, UserError, one_line
 from ._fold import Fold
+from ._guess import correction_in, noise_of
 from ._layers import describe_repeats
 from ._message import Message
 from ._model_chooser import DeviceChooser, ModelChooser
@@ -204,6 +205,8 @@ class ModelSection(Fold):
             Called with how the training ended; with ``"done"`` too after `finish`.
         """
         settings = self.settings | {"name": source.layer.name}
+        # what the noise model undoes is undone before the network learns
+        settings["correction"] = correction_in(noise_of(source.layer))
         budget: dict[str, Any] = {k: settings.pop(k) for k in BUDGET if k in settings}
         self.begun = Begun(source, settings, budget)
         if self._plot is not None:
@@ -363,13 +366,15 @@ def _compare(source: Source, model: ScoreModel) -> Generator[None, None, None]:
     from ..denoising.grey_level_range import check_range
     from ..denoising.job import fit_layout, in_channel
     from ..image.axes import layout
+    from ..score.correction import corrected_image, learned_corrections
 
     where = fit_layout(layout(source.axes, source.data.shape, model.ndim), model)
+    data = corrected_image(source.image(), learned_corrections(model), fills=True).data
     yield None
     count = len(model.channel_coordinates)
     if not count:
-        check_range(source.data, where, model)
+        check_range(data, where, model)
     for channel in range(count):
         with in_channel(channel, count):
-            check_range(source.data, where, model.of_channel(channel), None, channel)
+            check_range(data, where, model.of_channel(channel), None, channel)
         yield None

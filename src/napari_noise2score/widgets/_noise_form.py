@@ -14,6 +14,8 @@ from qtpy.QtWidgets import (
 
 from ..errors import UserError
 from ..noise.base import NoiseModel
+from ..noise.corrected import with_correction
+from ..noise.correction import Correction
 from ..noise.family import Form, NoiseFamily
 from ..noise.kernel import Kernel, parse_kernel
 from ..noise.parameter import Parameter, grey_level
@@ -66,6 +68,7 @@ class NoiseForm(QObject):
             for i, (_, form) in enumerate(self._forms)
             for p in form.parameters
         }
+        self._corrections: tuple[Correction, ...] = ()
         self._correlation = correlation_box()
         self._has_read_noise = QCheckBox()
         self._has_read_noise.setToolTip(
@@ -134,6 +137,7 @@ class NoiseForm(QObject):
             text += f" @ {kernel}"
         if family.accepts_read_noise and self._has_read_noise.isChecked():
             text += " + " + _format_call("gaussian", {"sigma": self._read_noise.value()})
+        text = self._with_corrections(text)
         if text != self.text:
             with QSignalBlocker(self._text):  # the controls need not follow themselves
                 self._text.setText(text)
@@ -144,6 +148,15 @@ class NoiseForm(QObject):
             except UserError as error:
                 self._complain(str(error))
             self.changed.emit(text)
+
+    def _with_corrections(self, text: str) -> str:
+        """Return the text of a model with what the last text undid, which has no controls."""
+        if not self._corrections:
+            return text
+        try:
+            return str(with_correction(parse_noise(text), self._corrections[0]))
+        except UserError:
+            return text
 
     def _follow_text(self, text: str) -> None:
         """Set the controls to the model of the text."""
@@ -161,6 +174,7 @@ class NoiseForm(QObject):
                 self._family.setCurrentIndex(-1)  # only the text can express it
             self._show_rows()
             return
+        self._corrections = model.corrections
         base, kernel, read_noise = model.components
         values = base.values
         chosen = self._find(base, read_noise)

@@ -22,6 +22,8 @@ def in_words(text: str) -> str:
     'Photon counting (Poisson): gain 1.95, offset 99.5, read noise 2.9'
     >>> in_words("gaussian(sigma=25) @ A")
     'The same everywhere (Gaussian): sigma 25, correlated between pixels'
+    >>> in_words("gaussian(sigma=25) + rows(sigma=4)")
+    'The same everywhere (Gaussian): sigma 25, offsets of rows (4) undone'
     """
     try:
         return " ; ".join(_describe(parse_noise(one)) for one in text.split(";"))
@@ -50,6 +52,13 @@ def _describe(noise: NoiseModel) -> str:
     ]
     facts += [f"read noise {read:.3g}"] if read else []
     facts += ["correlated between pixels"] if kernel is not None else []
+    for correction in noise.corrections:
+        facts += [f"calibrated by {' and '.join(correction.maps)}"] if correction.maps else []
+        facts += [
+            f"offsets of {name} ({strength:.3g}) undone"
+            for name, strength in (("rows", correction.rows), ("columns", correction.columns))
+            if strength
+        ]
     return f"{title}: {', '.join(facts)}" if facts else title
 
 

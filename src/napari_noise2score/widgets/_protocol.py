@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from ._guess import correction_in
 from ._layers import FILE
 from ._session import session
 from ._write import valid_name
@@ -82,7 +83,10 @@ def commands(
     noise2score train a.tif --model m.n2s --axes TYX --steps 9
     noise2score denoise a.tif b.ome.zarr --model m.n2s --noise 'gaussian(sigma=2)' --no-polish --axes TYX
     """  # noqa: E501
-    learning = ("axes", "ndim", "context", "correlation", "device", "seed", "steps", "minutes")
+    learning = (
+        "axes", "ndim", "context", "correlation", "correction", "device", "seed", "steps",
+        "minutes",
+    )  # fmt: skip
     lines = []
     if learns:
         lines.append(_command("train", [image], settings, learning, model))
@@ -171,6 +175,8 @@ def protocol_of(
     training = {key: value for key, value in training.items() if key != "polish"}
     file = session.files.get(model.fingerprint) if model is not None else None
     facts: dict[str, Any] = {"axes": source.axes, **training}
+    if model is None and (correction := correction_in(noise)):
+        facts["correction"] = correction
     facts |= {
         "device": settings["device"],
         "noise": noise or "auto",
