@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from keep import load_or_train
 from sixteen import add_noise, load
+from table import table
 
 from napari_noise2score import Image, UserError, estimate_noise, parse_noise, train
 from napari_noise2score.denoising.live import LivePlanes
@@ -37,7 +38,10 @@ def main() -> None:
     parser.add_argument("--noise", nargs="*", default=NOISES)
     options = parser.parse_args()
     natural = options.data / "natural"
-    print("noise | images | method | estimated noise | PSNR (dB): true, estimated noise; loss")
+    add = table(
+        "blind_methods", "noise", "images", "method", "estimated noise", "PSNR (dB), true noise",
+        "estimated noise", "loss",
+    )  # fmt: skip
     for text in options.noise:
         noise = parse_noise(text)
         model = load_or_train(
@@ -72,10 +76,10 @@ def main() -> None:
                     estimated = estimate_noise(images, model=model, method=method).noise
                     blind = psnr(estimated)
                 except UserError as error:
-                    print(f"{text} | {name} | {method} | {error}", flush=True)
+                    add(text, name, method, error, f"{known:.2f}", "", "")
                     continue
-                row = f"{text} | {name} | {method} | {estimated} | {known:.2f} {blind:.2f}"
-                print(row, f"{known - blind:.3f}", flush=True)
+                figures = f"{known:.2f}", f"{blind:.2f}", f"{known - blind:.3f}"
+                add(text, name, method, estimated, *figures)
 
 
 if __name__ == "__main__":

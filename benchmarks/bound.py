@@ -48,7 +48,7 @@ def main() -> None:
                 total = [np.interp(used, SIGNALS, row).sum() for row in per_pixel.reshape(-1, 9).T]
                 errors.append(np.sqrt(np.diag(np.linalg.inv(np.reshape(total, (3, 3))))))
             percent = 100 * np.median(errors, axis=0)[1:] / (OFFSET, read)
-            add(f"`{text.format(gain, read)}`", f"from {darkest}", *percent.round(1))
+            add(text.format(gain, read), f"from {darkest}", *percent.round(1))
 
 
 if __name__ == "__main__":

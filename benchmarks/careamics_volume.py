@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import zarr
+from table import table
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE, PLANES = 2048, 2
@@ -115,12 +116,12 @@ def compare(folder: Path, python: Path, tile: int, times: int) -> None:
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             measured = json.loads(output.splitlines()[-1])
             best[program] = tuple(map(max, measured, best.get(program, measured)))
-    print(
-        f"tiles of {tile}x{tile} | multiplications per pixel "
-        "| megapixels/s: network alone | from zarr to zarr"
-    )
+    add = table(
+        "careamics_programs", f"tiles of {tile}×{tile}", "thousand multiplications per pixel",
+        "megapixels/s, network alone", "from zarr to zarr",
+    )  # fmt: skip
     for program, (alone, whole, work) in best.items():
-        print(f"{program} | {work:.0f} thousand | {alone:.3f}, {whole:.3f}")
+        add(program, f"{work:.0f}", f"{alone:.3f}", f"{whole:.3f}")
     print(f"speed relative to CAREamics: {best['noise2score'][1] / best['careamics'][1]:.2f}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from table import table
 
 from napari_noise2score import denoise, estimate_noise, parse_noise, train
 from napari_noise2score.sample import simulate_cells
@@ -32,6 +33,7 @@ def main() -> None:
     noise = parse_noise(NOISE)
     noisy = np.rint(noise.sample(clean, np.random.default_rng(1))).swapaxes(0, 1).astype(np.uint16)
     models = noise.for_channels(2)
+    add = table("channels", "trained", "first channel", "second channel")
     for way in options.ways:
         if way == "estimate":
             # the standard sample, of more planes
@@ -56,7 +58,7 @@ def main() -> None:
         for channel, own in enumerate(models):
             error = np.mean((result[:, channel] - own.offset - clean[channel]) ** 2)
             scores.append(10 * np.log10(np.ptp(clean[channel]) ** 2 / error))
-        print(way, " ".join(f"{score:.2f}" for score in scores), flush=True)
+        add(way, *(f"{score:.2f}" for score in scores))
 
 
 if __name__ == "__main__":

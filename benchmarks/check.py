@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from sixteen import add_noise, load_photographs
+from table import table
 
 from napari_noise2score import check_noise, parse_noise
 
@@ -23,9 +24,10 @@ NOISES = [
 
 def main() -> None:
     clean = load_photographs()
-    print(
-        "noise | correct model rejected | residual correlation, median (worst) | wrong model found"
-    )
+    add = table(
+        "check", "noise", "correct model rejected", "residual correlation, median (worst)",
+        "wrong model found",
+    )  # fmt: skip
     all_rows = []
     for text in NOISES:
         wrong_text = text.removesuffix(" @ A") if "@" in text else f"{text} @ A"
@@ -36,13 +38,12 @@ def main() -> None:
             rows.append([found[0], abs(correct.residual.correlation), found[1]])
         all_rows += rows
         rejected, residual, detected = np.array(rows, dtype=float).T
-        print(
-            f"`{text}` | {rejected.mean():.0%} | {np.median(residual):.2f} ({residual.max():.2f}) "
-            f"| {detected.mean():.0%}",
-            flush=True,
-        )
+        add(
+            text, f"{rejected.mean():.0%}", f"{np.median(residual):.2f} ({residual.max():.2f})",
+            f"{detected.mean():.0%}",
+        )  # fmt: skip
     rejected, _, detected = np.array(all_rows, dtype=float).mean(0)
-    print(f"all | {rejected:.0%} | | {detected:.0%}")
+    add("all", f"{rejected:.0%}", "", f"{detected:.0%}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from real import read_field
+from table import table
 
 from napari_noise2score import denoise, estimate_noise, sample, train
 from napari_noise2score.score.training import describe_context
@@ -110,6 +111,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
+    add = table(
+        "context_networks", "data", "context", "PSNR", "held-out loss", "training (s)",
+        "denoising (s)", "what it sees", "transients",
+    )  # fmt: skip
     for name in arguments.names:
         masks = None
         if name in ("slow", "fast"):
@@ -124,9 +129,8 @@ def main() -> None:
             noise = str(estimate_noise(noisy, axes="TYX").noise)
         fmd = noisy.dtype == np.uint8
         width = 255.0 if fmd else float(truth.max() - truth.min())
-        print(f"{name}, {noise}: noisy {psnr(noisy, truth, width):.2f}", flush=True)
-        if masks is not None:
-            print(f"    {transients(noisy.astype(float), truth, masks)}", flush=True)
+        found = "" if masks is None else transients(noisy.astype(float), truth, masks)
+        add(name, f"noisy: {noise}", f"{psnr(noisy, truth, width):.2f}", "", "", "", "", found)
         for text in arguments.contexts:
             kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)
             began = time.perf_counter()
@@ -134,15 +138,12 @@ def main() -> None:
             trained = time.perf_counter()
             x = denoise(noisy, model, noise, np.empty(noisy.shape, np.float32), axes=axes)
             ended = time.perf_counter()
-            loss = model.provenance["val_loss"]
-            print(
-                f"  {text}: {psnr(x.clip(0, 255) if fmd else x, truth, width):.2f} dB, held-out "
-                f"loss {loss:.4f}; {trained - began:.0f} s and {ended - trained:.1f} s. "
-                f"{describe_context(model)}",
-                flush=True,
-            )
-            if masks is not None:
-                print(f"    {transients(x, truth, masks)}", flush=True)
+            found = "" if masks is None else transients(x, truth, masks)
+            add(
+                name, text, f"{psnr(x.clip(0, 255) if fmd else x, truth, width):.2f}",
+                f"{model.provenance['val_loss']:.4f}", f"{trained - began:.0f}",
+                f"{ended - trained:.1f}", describe_context(model), found,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 from sixteen import load
+from table import table
 
 from napari_noise2score import Image, UserError, estimate_noise, parse_noise
 from napari_noise2score.estimation._flatness import smooth
@@ -202,8 +203,8 @@ def median_and_worst(values: list[float], factor: float = 100) -> str:
     return f"{factor * np.median(values):.3g} ({factor * max(values):.3g})"
 
 
-def summary(rows: list[dict]) -> str:
-    """Return one line of the table: median and worst case."""
+def summary(rows: list[dict]) -> list[str]:
+    """Return the cells of one row of the table: median and worst case."""
     good = [row for row in rows if not row["failed"]]
     cells = [f"{np.mean([row[key] for row in rows]):.0%}" for key in ("right", "same")]
     if good:
@@ -219,7 +220,7 @@ def summary(rows: list[dict]) -> str:
         cells.append(
             median_and_worst([r["kernel"] for r in good], 1) if "kernel" in good[0] else "–"
         )
-    return " | ".join(cells)
+    return cells + [""] * (6 - len(cells))
 
 
 def main() -> None:
@@ -232,10 +233,10 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     all_rows = []
-    print(
-        "noise | source | right | same | parameters, error in % | std, error in % "
-        "| inside interval | kernel"
-    )
+    add = table(
+        "estimate_cases", "noise", "source", "right", "same", "parameters, error in %",
+        "std, error in %", "inside interval", "kernel",
+    )  # fmt: skip
     for name in options.only:
         (template,), *levels = LEVELS[name]
         for source in options.sources:
@@ -247,7 +248,7 @@ def main() -> None:
                     for i, case in enumerate(cases(source, options, noise, level))
                 ]
                 all_rows += rows
-                print(f"`{text}` | {source} | {summary(rows)}", flush=True)
+                add(text, source, *summary(rows))
     for source in options.sources:
         rows = [row for row in all_rows if row["source"] == source]
         right, same = (np.mean([row[key] for row in rows]) for key in ("right", "same"))

@@ -20,11 +20,16 @@ import numpy as np
 import psutil
 import tifffile
 import zarr
+from table import table
 
 from napari_noise2score import train
 
 NOISE = "gaussian(sigma=10)"
 MAX_SECONDS = 60
+COLUMNS = [
+    "first block after (s)", f"blocks in {MAX_SECONDS} s", "memory at first (MB)", "at the end",
+    "at most",
+]  # fmt: skip
 
 
 def write_plane(folder: Path) -> Path:
@@ -72,8 +77,8 @@ def count_finished(out: Path) -> int:
     return sum(1 for path in out.glob("*.tif")) if out.exists() else 0
 
 
-def measure(source: Path, out: Path, model: Path) -> None:
-    """Denoise for at most a minute, and print the times and the memory."""
+def measure(source: Path, out: Path, model: Path) -> list[str]:
+    """Denoise for at most a minute, and return time, blocks and memory, as in `COLUMNS`."""
     command = ["-c", "from napari_noise2score.cli.main import main; main()"]
     command += ["denoise", source, out, "--model", model]
     command += ["--noise", NOISE, "--overwrite"]
@@ -90,13 +95,9 @@ def measure(source: Path, out: Path, model: Path) -> None:
     process.terminate()
     process.wait()
     if first is None:
-        print(f"{source.name:<12} no block in {MAX_SECONDS} s")
-        return
-    print(
-        f"{source.name:<12} first block after {first:5.1f} s, {done} blocks in {MAX_SECONDS} s, "
-        f"memory: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, "
-        f"{max(memory):.0f} MB at most"
-    )
+        return ["none", "0", "", "", ""]
+    figures = memory[0], memory[-1], max(memory)
+    return [f"{first:.1f}", str(done), *(f"{figure:.0f}" for figure in figures)]
 
 
 def main() -> None:
@@ -107,12 +108,14 @@ def main() -> None:
     model = folder / "m.n2s"
     small = np.random.default_rng(0).normal(100, 10, (12, 64, 64)).astype(np.uint16)
     train(small, axes="TYX", steps=2).save(model)
+    add = table("extremes", "input", *COLUMNS)
     for write, name in (
         (write_plane, "plane.ome.zarr"),
         (write_frames, "frames.ome.zarr"),
         (write_files, "done"),
     ):
-        measure(write(folder), folder / "out" / name, model)
+        source = write(folder)
+        add(source.name, *measure(source, folder / "out" / name, model))
 
 
 if __name__ == "__main__":

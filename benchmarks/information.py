@@ -30,6 +30,7 @@ import tifffile
 import torch
 from keep import load_or_train
 from scipy import ndimage
+from table import table
 
 from napari_noise2score import NoiseModel, estimate_noise, parse_noise, train
 from napari_noise2score.errors import UserError
@@ -71,7 +72,10 @@ def load(data: Path, name: str) -> tuple[np.ndarray, str]:
 
 
 def measure_data(options: argparse.Namespace) -> None:
-    print("data | σ_a | F | −loss | training F | −loss | noise | its F | −loss / its F | verdict")
+    add = table(
+        "information_data", "data", "σ_a", "F", "−loss", "training F", "training −loss", "noise",
+        "−loss / its F", "its F", "verdict",
+    )  # fmt: skip
     for name in options.sets:
         y, axes = load(options.data, name)
         model = load_or_train(
@@ -82,11 +86,10 @@ def measure_data(options: argparse.Namespace) -> None:
             name, f"{found.sigma_a:.2f}", f"{found.overall:.2f}", f"{-found.overall_loss:.2f}",
             f"{found.training_information:.2f}", f"{-found.training_loss:.2f}",
         ]  # fmt: skip
-        print(" | ".join(row), flush=True)
         try:
             report = estimate_noise(y, axes=axes)
         except UserError as error:
-            print(f"    the noise was not estimated: {error}", flush=True)
+            add(*row, "not estimated", "", "", error)
             noises: list[tuple[NoiseModel, tuple[float, float]]] = [
                 (
                     Gaussian(
@@ -104,7 +107,7 @@ def measure_data(options: argparse.Namespace) -> None:
             whole, *_ = compare_information(model, noise, strengths)
             bound = -found.overall_loss / whole.structure
             verdict = check_information(model, noise, strengths)
-            print(f"    {noise} | {bound:.2f} | {whole.structure:.2f} | {verdict}", flush=True)
+            add(*row, noise, f"{bound:.2f}", f"{whole.structure:.2f}", verdict)
 
 
 def simulated(data: Path, text: str, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +121,7 @@ def simulated(data: Path, text: str, number: int) -> tuple[np.ndarray, np.ndarra
 
 def count_alarms(options: argparse.Namespace, best_score: bool) -> None:
     alarms, cases = 0, 0
+    add = table("information_alarms", "noise", "image", "structure", "score", "limit", "verdict")
     for text in [NOISES[i] for i in options.models]:
         noise = parse_noise(text)
         if best_score and noise.components.kernel is not None:
@@ -138,11 +142,8 @@ def count_alarms(options: argparse.Namespace, best_score: bool) -> None:
             verdict = check_information(model, noise)
             alarms, cases = alarms + bool(verdict), cases + 1
             highest = max(compared, key=lambda part: part.structure - part.limit)
-            print(
-                f"{text} | {number} | {highest.structure:.2f} | {highest.score:.2f} | "
-                f"{highest.limit:.2f} | {verdict}",
-                flush=True,
-            )
+            figures = highest.structure, highest.score, highest.limit
+            add(text, number, *(f"{figure:.2f}" for figure in figures), verdict)
     print(f"{alarms} false alarms in {cases} cases")
 
 

@@ -18,6 +18,7 @@ import h5py
 import mrcfile
 import nibabel as nib
 import numpy as np
+from table import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from foreign import write_lif, write_slice
@@ -38,7 +39,7 @@ for progress in train_steps(image, steps=2, name="m"):
     if first is None and progress.result is not None and progress.result.step > 0:
         first = time.time() - begin
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
-print(f"open {opened:.2f} s, crop {crop:.3f} s, first step {first:.1f} s, {int(peak) >> 10} MiB")
+print(f"{opened:.2f}|{crop:.3f}|{first:.1f}|{int(peak) >> 10}")
 """
 
 
@@ -145,6 +146,9 @@ WRITERS = {
 
 
 def main(folder: str = "", *kinds: str) -> None:
+    add = table(
+        "large_files", "format", "open (s)", "crop (s)", "first step (s)", "peak memory (MiB)"
+    )
     for kind in kinds or WRITERS:
         with tempfile.TemporaryDirectory(dir=folder or None) as place:
             path = Path(place) / f"a.{kind}"
@@ -153,7 +157,7 @@ def main(folder: str = "", *kinds: str) -> None:
             done = subprocess.run(
                 [sys.executable, "-c", MEASURED, path], capture_output=True, text=True, check=False
             )
-            print(f"{kind:5}", done.stdout.strip() or done.stderr[-300:], flush=True)
+            add(kind, *(done.stdout.strip() or done.stderr[-300:]).split("|"))
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import tifffile
 from keep import load_or_train
 from real import read_field
+from table import table
 
 from napari_noise2score import Image, denoise, estimate_noise, polish, train, uncertainty
 
@@ -43,16 +44,16 @@ def read(data: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, flo
     return noisy, noisy[compared], truth[compared], float(high - low)
 
 
-def quality(x: np.ndarray, truth: np.ndarray, width: float) -> str:
-    """Return PSNR, affine PSNR and bias as text."""
+def quality(x: np.ndarray, truth: np.ndarray, width: float) -> list[str]:
+    """Return PSNR, affine PSNR and the bias of all and of the brightest pixels as text."""
     x = x.astype(float)
     if width == 255:
         x = x.clip(0, 255)
     fitted = np.polyval(np.polyfit(x.ravel(), truth.ravel(), 1), x)
     psnr, affine = (10 * np.log10(width**2 / np.mean((a - truth) ** 2)) for a in (x, fitted))
     error, bright = (x - truth) / width, truth >= np.quantile(truth, 0.9)
-    biases = f"bias {error.mean():+.2%}, brightest {error[bright].mean():+.2%}"
-    return f"{psnr:.2f} ({affine:.2f}), {biases}"
+    biases = f"{error.mean():+.2%}", f"{error[bright].mean():+.2%}"
+    return [f"{psnr:.2f}", f"{affine:.2f}", *biases]
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--models", type=Path)
     options = parser.parse_args()
+    add = table("polish_steps", "data", "image", "PSNR", "affine", "bias", "brightest tenth")
     for name in options.names:
         noisy, compared, truth, width = read(options.data, name)
         image, planes = Image(noisy, "TYX"), Image(compared, "TYX")
@@ -73,14 +75,15 @@ def main() -> None:
         report = estimate_noise(noisy, axes=axes, model=model)
         need = report.polish
         print(f"{name}: {report.noise}, {need.sentence}", flush=True)
-        print(f"  noisy     {quality(compared, truth, width)}")
+        add(name, "noisy", *quality(compared, truth, width))
         target = np.empty(compared.shape, np.float32)
-        print(f"  solved    {quality(denoise(planes, model, report.noise, target), truth, width)}")
+        solved = denoise(planes, model, report.noise, target)
+        add(name, "s = f", *quality(solved, truth, width))
         began = time.monotonic()
         polished = polish(image, model, report.noise)
         seconds = time.monotonic() - began
         x = denoise(planes, model, report.noise, target, polish=polished)
-        print(f"  polished  {quality(x, truth, width)}, {seconds:.0f} s", flush=True)
+        add(name, f"polished in {seconds:.0f} s", *quality(x, truth, width))
         deviation = uncertainty(planes, model, report.noise, np.empty_like(target), polish=polished)
         error = float(np.sqrt(np.mean((x - truth) ** 2)))
         print(

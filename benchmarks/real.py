@@ -19,6 +19,7 @@ import imageio.v3 as iio
 import numpy as np
 from fmd import FIELDS
 from keep import load_or_train
+from table import table
 
 from napari_noise2score import UserError, estimate_noise, train
 from napari_noise2score.denoising.live import LivePlanes
@@ -58,10 +59,10 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--fields", nargs="*", default=FMD + W2S)
     options = parser.parse_args()
-    print(
-        "field | noise by auto | method | variance factor: auto, oracle "
-        "| PSNR (dB): noisy, estimate from images, auto, oracle, loss | correlation | affine"
-    )
+    add = table(
+        "auto", "field", "noise by auto", "method", "variance factor: auto, oracle", "noisy",
+        "estimate from images", "auto", "oracle", "loss (dB)", "correlation", "auto, affine",
+    )  # fmt: skip
     losses = []
     for field in options.fields:
         frames, truth = read_field(options.data, field)
@@ -102,13 +103,11 @@ def main() -> None:
             oracle_psnr[best],
             losses[-1],
         ]
-        print(
-            f"{field} | {auto_estimate.noise} | {auto_estimate.method}",
-            f"{auto_estimate.notes.get('variance factor', 1):.2f} {best:.2f}",
-            " ".join(f"{value:.2f}" for value in psnrs),
-            f"correlation {image_estimate.correlation:.2f}",
-            f"affine {psnr(auto_estimate.noise, True):.2f}",
-            sep=" | ", flush=True,
+        add(
+            field, auto_estimate.noise, auto_estimate.method,
+            f"{auto_estimate.notes.get('variance factor', 1):.2f}, {best:.2f}",
+            *(f"{value:.2f}" for value in psnrs), f"{image_estimate.correlation:.2f}",
+            f"{psnr(auto_estimate.noise, True):.2f}",
         )  # fmt: skip
     print(f"mean loss {np.mean(losses):.3f} dB, largest {np.max(losses):.3f} dB")
 

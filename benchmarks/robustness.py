@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from sixteen import MODELS, add_noise, learn, load, mean_psnr
+from table import table
 
 from napari_noise2score import estimate_noise, parse_noise
 from napari_noise2score.denoising.live import LivePlanes
@@ -55,6 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     natural = options.data / "natural"
     clean, truth = load(natural / "CBSD432", False), load(natural / "Set12", False)
+    add = table("robustness", "r", *(f"{r:g}" for r in LEVELS))
     figure, axis = pyplot.subplots(figsize=(5, 4), layout="constrained")
     for number in (14, 15):
         noise = parse_noise(MODELS[number - 1])
@@ -79,6 +81,9 @@ def main() -> None:
                 curve.append((np.mean(values), np.std(values)))
             means = "  ".join(f"{name} {curve[-1][0]:.2f} dB" for name, curve in curves.items())
             print(f"no. {number}  r = {r:.2f}  {means}", flush=True)
+        for name, curve in curves.items():
+            row = f"No. {number}" + (", refined" if name == "refined" else "")
+            add(row, *(f"{mean:.2f}" for mean, _ in curve))
         colour = f"C{number - 14}"
         for (name, curve), line in zip(curves.items(), ("-", "--"), strict=True):
             means, spreads = np.transpose(curve)

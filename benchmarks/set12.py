@@ -20,6 +20,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 from supervised import apply_supervised, train_supervised
+from table import table
 
 from napari_noise2score import parse_noise
 from napari_noise2score.denoising.evaluate import compare
@@ -53,9 +54,10 @@ def main() -> None:
     print(f"{facts['steps']} steps in {facts['seconds']} s")
     arguments = ("--model", work / "m.n2s", "--noise", options.noise)
     run("denoise", work / "noisy", work / "denoised", *arguments)
+    add = table("set12", "images", "PSNR", "SSIM")
     for name in ("noisy", "denoised"):
         mean = json.loads(run("evaluate", work / name, set12, "--json"))["mean"]
-        print(f"{name}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f}", flush=True)
+        add(name, f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}")
 
     clean = [np.asarray(image.data[:], dtype=np.float64) for image in read_images(str(gray))]
     noisy = [np.asarray(image.data[:]) for image in read_images(str(work / "train"))]
@@ -67,7 +69,7 @@ def main() -> None:
         truth = np.asarray(reference.data[:], dtype=np.float64)
         estimate = apply_supervised(supervised, noise, np.asarray(image.data[:]))
         scores.append(compare(estimate.astype(np.float64), truth, "YX", 255)["psnr"])
-    print(f"supervised, same steps: {np.mean(scores):.2f} dB")
+    add("supervised, same steps", f"{np.mean(scores):.2f}", "")
 
 
 if __name__ == "__main__":

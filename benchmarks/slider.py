@@ -14,6 +14,7 @@ import statistics
 import time
 
 import numpy as np
+from table import table
 
 from napari_noise2score import train
 from napari_noise2score.denoising.live import LivePlanes
@@ -53,7 +54,7 @@ def main() -> None:
     for _ in planes.prepare((0, 0)):
         pass
     print(f"computing the score once: {time.perf_counter() - start:.2f} s")
-    print("noise | time (ms)")
+    add = table("slider_moves", "noise", "time (ms)")
     for text in CASES:
         planes.solve((0, 0), text.format(1.9))
         times = []
@@ -61,7 +62,7 @@ def main() -> None:
             start = time.perf_counter()
             planes.solve((0, 0), text.format(value))
             times.append(1e3 * (time.perf_counter() - start))
-        print(f"{text.format(2)} | {statistics.median(times):.0f}")
+        add(text.format(2), f"{statistics.median(times):.0f}")
 
 
 def measure_in_window(image: np.ndarray, model) -> None:
@@ -93,7 +94,8 @@ def measure_in_window(image: np.ndarray, model) -> None:
         wait_until(lambda: preview.layer.data[0, 0] != before[0, 0])  # noqa: B023
         times.append(1e3 * (time.perf_counter() - start))
         wait_until(lambda: preview._worker is None)
-    print(f"{dock._noise.text} in the window | {statistics.median(times):.0f} ms")
+    add = table("slider_window", "noise", "time in the window (ms)")
+    add(dock._noise.text, f"{statistics.median(times):.0f}")
     viewer.close()
 
 

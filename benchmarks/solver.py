@@ -44,8 +44,9 @@ def main() -> None:
     device = choose_device(parser.parse_args().device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, {torch.get_num_threads()} threads")
-    times = ("solve 1 megapixel (ms)", "solve 16 megapixels (ms)")
-    add = table("solver", "noise", "build (ms)", *times)
+    times = ("solve 1024×1024 (ms)", "solve 4096×4096 (ms)")
+    where = "solver_gpu" if device.type == "cuda" else "solver"
+    add = table(where, "noise", "build the table (ms)", *times)
     for text, transform, sigma_a, (low, high) in CASES:
         noise = parse_noise(text)
         build = shortest_time(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from table import table
 
 from napari_noise2score import Image, ScoreModel, denoise_steps, read_image, train
 from napari_noise2score.denoising._blocks import compute_block, read_block
@@ -93,14 +94,14 @@ def denoise_blocks(folder: Path, gigabytes: int, count: int, **settings) -> floa
 
 
 def memory(folder: Path, count: int, mode: str = "denoise_one") -> None:
-    print("volume | memory before (MB) | increase to the peak (MB)")
+    add = table(f"volume_{mode}", "volume", "memory before (MB)", "increase to the peak (MB)")
     create_model(folder)
     for gigabytes in (1, 8, 64):
         create_volume(folder, gigabytes)
         command = [sys.executable, __file__, mode, str(folder), "--blocks", str(count)]
         output = subprocess.check_output([*command, "--gigabytes", str(gigabytes)], text=True)
         before, after = json.loads(output)
-        print(f"{gigabytes} GB | {before:.0f} | {after - before:.0f}", flush=True)
+        add(f"{gigabytes} GB", f"{before:.0f}", f"{after - before:.0f}")
 
 
 def training(folder: Path, count: int) -> None:
@@ -142,18 +143,17 @@ def speed(folder: Path, count: int) -> None:
     ]
     alone, whole = (min(times) for times in zip(*pairs, strict=True))
     pixels = count * 1024**2 / 1e6
-    print(f"network alone, tiles in memory: {pixels / alone:.3f} megapixels/s")
-    print(f"from store to store: {pixels / whole:.3f} megapixels/s, {100 * alone / whole:.1f} %")
+    add = table("volume_store", "measured", "megapixels/s")
+    add("from store to store", f"{pixels / whole:.3f}")
+    add("network alone on tiles in memory", f"{pixels / alone:.3f}")
 
 
 def workers(folder: Path, count: int) -> None:
-    rates = []
+    add = table("volume_workers", "workers of one thread", "megapixels/s")
     for number in (1, 2):
         with connect(workers=number) as client:
             seconds = denoise_blocks(folder, 1, count, tile=(256, 256), client=client)
-        rates.append(count * 1024**2 / 1e6 / seconds)
-        print(f"{number} worker(s): {rates[-1]:.3f} megapixels/s", flush=True)
-    print(f"speed of 2 workers relative to 1: {rates[1] / rates[0]:.2f}")
+        add(number, f"{count * 1024**2 / 1e6 / seconds:.3f}")
 
 
 MODES = {"memory": memory, "training": training, "speed": speed, "workers": workers}

@@ -16,6 +16,7 @@ import napari
 import npe2
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
+from table import table
 
 PLUGIN = "napari-noise2score"
 
@@ -68,34 +69,33 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     viewer = napari.Viewer()
     imported = [name for name in sys.modules if name.startswith("napari_noise2score.")]
-    print(
-        f"added to napari's start: manifest {manifest_cost():.1f} ms, "
-        f"modules imported: {imported or 'none'}"
-    )
+    add = table("window_stalls", "measured", "time")
+    add("added to napari's start by the manifest", f"{manifest_cost():.1f} ms")
+    add("modules imported at the start", imported or "none")
     stalls = Stalls()
     process_events(2)
-    print(f"idle: {stalls}")
+    add("idle", stalls)
     viewer.open_sample(PLUGIN, "cells")
     process_events(1)
     stalls.start()
     start = time.perf_counter()
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Noise2Score")
-    print(f"opening the dock: {1e3 * (time.perf_counter() - start):.0f} ms")
+    add("opening the dock", f"{1e3 * (time.perf_counter() - start):.0f} ms")
     stalls.start()
     process_events(10, lambda: "torch" in sys.modules and dock._model.device.count() > 2)
     process_events(5)
-    print(f"while torch is imported: {stalls}")
+    add("while torch is imported", stalls)
     dock._model._minutes.setValue(10)
     stalls.start()
     dock._denoise.click()
     process_events(60, lambda: dock._model.begun is not None and dock._model.begun.last is not None)
-    print(f"until the first step: {stalls}")
+    add("until the first step", stalls)
     for live in (False, True):
         dock._row.live.setChecked(live)
         process_events(2)
         stalls.start()
         process_events(seconds)
-        print(f"training, preview {'on' if live else 'off'}: {stalls}")
+        add(f"training, preview {'on' if live else 'off'}", stalls)
     dock._job._stop.click()
     process_events(20, lambda: not dock.busy)
     stalls.timer.stop()

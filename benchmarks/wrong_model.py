@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from keep import load_or_train
 from sixteen import load, mean_psnr
+from table import table
 
 from napari_noise2score import ScoreModel, denoise, parse_noise, polish, train
 from napari_noise2score.noise import Empirical, NoiseModel
@@ -98,6 +99,9 @@ def main() -> None:
     images = load(options.data / "natural" / "Set12", False)
     clean = [x[:256, :256] for x in images if min(x.shape) >= 256][:2]
     learned: dict[int, ScoreModel] = {}
+    add = table(
+        "wrong_model", "case", "noisy", "s = f", "pooled", "polished", "pooled, right model"
+    )
 
     def learn(noisy: list[np.ndarray], name: str) -> ScoreModel:
         def train_model() -> ScoreModel:
@@ -131,7 +135,8 @@ def main() -> None:
         if polished is not None:
             figures["polished"] = quality(case.noisy, case.unit, solved(model, case.used, polished))
         figures["right"] = quality(case.right, case.unit, solved(right, case.right_noise))
-        print(case.name, "  ".join(f"{k} {v:.2f}" for k, v in figures.items()), flush=True)
+        names = "noisy", "alone", "pooled", "polished", "right"
+        add(case.name, *(f"{figures[k]:.2f}" if k in figures else "" for k in names))
 
 
 if __name__ == "__main__":

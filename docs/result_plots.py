@@ -1,29 +1,17 @@
-"""Draw the plots of docs/results.md from its own tables.
+"""Draw the plots of docs/results.md from the CSV files of its tables.
 
-Run ``python docs/result_plots.py`` after a table has changed; it needs matplotlib.
+Run ``python docs/result_plots.py`` after a CSV file has changed; it needs matplotlib.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Sequence
 
 from concept_plots import BLUE, GREEN, GREY, ORANGE, STYLE, plt
+from result_tables import DOCS, Rows, fmd, read_csv
 
-DOCS = Path(__file__).parent
 IMAGES = DOCS / "images" / "results"
-
-
-def table_below(page: str, heading: str) -> list[list[str]]:
-    """Return the rows of the first table below a heading, without its header."""
-    lines = page[page.index(heading) :].splitlines()
-    begin = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    rows = []
-    for line in lines[begin:]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return rows[2:]
 
 
 def number(cell: str) -> float:
@@ -32,22 +20,24 @@ def number(cell: str) -> float:
 
 
 def plot(
-    name: str, heading: str, label: int, columns: dict[int, tuple[str, str, str]], height: float
+    name: str, table: Rows, label: str, columns: dict[str, tuple[str, str, str]], height: float
 ) -> None:
     """Draw a row of marks for every row of a table.
 
-    Columns are given by number, with the name, the mark and the colour of each; `label` is the
-    number of the column that names the rows.
+    Columns are given by their header, with the name, the mark and the colour of each; `label` is
+    the column that names the rows.
     """
-    rows = table_below((DOCS / "results.md").read_text("utf-8"), heading)
+    header, *rows = table
+
+    def values(column: str) -> Sequence[float]:
+        return [number(row[header.index(column)]) for row in rows]
+
     figure, axis = plt.subplots(figsize=(7, height))
-    for at, row in enumerate(rows):
-        found = [number(row[column]) for column in columns]
+    for at, found in enumerate(zip(*map(values, columns), strict=True)):
         axis.plot([min(found), max(found)], [at, at], color=GREY, lw=0.8, alpha=0.6, zorder=0)
     for column, (text, mark, colour) in columns.items():
-        found = [number(row[column]) for row in rows]
-        axis.plot(found, range(len(rows)), mark, color=colour, label=text)
-    names = [re.sub(r"[`*]", "", row[label]) for row in rows]
+        axis.plot(values(column), range(len(rows)), mark, color=colour, label=text)
+    names = [re.sub(r"[`*]", "", row[header.index(label)]) for row in rows]
     axis.set_yticks(range(len(rows)), names)
     axis.invert_yaxis()
     axis.set_xlabel("PSNR (dB), more is better")
@@ -61,15 +51,21 @@ if __name__ == "__main__":
     IMAGES.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         columns = {
-            1: ("raw", "o", GREY),
-            2: ("Noise2Void", "s", ORANGE),
-            3: ("BM3D, given the noise", "D", GREEN),
-            4: ("this program", "^", BLUE),
+            "raw": ("raw", "o", GREY),
+            "GAT + BM3D, given the noise": ("BM3D, given the noise", "D", GREEN),
+            "this program": ("this program", "^", BLUE),
         }
-        plot("fmd", "### Compared with Noise2Void and BM3D", 0, columns, 3)
+        plot("fmd", fmd(), "field", columns, 4.6)
         columns = {
-            2: ("noisy", "o", GREY),
-            4: ("this program", "^", BLUE),
-            5: ("supervised", "s", ORANGE),
+            "raw": ("raw", "o", GREY),
+            "Noise2Void": ("Noise2Void", "s", ORANGE),
+            "GAT + BM3D, given the noise": ("BM3D, given the noise", "D", GREEN),
+            "this program, `--noise auto`": ("this program", "^", BLUE),
         }
-        plot("sixteen", "## The sixteen noise models", 1, columns, 4.6)
+        plot("noise2void", read_csv("fmd_noise2void"), "field", columns, 3)
+        columns = {
+            "noisy": ("noisy", "o", GREY),
+            "table": ("this program", "^", BLUE),
+            "supervised": ("supervised", "s", ORANGE),
+        }
+        plot("sixteen", read_csv("sixteen"), "noise", columns, 4.6)

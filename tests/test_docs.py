@@ -45,6 +45,16 @@ def test_every_link_to_a_file_has_a_target(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_tables_of_the_results_are_those_of_their_csv_files(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    script = importlib.import_module("result_tables")
+    text = script.PAGE.read_text(encoding="utf-8")
+    tables = script.tables_of(text)
+    renewed = script.with_tables(text, tables, "result_tables")
+    assert renewed == text, "run python docs/result_tables.py"
+    assert text.count("\n|---|") == len(tables), "a table has no CSV file"
+
+
 @pytest.mark.parametrize("page", DECISIONS, ids=page_name)
 def test_a_decision_is_short_dated_and_listed(page):
     text = page.read_text(encoding="utf-8")
