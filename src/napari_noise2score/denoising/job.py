@@ -196,7 +196,7 @@ def prepare(
         model=model,
         noise=noise,
         given_noise=given,
-        grey_levels=data if data is not raw.data else None,
+        grey_levels=data if isinstance(data, CorrectedArray) and data is not raw.data else None,
         solve=_unsolved,
         reach=0,
         sigma_a=0.0,

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from ..image.corrected import row_differences
 from ..image.image import Image
 from ..noise import Correction, NoiseModel
+from ..noise.correction import LINE_NAMES
 from ..noise.parameter import round_to_four_digits
 from ..score.correction import corrected_image, corrections_for
 from ..score.model import ScoreModel
+from ._by_channel import common_channels
 from ._read_frames import read_scenes
 
 LAGS = (1, 2, 3)  # rows
@@ -55,10 +57,26 @@ def undo(
     """
     known = corrections_for(noise, model) or tuple(correction)
     if not known and model is None and noise is None:
-        scenes, _ = read_scenes(images, repeats)
-        found = find_line_offsets(scenes)
-        known = (found,) if found else ()
+        known = _found_in(images, repeats)
     return [corrected_image(image, known, fills=False) for image in images], known
+
+
+def _found_in(images: Sequence[Image], repeats: str) -> tuple[Correction, ...]:
+    """Return the offsets of lines of all channels, or of each if they differ in kind."""
+    count = common_channels(images)
+    each = [
+        find_line_offsets(read_scenes(images, repeats, channel if count > 1 else None)[0])
+        for channel in range(count)
+    ]
+    if len({(own.rows > 0, own.columns > 0) for own in each}) > 1:
+        return tuple(each)
+    if not any(each):
+        return ()
+    rows, columns = (
+        round_to_four_digits(float(np.sqrt(np.mean([getattr(own, name) ** 2 for own in each]))))
+        for name in LINE_NAMES
+    )
+    return (Correction(rows=rows, columns=columns),)
 
 
 def find_line_offsets(scenes: Sequence[NDArray[Any]]) -> Correction:

@@ -251,7 +251,8 @@ def _estimate_channels(
         for progress in _estimate_and_check(images, model, noise, method, repeats, check_model):
             report = progress.result
             if report is not None:
-                named = with_correction(report.noise, undone[0] if len(undone) == 1 else None)
+                each = [with_correction(report.noise, own) for own in undone] or [report.noise]
+                named = PerChannel(tuple(each)) if len(each) > 1 else each[0]
                 report = replace(report, noise=named, channels_sentence=sentence)
             yield Progress(progress.done, progress.total, progress.message, report)
         return

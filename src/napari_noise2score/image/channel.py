@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .corrected import is_corrected
 from .image import Image
 from .valid import ValidPixels
 
@@ -18,6 +19,7 @@ class _OneChannel:
         self._data, self._axis, self._number = data, axis, number
         self.shape = tuple(n for at, n in enumerate(data.shape) if at != axis)
         self.dtype, self.ndim = data.dtype, len(self.shape)
+        self.is_corrected = is_corrected(data)
 
     def __getitem__(self, index: Any) -> Any:
         given = index if isinstance(index, tuple) else (index,)

@@ -17,7 +17,7 @@ from .axes import Layout
 from .image import Image
 from .valid import ValidPixels, fill, valid_of
 
-__all__ = ["CorrectedArray", "PixelCorrection", "corrected", "row_differences"]
+__all__ = ["CorrectedArray", "PixelCorrection", "corrected", "is_corrected", "row_differences"]
 
 Array = NDArray[Any]
 
@@ -74,6 +74,7 @@ class CorrectedArray:
     """
 
     dtype = np.dtype(np.float32)
+    is_corrected = True
 
     def __init__(
         self,
@@ -313,6 +314,11 @@ def corrected(
     """
     data = CorrectedArray(image.data, image.axes, corrections, valid_of(image), fills)
     return replace(image, data=data, valid=data.valid_pixels)
+
+
+def is_corrected(data: Any) -> bool:
+    """Return whether an array, or the image that it is a channel of, is corrected already."""
+    return bool(getattr(data, "is_corrected", False))
 
 
 def _loop(axes: str) -> str:

@@ -26,6 +26,8 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
             found = _facts_of_grey_levels(model.of_channel(number))
             facts |= {f"channel {number + 1}: {key}": value for key, value in found.items()}
     facts["correlation"] = str(model.kernel) if model.kernel else "none"
+    if undone := model.provenance.get("correction"):
+        facts["correction"] = " ; ".join(own["text"] for own in undone)
     facts |= {k: v for k, v in model.provenance.items() if k not in (*facts, "information")}
     for number in range(count or 1):
         information = model.of_channel(number).information

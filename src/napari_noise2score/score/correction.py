@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
-from ..image.corrected import CorrectedArray, corrected
+from ..image.corrected import corrected, is_corrected
 from ..image.image import Image
 from ..noise import Correction, NoiseModel
 from .model import ScoreModel
@@ -42,7 +42,7 @@ def corrected_image(image: Image, corrections: Sequence[Correction], *, fills: b
     >>> corrected_image(noisy, [Correction(rows=4)], fills=True).data.dtype
     dtype('float32')
     """
-    if not any(corrections) or isinstance(image.data, CorrectedArray):
+    if not any(corrections) or is_corrected(image.data):
         return image
     shape = tuple(int(n) for n in image.data.shape)
     channels = shape[image.axes.index("C")] if "C" in image.axes else 1
