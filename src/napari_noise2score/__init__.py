@@ -40,6 +40,8 @@ _WHERE = {
     "Image": "image.image",
     "NoiseCheck": "estimation.goodness_of_fit",
     "NoiseReport": "estimation.noise_report",
+    "calibrate_camera": "estimation.camera",
+    "calibrate_camera_steps": "estimation.camera",
     "check_noise": "estimation.noise_check",
     "check_steps": "estimation.noise_check",
     "denoise": "denoising.denoise",
@@ -80,6 +82,8 @@ __all__ = [
     "Tweedie",
     "UserError",
     "__version__",
+    "calibrate_camera",
+    "calibrate_camera_steps",
     "check_noise",
     "check_steps",
     "denoise",
@@ -106,6 +110,7 @@ if TYPE_CHECKING:
     from .denoising.export import export_model
     from .denoising.polishing import polish, polish_steps
     from .errors import UserError
+    from .estimation.camera import calibrate_camera, calibrate_camera_steps
     from .estimation.estimate import estimate_noise, estimate_steps
     from .estimation.goodness_of_fit import NoiseCheck
     from .estimation.noise_check import check_noise, check_steps

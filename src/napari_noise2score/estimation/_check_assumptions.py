@@ -214,8 +214,8 @@ def findings(
     elif prepared.repeated and pattern > MIN_PATTERN:
         found.append(
             f"Single frames show {pattern:.1f} times the noise that repeats do: a fixed pattern of "
-            "the camera or a fine texture, which all frames share. Subtract a mean dark frame or "
-            "divide by a flat field if it is a pattern; denoising does not remove it."
+            "the camera or a fine texture, which all frames share. If it is a pattern, name a mean "
+            "dark frame in the noise model, '+ pattern(file=dark.tif)', or calibration maps."
         )
     if not prepared.repeated and white and (excess := texture(prepared)) > MIN_TEXTURE:
         found.append(
@@ -226,9 +226,10 @@ def findings(
     for share, lines in zip(line_shares(prepared), ("rows", "columns"), strict=True):
         if share > MIN_LINE_SHARE:
             found.append(
-                f"Pixels of one of the {lines} share noise ({share:.0%} of the variance): "
-                f"{lines[:-1]} noise of the camera, which no model of independent pixels removes. "
-                f"Subtract the median of each of the {lines} of a dark or masked area first."
+                f"Whole {lines} have offsets of their own ({share:.0%} of the variance of the "
+                f"noise), which no model of independent pixels removes. A noise model with "
+                f"'+ {lines}(sigma=...)' does, with a score that was trained with this correction; "
+                "Estimate finds the number."
             )
     if len(channels) > 1 and max(channels) > MIN_CHANNEL_RATIO * min(channels) > 0:
         found.append(

@@ -9,6 +9,11 @@ COMPOSITIONS = (
     ("… @ A", "any of these, correlated between neighbouring pixels"),
     ("… + gaussian(sigma=10)", "any of these, with read noise on top"),
     ("poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)", "a camera"),
+    ("… + rows(sigma=4)", "random offsets of rows (or columns), undone before anything else"),
+    (
+        "poisson(gain=map(gain.tif), offset=map(offset.tif))",
+        "calibrated per pixel: a gain, an offset or a sigma can be a map",
+    ),
     ("… ; …", "one noise model for each channel, in order"),
 )
 
