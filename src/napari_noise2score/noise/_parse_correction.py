@@ -45,8 +45,9 @@ def separated(text: str) -> Separated:
 
     Examples
     --------
-    >>> separated("gaussian(sigma=10) + rows(sigma=4)")
-    Separated(text='gaussian(sigma=10)', correction=Correction(...rows=4.0...))
+    >>> found = separated("gaussian(sigma=10) + rows(sigma=4)")
+    >>> found.text.strip(), found.correction.rows
+    ('gaussian(sigma=10)', 4.0)
     """
     terms = _split_terms(text)
     found: dict[str, Any] = {}
