@@ -23,8 +23,12 @@ from napari_noise2score import (
 )
 from napari_noise2score.cli.main import app
 from napari_noise2score.denoising.live import LivePlanes
+from napari_noise2score.errors import DataWarning
+from napari_noise2score.estimation._score_pieces import Piece, with_independent
+from napari_noise2score.image.axes import layout
 from napari_noise2score.image.write import write_image
 from napari_noise2score.noise import Emccd
+from napari_noise2score.score.context import Context
 from napari_noise2score.solve.transform import Transform
 
 pytestmark = pytest.mark.slow
@@ -74,6 +78,54 @@ def test_other_frames_choose_the_noise_level_that_a_clean_image_would(model, noi
     assert differences["denoised"] < 0.7 * differences["noisy"]
     assert found.check.noise == found.noise
     assert found.check.source == "denoised"
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_with_context_frames_beyond_the_neighbours_choose_the_noise_level(count):
+    noisy = noisy_frames(count=count)
+    model = train(small_crops(noisy), axes="TYX", steps=150, context="T")
+    assert model.context == Context.around("T", 1)
+    found = estimate_noise(noisy, axes="TYX", model=model)
+    assert found.method == "other frames"
+    levels = [TRUE_NOISE.scaled(f) for f in 2 ** np.arange(-1, 1.1, 0.25)]
+    chosen, *swept = errors([found.noise, *levels], model, noisy)
+    assert chosen < 1.02 * min(swept)
+    # of three frames, those at the ends are denoised with both of the others
+    assert estimate_noise(noisy[:3], axes="TYX", model=model).method == "images"
+
+
+@pytest.mark.parametrize(
+    ("offsets", "count", "compared"),
+    [
+        ((), 5, {1: [0, 2], 2: [1, 3]}),
+        ((), 2, {0: [1], 1: [0]}),
+        ((-1, 1), 3, {0: [], 1: []}),
+        ((-1, 1), 4, {1: [3], 2: [0]}),
+        ((-1, 1), 6, {2: [0, 4], 3: [1, 5]}),
+        ((-1, 1, -2, 2), 8, {3: [0, 6], 4: [1, 7]}),
+        # the noise of frames next to one another is correlated, and so is that of 2, 3 and 4
+        ((-2, 2), 8, {3: [7], 4: [0]}),
+        ((-2, 2), 10, {4: [0, 8], 5: [1, 9]}),
+    ],
+)
+def test_no_frame_is_compared_with_one_whose_noise_it_shares(offsets, count, compared):
+    where = layout("TZYX", (count, 2, 32, 32))
+    scene = [Piece(None, None, where, (t, 1), ()) for t in range(count)]
+    context = Context((*(("T", by) for by in offsets), ("Z", -1), ("Z", 1)))
+    found = with_independent(scene, context)
+    assert {
+        piece.position[0]: [other.position[0] for other in others] for piece, others in found
+    } == compared
+
+
+def test_with_context_and_copies_the_images_alone_decide():
+    noisy = noisy_frames(count=6)
+    noisy[2] = noisy[1]
+    model = train(noisy[3:], axes="TYX", steps=1, context="T")
+    with pytest.warns(DataWarning, match="repeats another"):
+        found = estimate_noise(noisy, axes="TYX", model=model)
+    assert found.method == "images"
+    assert "other frames" not in found.notes  # they were not even tried
 
 
 def test_for_a_moving_sample_or_a_single_frame_the_images_alone_are_used(model, noisy):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 MAX_SATURATED = 0.2
 # A frame is dark if its range is less than this share of that of a typical frame.
 MAX_DARK_RANGE = 0.25
+COPY = "repeats another"
 
 
 def valid_values(frame: NDArray[Any]) -> NDArray[Any]:
@@ -77,11 +78,11 @@ def faults_of(frames: Sequence[NDArray[Any]]) -> list[str]:
         elif any(
             not found[j] and ends[j] == ends[i] and _equal(frames[j], frame) for j in range(i)
         ):
-            found.append("repeats another")
+            found.append(COPY)
         else:
             found.append("")
     fit = sum(not fault for fault in found)
-    if not fit or (fit == 1 and "repeats another" in found):
+    if not fit or (fit == 1 and COPY in found):
         return [""] * len(frames)
     return found
 

@@ -16,16 +16,19 @@ from ..denoising.job import fit_layout
 from ..image.axes import Layout, layout
 from ..image.image import Image
 from ..image.valid import ValidPixels, valid_of
+from ..score.context import Context, neighbours_of
 from ..score.model import ScoreModel
-from ._faulty_frames import faults_of
+from ._faulty_frames import COPY, faults_of
 from ._from_score import Probe, probe
-from ._read_frames import MAX_REPEATS, middle, spread_over
+from ._read_frames import middle, spread_over
 
 # Number of scenes, and their size in pixels along Y and X, and along Z: the network takes one or
 # two seconds for each piece.
 MAX_SCORED_SCENES = 4
 MAX_PIECE_SIZE = 512
 MAX_DEPTH = 8
+# Repeats of each scene that are denoised and compared with others.
+MAX_COMPARED = 2
 
 
 class Piece(NamedTuple):
@@ -61,7 +64,9 @@ def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> l
         data, valid = image.data, valid_of(image)
         where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
         sizes = {a: where.shape[where.axes.index(a)] for a in where.loop}
-        which = middle(sizes.get(repeats, 1), MAX_REPEATS)
+        distances = [abs(by) for axis, by in model.context.offsets if axis == repeats]
+        beyond = max(distances, default=0) + min(distances, default=1)
+        which = middle(sizes.get(repeats, 1), MAX_COMPARED + 2 * beyond)
         others = list(product(*(range(n) for a, n in sizes.items() if a != repeats)))
         space = [
             middle(n, MAX_DEPTH if a == "Z" else MAX_PIECE_SIZE)
@@ -78,19 +83,58 @@ def choose_pieces(images: Sequence[Image], repeats: str, model: ScoreModel) -> l
                 width = len(range(*space[-1].indices(where.space_shape[-1])))
                 faults = faults_of([_masked(piece).reshape(-1, width) for piece in scene])
                 scene = [piece for piece, fault in zip(scene, faults, strict=True) if not fault]
+                if distances and COPY in faults:
+                    # what the score sees may be a copy of what it would be compared with
+                    scene = scene[:1]
             scenes.append(scene)
     return scenes
 
 
-def with_neighbours(scene: Sequence[Piece]) -> list[tuple[Piece, list[Piece]]]:
+def with_independent(scene: Sequence[Piece], context: Context) -> list[tuple[Piece, list[Piece]]]:
     """Return repeats of a scene, each with the repeats that it is compared with.
 
-    Given three or more repeats, each inner one is compared with its two neighbours: steady motion
-    and bleaching affect a repeat and the mean of its neighbours equally.
+    A repeat is compared with the nearest ones before and after it: steady motion and bleaching
+    affect a repeat and the mean of these equally. Where no repeat has both, each is compared with
+    all that there are.
+
+    Parameters
+    ----------
+    scene : sequence of Piece
+        Repeats in order.
+    context : Context
+        What the score sees beside a repeat. A denoised repeat is no independent comparison for
+        those that it was denoised with, nor for those nearer than they are, whose noise was found
+        to be correlated when the context was chosen.
+
+    Returns
+    -------
+    list of (Piece, list of Piece)
+        At most `MAX_COMPARED`, from the middle of the scene; the lists are empty if there is no
+        independent repeat.
     """
-    if len(scene) < 3:
-        return [(piece, [*scene[:i], *scene[i + 1 :]]) for i, piece in enumerate(scene)]
-    return [(scene[i], [scene[i - 1], scene[i + 1]]) for i in range(1, len(scene) - 1)]
+    rows = []
+    for i, piece in enumerate(scene):
+        before, after = (
+            [other for other in others if _is_independent(piece, other, context)]
+            for others in (scene[:i], scene[i + 1 :])
+        )
+        rows.append((piece, before, after))
+    pairs = [(piece, [before[-1], after[0]]) for piece, before, after in rows if before and after]
+    pairs = pairs or [(piece, before + after) for piece, before, after in rows if before or after]
+    pairs = pairs or [(piece, []) for piece in scene]
+    return pairs[middle(len(pairs), MAX_COMPARED)]
+
+
+def _is_independent(piece: Piece, other: Piece, context: Context) -> bool:
+    """Return whether the noise of another repeat is independent of a denoised piece."""
+    at, there = piece.position, other.position
+    axis = next(i for i, (a, b) in enumerate(zip(at, there, strict=True)) if a != b)
+    name = piece.layout.loop[axis]
+    nearest = min((abs(by) for a, by in context.offsets if a == name), default=1)
+    beside = zip(context.offsets, neighbours_of(piece.layout, at, context), strict=True)
+    # neighbours along other axes are of other scenes
+    seen = [to[axis] for (a, _), to in beside if a == name and to is not None]
+    return all(abs(t - there[axis]) >= nearest for t in (at[axis], *seen))
 
 
 def evaluate_score(piece: Piece, model: ScoreModel, change: str = "") -> Probe:

@@ -24,7 +24,7 @@ from ._score_pieces import (
     evaluate_score,
     read_grey_levels,
     read_valid,
-    with_neighbours,
+    with_independent,
 )
 
 #: The methods that start from the estimate from the images alone.
@@ -91,9 +91,8 @@ def estimate_with_model(
     scenes = choose_pieces(images, repeats, model)
     for first, *_ in scenes:
         check_range(first.data, first.layout, model, first.valid)
-    chosen = [pair for scene in scenes for pair in with_neighbours(scene)]
-    # frames that the score was given as context are no independent comparison
-    single = repeats in model.context.axes or not all(neighbours for _, neighbours in chosen)
+    chosen = [pair for scene in scenes for pair in with_independent(scene, model.context)]
+    single = not all(others for _, others in chosen)
     if single and found is not None and (model.kernel or not is_of_counts(found.noise)):
         yield Progress(1, 1, result=_result(found.noise, "images", {}))
         return
@@ -113,14 +112,12 @@ def estimate_with_model(
         else:
             result = _result(best[0], "likelihood", best[1])
     else:
-        others = []
-        for i, (_, neighbours) in enumerate(chosen):
-            others.append(
-                torch.stack([read_grey_levels(piece, model) for piece in neighbours]).mean(0)
-            )
-            for piece in neighbours:
+        means = []
+        for i, (_, others) in enumerate(chosen):
+            means.append(torch.stack([read_grey_levels(piece, model) for piece in others]).mean(0))
+            for piece in others:
                 valid[i] = _both(valid[i], read_valid(piece))
-        noise, notes = choose_by_other_frames(found, model, probes, others, valid)
+        noise, notes = choose_by_other_frames(found, model, probes, means, valid)
         if noise is None:
             result = _result(found.noise, "images", notes)
         else:
