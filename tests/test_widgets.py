@@ -971,3 +971,31 @@ def test_a_polish_is_stopped_continued_and_kept(
     denoise(qtbot, widget)
     assert "polish" not in viewer.layers["cells denoised [2]"].metadata["noise2score"]
     assert [kept] == list(tmp_path.iterdir())
+
+
+def test_offsets_of_rows_are_undone_in_training_preview_and_result(viewer, qtbot, cells, session):
+    from qtpy.QtWidgets import QSlider
+
+    noisy, _ = cells
+    offsets = np.random.default_rng(1).normal(0, 6, (*noisy.shape[:-1], 1))
+    source = add_cells(viewer, (noisy + offsets).astype(np.float32))
+    widget = dock(viewer)
+    set_noise(widget, f"{NOISE} + rows(sigma=6)")
+    assert "offsets of rows (6) undone" in " ".join(visible_texts(widget))
+    learn(qtbot, widget)
+    (model,) = session.models.values()
+    assert model.describe()["correction"] == "rows(sigma=6)"
+    (strength,) = (x for x in widget.findChildren(QSlider) if x.accessibleName() == "Strength")
+    strength.setValue(0.5)
+    assert noise_text(widget).endswith(" + rows(sigma=6)")
+    field(widget, "Gain").setValue(2.5)
+    assert noise_text(widget).startswith("poisson(gain=2.5")
+    assert noise_text(widget).endswith(" + rows(sigma=6)")
+    denoise(qtbot, widget)
+    assert messages(widget) == []
+    result = viewer.layers[-1]
+    assert result.name.startswith(source.name)
+    assert result.metadata["noise2score"]["noise"] == noise_text(widget)
+    # rows of a hardly denoised image differ less than before
+    before, after = (np.asarray(layer.data).mean(-1) for layer in (source, result))
+    assert np.std(np.diff(after, axis=-1)) < 0.7 * np.std(np.diff(before, axis=-1))
