@@ -25,7 +25,6 @@ from napari_noise2score import UserError, estimate_noise, train
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.noise import NoiseModel
 
-FMD = [*FIELDS, "WideField_BPAE_R"]
 W2S = [f"w2s_{field:03d}_{channel}" for field in range(1, 9) for channel in range(3)]
 FACTORS = 2 ** np.arange(-2, 2.01, 0.25)
 
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--models", type=Path)
-    parser.add_argument("--fields", nargs="*", default=FMD + W2S)
+    parser.add_argument("--fields", nargs="*", default=FIELDS + W2S)
     options = parser.parse_args()
     add = table(
         "auto", "field", "noise by auto", "method", "variance factor: auto, oracle", "noisy",
