@@ -183,7 +183,7 @@ def model(cells):
     """
     from napari_noise2score import train
 
-    return replace(train([cells[0]], axes="TZYX", steps=2), score_errors=())
+    return replace(train([cells[0]], axes="TZYX", steps=2, context="none"), score_errors=())
 
 
 @pytest.fixture

@@ -148,7 +148,8 @@ def inputs(tmp_path_factory):
     for name, make in INPUTS.items():
         make(root / name)
     tifffile.imwrite(root / "good.tif", noisy_stack(), imagej=True, metadata={"axes": "TYX"})
-    train(noisy_stack()[:, :32, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
+    stack = noisy_stack()[:, :32, :32]
+    train(stack, axes="TYX", steps=1, name="m", context="none").save(root / "m.n2s")
     for name, damage in MODELS.items():
         damage(root / "m.n2s", root / f"bad-{name}.n2s")
     for name, text in CONFIGS.items():

@@ -55,7 +55,7 @@ def noisy():
 
 @pytest.fixture(scope="module")
 def model(noisy):
-    return train(small_crops(noisy), axes="TYX", steps=150)
+    return train(small_crops(noisy), axes="TYX", steps=150, context="none")
 
 
 def errors(noises, model, noisy):

@@ -49,7 +49,8 @@ def inputs(tmp_path_factory):
         root / "stack.tif", noisy.astype(np.float32), imagej=True, resolution=(10, 10),
         metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
     )  # fmt: skip
-    train(small_crops(noisy), axes="TYX", steps=80, name="m").save(root / "m.n2s")
+    model = train(small_crops(noisy), axes="TYX", steps=80, name="m", context="none")
+    model.save(root / "m.n2s")
     return root
 
 

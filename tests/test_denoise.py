@@ -22,7 +22,7 @@ def blobs(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return train(small_crops(blobs((6, 96, 96))[1]), axes="TYX", steps=100)
+    return train(small_crops(blobs((6, 96, 96))[1]), axes="TYX", steps=100, context="none")
 
 
 def psnr(a, b):

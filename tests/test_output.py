@@ -32,7 +32,7 @@ NAMES = ["x.ome.zarr", "x.zarr", "x.tif", "x.ome.tif", "x.npy", "x.png"]
 @pytest.fixture(scope="module")
 def model():
     noisy = np.random.default_rng(0).normal(100, 10, (4, 32, 32)).astype(np.float32)
-    return train(noisy, axes="TYX", steps=1, name="m")
+    return train(noisy, axes="TYX", steps=1, name="m", context="none")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("resume")
     noisy = np.random.default_rng(0).normal(100, 10, (24, 264, 32)).astype(np.float32)
     write_image(root / "noisy.ome.zarr", Image(noisy, "TYX", units={"X": "micrometer"}))
-    train(noisy[:4, :32], axes="TYX", steps=1, name="m").save(root / "m.n2s")
+    train(noisy[:4, :32], axes="TYX", steps=1, name="m", context="none").save(root / "m.n2s")
     return root
 
 
@@ -183,7 +183,7 @@ def test_the_state_of_another_job_is_not_resumed(inputs, job, tmp_path):
     run = denoise_steps(image, model, NOISE, target)
     next(run)
     run.close()
-    other = train(image.data[:2, :32], axes="TYX", steps=1)
+    other = train(image.data[:2, :32], axes="TYX", steps=1, context="none")
     for job_arguments, phrase in [
         ((image, model, "gaussian(sigma=9)"), "another noise"),
         ((image, other, NOISE), "another model"),
