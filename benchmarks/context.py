@@ -1,26 +1,29 @@
 """Measure what the neighbouring time points and planes gain, and what they do to transients.
 
     python benchmarks/context.py NAME ... [--contexts none auto T1] [--steps 300] [--data DATA]
+                                 [--polished NAME ...]
 
 NAME is slow, fast (the sample of moving cells, one plane, 24 frames, and four times as fast),
 stack (its z-stack of 16 planes), calcium (a simulated movie of 500 frames with less than two
 photons per pixel), or a field of FMD in DATA, such as TwoPhoton_MICE, whose four frames are taken
 as T. A context is none, auto, or the axis and the reach, as T1 or Z2. PSNR is over the range of
-the truth, or 255 for FMD. For calcium, traces are the means over the cells: the error of the peaks
-of ΔF/F, and the shift of the half maximum of their rise.
+the truth, or 255 for FMD. Data that are named after --polished are denoised with a polish as well.
+For calcium, traces are the means over the cells: the error of the peaks of ΔF/F, and the shift of
+the half maximum of their rise.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from real import read_field
 from table import table
 
-from napari_noise2score import denoise, estimate_noise, sample, train
+from napari_noise2score import denoise, estimate_noise, polish, sample, train
 from napari_noise2score.score.training import describe_context
 
 SIDE = 192
@@ -69,8 +72,10 @@ def calcium(
     return noisy, truth.astype(np.float32), "TYX", CALCIUM_NOISE, np.array(masks)
 
 
-def transients(x: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> str:
+def transients(x: np.ndarray, truth: np.ndarray, masks: np.ndarray | None) -> str:
     """Return the errors of the peaks of ΔF/F and of the times of their half maximum as text."""
+    if masks is None:
+        return ""
     ratios, shifts = [], []
     for mask in masks:
         ours, known = (a[:, mask].mean(1) - 20 for a in (x, truth))
@@ -100,8 +105,10 @@ def _crossing(trace: np.ndarray, peak: int, level: float) -> float:
     return t - (trace[t] - level) / rise if rise > 0 else float(t)
 
 
-def psnr(x: np.ndarray, truth: np.ndarray, width: float) -> float:
-    return float(10 * np.log10(width**2 / np.mean((x.astype(float) - truth) ** 2)))
+def psnr(x: np.ndarray, truth: np.ndarray, width: float) -> str:
+    if width == 255:
+        x = x.clip(0, 255)
+    return f"{10 * np.log10(width**2 / np.mean((x.astype(float) - truth) ** 2)):.2f}"
 
 
 def main() -> None:
@@ -110,10 +117,11 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", default=["none", "auto"])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--polished", nargs="*", default=[])
     arguments = parser.parse_args()
     add = table(
-        "context_networks", "data", "context", "PSNR", "held-out loss", "training (s)",
-        "denoising (s)", "what it sees", "transients",
+        "context_networks", "data", "context", "PSNR", "held-out loss",
+        "training (s)", "denoising (s)", "what it sees", "transients",
     )  # fmt: skip
     for name in arguments.names:
         masks = None
@@ -127,10 +135,11 @@ def main() -> None:
             noisy, truth = read_field(arguments.data, name)
             truth, axes = np.broadcast_to(truth, noisy.shape), "TYX"
             noise = str(estimate_noise(noisy, axes="TYX").noise)
-        fmd = noisy.dtype == np.uint8
-        width = 255.0 if fmd else float(truth.max() - truth.min())
-        found = "" if masks is None else transients(noisy.astype(float), truth, masks)
-        add(name, f"noisy: {noise}", f"{psnr(noisy, truth, width):.2f}", "", "", "", "", found)
+        width = 255.0 if noisy.dtype == np.uint8 else float(truth.max() - truth.min())
+        quality = partial(psnr, truth=truth, width=width)
+        peaks = partial(transients, truth=truth, masks=masks)
+        plain = noisy.astype(np.float32)
+        add(name, f"noisy: {noise}", quality(plain), "", "", "", "", peaks(plain))
         for text in arguments.contexts:
             kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)
             began = time.perf_counter()
@@ -138,12 +147,21 @@ def main() -> None:
             trained = time.perf_counter()
             x = denoise(noisy, model, noise, np.empty(noisy.shape, np.float32), axes=axes)
             ended = time.perf_counter()
-            found = "" if masks is None else transients(x, truth, masks)
             add(
-                name, text, f"{psnr(x.clip(0, 255) if fmd else x, truth, width):.2f}",
-                f"{model.provenance['val_loss']:.4f}", f"{trained - began:.0f}",
-                f"{ended - trained:.1f}", describe_context(model), found,
+                name, text, quality(x), f"{model.provenance['val_loss']:.4f}",
+                f"{trained - began:.0f}", f"{ended - trained:.1f}", describe_context(model),
+                peaks(x),
             )  # fmt: skip
+            if name in arguments.polished:
+                began = time.perf_counter()
+                polished = polish(noisy, model, noise, axes=axes)
+                trained = time.perf_counter()
+                denoise(noisy, model, noise, x, axes=axes, polish=polished)
+                ended = time.perf_counter()
+                add(
+                    name, f"{text}, polished", quality(x), "", f"{trained - began:.0f}",
+                    f"{ended - trained:.1f}", describe_context(model), peaks(x),
+                )  # fmt: skip
 
 
 if __name__ == "__main__":
