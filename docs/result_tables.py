@@ -33,6 +33,12 @@ def by_field(name: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
 
 
+def dictionaries(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each a dictionary."""
+    header, *rows = read_csv(name)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
 def is_noise_model(text: str) -> bool:
     """Return whether a cell is the text of a noise model and nothing else."""
     return re.fullmatch(r"[a-z_]+\([^`]*", text) is not None and text[-1] in ")A"
@@ -91,7 +97,37 @@ def fmd_noise() -> Rows:
     return table
 
 
-TABLES: dict[str, Callable[[], Rows]] = {"fmd": fmd, "fmd_noise": fmd_noise}
+def context_fmd() -> Rows:
+    """Return PSNR of fields of FMD whose frames are taken as a movie."""
+    rows = dictionaries("context_networks")
+    table = [["four frames as T", "noisy", "single frames", "with the two neighbours", "gain"]]
+    for name in dict.fromkeys(row["data"] for row in rows if row["data"] != "calcium"):
+        noisy, alone, beside = (row["PSNR"] for row in rows if row["data"] == name)
+        table.append([name, noisy, alone, beside, signed(float(beside) - float(alone))])
+    return table
+
+
+def context_calcium() -> Rows:
+    """Return PSNR and held-out loss of the calcium movie."""
+    rows = dictionaries("context_networks")
+    table = [["network sees", "PSNR", "held-out loss"]]
+    for row in rows:
+        if row["data"] == "calcium":
+            sees = (
+                row["context"].replace("none", "single frames").replace("T1", "the two neighbours")
+            )
+            table.append(
+                [sees.partition(":")[0], row["PSNR"], row["held-out loss"].replace("-", "−") or "–"]
+            )
+    return table
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "fmd": fmd,
+    "fmd_noise": fmd_noise,
+    "context_fmd": context_fmd,
+    "context_calcium": context_calcium,
+}
 
 
 def tables_of(page: str) -> dict[str, Callable[[], str]]:
