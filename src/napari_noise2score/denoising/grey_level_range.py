@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ..image.axes import Layout
 from ..image.valid import ValidPixels
 from ..noise import NoiseModel
 from ..score.decorrelation import decorrelated
-from ..score.model import ScoreModel
+from ..score.model import SHARE_SEEN, ScoreModel
 from ..solve.quantization import find_quantization_step
 from ..solve.stabilization import measure_noise_by_intensity
 from ..solve.transform import Transform
@@ -191,7 +192,7 @@ def _compare(sample: Sample | None, model: ScoreModel) -> None:
             stacklevel=4,
         )
     elif len(sample.mean):
-        noise = math.exp(_noise_factors(sample, model.transform, np.ones(1))[0])
+        noise = math.exp(_noise_factors(sample, _seen_transform(model), np.ones(1))[0])
         if not 1 / MAX_NOISE_FACTOR < noise < MAX_NOISE_FACTOR:
             warnings.warn(
                 f"the image's noise is {noise:.2g} times as strong as that of the images the model "
@@ -286,7 +287,7 @@ def factor_between(sample: Sample, model: ScoreModel) -> float | None:
         factor = sample.high / model.high if model.high else 0.0
         far = factor > 0 and not 1 / lowest < factor < lowest
         return _likely(factor, sample, model) if apart and far else None
-    noise = _noise_factors(sample, model.transform, TRIED_FACTORS)
+    noise = _noise_factors(sample, _seen_transform(model), TRIED_FACTORS)
     beyond = np.maximum(
         model.low - sample.low / TRIED_FACTORS, sample.high / TRIED_FACTORS - model.high
     )
@@ -302,7 +303,7 @@ def factor_between(sample: Sample, model: ScoreModel) -> float | None:
     elif not _is_elsewhere(sample, model):
         return None
     else:
-        differs = abs(float(_noise_factors(sample, model.transform, np.ones(1))[0]))
+        differs = abs(float(_noise_factors(sample, _seen_transform(model), np.ones(1))[0]))
         if differs < math.log(MIN_NOISE_FACTOR) or 1 / lowest < factor < lowest:
             return None
     return _likely(factor, sample, model)
@@ -313,6 +314,12 @@ def _is_elsewhere(sample: Sample, model: ScoreModel) -> bool:
     ratio = (sample.high - sample.low) / (model.high - model.low)
     apart = sample.low > model.high or sample.high < model.low
     return apart or not 1 / MIN_FACTOR < ratio < MIN_FACTOR
+
+
+def _seen_transform(model: ScoreModel) -> Transform:
+    """Return the transform for the variance that the finest detail of the images shows."""
+    share, t = model.provenance.get(SHARE_SEEN, 1.0), model.transform
+    return t if share == 1.0 else replace(t, c0=share * t.c0, c1=share * t.c1, c2=share * t.c2)
 
 
 def _noise_factors(sample: Sample, curve: Transform, factors: np.ndarray) -> np.ndarray:

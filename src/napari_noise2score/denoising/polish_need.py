@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..image.image import as_images
-from ..noise import NoiseModel, parse_noise
+from ..noise import NoiseModel, PerChannel, parse_noise
 from ..score.model import ScoreModel
 from ._clean_images import (
     MAX_NOISE_LEFT,
@@ -36,15 +36,19 @@ class PolishNeed(NamedTuple):
     bias : float
         Mean square of the shift that gives the noise of x the mean of y, by intensity, in units of
         the variance of the noise. It is removed in any case, but shows how little s says of x.
+    is_broad : bool
+        Whether the noise is correlated and the image is not, see `Kernel.of_noise`: the finest
+        detail then shows little of the noise that is left.
     """
 
     noise_left: float
     bias: float
+    is_broad: bool = False
 
     @property
     def pays(self) -> bool:
         """Whether a polish is worth trying; `Polish.gain` says whether it succeeded."""
-        return self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS
+        return self.noise_left > MAX_NOISE_LEFT or self.bias > MAX_BIAS or self.is_broad
 
     @property
     def sentence(self) -> str:
@@ -53,6 +57,7 @@ class PolishNeed(NamedTuple):
         bias = f"the bias of the solution is {self.bias**0.5:.0%} of the noise"
         found = [left] if self.noise_left > MAX_NOISE_LEFT else []
         found += [bias] if self.bias > MAX_BIAS else []
+        found += ["the noise is correlated over several pixels"] if self.is_broad else []
         if not found:
             return "a polish would change little"
         return f"a polish may pay: {' and '.join(found)}"
@@ -104,4 +109,11 @@ def measure_polish_need(
         squares += float((shift**2)[counted].sum())
         variances += float(variance_at(x, jobs[0].noise)[counted].sum())
     left = noise_left_in(clean, jobs[0].noise)
-    return PolishNeed(left, squares / variances)
+    return PolishNeed(left, squares / variances, is_broad(jobs[0].noise))
+
+
+def is_broad(noise: NoiseModel) -> bool:
+    """Return whether noise is correlated and the image is not, in one channel or in all."""
+    models = noise.models if isinstance(noise, PerChannel) else (noise,)
+    kernels = [own.components.kernel for own in models]
+    return any(kernel is not None and kernel.of_noise for kernel in kernels)

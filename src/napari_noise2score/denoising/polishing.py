@@ -33,6 +33,7 @@ from ._clean_images import (
 )
 from ._polish_gain import compare, measured_crops
 from .job import fit_layout, prepare
+from .polish_need import is_broad
 
 # Steps for images of up to `PIXELS_FOR_MIN_STEPS` pixels; more for larger ones, which hold more to
 # learn from: in proportion to the square root of the number of pixels.
@@ -243,7 +244,8 @@ def polish_steps(
     crops = read_crops(jobs, np.random.default_rng(seed))
     steps = _steps_for(crops) if steps is None else steps
     ends = [round(steps * (n + 1) / ROUNDS) for n in range(ROUNDS)]
-    measured = measured_crops(crops)
+    # the residual of broadly correlated noise says too little of what is left in a result
+    measured = [] if is_broad(noise) else measured_crops(crops)
     total = steps + ROUNDS * len(crops) + len(measured)
     work = 0
 
@@ -285,6 +287,7 @@ def polish_steps(
             yield Progress(work, total, result=_state(trainer, steps))
     taught = trainer.result().to(trainer.device)
     live = [prepare(image, model, noise, device=device, compare=False) for image in opened]
+    facts = dict(taught.provenance)
     live_of = {id(job): other for job, other in zip(jobs, live, strict=True)}
     rng = np.random.default_rng(seed)
     for comparison in compare(measured, [live_of[id(crop.job)] for crop in measured], taught, rng):

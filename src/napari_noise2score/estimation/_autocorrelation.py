@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,12 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..noise.binning import bin_numbers
-from ..noise.kernel import Kernel, autocorrelation, kernel_from_autocorrelation
+from ..noise.kernel import (
+    Kernel,
+    autocorrelation,
+    kernel_from_autocorrelation,
+    noise_kernel_from_autocorrelation,
+)
 from ._dct import FREQUENCY, PATCH_SIZE, SORTING_BAND, dct_power
 from ._dct_power import (
     MAX_PATCHES_OF_POWER,
@@ -31,6 +37,12 @@ MIN_OF_FRAMES = 0.2
 #: Noise counts as correlated above this correlation of neighbouring pixels, by whether repeats were
 #: compared; in single frames, neighbouring pixels also share some of the picture.
 MIN_CORRELATION = {True: 0.1, False: MIN_OF_FRAMES}
+#: Noise of neighbouring pixels that is more alike than this cannot be measured, in repeats and in
+#: single frames.
+MAX_CORRELATION = {True: 0.95, False: 0.75}
+#: The least of the spectrum of a kernel, relative to its largest, that is undone; otherwise only
+#: the noise is taken for correlated.
+MIN_CONDITION_TO_UNDO = 0.1
 #: Largest distance, in pixels, between compared pixels of repeats and of single frames.
 REACH, REACH_OF_FRAMES = 4, 2
 #: Standard deviation, in pixels, of the Gaussian filter whose result, the local mean, is subtracted
@@ -81,7 +93,7 @@ def measure_correlation(
     Raises
     ------
     UserError
-        If there is too little noise, or no kernel has such a correlation.
+        If there is too little noise, or neighbouring pixels have nearly the same.
     """
     repeated = bool(noises)
     if repeated:
@@ -97,14 +109,18 @@ def measure_correlation(
     largest = float(others.flat[np.abs(others).argmax()])
     if not with_kernel or abs(largest) <= MIN_CORRELATION[repeated]:
         return largest, None
-    try:
-        return largest, kernel_from_autocorrelation(shared, kernel_size(shared, repeated))
-    except UserError:
+    with contextlib.suppress(UserError):
+        kernel = kernel_from_autocorrelation(shared, kernel_size(shared, repeated))
+        if kernel.condition >= MIN_CONDITION_TO_UNDO:
+            return largest, kernel
+    if abs(largest) > MAX_CORRELATION[repeated]:
         raise UserError(
             f"the noise of neighbouring pixels is nearly the same (correlation {largest:.2f}): the "
             "images were filtered, compressed or resampled, and the noise of their pixels cannot "
             "be measured; use the raw data"
-        ) from None
+        )
+    # an image that was blurred so much would become all noise if that were undone
+    return largest, noise_kernel_from_autocorrelation(shared, reach + 1)
 
 
 def kernel_size(shared: Floats, repeated: bool) -> int:

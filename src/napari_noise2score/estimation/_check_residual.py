@@ -212,7 +212,7 @@ def _model_at(
         x = np.maximum(x, noise.lowest)
         base, kernel, _ = noise.components
         mean = base.mean(torch.from_numpy(x)).numpy()
-        if kernel is not None and not base.additive:
+        if kernel is not None and not noise.additive:
             mean = kernel.apply_to_image(mean)  # what blurs the noise blurs the picture, too
     else:
         scene = plane.y if plane.other is None else (plane.y + plane.other) / 2

@@ -103,6 +103,7 @@ def compare_variance(found: ImageEstimate, noise: NoiseModel) -> VarianceCurve:
     moments, kernel = found.moments, found.noise.components.kernel
     # with a kernel, these are the moments of A⁻¹ y
     total, power = (kernel.total, kernel.power) if kernel else (1.0, 1.0)
+    total = 1.0 if kernel and kernel.of_noise else total
     mean = moments.mean * total
     line = _line(mean, noise)
     return VarianceCurve(

@@ -16,12 +16,14 @@ from ..noise.family import NoiseFamily
 from ..noise.kernel import Kernel
 from ..noise.parameter import round_to_four_digits
 from ..solve.quantization import Quantization, estimate_quantization
-from ._autocorrelation import measure_correlation
+from ._autocorrelation import LOCAL_MEAN_SIGMA, measure_correlation
 from ._fit import Fit, PixelsAtFloor, fit_families
+from ._flatness import FLAT_SHARE, flattest, slope_of, smooth
 from ._frames import (
     PreparedFrames,
     check_scenes,
     decorrelated,
+    deviation_by_intensity,
     infinite_where_invalid,
     moments_of,
     prepare_frames,
@@ -34,6 +36,8 @@ from ._units import arithmetic_as_user_error, in_units, unit_of
 
 # A gain that may be the quantization step differs from it by less than this share.
 MAX_STEP_DIFFERENCE = 0.1
+# Simulated correlated noise, of which the finest detail is measured.
+SIDE_OF_SAMPLE, MEAN_OF_SAMPLE = 256, 100.0
 # Of a pixel, along Y and X, without the pixel itself.
 NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)
 
@@ -149,15 +153,17 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
         infinite_where_invalid(prepared.clipped),
         with_kernel=kernel is None,
     )
-    still = still_pixels(prepared, kernel or measured)
+    still = still_pixels(prepared, undone_of(kernel or measured))
     if still is not None and measured is not None:
         correlation, measured = _correlation_of_still_repeats(prepared)
     kernel = kernel or measured
-    moments = moments_of(prepared, kernel, still)
+    moments = moments_of(prepared, undone_of(kernel), still)
+    if kernel is not None and kernel.of_noise:
+        moments = _of_correlated(moments, kernel, still is not None, prepared)
     fits = fit_families(
         moments,
         not prepared.repeated,
-        _negative_share(prepared, kernel),
+        _negative_share(prepared, undone_of(kernel)),
         kernel is not None,
         still is not None,
         _at_floor(prepared) if kernel is None else None,
@@ -174,6 +180,58 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
     return ImageEstimate(
         fits[0].noise, tuple(fits), moments, correlation, prepared.quantization, source
     )
+
+
+def undone_of(kernel: Kernel | None) -> Kernel | None:
+    """Return the kernel that is undone before moments are measured, if any is."""
+    return None if kernel is not None and kernel.of_noise else kernel
+
+
+def _of_correlated(
+    moments: Moments, kernel: Kernel, still: bool, prepared: PreparedFrames
+) -> Moments:
+    """Return the moments of noise that is correlated by a kernel which is not undone.
+
+    Those of still repeats are the moments of single pixels, except that the third moment of a sum
+    of independent terms is smaller than that of one term. All others are measured in the finest
+    detail, of which correlated noise has little: how little is shown by the differences of repeats
+    or, for single frames, by simulated noise.
+    """
+    if still:
+        skewness = sum(v**3 for row in kernel.taps for v in row) / kernel.power**1.5
+        third, error = moments.third / skewness, moments.third_error / abs(skewness)
+        return replace(moments, third=third, third_error=error)
+    factor = _strength_of_repeats(moments, prepared) if prepared.repeated else _hidden(kernel)
+    return replace(
+        moments,
+        variance=factor * moments.variance,
+        variance_error=factor * moments.variance_error,
+        # the finest detail of correlated noise is nearly normal, whatever the family
+        third=np.zeros_like(moments.third),
+        third_error=np.full_like(moments.third_error, np.inf),
+    )
+
+
+def _strength_of_repeats(moments: Moments, prepared: PreparedFrames) -> float:
+    """Return the variance of differences of repeats, in units of that of their finest detail."""
+    ratios = []
+    invalid = infinite_where_invalid(prepared.clipped)
+    for frame, noise, out in zip(prepared.means, prepared.noises, invalid, strict=True):
+        intensity, valid = smooth(frame, LOCAL_MEAN_SIGMA), ~np.isposinf(out)
+        if not valid.any():
+            continue
+        flat = flattest(slope_of(frame), valid, FLAT_SHARE)
+        deviation = deviation_by_intensity(intensity[flat], noise[flat])
+        ratios.append(deviation**2 / np.interp(intensity[flat], moments.mean, moments.variance))
+    return float(np.median(np.concatenate(ratios)))
+
+
+def _hidden(kernel: Kernel) -> float:
+    """Return the variance of simulated noise, in units of that of its finest detail."""
+    white = np.random.default_rng(0).standard_normal((1, SIDE_OF_SAMPLE, SIDE_OF_SAMPLE))
+    simulated = kernel.apply_to_image(white) / kernel.power**0.5 + MEAN_OF_SAMPLE
+    seen = moments_of(prepare_frames([simulated]), None, None)
+    return 1 / float(np.average(seen.variance, weights=1 / seen.variance_error**2))
 
 
 def _correlation_of_still_repeats(prepared: PreparedFrames) -> tuple[float, Kernel | None]:

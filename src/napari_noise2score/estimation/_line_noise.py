@@ -17,13 +17,13 @@ from ..noise.parameter import round_to_four_digits
 from ..score.correction import corrected_image, corrections_for
 from ..score.model import ScoreModel
 from ._by_channel import common_channels
-from ._read_frames import read_scenes
+from ._read_frames import read_scenes, spread_over
 
 LAGS = (1, 2, 3)  # rows
 MIN_SIGNIFICANCE = 5.0  # standard errors of the variance of the offsets
 MAX_RATIO_OF_LAGS = 2.0  # offsets differ as much at every lag, structure more at larger ones
 MIN_SHARE_OF_NOISE = 0.1  # of the standard deviation of the noise of a pixel
-MIN_LINES = 32
+MIN_LINES, MAX_FRAMES = 32, 8
 INDEPENDENT_LINES = 3  # one in three second differences tells something new
 MAD_TO_SIGMA = 1.4826
 
@@ -109,8 +109,7 @@ def find_line_offsets(scenes: Sequence[NDArray[Any]]) -> Correction:
     """
     frames = [
         np.ma.filled(np.ma.asarray(frame).astype(np.float64), np.nan)
-        for scene in scenes
-        for frame in scene
+        for frame in spread_over([frame for scene in scenes for frame in scene], MAX_FRAMES)
     ]
     rows = _strength(frames)
     columns = _strength([frame.T for frame in frames])

@@ -124,11 +124,11 @@ def _fit_to_variance(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
 
 def _fit_to_dct_power(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
     """Fit the factor of a base and the squared read noise to the DCT power."""
-    own, kernel, _ = noise.components
+    kernel = noise.components.kernel
     assert kernel is not None
     power = dct_power_of(prepared)
     # a correlation of noise that is not additive also blurs the picture
-    mean = power.mean if own.additive else power.mean / kernel.total
+    mean = power.mean if noise.additive else power.mean / kernel.total
     white = kernel_dct_power(kernel)
 
     def fit(base: NoiseModel) -> tuple[float, float]:

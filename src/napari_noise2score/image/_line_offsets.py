@@ -99,7 +99,7 @@ def row_differences(plane: Floats) -> tuple[Floats, Floats]:
     difference: Floats = (weight * differences).sum(axis=1) / total
     pulls = weight * (differences - difference[:, None])
     blocks = np.array_split(pulls, BLOCKS_OF_COLUMNS, axis=1)
-    variance: Floats = sum(block.sum(axis=1) ** 2 for block in blocks) / total**2
+    variance: Floats = sum((block.sum(axis=1) / total) ** 2 for block in blocks)
     # the blocks of one row say little of its variance: the median of all rows is averaged in
     seen = known.any(axis=1)
     usual = np.median(variance[seen]) if seen.any() else 1.0

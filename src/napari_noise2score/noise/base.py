@@ -79,11 +79,12 @@ class NoiseModel(ABC):
 
     @property
     def additive(self) -> bool:
-        """Whether the noise is Gaussian and added to the image.
+        """Whether a correlation blurs only the noise, not the image.
 
-        A correlation then blurs only the noise, not the image.
+        So it does if the noise is Gaussian and added to the image, or its kernel says so.
         """
-        return self.components.base.additive
+        base, kernel, _ = self.components
+        return base.additive or (kernel is not None and kernel.of_noise)
 
     @property
     def signed(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._torch import torch
 from .base import Array, Components, NoiseModel
 from .family import NoiseFamily
 from .kernel import Kernel
@@ -25,6 +26,9 @@ class Correlated(NoiseModel):
     Written ``base @ A``. Multiplicative noise and counts are blurred together with the image,
     ``y = A z``, ``z ~ base(x)``; with additive Gaussian noise only the noise is blurred,
     ``y = x + Aᵀ ε``, ``ε ~ N(0, σ(x)²)``.
+
+    With a kernel of the noise alone (``noise_kernel``), that is so for every base:
+    ``y = E[z | x] + A (z − E[z | x])``.
 
     - p(y | x) = p_base(A⁻¹ y | x) / |det A|; Gaussian: N(y; x, Aᵀ diag(σ(x)²) A)
     - f(x, y) = A⁻ᵀ f_base(x, A⁻¹ y); Gaussian: A⁻¹ diag(σ(x)⁻²) A⁻ᵀ (x − y)
@@ -76,7 +80,9 @@ class Correlated(NoiseModel):
         """Draw a noisy image y from a clean image x."""
         y = self.base.sample(x, rng)
         if self.additive:
-            return x + self.kernel.apply_to_image(y - x, transposed=True)
+            mean = self.base.mean(torch.from_numpy(np.asarray(x, dtype=np.float64))).numpy()
+            noisy: Array = mean + self.kernel.apply_to_image(y - mean, transposed=True)
+            return noisy
         return self.kernel.apply_to_image(y)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -94,7 +100,8 @@ class Correlated(NoiseModel):
     def score(self, x: Tensor, y: Tensor) -> Tensor:
         """Return f(x, y); the kernel wraps around the edges of planes."""
         if self.additive:
-            whitened = self.kernel.undo_transposed(x - y) / self.base.variance(x)
+            away = self.base.mean(x) - y
+            whitened = self.kernel.undo_transposed(away) / self.base.variance(x)
             return self.kernel.undo(whitened)
         return self.kernel.undo_transposed(self.base.score(x, self.kernel.undo(y)))
 
@@ -104,12 +111,13 @@ class Correlated(NoiseModel):
             return self.base.solve(self.kernel.undo(y), self.kernel.apply_transposed(s))
         blurred = self.kernel.apply(s)
         limits = float(y.min()), float(y.max())
-        return fixed_point(
+        x = fixed_point(
             self.base,
             y,
             lambda variance: y + self.kernel.apply_transposed(variance * blurred),
             limits,
         )
+        return self.base.clean_from_mean(x)
 
     def bin_probabilities(self, edges: Tensor, x: Tensor) -> Tensor:
         """Raise a TypeError: the pixels of correlated noise have no probabilities of their own."""
@@ -142,9 +150,9 @@ def fixed_point(
     Parameters
     ----------
     base : NoiseFamily
-        Additive noise.
+        Noise whose correlation blurs only the noise.
     start : Tensor
-        The first x.
+        The first x, offset included, as are all others.
     step : callable
         Maps Var[y | x] to the next x.
     limits : tuple of float
@@ -159,5 +167,6 @@ def fixed_point(
     margin = high - low
     x = start
     for _ in range(1 if base.constant_variance else FIXED_POINT_STEPS):
-        x = step(base.variance(x.clamp(max(low - margin, base.lowest), high + margin)))
+        clean = base.clean_from_mean(x.clamp(low - margin, high + margin))
+        x = step(base.variance(clean.clamp(min=base.lowest)))
     return x

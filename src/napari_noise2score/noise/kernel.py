@@ -47,19 +47,22 @@ A_TAPS = ((0.05, 0.1, 0.05), (0.1, 0.4, 0.1), (0.05, 0.1, 0.05))
 
 @dataclass(frozen=True)
 class Kernel:
-    """An invertible convolution of the plane YX.
+    """A convolution of the plane YX: that of noise and image together, or of the noise alone.
 
     Parameters
     ----------
     taps : tuple of tuple of float
         Rows of the kernel, an odd number of odd length, without unit; the middle one is the
         pixel itself.
+    of_noise : bool
+        Whether the noise alone is correlated, whatever its family, and the image is as sharp as it
+        was recorded. Such a kernel is never undone, and need not be invertible.
 
     Raises
     ------
     UserError
-        If the taps do not form such a matrix, or the convolution cannot be inverted: its spectrum
-        falls below 2 % of its largest value.
+        If the taps do not form such a matrix, or a convolution that is to be undone cannot be: its
+        spectrum falls below 2 % of its largest value.
 
     Examples
     --------
@@ -74,6 +77,7 @@ class Kernel:
     """
 
     taps: Sequence[Sequence[float]]
+    of_noise: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -96,8 +100,9 @@ class Kernel:
                 "what counts is their ratio, and their sum is usually 1"
             )
         object.__setattr__(self, "taps", rows)
-        spectrum = np.abs(np.fft.fft2(np.array(rows), (SPECTRUM_SIZE, SPECTRUM_SIZE)))
-        smallest, largest = float(spectrum.min()), float(spectrum.max())
+        smallest, largest = self._ends_of_spectrum()
+        if self.of_noise:
+            return
         if smallest <= MIN_SPECTRUM * largest:
             raise UserError(
                 f"kernel: this convolution cannot be undone: its spectrum falls to {smallest:.2g} "
@@ -105,10 +110,20 @@ class Kernel:
             )
 
     def __str__(self) -> str:
-        if self.taps == A_TAPS:
+        if self.taps == A_TAPS and not self.of_noise:
             return "A"
         rows = ", ".join(f"[{', '.join(format_number(v) for v in row)}]" for row in self.taps)
-        return f"kernel([{rows}])"
+        return f"{'noise_' * self.of_noise}kernel([{rows}])"
+
+    def _ends_of_spectrum(self) -> tuple[float, float]:
+        spectrum = np.abs(np.fft.fft2(np.array(self.taps), (SPECTRUM_SIZE, SPECTRUM_SIZE)))
+        return float(spectrum.min()), float(spectrum.max())
+
+    @property
+    def condition(self) -> float:
+        """The smallest value of the spectrum, as a fraction of the largest."""
+        smallest, largest = self._ends_of_spectrum()
+        return smallest / largest
 
     @property
     def power(self) -> float:
@@ -123,6 +138,9 @@ class Kernel:
     @cached_property
     def reach(self) -> int:
         """Distance in pixels up to which the inverse depends on the surroundings of a pixel."""
+        if self.of_noise:
+            # it is applied twice, and never inverted
+            return 2 * (max(len(self.taps), len(self.taps[0])) // 2)
         size = INVERSE_SIZE
         taps = torch.fft.ifft2(1 / self._spectrum((size, size))).real.abs()
         rows, columns = torch.nonzero(taps > NEGLECTED_TAP * taps.max(), as_tuple=True)
@@ -269,7 +287,7 @@ def autocorrelation(
 
 
 def kernel_from_autocorrelation(correlation: Array, size: int) -> Kernel:
-    """Return the kernel of noise with a given autocorrelation.
+    """Return the kernel of noise and image with a given autocorrelation of the noise.
 
     Parameters
     ----------
@@ -294,15 +312,46 @@ def kernel_from_autocorrelation(correlation: Array, size: int) -> Kernel:
     >>> print(kernel_from_autocorrelation(np.array([[0.0, 1.0, 0.0]]), 3))
     kernel([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     """
+    taps = _root_of(correlation, size)
+    taps = (taps / taps.sum()).round(DECIMALS)
+    taps[size // 2, size // 2] += 1 - taps.sum()
+    return Kernel(taps.round(DECIMALS).tolist())
+
+
+def noise_kernel_from_autocorrelation(correlation: Array, size: int) -> Kernel:
+    """Return the kernel of the noise alone with a given autocorrelation, `Kernel.of_noise`.
+
+    Parameters
+    ----------
+    correlation, size
+        As for `kernel_from_autocorrelation`.
+
+    Returns
+    -------
+    Kernel
+        The zero-phase root, whose squared taps sum to 1: the variance of a pixel is that of the
+        family.
+
+    Examples
+    --------
+    >>> correlation = np.array([[0.2, 0.6, 1.0, 0.6, 0.2]])
+    >>> found = noise_kernel_from_autocorrelation(correlation, 3)
+    >>> found.of_noise, round(found.power, 3)
+    (True, 1.0)
+    """
+    taps = _root_of(correlation, size)
+    return Kernel((taps / np.sqrt((taps**2).sum())).round(DECIMALS).tolist(), of_noise=True)
+
+
+def _root_of(correlation: Array, size: int) -> Array:
+    """Return the taps of the zero-phase root of an autocorrelation."""
     padded = np.zeros((ROOT_SIZE, ROOT_SIZE))
     padded[: correlation.shape[0], : correlation.shape[1]] = correlation
     padded = np.roll(padded, [-(n // 2) for n in correlation.shape], axis=(0, 1))
     root = np.sqrt(np.maximum(np.fft.fft2(padded).real, 0))
     reach = np.arange(size) - size // 2
-    taps = np.fft.ifft2(root).real[np.ix_(reach, reach)]
-    taps = (taps / taps.sum()).round(DECIMALS)
-    taps[size // 2, size // 2] += 1 - taps.sum()
-    return Kernel(taps.round(DECIMALS).tolist())
+    taps: Array = np.fft.ifft2(root).real[np.ix_(reach, reach)]
+    return taps
 
 
 def parse_kernel(text: str) -> Kernel:
@@ -311,7 +360,7 @@ def parse_kernel(text: str) -> Kernel:
     Parameters
     ----------
     text : str
-        ``A`` or ``kernel([[...], ...])``.
+        ``A``, ``kernel([[...], ...])`` or ``noise_kernel([[...], ...])``.
 
     Returns
     -------
@@ -330,15 +379,15 @@ def parse_kernel(text: str) -> Kernel:
     text = text.strip()
     if text == "A":
         return A
-    match = re.fullmatch(r"kernel\s*\((.*)\)", text[:MAX_TEXT_LENGTH], flags=re.DOTALL)
+    match = re.fullmatch(r"(noise_)?kernel\s*\((.*)\)", text[:MAX_TEXT_LENGTH], flags=re.DOTALL)
     try:
         # json raises errors of its own for deep nesting and too many digits
-        taps = json.loads(match[1] if match else "")
+        taps = json.loads(match[2] if match else "")
     except (ValueError, RecursionError):
         raise UserError(
             f"correlation {quoted(text)} was not understood; write A or kernel([[0.1, 0.8, 0.1]])"
         ) from None
-    return Kernel(taps)
+    return Kernel(taps, of_noise=bool(match and match[1]))
 
 
 A = Kernel(A_TAPS)

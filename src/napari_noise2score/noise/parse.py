@@ -32,7 +32,7 @@ _ARGUMENT = re.compile(rf"(?:{_QUOTED}|[^,])+")
 # a noise model up to the next ';' that is not in quotes
 _ONE_MODEL = re.compile(rf"(?:{_QUOTED}|[^;])*")
 
-_KERNEL = re.compile(r"@\s*(A\b|kernel\s*\([^()]*\))")
+_KERNEL = re.compile(r"@\s*(A\b|(?:noise_)?kernel\s*\([^()]*\))")
 
 
 def parse_noise(text: str) -> NoiseModel:

@@ -7,6 +7,10 @@ from .registry import forms
 # what can follow a family, and a typical composition
 COMPOSITIONS = (
     ("… @ A", "any of these, correlated between neighbouring pixels"),
+    (
+        "… @ noise_kernel([[0.3, 0.9, 0.3]])",
+        "any of these, correlated without the image being blurred; need not be invertible",
+    ),
     ("… + gaussian(sigma=10)", "any of these, with read noise on top"),
     ("poisson(gain=2.1, offset=100) + gaussian(sigma=3.2)", "a camera"),
     ("… + rows(sigma=4)", "random offsets of rows (or columns), undone before anything else"),

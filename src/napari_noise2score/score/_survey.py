@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .patches import count_pieces, loop_shape, no_valid_pixel
 
 MAX_CROPS, CROPS_PER_PIECE = 64, 8
 MAX_CROP_SIDE = 128  # pixels
+SIDE_OF_SAMPLE = 512  # pixels of simulated noise
 MIN_NOISE_RATIO = 2.0**-22  # of the noise to the grey levels; float32 rounds smaller noise away
 # mean and scale are computed with this share of the values at either end clipped
 EXTREME_SHARE = 0.001
@@ -29,6 +31,7 @@ MIN_VALID_SHARE = 0.25  # of a crop; crops with fewer valid pixels, and constant
 # Of the range of A⁻¹ y: closer grey levels count as one, because of the precision of float32.
 GREY_LEVEL_TOLERANCE = 1e-4
 MIN_SIGMA_A, MAX_SIGMA_A = 0.2, 1.0  # in units of the noise
+MIN_SIGMA_A_OF_SMOOTH_NOISE = 1.0  # the score of a smooth density is large and imprecise
 SIGMA_A_PER_STEP = 0.7  # less perturbation would not smooth the density of quantized data
 
 
@@ -39,6 +42,7 @@ def survey(
     kernel: Kernel | None,
     valid: ValidOfEach | None = None,
     channel: int | None = None,
+    of_noise: Kernel | None = None,
 ) -> dict[str, Any]:
     """Choose transform, perturbation σ_a and normalization by reading a few crops of the images.
 
@@ -56,6 +60,8 @@ def survey(
         The valid pixels of the images; determined if not given.
     channel : int, optional
         The one channel that is surveyed where channels are separate; all by default.
+    of_noise : Kernel, optional
+        Correlation of the noise that is not undone, see `Kernel.of_noise`.
 
     Returns
     -------
@@ -104,6 +110,8 @@ def survey(
             for plane, mask in zip(planes, masks, strict=True)
         ]
         transform = _fit_transform(planes, masks, step)
+        if of_noise is not None:
+            transform = _stronger(transform, 1 / share_seen(of_noise))
     except ValueError:
         raise UserError("the images show no noise: there is nothing to denoise") from None
     largest = max(
@@ -124,6 +132,8 @@ def survey(
     dark = torch.quantile(levels[:: len(levels) // 100_000 + 1], 0.1)
     # photons are a quantization too: their step in grey levels is c1, the slope of the variance
     sigma_a = _choose_sigma_a(max(quantization.step, transform.c1) * float(transform.slope(dark)))
+    if of_noise is not None:
+        sigma_a = max(sigma_a, MIN_SIGMA_A_OF_SMOOTH_NOISE)
     return {
         "transform": transform,
         "mean": float(inner.mean()),
@@ -158,6 +168,26 @@ def _fit_transform(
 ) -> Transform:
     """Return the transform estimated from the valid pixels of planes."""
     return fit_transform([_as_nan(p, m) for p, m in zip(planes, masks, strict=True)], step)
+
+
+def share_seen(kernel: Kernel) -> float:
+    """Return the share of the variance of correlated noise that its finest detail shows.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The correlation of the noise.
+    """
+    noise = np.random.default_rng(0).standard_normal((SIDE_OF_SAMPLE, SIDE_OF_SAMPLE))
+    smooth = kernel.apply_to_image(noise) / kernel.power**0.5
+    return float(fit_transform([smooth], 0.0).variance(torch.zeros(1, dtype=torch.float64)))
+
+
+def _stronger(transform: Transform, factor: float) -> Transform:
+    """Return the transform of noise whose variance is larger by a factor."""
+    return replace(
+        transform, c0=factor * transform.c0, c1=factor * transform.c1, c2=factor * transform.c2
+    )
 
 
 def _as_nan(plane: np.ndarray, invalid: np.ndarray) -> np.ndarray:

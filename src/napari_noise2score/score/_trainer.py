@@ -97,6 +97,7 @@ class Trainer(NetworkTrainer):
         identity: str = "",
         context: Context = NO_CONTEXT,
         notes: Mapping[str, Any] | None = None,
+        of_noise: Kernel | None = None,
     ):
         ndim, channels = len(layouts[0].space), layouts[0].channels
         network = UNet.empty(
@@ -109,7 +110,7 @@ class Trainer(NetworkTrainer):
         self.name, self.context, self.notes = name, context, notes or {}
         self.layout = layouts[0]
         valid = ValidOfEach(arrays, layouts)
-        self.facts = survey_channels(arrays, layouts, seed, kernel, valid)
+        self.facts = survey_channels(arrays, layouts, seed, kernel, valid, of_noise)
         self.each = self.facts.get("channel_coordinates", ()) or (
             Coordinates(**{k: v for k, v in self.facts.items() if k != "kernel"}),
         )
@@ -137,7 +138,7 @@ class Trainer(NetworkTrainer):
             "shapes": [list(s) for s in sorted({where.shape for where in layouts})],
             "patch": list(size),
             "images": identity,
-            "kernel": str(kernel),
+            "kernel": str(of_noise or kernel),
             **({"context": [list(each) for each in context.offsets]} if context.offsets else {}),
             **({"separate channels": len(self.each)} if len(self.each) > 1 else {}),
         }
@@ -367,6 +368,7 @@ def survey_channels(
     seed: int,
     kernel: Kernel | None,
     valid: ValidOfEach,
+    of_noise: Kernel | None = None,
 ) -> dict[str, Any]:
     """Survey images, see `survey`; each channel by itself if the channels are separate.
 
@@ -379,12 +381,13 @@ def survey_channels(
     counts = {separate_channels(where) for where in layouts}
     count = counts.pop()
     if counts or not 1 < count <= MAX_SEPARATE_CHANNELS:
-        return survey(arrays, layouts, np.random.default_rng(seed), kernel, valid)
+        rng = np.random.default_rng(seed)
+        return survey(arrays, layouts, rng, kernel, valid, of_noise=of_noise)
     each = []
     for channel in range(count):
         try:
             rng = np.random.default_rng(seed)
-            each.append(survey(arrays, layouts, rng, kernel, valid, channel))
+            each.append(survey(arrays, layouts, rng, kernel, valid, channel, of_noise))
         except UserError as error:
             raise UserError(f"channel {channel + 1} of {count}: {error}") from None
     coordinates = tuple(

@@ -35,6 +35,8 @@ from .probes import probes
 
 # change of z, in units of the noise, by which the slope of the score is measured
 SLOPE_STEP = 0.1
+# in the provenance: the share of the variance of correlated noise that its finest detail shows
+SHARE_SEEN = "share of the noise in its finest detail"
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,11 @@ from ..noise import Correction, Kernel, parse_correction
 from ..noise.kernel import parse_kernel
 from ..progress import Progress, run_to_end
 from ._choose_context import choose_context
+from ._survey import share_seen
 from ._trainer import Trainer
 from .context import NAMES, parse_context
 from .correction import corrected_image, describe_corrections
-from .model import ScoreModel
+from .model import SHARE_SEEN, ScoreModel
 
 STEPS_BETWEEN_VALIDATIONS = 25
 DEFAULT_MINUTES = 5.0
@@ -121,7 +122,8 @@ def train(
     correlation : Kernel or str, optional
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
         ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
-        serves noise models ``... @ A``.
+        serves noise models ``... @ A``. A ``noise_kernel([[...]])`` is not undone, but the strength
+        of the noise, which single pixels do not show, follows from it.
     correction : str, Correction or sequence of Correction, optional
         What is undone before the score is learned, and in every image that the model is used for:
         calibration maps, and the offsets of rows and columns, as
@@ -228,13 +230,18 @@ def train_steps(
     opened = [corrected_image(image, undone, fills=False) for image in opened]
     layouts = _layouts_of(opened, ndim, channels)
     kernel = parse_kernel(correlation) if isinstance(correlation, str) else correlation
+    # a correlation of the noise alone is not undone: it only says how strong the noise is
+    of_noise, kernel = (kernel, None) if kernel and kernel.of_noise else (None, kernel)
     choice, reach = parse_context(context, reach)
     arrays = [_with_mask(image) for image in opened]
     identity = key_of([identify_image(image) for image in opened])
     seen, notes = choose_context(arrays, layouts, kernel, choice, reach)
+    if of_noise is not None:
+        seen_share = round(share_seen(of_noise), 4)
+        notes |= {"correlation of the noise": str(of_noise), SHARE_SEEN: seen_share}
     if undone:
         notes = {**notes, "correction": describe_corrections(undone)}
-    trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity, seen, notes)
+    trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity, seen, notes, of_noise)
     if resume is not None:
         trainer.restore(resume)
 

@@ -77,7 +77,9 @@ def make_solver(
     that they leave in each pixel of A⁻¹ y, which the table accounts for (Xie et al., Section 3.3,
     remove all of it). The result is exact for Gaussian noise, and for any noise if K = A and there
     is no read noise. If K differs from A and there is no read noise, the remaining noise is too
-    rough for the table; the closed forms of the papers are used, with the perturbation counted as
+    rough for the table (but not if only the noise is correlated, ``noise_kernel``: the solution is
+    the fixed point of Tweedie's formula ``x = y + Aᵀ diag(v(x)) A s``, which needs no inverse; v is
+    the variance at x); the closed forms of the papers are used, with the perturbation counted as
     read noise.
 
     Examples
@@ -100,10 +102,10 @@ def make_solver(
             f"'{noise}' has no correlation: write it as '... @ {kernel}'"
         )
     # if another correlation was undone, the noise is too rough for the table without read noise
-    if not exact or (own != kernel and not read and not base.additive):
+    if not exact or (own != kernel and not read and not noise.additive):
         return make_closed_form(noise, transform, sigma_a, kernel)
     tweedie_step = _make_tweedie_step(kernel or IDENTITY, read, transform, sigma_a)
-    if base.additive:
+    if noise.additive:
         return _make_additive_solver(base, own, tweedie_step, (low, high))
     return _make_blurred_solver(base, own, read, tweedie_step, transform, sigma_a, low, high)
 
@@ -253,7 +255,7 @@ def make_shift(
 
     def shift(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         variance = base.variance(x.clamp(min=base.lowest))
-        if base.additive:
+        if noise.additive:
             spread = own.apply_transposed(variance * own.apply(v)) + read**2 * v
         else:
             # the image is blurred together with its noise
@@ -289,9 +291,10 @@ def _make_additive_solver(
     def solve(w: Tensor, s: Tensor) -> Tensor:
         z, score, _ = tweedie_step(w, s)
         drift = kernel.apply(score)
-        return fixed_point(
+        x = fixed_point(
             base, z, lambda variance: z + kernel.apply_transposed(variance * drift), limits
         )
+        return base.clean_from_mean(x)
 
     return solve
 
