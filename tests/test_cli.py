@@ -303,3 +303,10 @@ def test_real_micrographs_are_denoised_after_training_on_four_frames(run, tmp_pa
         for source in (frame, tmp_path / "done.tif")
     )
     assert after > before + 3
+
+
+def test_the_version_is_printed():
+    from napari_noise2score import __version__
+
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output.strip()) == (0, __version__)

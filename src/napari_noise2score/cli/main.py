@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..errors import UserError
 from . import _terminal as terminal
 from ._calibrate_camera import calibrate_camera
@@ -29,6 +30,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised denoising: learn the score once, then choose and tune the noise model.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Self-supervised denoising: learn the score once, then choose and tune the noise model."""
+
+
 COMMANDS = (
     demo, train, denoise, estimate, calibrate_camera, simulate, evaluate, export, info, doctor,
 )  # fmt: skip
