@@ -305,8 +305,11 @@ def test_real_micrographs_are_denoised_after_training_on_four_frames(run, tmp_pa
     assert after > before + 3
 
 
-def test_the_version_is_printed():
+def test_the_version_is_printed(monkeypatch, capsys):
     from napari_noise2score import __version__
 
-    done = CliRunner().invoke(app, ["--version"])
-    assert (done.exit_code, done.output.strip()) == (0, __version__)
+    monkeypatch.setattr(sys, "argv", ["noise2score", "--version"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    assert capsys.readouterr().out.strip() == __version__
