@@ -401,4 +401,4 @@ def test_estimate_says_how_to_undo_row_offsets(tmp_path):
     tifffile.imwrite(tmp_path / "n.tif", noisy, imagej=True, metadata={"axes": "TZYX"})
     done = CliRunner().invoke(app, ["estimate", str(tmp_path / "n.tif")])
     assert done.exit_code == 0, done.output
-    assert "train with --correction 'rows(sigma=" in done.output
+    assert "train --correction 'rows(sigma=" in done.output

@@ -17,6 +17,7 @@ from napari_noise2score import (
     uncertainty,
 )
 from napari_noise2score.denoising.live import LivePlanes
+from napari_noise2score.errors import DataWarning
 from napari_noise2score.noise import Gaussian, Kernel
 from napari_noise2score.sample import simulate_cells
 from napari_noise2score.solve.solver import make_solver
@@ -131,3 +132,11 @@ def test_smooth_noise_is_removed(cells, model):
     assert 0 < np.median(spread) < 12
     taught = polish(noisy, model, noise, axes="TYX", steps=3)
     assert np.isfinite(denoise(noisy, model, noise, axes="TYX", polish=taught).compute()).all()
+
+
+def test_a_model_that_was_not_told_of_smooth_noise_says_so(cells):
+    untold = train(cells[0], axes="TYX", steps=2)
+    with pytest.warns(DataWarning, match=r"train with --correlation 'noise_kernel\("):
+        denoise(
+            cells[0], untold, f"gaussian(sigma=12) @ {SMOOTH}", np.empty(cells[0].shape), axes="TYX"
+        )

@@ -999,3 +999,18 @@ def test_offsets_of_rows_are_undone_in_training_preview_and_result(viewer, qtbot
     # rows of a hardly denoised image differ less than before
     before, after = (np.asarray(layer.data).mean(-1) for layer in (source, result))
     assert np.std(np.diff(after, axis=-1)) < 0.7 * np.std(np.diff(before, axis=-1))
+
+
+@pytest.mark.parametrize("kernel", ["A", "noise_kernel([[0.4, 0.8, 0.4]])"])
+def test_the_network_is_trained_for_the_correlation_of_the_noise(
+    viewer, qtbot, cells, session, kernel
+):
+    add_cells(viewer, cells[0])
+    widget = dock(viewer)
+    set_noise(widget, f"gaussian(sigma=7) @ {kernel}")
+    learn(qtbot, widget)
+    (model,) = session.models.values()
+    facts = model.describe()
+    assert kernel in (facts["correlation"], facts.get("correlation of the noise"))
+    denoise(qtbot, widget)
+    assert not [text for text in messages(widget) if "correlat" in text]

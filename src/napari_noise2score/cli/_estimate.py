@@ -14,6 +14,7 @@ from ._progress import finish
 
 if TYPE_CHECKING:
     from ..estimation.noise_report import NoiseReport
+    from ..noise import NoiseModel
 
 
 def estimate(
@@ -84,9 +85,19 @@ def estimate(
         print(f"  {'check':<22}{report.check.summary}\n  {report.check.verdict}")
     if report.polish is not None:
         print(f"  {report.polish.sentence}.")
-    if model is None and any(report.noise.corrections):
-        text = " ; ".join(map(str, report.noise.corrections))
-        print(f"  {'to undo it':<22}train with --correction '{text}'")
+    if model is None and (options := _training_options(report.noise)):
+        print(f"  {'to learn from it':<22}train {options}")
+
+
+def _training_options(noise: NoiseModel) -> str:
+    """Return the options of ``train`` that a noise model asks for, empty if there are none."""
+    found = []
+    if any(noise.corrections):
+        found.append(f"--correction '{' ; '.join(map(str, noise.corrections))}'")
+    kernels = {own.components.kernel for own in getattr(noise.plain, "models", (noise.plain,))}
+    if len(kernels) == 1 and (kernel := kernels.pop()) is not None:
+        found.append(f"--correlation '{kernel}'")
+    return " ".join(found)
 
 
 def _print_evidence(report: NoiseReport, with_model: bool, refined: bool) -> None:

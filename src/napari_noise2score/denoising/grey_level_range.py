@@ -127,10 +127,19 @@ def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
     Warns
     -----
     DataWarning
-        If they differ by more than a factor of four in the middle of the range. Correlated noise is
-        not compared, because the transform does not contain its variance.
+        If they differ by more than a factor of four in the middle of the range. Noise that is
+        correlated by a kernel which can be undone is not compared, because the transform does not
+        contain its variance. Or if a kernel of the noise alone was not named in training.
     """
     _, kernel, _ = noise.components
+    if kernel is not None and kernel.of_noise and SHARE_SEEN not in model.provenance:
+        warnings.warn(
+            "the noise is correlated over several pixels, which the model was not told in training "
+            f"and takes for much weaker noise: train with --correlation '{kernel}'",
+            DataWarning,
+            stacklevel=3,
+        )
+        return
     if kernel is not None or model.kernel is not None:
         return
     middle = torch.tensor((model.low + model.high) / 2, dtype=torch.float64)

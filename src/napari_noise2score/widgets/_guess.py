@@ -9,6 +9,7 @@ from napari.layers import Image
 
 from ..errors import UserError
 from ..noise.parse import parse_noise
+from ..noise.per_channel import PerChannel
 from ..progress import Progress
 from ._layers import known_noise
 from ._session import session
@@ -85,3 +86,20 @@ def correction_in(noise: str) -> str | None:
     except UserError:
         return None
     return " ; ".join(map(str, each)) or None
+
+
+def correlation_in(noise: str) -> str | None:
+    """Return the text of the correlation of a noise model, for `train`; None if there is none.
+
+    Examples
+    --------
+    >>> correlation_in("poisson(gain=2) @ A")
+    'A'
+    """
+    try:
+        model = parse_noise(noise) if noise else None
+    except UserError:
+        return None
+    if model is None or isinstance(model, PerChannel) or model.components.kernel is None:
+        return None
+    return str(model.components.kernel)

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from ..errors import DataWarning, UserError, one_line
 from ._fold import Fold
-from ._guess import correction_in, noise_of
+from ._guess import correction_in, correlation_in, noise_of
 from ._layers import describe_repeats
 from ._message import Message
 from ._model_chooser import DeviceChooser, ModelChooser
@@ -206,7 +206,9 @@ class ModelSection(Fold):
         """
         settings = self.settings | {"name": source.layer.name}
         # what the noise model undoes is undone before the network learns
-        settings["correction"] = correction_in(noise_of(source.layer))
+        noise = noise_of(source.layer)
+        settings["correction"] = correction_in(noise)
+        settings["correlation"] = settings["correlation"] or correlation_in(noise)
         budget: dict[str, Any] = {k: settings.pop(k) for k in BUDGET if k in settings}
         self.begun = Begun(source, settings, budget)
         if self._plot is not None:

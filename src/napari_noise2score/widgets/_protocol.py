@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from ._guess import correction_in
+from ._guess import correction_in, correlation_in
 from ._layers import FILE
 from ._session import session
 from ._write import valid_name
@@ -177,6 +177,8 @@ def protocol_of(
     facts: dict[str, Any] = {"axes": source.axes, **training}
     if model is None and (correction := correction_in(noise)):
         facts["correction"] = correction
+    if model is None and not facts.get("correlation"):
+        facts["correlation"] = correlation_in(noise)
     facts |= {
         "device": settings["device"],
         "noise": noise or "auto",
