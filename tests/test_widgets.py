@@ -1014,3 +1014,30 @@ def test_the_network_is_trained_for_the_correlation_of_the_noise(
     assert kernel in (facts["correlation"], facts.get("correlation of the noise"))
     denoise(qtbot, widget)
     assert not [text for text in messages(widget) if "correlat" in text]
+
+
+@pytest.mark.parametrize(
+    ("word", "family"),
+    [
+        ("two-ph", "EMCCD or photomultiplier"), ("scmos", "Poisson: photon counting"),
+        ("TEM", "Poisson: photon counting"), ("b-scan", "Log-gamma"), ("mri", "Rician"),
+    ],
+)  # fmt: skip
+def test_the_name_of_an_instrument_leads_to_its_family(viewer, qtbot, session, word, family):
+    from qtpy.QtCore import Qt
+
+    widget = dock(viewer)
+    click(qtbot, button(widget, "Family and numbers"))
+    search = field(widget, "Instrument")
+    qtbot.keyClicks(search, word)
+    popup = search.completer().popup()
+    qtbot.waitUntil(popup.isVisible, timeout=TIMEOUT)
+    lines = [popup.model().index(i, 0).data() for i in range(popup.model().rowCount())]
+    assert any(family in line for line in lines)
+    qtbot.keyClick(popup, Qt.Key.Key_Down)
+    while family not in popup.currentIndex().data():
+        qtbot.keyClick(popup, Qt.Key.Key_Down)
+    qtbot.keyClick(popup, Qt.Key.Key_Return)
+    chosen = field(widget, "Family")
+    qtbot.waitUntil(lambda: family in chosen.currentText(), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not search.text(), timeout=TIMEOUT)

@@ -104,7 +104,7 @@ class Emccd(Pulses):
     name: ClassVar[str] = "emccd"
     aliases: ClassVar[tuple[str, ...]] = (
         "electron multiplication", "excess noise", "photomultiplier", "PMT", "confocal",
-        "two-photon", "low light",
+        "two-photon", "low light", "EMCCD camera",
     )  # fmt: skip
     source: ClassVar[str] = (
         "Basden, Haniff & Mackay, MNRAS 345, 2003, doi:10.1046/j.1365-8711.2003.07020.x"

@@ -91,6 +91,7 @@ class Gaussian(NoiseFamily):
     name: ClassVar[str] = "gaussian"
     aliases: ClassVar[tuple[str, ...]] = (
         "normal", "additive white Gaussian noise", "AWGN", "read noise", "thermal noise",
+        "averaged images", "CT slices", "rescaled images",
     )  # fmt: skip
     source: ClassVar[str] = (
         "Xie et al., NeurIPS 2023, models 1 and 3, doi:10.48550/arXiv.2304.08384"

@@ -86,7 +86,8 @@ class Poisson(Counting):
     name: ClassVar[str] = "poisson"
     aliases: ClassVar[tuple[str, ...]] = (
         "shot noise", "photon noise", "photon counting", "sCMOS camera", "CCD camera",
-        "fluorescence microscopy",
+        "fluorescence microscopy", "widefield", "light sheet", "spinning disk", "TEM", "SEM",
+        "electron microscopy", "cryo-EM", "X-ray projections",
     )  # fmt: skip
     source: ClassVar[str] = (
         "Kim & Ye, NeurIPS 2021, doi:10.48550/arXiv.2106.07009; "

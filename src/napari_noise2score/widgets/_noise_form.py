@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QObject, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
+    QCompleter,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -55,6 +56,7 @@ class NoiseForm(QObject):
             if not any(p.is_file for p in form.parameters)
         ]
         self._family = ElidingComboBox()
+        self._search = self._instrument_search()
         self._family.setToolTip(
             "The kind of noise, named after its cause. Its numbers are estimated from the layer."
         )
@@ -82,6 +84,7 @@ class NoiseForm(QObject):
         )
         self._complaint = QLabel()
         self._complaint.setWordWrap(True)
+        self._rows.addRow("Instrument", self._search)
         self._rows.addRow("Family", self._family)
         for i, (_, form) in enumerate(self._forms):
             for p in form.parameters:
@@ -114,6 +117,34 @@ class NoiseForm(QObject):
         """Set the noise model; the controls follow if the text can be read."""
         self._text.setText(text)
         self._text.setCursorPosition(0)
+
+    def _instrument_search(self) -> QLineEdit:
+        """Make the control that finds a family by the words that people have for it."""
+        self._named: dict[str, int] = {}
+        for i, (family, form) in enumerate(self._forms):
+            for word in (family.name, *family.aliases):
+                self._named.setdefault(f"{word} → {form.label}", i)
+        search = QLineEdit()
+        search.setPlaceholderText("confocal, sCMOS, MRI, OCT, TEM …")
+        search.setToolTip(
+            "Type your instrument or method, such as two-photon or ultrasound, and choose a line: "
+            "the family is set, and its numbers are estimated from the layer."
+        )
+        completer = QCompleter(sorted(self._named, key=lambda line: str(line).lower()), search)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.activated.connect(self._take_instrument)
+        search.setCompleter(completer)
+        return search
+
+    def _take_instrument(self, line: str) -> None:
+        """Set the family that a line of the search names."""
+        # the completer writes the line into the control after it has said so
+        QTimer.singleShot(0, self._search.clear)
+        chosen = self._named.get(line)
+        if chosen is not None:
+            self._family.setCurrentIndex(chosen)
+            self.family_picked.emit()
 
     def _show_rows(self) -> None:
         """Show the controls of the chosen family."""
