@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_noise2score import UserError, train
-from napari_noise2score.cli._config import TrainSettings
+from napari_noise2score.denoising.settings import TrainSettings
 
 
 def refusal(path, given_values=None):

@@ -20,6 +20,8 @@ from window import (
     dock,
     enter_file_name,
     field,
+    messages,
+    noise_text,
     run_command,
     set_noise,
     wait_until_idle,
@@ -334,3 +336,43 @@ def test_the_files_of_a_dicom_series_are_one_volume(tmp_path):
     np.testing.assert_array_equal(data, values)
     assert settings["scale"][0] == 3
     assert settings["units"] == ["millimeter"] * 3
+
+
+def test_settings_from_a_file_are_those_that_were_saved(
+    viewer, qtbot, recording, session, tmp_path, monkeypatch
+):
+    from qtpy.QtWidgets import QFileDialog
+
+    viewer.open(recording)
+    widget = dock(viewer)
+    qtbot.waitUntil(lambda: field(widget, "Axes").text() == "TYX", timeout=TIMEOUT)
+    noise = "poisson(gain=2, offset=100) + gaussian(sigma=3) + rows(sigma=4)"
+    set_noise(widget, noise)
+    click(qtbot, button(widget, "Result"))
+    training = button(widget, "Train").parent()
+    field(training, "Steps").setValue(6)
+    field(training, "Seed").setValue(5)
+    field(training, "Context").setCurrentIndex(2)
+    path, again = tmp_path / "protocol.yaml", tmp_path / "again.yaml"
+    chosen = [str(path)]
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (chosen[0], ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    click(qtbot, button(widget, "Save settings…"))
+    set_noise(widget, "gaussian(sigma=9)")
+    for label in ("Steps", "Seed"):
+        field(training, label).setValue(1)
+    field(training, "Context").setCurrentIndex(0)
+    click(qtbot, button(widget, "Load settings…"))
+    assert any(text.startswith(f"Loaded {path}") for text in messages(widget))
+    assert noise_text(widget) == noise
+    chosen[0] = str(again)
+    click(qtbot, button(widget, "Save settings…"))
+    first, second = (file.read_text("utf-8").splitlines()[3:] for file in (path, again))
+    assert first == second
+    assert "correction: rows(sigma=4)" in first
+
+    # a file that is no file of settings changes nothing, and says what is wrong
+    path.write_text("stepz: 4\n", "utf-8")
+    click(qtbot, button(widget, "Load settings…"))
+    assert any("no such setting" in text for text in messages(widget))
+    assert noise_text(widget) == noise

@@ -74,13 +74,13 @@ def denoise(
     from ..denoising.cluster import connect
     from ..denoising.denoise import denoise_steps, uncertainty_steps
     from ..denoising.job import prepare
+    from ..denoising.settings import DenoiseSettings
     from ..denoising.tile_size import parse_tile
     from ..estimation.estimate import estimate_for_denoising
     from ..image.files import read_image, read_images
     from ..image.ome_zarr import VERSIONS
     from ..noise import parse_noise
     from ..score.model import ScoreModel
-    from ._config import DenoiseSettings
     from ._polish import polished
 
     given = {"noise": noise, "axes": axes, "device": device, "dtype": dtype, "polish": polish}

@@ -59,7 +59,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Learn the score of noisy images. Neither clean images nor a noise model are needed."""
-    from ._config import TrainSettings
+    from ..denoising.settings import TrainSettings
 
     given = {
         "axes": axes, "ndim": ndim, "steps": steps, "minutes": minutes, "device": device,

@@ -27,7 +27,7 @@ from ._guess import correction_in, correlation_in, noise_of
 from ._layers import describe_repeats
 from ._message import Message
 from ._model_chooser import DeviceChooser, ModelChooser
-from ._noise_form import correlation, correlation_box
+from ._noise_form import NO_CORRELATION, correlation, correlation_box
 from ._session import session
 from ._training import Begun, further_steps, training_steps
 from ._work import Failure, message_of, start
@@ -35,6 +35,7 @@ from ._work import Failure, message_of, start
 if TYPE_CHECKING:
     import napari.viewer
 
+    from ..denoising.settings import TrainSettings
     from ..score.model import ScoreModel
     from ._job_bar import JobBar
     from ._loss_plot import LossPlot
@@ -183,6 +184,18 @@ class ModelSection(Fold):
             "seed": self._seed.value(),
             **budget,
         }
+
+    def set_settings(self, settings: TrainSettings) -> None:
+        """Set the controls to the settings of a file."""
+        self._ndim.setCurrentIndex(max(0, self._ndim.findData(settings.ndim)))
+        self._context.setCurrentIndex(max(0, self._context.findData(settings.context)))
+        self._correlation.setCurrentText(settings.correlation or NO_CORRELATION)
+        self._steps.setValue(settings.steps or 0)
+        if settings.minutes is not None:
+            self._minutes.setValue(settings.minutes)
+        self._seed.setValue(settings.seed)
+        if self.device.findText(settings.device) >= 0:
+            self.device.setCurrentText(settings.device)
 
     def model_for(self, layer: Any) -> tuple[Any, str] | None:
         """Return the model that a preview of a layer shows, and its name; None if there is none.

@@ -72,7 +72,7 @@ class ResultSection(Fold):
     ----------
     polish, uncertainty, all_selected : QCheckBox
         Whether they are computed, and whether for all selected layers.
-    copy_button, save_button : QPushButton
+    copy_button, save_button, load_button : QPushButton
         They keep what was done, once the dock connects them.
     protocol : Message
         What these buttons did.
@@ -130,9 +130,14 @@ class ResultSection(Fold):
             "line reads it: the same settings for everyone."
         )
         self.protocol = Message(viewer, "What was copied or saved, and what is to be filled in.")
+        self.load_button = QPushButton("Load settings…")
+        self.load_button.setToolTip(
+            "Read training, noise and polish from a file (.yaml), as Save settings… or a person of "
+            "your facility wrote it, for the selected layer."
+        )
         protocol = QHBoxLayout()
-        protocol.addWidget(self.copy_button)
-        protocol.addWidget(self.save_button)
+        for button in (self.copy_button, self.save_button, self.load_button):
+            protocol.addWidget(button)
         self.rows.addLayout(protocol)
         self.rows.addWidget(self.protocol)
         self._kinds.idToggled.connect(self._summarize)

@@ -37,6 +37,7 @@ from ._preview_row import PreviewRow
 from ._protocol import Protocol, commands, protocol_of, settings_text
 from ._result_section import ResultSection
 from ._session import session
+from ._settings_file import read_settings
 from ._source import Source
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class DenoiseDock(QWidget):
         self._folder.start_button.clicked.connect(self.denoise_folder)
         self._result.copy_button.clicked.connect(self.copy_command)
         self._result.save_button.clicked.connect(self.save_settings)
+        self._result.load_button.clicked.connect(self.load_settings)
         for button in (
             self._noise.estimate_button,
             self._noise.refine_button,
@@ -247,6 +249,21 @@ class DenoiseDock(QWidget):
             self._result.protocol.fail(error)
         else:
             self._result.protocol.say("\n".join([f"Saved to {file}.", *done.remarks]))
+
+    def load_settings(self) -> None:
+        """Ask for a file of settings, and set the controls to them."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Load settings", str(session.folder), "Settings (*.yaml *.yml)"
+        )
+        if not path:
+            return
+        session.folder = Path(path).parent
+        try:
+            remarks = read_settings(Path(path), self._model, self._result, self._noise)
+        except UserError as error:
+            self._result.protocol.fail(error)
+        else:
+            self._result.protocol.say("\n".join([f"Loaded {path}.", *remarks]))
 
     def _protocol(self) -> Protocol | None:
         """Return what is to be done with the layer; None if it has no axes, which is said."""

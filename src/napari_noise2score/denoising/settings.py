@@ -17,7 +17,9 @@ from ..score.context import MAX_REACH
 MAX_BYTES = 2**16
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Settings that are read from a YAML file, those of one command or another."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
@@ -59,7 +61,7 @@ class _Settings(BaseModel):
             raise UserError(f"{where}{one_line(key[:80])}: {one_line(what)}") from None
 
 
-class TrainSettings(_Settings):
+class TrainSettings(Settings):
     """Settings of ``noise2score train``, from its options or a YAML file.
 
     Attributes
@@ -106,7 +108,7 @@ class TrainSettings(_Settings):
     channels: Literal["auto", "joint", "separate"] = "auto"
 
 
-class DenoiseSettings(_Settings):
+class DenoiseSettings(Settings):
     """Settings of ``noise2score denoise``, from its options or a YAML file.
 
     Attributes
