@@ -135,10 +135,11 @@ class ResultSection(Fold):
             "Read training, noise and polish from a file (.yaml), as Save settings… or a person of "
             "your facility wrote it, for the selected layer."
         )
-        protocol = QHBoxLayout()
-        for button in (self.copy_button, self.save_button, self.load_button):
-            protocol.addWidget(button)
-        self.rows.addLayout(protocol)
+        self.rows.addWidget(self.copy_button)
+        files = QHBoxLayout()
+        files.addWidget(self.save_button)
+        files.addWidget(self.load_button)
+        self.rows.addLayout(files)
         self.rows.addWidget(self.protocol)
         self._kinds.idToggled.connect(self._summarize)
         self.polish.toggled.connect(self._summarize)
