@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from skimage import data
 
-from napari_noise2score import UserError, estimate_noise
+from napari_noise2score import UserError, check_noise, estimate_noise
 from napari_noise2score.errors import DataWarning
 from napari_noise2score.estimation import estimate
 from napari_noise2score.estimation.estimate import estimate_for_denoising
@@ -173,10 +173,17 @@ def test_noise_of_rows_and_columns_is_detected(axis, count):
     stack = frames(count)
     rng = np.random.default_rng(2)
     shape = (count, 192, 1) if axis == 0 else (count, 1, 192)
-    check = estimate_noise(stack + rng.normal(0, 8, shape), axes="TYX").check
+    noisy = stack + rng.normal(0, 8, shape)
+    report = estimate_noise(noisy, axes="TYX")
     correlated, other = ("rows", "columns") if axis == 0 else ("columns", "rows")
-    assert f"one of the {correlated} share noise" in check.verdict
-    assert f"one of the {other} share noise" not in check.verdict
+    (correction,) = report.noise.corrections
+    assert getattr(correction, correlated) == pytest.approx(8, rel=0.2)
+    assert getattr(correction, other) == 0
+    assert report.check.findings == ()
+    # a noise model that leaves them out does not explain them
+    verdict = check_noise(noisy, report.noise.plain, axes="TYX").verdict
+    assert f"Whole {correlated} have offsets of their own" in verdict
+    assert f"Whole {other} have" not in verdict
 
 
 @pytest.mark.slow

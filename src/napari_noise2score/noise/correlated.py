@@ -12,6 +12,7 @@ from ._torch import torch
 from .base import Array, Components, NoiseModel
 from .family import NoiseFamily
 from .kernel import Kernel
+from .parameter import MAX_GREY_LEVEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,5 +169,6 @@ def fixed_point(
     x = start
     for _ in range(1 if base.constant_variance else FIXED_POINT_STEPS):
         clean = base.clean_from_mean(x.clamp(low - margin, high + margin))
-        x = step(base.variance(clean.clamp(min=base.lowest)))
+        # a lowest x far below all grey levels has no float32
+        x = step(base.variance(clean.clamp(min=max(base.lowest, -MAX_GREY_LEVEL))))
     return x
