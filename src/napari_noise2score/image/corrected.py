@@ -26,6 +26,7 @@ FILL_MARGIN = 12
 # pixels of a plane from which the offsets of its lines are estimated, and their least width
 MAX_PIXELS_FOR_OFFSETS, MIN_WIDTH_FOR_OFFSETS = 2**24, 1024
 BLOCKS_OF_A_WIDE_PLANE = 8
+MAX_PLANES_KEPT = 1000  # whose offsets are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +148,8 @@ class CorrectedArray:
             known = self._offsets.get(position)
             if known is None:
                 known = self._offsets[position] = self._estimate_offsets(position)
+                if len(self._offsets) > MAX_PLANES_KEPT:
+                    self._offsets.pop(next(iter(self._offsets)))  # the oldest
             return known
 
     def _estimate_offsets(self, position: tuple[int, ...]) -> tuple[Array, Array]:
