@@ -272,6 +272,13 @@ def test_a_polish_is_taught_on_corrected_images(cells):
     taught = polish(noisy, model, ROWS, axes="TZYX", steps=2)
     x = denoise(noisy, model, NOISE, axes="TZYX", polish=taught).compute()
     assert np.isfinite(x).all()
+    # maps that are arrays are in the noise model only
+    pattern = Correction(pattern=CalibrationMap(np.arange(96.0) + np.zeros((96, 1))))
+    noise = Corrected(parse_noise(NOISE), pattern)
+    model = train(noisy, axes="TZYX", steps=2, correction=pattern)
+    taught = polish(noisy, model, noise, axes="TZYX", steps=2)
+    assert np.isfinite(denoise(noisy, model, noise, axes="TZYX", polish=taught).compute()).all()
+    assert check_noise(noisy, noise, axes="TZYX", model=model).summary
 
 
 def test_a_model_and_a_noise_model_must_undo_the_same(cells, tmp_path):

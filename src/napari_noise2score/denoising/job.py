@@ -13,7 +13,7 @@ import torch
 
 from ..errors import DataWarning, ReadError, UserError
 from ..image.axes import Layout, layout
-from ..image.corrected import CorrectedArray
+from ..image.corrected import CorrectedArray, is_corrected
 from ..image.image import as_image
 from ..image.valid import LazyValid
 from ..noise import NoiseModel, PerChannel, parse_noise
@@ -171,7 +171,8 @@ def prepare(
     """
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     given, raw = noise, as_image(image, axes)
-    image = corrected_image(raw, corrections_for(noise, model), fills=True)
+    undone = () if is_corrected(raw.data) else corrections_for(noise, model)
+    image = corrected_image(raw, undone, fills=True)
     noise, data = noise.plain, image.data
     where = fit_layout(layout(image.axes, data.shape, model.ndim), model)
     count = where.all_channels

@@ -239,7 +239,7 @@ def polish_steps(
     low, high = model.sigma_a_range
     sigma_a = min(max(SIGMA_A, low), high)
     jobs = [prepare(image, model, noise, device=device, sigma_a=sigma_a) for image in opened]
-    noise = jobs[0].noise
+    given, noise = noise, jobs[0].noise
     identity = key_of([identify_image(image) for image in opened])
     crops = read_crops(jobs, np.random.default_rng(seed))
     steps = _steps_for(crops) if steps is None else steps
@@ -286,7 +286,7 @@ def polish_steps(
             work += 1
             yield Progress(work, total, result=_state(trainer, steps))
     taught = trainer.result().to(trainer.device)
-    live = [prepare(image, model, noise, device=device, compare=False) for image in opened]
+    live = [prepare(image, model, given, device=device, compare=False) for image in opened]
     facts = dict(taught.provenance)
     live_of = {id(job): other for job, other in zip(jobs, live, strict=True)}
     rng = np.random.default_rng(seed)
