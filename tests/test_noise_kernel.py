@@ -134,9 +134,9 @@ def test_smooth_noise_is_removed(cells, model):
     assert np.isfinite(denoise(noisy, model, noise, axes="TYX", polish=taught).compute()).all()
 
 
-def test_a_model_that_was_not_told_of_smooth_noise_says_so(cells):
-    untold = train(cells[0], axes="TYX", steps=2)
+def test_a_model_trained_without_the_kernel_of_smooth_noise_says_so(cells):
+    plain = train(cells[0], axes="TYX", steps=2)
     with pytest.warns(DataWarning, match=r"train with --correlation 'noise_kernel\("):
         denoise(
-            cells[0], untold, f"gaussian(sigma=12) @ {SMOOTH}", np.empty(cells[0].shape), axes="TYX"
+            cells[0], plain, f"gaussian(sigma=12) @ {SMOOTH}", np.empty(cells[0].shape), axes="TYX"
         )

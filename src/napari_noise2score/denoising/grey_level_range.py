@@ -134,8 +134,8 @@ def check_noise_level(noise: NoiseModel, model: ScoreModel) -> None:
     _, kernel, _ = noise.components
     if kernel is not None and kernel.of_noise and SHARE_SEEN not in model.provenance:
         warnings.warn(
-            "the noise is correlated over several pixels, which the model was not told in training "
-            f"and takes for much weaker noise: train with --correlation '{kernel}'",
+            "the noise is correlated over several pixels, and the model was trained without that: "
+            f"it takes it for much weaker noise; train with --correlation '{kernel}'",
             DataWarning,
             stacklevel=3,
         )
