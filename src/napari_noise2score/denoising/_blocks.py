@@ -68,6 +68,9 @@ def compute_block(
     """
     job = job.at(position)
     block, invalid = read.block, read.invalid
+    if block is not None and job.grey_levels is not None:
+        # invalid pixels keep what was recorded, not what the correction makes of it
+        block = read_raw(job.grey_levels.raw, job.layout, position, space)
     if invalid is not None and invalid.all():
         return job.layout.from_block(_values_of_invalid(quantity, block, invalid)), tile
     shape = [place.stop - place.start for place in space]
@@ -99,8 +102,6 @@ def compute_block(
     values = result.numpy()
     if job.grey_levels is not None:
         values = values / job.grey_levels.factor_at(job.layout, position, space)
-        if block is not None:
-            block = read_raw(job.grey_levels.raw, job.layout, position, space)
     if invalid is not None:
         values = np.where(invalid, _values_of_invalid(quantity, block, invalid), values)
     return job.layout.from_block(values), tile

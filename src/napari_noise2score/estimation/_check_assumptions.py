@@ -18,6 +18,7 @@ from ._autocorrelation import power_by_structure
 from ._dct import FREQUENCY, SORTING_BAND
 from ._flatness import flattest, slope_of
 from ._frames import PreparedFrames, infinite_where_invalid
+from ._robust_fit import robust_deviation
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -164,20 +165,15 @@ def _line_share(plane: Floats, invalid: Mask) -> float:
         return 0.0
     blocks = np.where(whole, blocks, np.nan)[enough]
     medians = np.nanmedian(blocks, axis=1)
-    within = _robust_deviation((blocks - medians[:, None])[np.isfinite(blocks)]) ** 2
+    within = robust_deviation((blocks - medians[:, None])[np.isfinite(blocks)]) ** 2
     expected = np.pi / 2 * within / np.median(whole[enough].sum(1))
-    between = _robust_deviation(medians) ** 2
-    variance = _robust_deviation(pixels) ** 2
+    between = robust_deviation(medians) ** 2
+    variance = robust_deviation(pixels) ** 2
     error = expected * np.sqrt(ROBUST_VARIANCE / len(medians))
     excess = between - expected
     if variance <= 0 or excess < MIN_LINE_ERRORS * error:
         return 0.0
     return float(excess / variance)
-
-
-def _robust_deviation(values: Floats) -> float:
-    """Return the standard deviation of normal noise, from the median absolute deviation."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def findings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..score.correction import corrected_image, corrections_for
 from ..score.model import ScoreModel
 from ._by_channel import common_channels
 from ._read_frames import read_scenes, spread_over
+from ._robust_fit import robust_deviation
 
 LAGS = (1, 2, 3)  # rows
 MIN_SIGNIFICANCE = 5.0  # standard errors of the variance of the offsets
@@ -25,7 +25,6 @@ MAX_RATIO_OF_LAGS = 2.0  # offsets differ as much at every lag, structure more a
 MIN_SHARE_OF_NOISE = 0.1  # of the standard deviation of the noise of a pixel
 MIN_LINES, MAX_FRAMES = 32, 8
 INDEPENDENT_LINES = 3  # one in three second differences tells something new
-MAD_TO_SIGMA = 1.4826
 
 
 def undo(
@@ -90,7 +89,7 @@ def find_line_offsets(scenes: Sequence[NDArray[Any]]) -> Correction:
     Returns
     -------
     Correction
-        False if there are none. The offsets of columns are measured after those of rows.
+        False if there are none.
 
     Notes
     -----
@@ -113,7 +112,7 @@ def find_line_offsets(scenes: Sequence[NDArray[Any]]) -> Correction:
     ]
     rows = _strength(frames)
     columns = _strength([frame.T for frame in frames])
-    return replace(Correction(), rows=rows, columns=columns)
+    return Correction(rows=rows, columns=columns)
 
 
 def _strength(frames: Sequence[NDArray[np.float64]]) -> float:
@@ -130,11 +129,15 @@ def _strength(frames: Sequence[NDArray[np.float64]]) -> float:
         ]
         for lag in LAGS:
             first, second = (p[2 * lag :] - 2 * p[lag:-lag] + p[: -2 * lag] for p in profiles)
-            covariance = (_spread(first + second) ** 2 - _spread(first - second) ** 2) / 4
+            covariance = (
+                robust_deviation(first + second) ** 2 - robust_deviation(first - second) ** 2
+            ) / 4
             by_lag[lag].append(covariance / 6)
             independent = len(first) / INDEPENDENT_LINES
-            errors.append(_spread(first) * _spread(second) / 6 / np.sqrt(independent))
-        noise.append(_spread(np.diff(frame, n=2, axis=1)) / np.sqrt(6))
+            errors.append(
+                robust_deviation(first) * robust_deviation(second) / 6 / np.sqrt(independent)
+            )
+        noise.append(robust_deviation(np.diff(frame, n=2, axis=1)) / np.sqrt(6))
     if not noise:
         return 0.0
     variances = [float(np.mean(by_lag[lag])) for lag in LAGS]
@@ -146,11 +149,3 @@ def _strength(frames: Sequence[NDArray[np.float64]]) -> float:
         and np.sqrt(variance) > MIN_SHARE_OF_NOISE * float(np.median(noise))
     )
     return round_to_four_digits(float(np.sqrt(variance))) if found else 0.0
-
-
-def _spread(values: NDArray[np.float64]) -> float:
-    """Return the standard deviation of values, from the median of their distances."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return 0.0
-    return float(MAD_TO_SIGMA * np.median(np.abs(known - np.median(known))))

@@ -10,6 +10,8 @@ from scipy.optimize import least_squares
 
 from ..noise.base import Array
 
+MAD_TO_SIGMA = 1.4826  # of normal noise
+
 # a residual of more than this many standard errors is an outlier; larger ones add no more to the
 # misfit
 MAX_RESIDUAL = 3.0
@@ -129,3 +131,27 @@ def derivatives(
         moved[i] += RELATIVE_CHANGE * max(abs(value), min_value)
         columns.append((residuals(moved) - residual) / (moved[i] - value))
     return np.stack(columns, axis=1)
+
+
+def robust_deviation(values: Array) -> float:
+    """Return the standard deviation of normal noise, from the median absolute deviation.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of any shape; NaN values are left out.
+
+    Returns
+    -------
+    float
+        0 if there is no value.
+
+    Examples
+    --------
+    >>> round(robust_deviation(np.random.default_rng(0).normal(5, 2, 10_000)), 1)
+    2.0
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0
+    return float(MAD_TO_SIGMA * np.median(np.abs(known - np.median(known))))

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..image.arrays import read_piece
 from ..image.image import Image, as_images
 from ..progress import Progress, run_to_end
+from ._robust_fit import robust_deviation
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +21,6 @@ MIN_FRAMES = 10  # of dark frames, and of one flat level
 MIN_DEVIATION = 5.0  # of a defective pixel from the others, in robust standard deviations
 MAX_DEFECTIVE_SHARE = 0.2
 MIN_SIGNAL = 2.0  # of a flat level above the offset, in standard deviations of the read noise
-MAD_TO_SIGMA = 1.4826
 
 
 class CameraCalibration(NamedTuple):
@@ -207,7 +207,7 @@ def _calibration(dark: _Moments, flats: Sequence[_Moments]) -> CameraCalibration
             "the flat frames vary no more than the dark ones: the gain cannot be measured from them"
         )
     measured = float(np.median(error[~bad])) / middle
-    spread = float(MAD_TO_SIGMA * np.median(np.abs(gain[~bad] - middle))) / middle
+    spread = robust_deviation(gain[~bad]) / middle
     true = max(spread**2 - measured**2, 0.0)
     share = true / max(spread**2, np.finfo(float).tiny)
     gain = middle + share * (gain - middle)
@@ -246,9 +246,9 @@ def _defects(offset: Floats, gain: Floats, read: Floats) -> list[tuple[int, int,
 
 def _deviation(values: Floats) -> Floats:
     """Return by how many robust standard deviations values differ from their median."""
-    away = values - np.median(values)
-    spread = MAD_TO_SIGMA * np.median(np.abs(away))
-    return away / max(float(spread), np.finfo(float).tiny)
+    deviation = max(robust_deviation(values), np.finfo(float).tiny)
+    found: Floats = (values - np.median(values)) / deviation
+    return found
 
 
 def _opened(frames: Any, name: str) -> list[Image]:

@@ -87,7 +87,7 @@ class CalibrationMap:
 
     @property
     def inside(self) -> str:
-        """What stands in the brackets of the text form."""
+        """The content of the brackets in the text form."""
         corner = "" if self.corner is None else f", y={self.corner[0]}, x={self.corner[1]}"
         return (format_name(self.file) if self.file else "array") + corner
 

@@ -100,9 +100,9 @@ class Kernel:
                 "what counts is their ratio, and their sum is usually 1"
             )
         object.__setattr__(self, "taps", rows)
-        smallest, largest = self._ends_of_spectrum()
         if self.of_noise:
             return
+        smallest, largest = self._ends_of_spectrum()
         if smallest <= MIN_SPECTRUM * largest:
             raise UserError(
                 f"kernel: this convolution cannot be undone: its spectrum falls to {smallest:.2g} "
