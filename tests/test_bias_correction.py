@@ -11,7 +11,7 @@ from napari_noise2score import ScoreModel, denoise, parse_noise, train
 from napari_noise2score.denoising.live import LivePlanes
 from napari_noise2score.errors import UserError
 from napari_noise2score.noise import Gaussian, Poisson
-from napari_noise2score.solve.bias_correction import measure_bias_correction
+from napari_noise2score.solve.bias_correction import bins_by_neighbours, measure_bias_correction
 from napari_noise2score.solve.pooling import neighbour_mean
 
 PHOTONS = "poisson(gain=4, offset=10)"
@@ -76,50 +76,62 @@ def test_tiles_do_not_show(scene, trained):
     assert np.allclose(denoised(noisy, trained, tile=(32, 32)), whole, atol=1e-3)
 
 
+def measured(x, y, noise, limits=EVERYWHERE, valid=None):
+    return measure_bias_correction(bins_by_neighbours([(y, valid)]), [x], noise, limits)
+
+
+def corrected(found, x, y):
+    return found.apply(x, found.locate(neighbour_mean(y)))
+
+
 def test_a_bias_that_depends_on_intensity_is_removed():
     clean, y = patches((0, 200))
     x = clean * 0.9 + 5
-    corrected = measure_bias_correction([(x, y, None)], Gaussian(10), EVERYWHERE).apply(
-        x, neighbour_mean(y)
-    )
+    unbiased = corrected(measured(x, y, Gaussian(10)), x, y)
     assert float((x - clean)[..., 4:-4].square().mean()) > 50
-    assert float((corrected - clean)[..., 4:-4].square().mean()) < 5
+    assert float((unbiased - clean)[..., 4:-4].square().mean()) < 5
 
 
 def test_an_estimate_without_bias_stays():
     clean, y = patches((50, 60))
-    corrected = measure_bias_correction([(clean, y, None)], Gaussian(10), EVERYWHERE).apply(
-        clean, y
-    )
-    assert float((corrected - clean).square().mean()) < 0.05
+    same = corrected(measured(clean, y, Gaussian(10)), clean, y)
+    assert float((same - clean).square().mean()) < 0.05
 
 
 def test_defective_and_invalid_pixels_do_not_matter():
     clean, y = patches((50, 60))
     y[:, :, 10, 10] = 60_000
-    found = measure_bias_correction([(clean, y, None)], Gaussian(10), EVERYWHERE)
+    found = measured(clean, y, Gaussian(10))
     assert max(abs(float(s)) for s in found.shift[0]) < 1
     valid = torch.ones_like(y)
     valid[..., :32] = 0
     dark = clean - 20 * (1 - valid)
-    found = measure_bias_correction([(dark, y, valid)], Gaussian(10), EVERYWHERE)
+    found = measured(dark, y, Gaussian(10), valid=valid)
     assert max(abs(float(s)) for s in found.shift[0]) < 1
 
 
 def test_too_few_pixels_correct_nothing():
     y = torch.full((1, 1, 8, 8), 10.0)
-    found = measure_bias_correction([(y - 5, y, None)], Gaussian(10), EVERYWHERE)
-    assert torch.equal(found.apply(y - 5, neighbour_mean(y)), y - 5)
+    assert torch.equal(corrected(measured(y - 5, y, Gaussian(10)), y - 5, y), y - 5)
+
+
+def test_images_of_several_sizes_are_measured_together():
+    clean, y = patches((0, 200))
+    x = clean * 0.9 + 5
+    each = [(y[:4, :, :40], None), (y[4:], None)]
+    solutions = [x[:4, :, :40], x[4:]]
+    found = measure_bias_correction(bins_by_neighbours(each), solutions, Gaussian(10), EVERYWHERE)
+    assert float((corrected(found, x, y) - clean)[..., 4:-4].square().mean()) < 5
 
 
 def test_results_stay_within_what_noise_and_detector_allow():
     y = torch.zeros(16, 1, 32, 32)
     x = torch.ones_like(y)
-    found = measure_bias_correction([(x, y, None)], Poisson(gain=100), (0.5, 250))
-    assert float(found.apply(x, neighbour_mean(y)).min()) == 0.5
+    found = measured(x, y, Poisson(gain=100), (0.5, 250))
+    assert float(corrected(found, x, y).min()) == 0.5
     # one that is outside already is not moved inwards
-    assert float(found._replace(shift=(torch.tensor([7.0] * len(found.at[0])),)).apply(
-        x + 400, neighbour_mean(y)).max()) == 401  # fmt: skip
+    brighter = found._replace(shift=(torch.tensor([7.0] * len(found.at[0])),))
+    assert float(corrected(brighter, x + 400, y).max()) == 401
 
 
 def test_the_model_file_keeps_the_patches(tmp_path, trained):

@@ -15,7 +15,7 @@ from ..noise import NoiseModel
 from ..score.empty import is_empty, is_large
 from ..score.patches import loop_shape, no_valid_pixel
 from ..score.polish import Polish
-from ..solve.bias_correction import measure_bias_correction
+from ..solve.bias_correction import bins_by_neighbours, measure_bias_correction
 from ..solve.pooling import neighbour_mean
 from ._blocks import compute_block, read_block
 from ._quantities import DENOISED
@@ -193,8 +193,10 @@ def bias_of(clean: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
         # hidden pixels count as what they are estimated to be, for their neighbours
         filled = np.where(np.isfinite(y), y, np.ma.getdata(image) + crop.job.noise.offset)
         pixels.append((x, torch.from_numpy(filled.astype(np.float32))[None], valid))
-    correction = measure_bias_correction(pixels, crops[0].job.noise, (-math.inf, math.inf))
-    return [(correction.apply(x, neighbour_mean(y)) - x)[0].numpy() for x, y, _ in pixels]
+    bins = bins_by_neighbours([(y, valid) for _, y, valid in pixels])
+    solutions, everywhere = [x for x, _, _ in pixels], (-math.inf, math.inf)
+    found = measure_bias_correction(bins, solutions, crops[0].job.noise, everywhere)
+    return [(found.apply(x, found.locate(neighbour_mean(y))) - x)[0].numpy() for x, y, _ in pixels]
 
 
 def context_of(crop: Crop) -> np.ndarray:

@@ -40,7 +40,8 @@ def _solved(job: Job, y: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
         position = job.solve.locate(y, score)
         x = pooled_solution(job.solve, position, y, job.noise, job.score_error)
         if job.bias_correction is not None:
-            x = job.bias_correction.apply(x, neighbour_mean(y))
+            between = job.bias_correction.locate(neighbour_mean(y))
+            x = job.bias_correction.apply(x, between)
     else:
         x = job.solve(y, score)
     # the offset is added, as the result has the grey levels of the image

@@ -23,11 +23,12 @@ from ..progress import Progress
 from ..score.correction import corrected_image, corrections_for, learned_corrections
 from ..score.device import choose_device
 from ..score.model import ScoreModel
-from ..solve.pooling import POOLING_REACH, neighbour_mean, pooled_solution
+from ..solve.pooling import POOLING_REACH
 from ..solve.solver import reach_of
-from ..solve.table import GridPosition, Table
+from ..solve.table import Table
 from ._blocks import round_to_dtype
 from ._recent import RecentFrames
+from ._strips import Strip, make_strips, solve_strips
 from .grey_level_range import check_block
 from .halo import read_with_halo, solved_region, without_halo
 from .job import fit_layout
@@ -90,7 +91,7 @@ class LivePlanes:
         self.valid = valid_of(undone)
         self._scores: OrderedDict[tuple[int, ...], PlaneScore] = OrderedDict()
         # by channel, where each has a noise model of its own
-        self._located: dict[int, tuple[PlaneScore, Any, tuple[GridPosition, Tensor]]] = {}
+        self._strips: dict[int | None, tuple[PlaneScore, Any, list[Strip]]] = {}
         self._compared: set[int] = set()  # identities of the models of the channels
         self._recent = RecentFrames()
 
@@ -202,19 +203,10 @@ class LivePlanes:
         with torch.inference_mode():
             for number, own in enumerate(noises):
                 at = (slice(None), slice(number * size, (number + 1) * size), ..., cut, cut)
-                y, score, solve = plane.y[at], plane.score[at], model.solver(own)
-                if isinstance(solve, Table):
-                    position, around = self._located_in(plane, solve, number, at)
-                    x = pooled_solution(solve, position, y, own, model.score_error(model.sigma_a))
-                    if (correction := model.bias_correction(own)) is not None:
-                        if len(noises) > 1:
-                            correction = correction.of_channel(number)
-                        x = correction.apply(x, around)
-                else:
-                    x = solve(y, score)
+                channel = number if len(noises) > 1 else None
+                x = self._solved(plane, at, reach, model, own, channel)
                 solved.append(x + own.offset)
-            inner = slice(reach, -reach or None)
-            found = torch.cat(solved, dim=1)[0, ..., inner, inner].cpu().numpy()
+            found = torch.cat(solved, dim=1)[0].cpu().numpy()
         if isinstance(self.image, CorrectedArray):
             found = found / self.image.factor_at(self.layout, *self._whole(place))
         if plane.invalid is not None:
@@ -272,19 +264,29 @@ class LivePlanes:
         reaches = [reach_of(own, self.model.kernel) for own in models]
         return max(*reaches, POOLING_REACH)
 
-    def _located_in(
-        self, plane: PlaneScore, table: Table, number: int, at: tuple[Any, ...]
-    ) -> tuple[GridPosition, Tensor]:
-        """Return the positions of a plane's pixels on the grid of a table, computed once.
-
-        The means of their neighbours are, too.
-        """
-        last, grid = self._located.get(number), (table.grid, at[1], at[-1])
+    def _solved(
+        self,
+        plane: PlaneScore,
+        at: tuple[Any, ...],
+        reach: int,
+        model: ScoreModel,
+        noise: NoiseModel,
+        channel: int | None,
+    ) -> Tensor:
+        """Return the solution at channels of a plane, without offset and the margin that is cut."""
+        solve = model.solver(noise)
+        if not isinstance(solve, Table):
+            inner = slice(reach, -reach or None)
+            return solve(plane.y[at], plane.score[at])[..., inner, inner]
+        correction = model.bias_correction(noise)
+        if correction is not None and channel is not None:
+            correction = correction.of_channel(channel)
+        last, grid = self._strips.get(channel), (solve.grid, reach)
         if last is None or last[0] is not plane or last[1] != grid:
-            position = table.locate(plane.y[at], plane.score[at])
-            around = neighbour_mean(plane.y[at])
-            self._located[number] = last = plane, grid, (position, around)
-        return last[2]
+            strips = make_strips(plane.y[at], plane.score[at], reach, solve, correction)
+            self._strips[channel] = last = plane, grid, strips
+        error = model.score_error(model.sigma_a)
+        return solve_strips(last[2], reach, solve, noise, error, correction)
 
 
 def _cuts(size: int, margin: int) -> list[slice]:

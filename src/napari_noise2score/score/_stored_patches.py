@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..noise import NoiseModel
-from ..solve.bias_correction import BiasCorrection, measure_bias_correction
+from ..solve.bias_correction import BiasCorrection, IntensityBins, measure_bias_correction
 from ..solve.pooling import POOLING_REACH, pooled_solution
 from ..solve.table import Table
 
@@ -52,7 +52,12 @@ class StoredPatches(NamedTuple):
         return self.part(known.nonzero().flatten()[:count])
 
     def measure_bias(
-        self, scores: Tensor, table: Table, noise: NoiseModel, error: float
+        self,
+        scores: Tensor,
+        bins: Sequence[IntensityBins],
+        table: Table,
+        noise: NoiseModel,
+        error: float,
     ) -> BiasCorrection:
         """Return what x lacks for its noise to have the mean of y.
 
@@ -60,6 +65,8 @@ class StoredPatches(NamedTuple):
         ----------
         scores : Tensor
             Scores of the patches, of their shape.
+        bins : sequence of IntensityBins
+            Those of the pixels of y that are `inner`.
         table : Table
             The solution for the noise model.
         noise : NoiseModel
@@ -70,7 +77,7 @@ class StoredPatches(NamedTuple):
         with torch.inference_mode():
             x = pooled_solution(table, table.locate(self.y, scores), self.y, noise, error)
             limits = float(table.levels[0]), float(table.levels[-1])
-            return measure_bias_correction([(x, self.y, self.inner)], noise, limits)
+            return measure_bias_correction(bins, [x], noise, limits)
 
     @property
     def inner(self) -> Tensor:

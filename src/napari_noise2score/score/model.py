@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import UserError, is_memory_error
 from ..noise import NoiseModel
 from ..noise.kernel import Kernel
-from ..solve.bias_correction import BiasCorrection
+from ..solve.bias_correction import BiasCorrection, IntensityBins, bins_by_neighbours
 from ..solve.quantization import Quantization
 from ..solve.solver import Solver, make_solver
 from ..solve.table import Table
@@ -218,12 +218,19 @@ class ScoreModel:
             around = self.patches.around
             context = None if around is None else self.neighbour_input(around)
             self._patch_scores[at] = self.score(self.patches.y, at, context)
-        return self.patches.measure_bias(self._patch_scores[at], table, noise, self.score_error(at))
+        known = self._patch_scores[at], self._patch_bins
+        return self.patches.measure_bias(*known, table, noise, self.score_error(at))
 
     @cached_property
     def _patch_scores(self) -> dict[float, Tensor]:
         """Scores of the patches by σ_a."""
         return {}
+
+    @cached_property
+    def _patch_bins(self) -> tuple[IntensityBins, ...]:
+        """Pixels of the patches in bins of intensity, which are those of every noise model."""
+        assert self.patches is not None
+        return bins_by_neighbours([(self.patches.y, self.patches.inner)])
 
     def neighbour_input(self, y: Tensor) -> Tensor:
         """Return what the network sees of one neighbour of a plane or volume.

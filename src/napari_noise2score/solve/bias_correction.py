@@ -8,7 +8,7 @@ error, except for the statistical error of the means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,44 @@ MIN_PIXELS_PER_BIN = 200
 # Larger residuals, in standard deviations of the noise, are limited: they are defects of the
 # detector. Single photoelectrons of an EMCCD reach several.
 MAX_RESIDUAL = 10.0
+
+
+class IntensityBins(NamedTuple):
+    """Pixels of one channel in bins of equally many, by the mean of the neighbours of each.
+
+    They do not depend on the noise model.
+
+    Attributes
+    ----------
+    at : Tensor
+        Mean of the neighbours in each bin, in grey levels, increasing, float32, shape ``(bins,)``.
+    y : Tensor
+        Noisy grey levels of the pixels, bin by bin, float32, 1-D.
+    pixels : Tensor
+        Which pixels these are, of all images one after the other, int64, 1-D.
+    sizes : tuple of int
+        Number of pixels of each bin.
+    """
+
+    at: Tensor
+    y: Tensor
+    pixels: Tensor
+    sizes: tuple[int, ...]
+
+
+class BinPosition(NamedTuple):
+    """Where pixels are between the bins, for each channel.
+
+    Attributes
+    ----------
+    first : Tensor
+        Number of the bin at or below each pixel, int32, shape ``(channels, pixels)``.
+    fraction : Tensor
+        Position between that bin and the next, 0 to 1, float32, of the same shape.
+    """
+
+    first: Tensor
+    fraction: Tensor
 
 
 class BiasCorrection(NamedTuple):
@@ -46,23 +84,44 @@ class BiasCorrection(NamedTuple):
         one = slice(number, number + 1)
         return self._replace(at=self.at[one], shift=self.shift[one])
 
-    def apply(self, x: Tensor, around: Tensor) -> Tensor:
+    def locate(self, around: Tensor) -> BinPosition:
+        """Return where pixels are between the bins, for `apply`.
+
+        Parameters
+        ----------
+        around : Tensor
+            Mean of the neighbours in grey levels, see `neighbour_mean`, shape
+            ``(n, channels, ..., Y, X)``, on the device of the correction.
+
+        Returns
+        -------
+        BinPosition
+            The same for all corrections of the same bins.
+        """
+        each = [_locate(around[:, i].flatten(), at) for i, at in enumerate(self.at)]
+        return BinPosition(*(torch.stack(values) for values in zip(*each, strict=True)))
+
+    def apply(self, x: Tensor, position: BinPosition) -> Tensor:
         """Return x without the bias.
 
         Parameters
         ----------
         x : Tensor
             Solution, shape ``(n, channels, ..., Y, X)``, on the device of the correction.
-        around : Tensor
-            Mean of the neighbours in grey levels, of the same shape, see `neighbour_mean`.
+        position : BinPosition
+            Of the pixels, as from `locate`.
 
         Returns
         -------
         Tensor
             Of the shape of x.
         """
-        curves = zip(self.at, self.shift, strict=True)
-        shifts = [_interpolate(around[:, i], *curve) for i, curve in enumerate(curves)]
+        shifts = []
+        for first, fraction, shift in zip(*position, self.shift, strict=True):
+            # the last bin is followed by itself
+            rise = torch.diff(shift, append=shift[-1:])
+            found = rise.index_select(0, first).mul_(fraction).add_(shift.index_select(0, first))
+            shifts.append(found.reshape(x[:, 0].shape))
         return self.moved(x, torch.stack(shifts, dim=1))
 
     def moved(self, x: Tensor, shift: Tensor) -> Tensor:
@@ -83,8 +142,42 @@ class BiasCorrection(NamedTuple):
         return torch.maximum(torch.minimum(x + shift, highest), lowest)
 
 
+def bins_by_neighbours(each: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[IntensityBins, ...]:
+    """Return the pixels of noisy images in bins of the mean of their neighbours.
+
+    Parameters
+    ----------
+    each : iterable of (Tensor, Tensor or None)
+        Noisy grey levels, shape ``(n, channels, ..., Y, X)``, and 1 for valid and 0 for invalid
+        pixels, or None if all are valid.
+
+    Returns
+    -------
+    tuple of IntensityBins
+        For each channel, up to `MAX_BINS` bins. None if there are too few pixels.
+    """
+    pixels = [_keys_of(y, valid) for y, valid in each]
+    found = []
+    for channel in range(len(pixels[0])):
+        y, around, usable = (
+            torch.cat(values) for values in zip(*(p[channel] for p in pixels), strict=True)
+        )
+        index = usable.nonzero().flatten()
+        bins = min(MAX_BINS, len(index) // MIN_PIXELS_PER_BIN)
+        if not bins:
+            none = around.new_zeros(0)
+            found.append(IntensityBins(around.new_zeros(1), none, none.long(), ()))
+            continue
+        index = index[around[index].argsort()]
+        split = around[index].tensor_split(bins)
+        at = torch.stack([keys.mean(dtype=torch.float64) for keys in split])
+        found.append(IntensityBins(at.float(), y[index], index, tuple(map(len, split))))
+    return tuple(found)
+
+
 def measure_bias_correction(
-    each: Iterable[tuple[Tensor, Tensor, Tensor | None]],
+    bins: Sequence[IntensityBins],
+    solutions: Sequence[Tensor],
     noise: NoiseModel,
     limits: tuple[float, float],
 ) -> BiasCorrection:
@@ -92,9 +185,10 @@ def measure_bias_correction(
 
     Parameters
     ----------
-    each : iterable of (Tensor, Tensor, Tensor or None)
-        Solutions without offset, noisy grey levels, both of shape ``(n, channels, ..., Y, X)``, and
-        1 for valid and 0 for invalid pixels, or None if all are valid.
+    bins : sequence of IntensityBins
+        Of the noisy images, as from `bins_by_neighbours`.
+    solutions : sequence of Tensor
+        Solutions of these images without offset, shape ``(n, channels, ..., Y, X)``.
     noise : NoiseModel
         The noise p(y | x), independent between pixels.
     limits : tuple of float
@@ -103,68 +197,58 @@ def measure_bias_correction(
     Returns
     -------
     BiasCorrection
-        In each of up to `MAX_BINS` bins b of equally many pixels, the shift is
-        ``m⁻¹(E[y | b]) − m⁻¹(E[m(x) | b])``, where m(x) = E[y | x]. It is reduced by what may be
-        statistical error, and 0 if there are too few pixels.
+        In each bin b, the shift is ``m⁻¹(E[y | b]) − m⁻¹(E[m(x) | b])``, where m(x) = E[y | x]. It
+        is reduced by what may be statistical error, and 0 if there are too few pixels.
 
     Examples
     --------
     >>> from napari_noise2score.noise import Gaussian
     >>> y = 100 + 10 * torch.randn(8, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     >>> x = torch.full_like(y, 98.0)
-    >>> found = measure_bias_correction([(x, y, None)], Gaussian(10), (0, 255))
-    >>> round(float(found.apply(x, neighbour_mean(y)).mean()))
+    >>> bins = bins_by_neighbours([(y, None)])
+    >>> found = measure_bias_correction(bins, [x], Gaussian(10), (0, 255))
+    >>> round(float(found.apply(x, found.locate(neighbour_mean(y))).mean()))
     100
     """
-    pixels = [_pixels_of(x, y, valid, noise) for x, y, valid in each]
-    channels = [
-        [torch.cat(values) for values in zip(*of_channel, strict=True)]
-        for of_channel in zip(*pixels, strict=True)
-    ]
-    base = noise.components.base
-    curves = [_measure_curve(around, mean, rest, base) for around, mean, rest in channels]
-    at, shift = zip(*curves, strict=True)
-    return BiasCorrection(at, shift, *limits)
+    shifts = []
+    for channel, own in enumerate(bins):
+        x = torch.cat([solution[:, channel].flatten() for solution in solutions])[own.pixels]
+        shifts.append(_measure_shift(own, x, noise))
+    return BiasCorrection(tuple(own.at for own in bins), tuple(shifts), *limits)
 
 
-def _pixels_of(
-    x: Tensor, y: Tensor, valid: Tensor | None, noise: NoiseModel
-) -> list[tuple[Tensor, ...]]:
-    """Return the mean of the neighbours, m(x) and y − m(x) of the valid pixels of each channel."""
-    x = x.clamp(min=noise.lowest)
-    mean = noise.components.base.mean(x)
-    limit = MAX_RESIDUAL * noise.variance(x).sqrt()
-    residual = torch.minimum(torch.maximum(y - mean, -limit), limit)
+def _keys_of(y: Tensor, valid: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return y, the mean of its neighbours, and whether it counts, of each channel, 1-D."""
     usable = torch.zeros_like(y, dtype=torch.bool)
     # at the border a pixel is among its own neighbours
     inner = slice(WINDOW // 2, -(WINDOW // 2))
     usable[..., inner, inner] = True if valid is None else valid[..., inner, inner] > 0
-    values = neighbour_mean(y), mean, residual
-    return [tuple(v[:, i][usable[:, i]] for v in values) for i in range(y.shape[1])]
+    values = y, neighbour_mean(y), usable
+    return [tuple(v[:, i].flatten() for v in values) for i in range(y.shape[1])]  # type: ignore[misc]
 
 
-def _measure_curve(
-    around: Tensor, mean: Tensor, residual: Tensor, base: NoiseModel
-) -> tuple[Tensor, Tensor]:
-    """Return the means of the bins and their shifts, from values of pixels in one dimension."""
-    bins = min(MAX_BINS, len(around) // MIN_PIXELS_PER_BIN)
-    if not bins:
-        return around.new_zeros(1), around.new_zeros(1)
-    at, predicted, bias = (around.new_zeros(bins, dtype=torch.float64) for _ in range(3))
-    for i, chosen in enumerate(around.argsort().tensor_split(bins)):
-        at[i], predicted[i] = around[chosen].mean(), mean[chosen].mean()
-        found, error = residual[chosen].mean(), residual[chosen].var() / len(chosen)
+def _measure_shift(bins: IntensityBins, x: Tensor, noise: NoiseModel) -> Tensor:
+    """Return the shift of each bin, given the solution at its pixels."""
+    if not bins.sizes:
+        return x.new_zeros(1)
+    base = noise.components.base
+    x = x.clamp(min=noise.lowest)
+    mean = base.mean(x)
+    limit = MAX_RESIDUAL * noise.variance(x).sqrt()
+    residual = torch.minimum(torch.maximum(bins.y - mean, -limit), limit)
+    predicted, bias = (x.new_zeros(len(bins.sizes), dtype=torch.float64) for _ in range(2))
+    parts = zip(*(torch.split(v, list(bins.sizes)) for v in (mean, residual)), strict=True)
+    for i, (own_mean, own_residual) in enumerate(parts):
+        predicted[i] = own_mean.mean()
+        found, error = own_residual.mean(), own_residual.var() / len(own_residual)
         bias[i] = found * (1 - error / found.square().clamp(min=1e-30)).clamp(min=0)
     before, after = base.clean_from_mean(torch.stack([predicted, predicted + bias]))
-    shift = after.clamp(min=base.lowest) - before.clamp(min=base.lowest)
-    return at.float(), shift.float()
+    shift: Tensor = after.clamp(min=base.lowest) - before.clamp(min=base.lowest)
+    return shift.float()
 
 
-def _interpolate(key: Tensor, at: Tensor, values: Tensor) -> Tensor:
-    """Return values between points by linear interpolation, constant beyond the ends."""
-    if len(at) == 1:
-        return values.expand(key.shape)
-    cell = torch.bucketize(key, at[1:-1])
-    slope = torch.diff(values) / torch.diff(at).clamp(min=1e-12)
-    inside = key.clamp(at[0], at[-1])
-    return values[cell] + slope[cell] * (inside - at[cell])
+def _locate(key: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the number of the point at or below each key, and the position up to the next."""
+    first = torch.bucketize(key, at[1:-1], out_int32=True)
+    width = torch.diff(at, append=at[-1:]).clamp(min=1e-12)
+    return first, ((key - at[first]) / width[first]).clamp(0, 1)

@@ -15,7 +15,7 @@ from ..noise import NoiseModel
 from ._bisection import bisected
 from ._score_grid import MAX_DEVIATION
 from .bias_correction import BiasCorrection
-from .pooling import neighbour_mean, pool, without_specks
+from .pooling import limited_everywhere, neighbour_mean, pool
 from .table import ASINH_OF_LIMIT, COLUMNS, LINEAR_RANGE, Table
 
 MOMENT_POINTS = 4096  # at which mean and variance of the noise are tabulated
@@ -94,7 +94,8 @@ class FoldedSolver(nn.Module):
         x, conditioning = self._look_up(y, s)
         if self.error:
             noise = _TabulatedNoise(self.moments, self.lowest)
-            x, _ = pool(without_specks(x, y, noise), conditioning, self.error)  # type: ignore[arg-type]
+            x = limited_everywhere(x, y, noise)  # type: ignore[arg-type]
+            x, _ = pool(x, conditioning, self.error)
         if self.correction is not None:
             x = _without_bias(x, neighbour_mean(y), self.correction)
         return x + self.offset
@@ -179,7 +180,7 @@ class _Moments(nn.Module):
 
 
 class _TabulatedNoise(NamedTuple):
-    """Mean, variance and lowest x of a noise model, as `without_specks` uses them."""
+    """Mean, variance and lowest x of a noise model, as `limited_everywhere` uses them."""
 
     moments: _Moments
     lowest: float

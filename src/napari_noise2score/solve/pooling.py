@@ -7,6 +7,8 @@ mean is the better estimate. Elsewhere x stays as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +22,8 @@ POOLING_REACH = 1 + 2 * (WINDOW // 2)  # pixels along Y and X around a pixel tha
 # deviations of the noise, although the noise of the neighbours' x explains its y.
 MAX_BEYOND_NEIGHBOURS = 0.25
 MAX_EXPLAINED_DEVIATION = 4.0  # of y, in standard deviations of the noise
+
+Pairwise = Callable[[Tensor, Tensor], Tensor]
 
 
 def pooled_solution(
@@ -47,7 +51,7 @@ def pooled_solution(
         depend on it.
     """
     if error == 0:
-        return table.look_up(position)
+        return table.look_up(position)[0]
     return _pooled(table, position, y, noise, error)[0]
 
 
@@ -67,7 +71,7 @@ def pooled_solution_and_error(
         As from `pooled_solution`, and the variance in grey levels squared; 0 if the error is 0.
     """
     if error == 0:
-        return table.look_up(position), 0.0
+        return table.look_up(position)[0], 0.0
     x, share, conditioning = _pooled(table, position, y, noise, error)
     # what is left of the pixel's own error, and that of the mean of its neighbours
     left = (1 - share).square() + share.square() / WINDOW**2
@@ -78,7 +82,7 @@ def _pooled(
     table: Table, position: GridPosition, y: Tensor, noise: NoiseModel, error: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the pooled solution, the share of the neighbours in it, and the conditioning."""
-    x, conditioning = table.look_up(position), table.conditioning_at(position)
+    x, conditioning = table.look_up(position)
     return *pool(without_specks(x, y, noise), conditioning, error), conditioning
 
 
@@ -146,36 +150,53 @@ def without_specks(x: Tensor, y: Tensor, noise: NoiseModel) -> Tensor:
     >>> without_specks(x, x, Gaussian(8))[1, 1]  # 5
     tensor(60.)
     """
+    x = x.float()
     low, high = _neighbours_range(x)
+    # few pixels are beyond their neighbours, and the variance of a noise model takes time
+    beyond = ((x < low) | (x > high)).flatten().nonzero().flatten()
+    own, noisy, lowest, highest = (v.flatten()[beyond] for v in (x, y, low, high))
+    near = _limited(own, noisy, lowest, highest, noise)
+    found = x.flatten().index_put((beyond,), near)
+    return found.reshape(x.shape)
+
+
+def limited_everywhere(x: Tensor, y: Tensor, noise: NoiseModel) -> Tensor:
+    """Return what `without_specks` does, by operations that do not depend on the values of x."""
+    return _limited(x, y, *_neighbours_range(x), noise)
+
+
+def _limited(x: Tensor, y: Tensor, low: Tensor, high: Tensor, noise: NoiseModel) -> Tensor:
+    """Return x limited to the range of its neighbours where the noise explains y there."""
     inside = torch.minimum(torch.maximum(x, low), high).clamp(min=noise.lowest)
     spread = noise.variance(inside).sqrt()
     explained = (y - noise.mean(inside)).abs() < MAX_EXPLAINED_DEVIATION * spread
     allowed = MAX_BEYOND_NEIGHBOURS * spread
-    limited = torch.minimum(torch.maximum(x, low - allowed), high + allowed)
-    return torch.where(explained, limited, x).float()
+    near = torch.minimum(torch.maximum(x, low - allowed), high + allowed)
+    return torch.where(explained, near, x).float()
 
 
 def _neighbours_range(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the second lowest and the second highest of the eight neighbours along Y and X.
 
-    The second, because two specks can be neighbours.
+    The second, because two specks can be neighbours. Sorted pairs are merged.
     """
     padded = _padded(x, 1)
-    return -_second_highest(-padded).reshape(x.shape), _second_highest(padded).reshape(x.shape)
-
-
-def _second_highest(padded: Tensor) -> Tensor:
-    """Return the second highest of the eight neighbours, by merging sorted pairs."""
     left, own, right = padded[..., :-2], padded[..., 1:-1], padded[..., 2:]
-    beside, beside_2 = torch.maximum(left, right), torch.minimum(left, right)
-    row = torch.maximum(beside, own)
-    row_2 = torch.maximum(beside_2, torch.minimum(beside, own))
+    more, less = torch.maximum(left, right), torch.minimum(left, right)
+    high = _second_of_eight(more, less, own, torch.maximum, torch.minimum)
+    low = _second_of_eight(less, more, own, torch.minimum, torch.maximum)
+    return low.reshape(x.shape), high.reshape(x.shape)
+
+
+def _second_of_eight(
+    first: Tensor, second: Tensor, own: Tensor, nearer: Pairwise, farther: Pairwise
+) -> Tensor:
+    """Return the second of the eight neighbours, given those left and right in order."""
+    row, row_2 = nearer(first, own), nearer(second, farther(first, own))
     above, below = row[:, :-2], row[:, 2:]
-    both = torch.maximum(above, below)
-    both_2 = torch.minimum(above, below)
-    both_2 = torch.maximum(both_2, torch.maximum(row_2[:, :-2], row_2[:, 2:]))
-    second = torch.minimum(both, beside[:, 1:-1])
-    return torch.maximum(second, torch.maximum(both_2, beside_2[:, 1:-1]))
+    both = nearer(above, below)
+    both_2 = nearer(farther(above, below), nearer(row_2[:, :-2], row_2[:, 2:]))
+    return nearer(farther(both, first[:, 1:-1]), nearer(both_2, second[:, 1:-1]))
 
 
 def _box(values: Tensor) -> Tensor:

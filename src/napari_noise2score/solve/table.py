@@ -128,7 +128,7 @@ class Table:
         Tensor
             Solution x in grey levels, float32, of that shape.
         """
-        return self.look_up(self.locate(y, s))
+        return self.look_up(self.locate(y, s))[0]
 
     @property
     def grid(self) -> tuple[Transform, float, float, int]:
@@ -159,8 +159,8 @@ class Table:
         excess = y.flatten()[outside] - edge
         return GridPosition(s, row, self._sampling_grid(row, column), cell.int(), outside, excess)
 
-    def look_up(self, position: GridPosition) -> Tensor:
-        """Return the solution at positions from `locate`.
+    def look_up(self, position: GridPosition) -> tuple[Tensor, Tensor]:
+        """Return the solution and its conditioning at positions from `locate`.
 
         Parameters
         ----------
@@ -169,34 +169,16 @@ class Table:
 
         Returns
         -------
-        Tensor
-            Solution x in grey levels, float32, of the shape of the image.
+        x, conditioning : Tensor
+            The solution, and |∂x/∂s|, in grey levels, float32, of the shape of the image.
         """
-        x = _interpolate(self.values, position.at)
-        cells = self.needs_search.to(x.device).flatten().index_select(0, position.cell.flatten())
-        pixels = cells.nonzero().flatten()
-        if len(pixels):
-            found = self._search(position.row.flatten()[pixels], position.s.flatten()[pixels])
-            weight = _interpolate(self.searched, position.at[:, :, pixels])
-            x[pixels] = torch.lerp(x[pixels], found, weight)
+        x, conditioning = _interpolate(torch.stack([self.values, self.conditioning]), position.at)
+        if self.needs_search.any():
+            self._search_where_needed(x, position)
         if self.mean_correction is not None:
-            x += _interpolate(self.mean_correction, position.at)
-        return x.index_add_(0, position.outside, position.excess).reshape(position.s.shape)
-
-    def conditioning_at(self, position: GridPosition) -> Tensor:
-        """Return |∂x/∂s| at positions from `locate`.
-
-        Parameters
-        ----------
-        position : GridPosition
-            Positions on a table of the same `grid`.
-
-        Returns
-        -------
-        Tensor
-            In grey levels, float32, of the shape of the image.
-        """
-        return _interpolate(self.conditioning, position.at).reshape(position.s.shape)
+            x += _interpolate(self.mean_correction[None], position.at)[0]
+        x.index_add_(0, position.outside, position.excess)
+        return x.reshape(position.s.shape), conditioning.reshape(position.s.shape)
 
     def variance(self, y: Tensor, s: Tensor, slope: Tensor) -> Tensor:
         """Return the posterior variance of the solution.
@@ -224,7 +206,7 @@ class Table:
 
         def x(z: Tensor, s: Tensor) -> Tensor:
             at = self._sampling_grid(*self._row_and_column(z, s))
-            return _interpolate(self.values, at).reshape(s.shape)
+            return _interpolate(self.values[None], at)[0].reshape(s.shape)
 
         by_s = (x(z, s + ds) - x(z, s - ds)) / (2 * ds)
         by_z = (x(z + dz, s) - x(z - dz, s)) / (2 * dz)
@@ -242,6 +224,15 @@ class Table:
         scale = torch.tensor([COLUMNS - 1, len(self.values) - 1], device=row.device)
         at = torch.stack([column, row], dim=-1) * (2 / scale) - 1
         return at.reshape(1, 1, -1, 2)
+
+    def _search_where_needed(self, x: Tensor, position: GridPosition) -> None:
+        """Replace the x of pixels in cells in which it is not smooth, 1-D, in place."""
+        cells = self.needs_search.to(x.device).flatten().index_select(0, position.cell.flatten())
+        pixels = cells.nonzero().flatten()
+        if len(pixels):
+            found = self._search(position.row.flatten()[pixels], position.s.flatten()[pixels])
+            weight = _interpolate(self.searched[None], position.at[:, :, pixels])[0]
+            x[pixels] = torch.lerp(x[pixels], found, weight)
 
     def _search(self, row: Tensor, s: Tensor) -> Tensor:
         """Return the x at which f interpolated between two rows equals s, by bisection."""
@@ -334,27 +325,37 @@ def make_table(
     columns = torch.linspace(-1, 1, 2 * COLUMNS - 1) * ASINH_OF_LIMIT
     targets = LINEAR_RANGE * torch.sinh(columns)
     values = invert_rows(f, targets[::2], levels)
-    conditioning = _conditioning(f, targets[::2], levels, transform.slope(transform.inverse(rows)))
+    conditioning = _conditioning(
+        values, targets[::2].contiguous(), transform.slope(transform.inverse(rows))
+    )
     spread = noise.posterior_score_variance / (1 + sigma_a**2) ** 2
     correction = mean_correction_of(f, targets[::2], levels, values, spread) if spread else None
     # x in the middle of each cell, by interpolation and by searching
     read = (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4
     found = invert_rows((f[1:] + f[:-1]) / 2, targets[1::2], levels)
     width = 1 / transform.slope(noise.mean(read.double()))
-    missed = ((read - found).abs() > INTERPOLATION_TOLERANCE * width).float()[None]
-    searched = F.max_pool2d(F.pad(missed, (1, 1, 1, 1)), 2, stride=1)
-    cells = F.max_pool2d(searched, 2, stride=1)[0] > 0
-    return Table(
-        values, searched[0], correction, conditioning, cells, f, levels, transform, first, last
-    )
+    missed = (read - found).abs() > INTERPOLATION_TOLERANCE * width
+    searched = _any_of_four(F.pad(missed, (1, 1, 1, 1)))
+    cells, weight = _any_of_four(searched), searched.float()
+    return Table(values, weight, correction, conditioning, cells, f, levels, transform, first, last)
 
 
-def _conditioning(f: Tensor, targets: Tensor, levels: Tensor, slope: Tensor) -> Tensor:
+def _any_of_four(flags: Tensor) -> Tensor:
+    """Return whether any of 2×2 neighbours is true, of shape smaller by 1."""
+    rows = flags[1:] | flags[:-1]
+    return rows[:, 1:] | rows[:, :-1]
+
+
+def _conditioning(values: Tensor, targets: Tensor, slope: Tensor) -> Tensor:
     """Return |∂x/∂s| for each row and target score, at least the width 1 / T' of the noise."""
-    below, above = (
-        invert_rows(f, targets + by, levels) for by in (-CONDITIONING_STEP, CONDITIONING_STEP)
-    )
-    conditioning = (above - below) / (2 * CONDITIONING_STEP)
+    last = len(targets) - 2
+    sides = []
+    for by in (-CONDITIONING_STEP, CONDITIONING_STEP):
+        score = targets + by
+        first = (torch.searchsorted(targets, score) - 1).clamp(0, last)
+        fraction = (score - targets[first]) / (targets[first + 1] - targets[first])
+        sides.append(torch.lerp(values[:, first], values[:, first + 1], fraction.clamp(0, 1)))
+    conditioning = (sides[1] - sides[0]) / (2 * CONDITIONING_STEP)
     return torch.maximum(conditioning, (1 / slope).float()[:, None])
 
 
@@ -381,7 +382,7 @@ def check_span(ends: Tensor, low: float, high: float) -> None:
         )
 
 
-def _interpolate(grid: Tensor, at: Tensor) -> Tensor:
-    """Interpolate a grid of shape ``(z, score)`` bilinearly, shape ``(pixels,)``."""
-    grid = grid.to(at.device)[None, None]
-    return F.grid_sample(grid, at, padding_mode="border", align_corners=True).flatten()
+def _interpolate(grids: Tensor, at: Tensor) -> Tensor:
+    """Interpolate grids of shape ``(n, z, score)`` bilinearly, shape ``(n, pixels)``."""
+    grids = grids.to(at.device)[None]
+    return F.grid_sample(grids, at, padding_mode="border", align_corners=True)[0, :, 0]
