@@ -56,6 +56,8 @@ GROUP_ENDS_OF_CORRELATION = 0.02, 0.05, 0.1, 0.2, 0.4, 0.7
 PICTURE_GROUPS, MAX_PICTURE_SHARE = 4, 0.1
 # Relative error of the power of the flattest patches.
 CALM_POWER_ERROR = 0.01
+# Bins of intensity with less than this share of the largest variance are taken for noiseless.
+MIN_VARIANCE_SHARE = 1e-3
 # The frequencies by which the power of patches is normalized: neither coarse nor fine.
 NORMALIZING_BAND = (FREQUENCY > 4) & (FREQUENCY < 9)
 
@@ -310,8 +312,9 @@ def power_by_structure(
     unit = np.array([np.quantile(middle[numbers == i], 0.3) for i in range(numbers.max() + 1)])
     if not np.any(unit > 0):
         raise ValueError("the flattest patches show no noise")
-    # if nothing varies, there is no noise to compare with
-    unit = np.where(unit > 0, unit, unit[unit > 0].min())
+    # without noise there is nothing to compare: a background that was set to nearly 0, as by OSEM
+    noisy = (unit > MIN_VARIANCE_SHARE * unit.max())[numbers]
+    power, numbers = power[noisy], numbers[noisy]
     power /= unit[numbers, None]
     order = np.argsort(power[:, SORTING_BAND].mean(1))
     groups = np.split(order, [int(share * len(order)) for share in GROUP_ENDS_OF_CORRELATION])

@@ -31,6 +31,8 @@ MAX_PATCHES_OF_POWER = 400_000
 GROUP_ENDS_OF_POWER = 0.1, 0.2, 0.35, 0.55, 0.8
 # Relative errors of the power of structure, and of the measured power.
 PICTURE_ERROR, POWER_ERROR = 0.1, 0.02
+# Of the mean power; correlations of few pixels do not explain the least power of smooth noise.
+MIN_POWER_SHARE = 0.1
 #: Number of times the weights are computed.
 POWER_FIT_ITERATIONS = 10
 #: The frequencies that are used: some of the others sorted the patches, and the mean contains no
@@ -199,11 +201,12 @@ def separate_pictures(
     if not np.isfinite(columns).all() or not np.all(seen > 0):
         # LAPACK would print a message of its own
         raise np.linalg.LinAlgError("the power of patches is not a positive number")
-    error = relative_error * seen
+    own = relative_error * np.maximum(seen, MIN_POWER_SHARE * seen.mean())
+    error = own
     for _ in range(iterations):
         found = np.linalg.lstsq(columns / error[:, None], seen / error, rcond=None)[0]
         left = pictures @ found[count:]
-        error = np.hypot(relative_error * seen, PICTURE_ERROR * left)
+        error = np.hypot(own, PICTURE_ERROR * left)
     return found[:count], left, error
 
 
@@ -237,12 +240,12 @@ def kernel_autocorrelation(kernel: Kernel | None, reach: int) -> NDArray[np.floa
 
 
 def kernel_dct_power(kernel: Kernel) -> NDArray[np.float64]:
-    """Return the power of noise of variance 1, correlated by a kernel, at the used frequencies."""
+    """Return the DCT power of white noise of variance 1 after a kernel, ``(frequencies,)``."""
     row, column = np.divmod(np.arange(PATCH_SIZE**2), PATCH_SIZE)
     reach = PATCH_SIZE - 1
     products = kernel_autocorrelation(kernel, reach)
     covariance = products[row[:, None] - row + reach, column[:, None] - column + reach]
-    return dct_power(covariance)[USED_BAND]
+    return dct_power(covariance)
 
 
 def variance_with_read_noise(
@@ -264,7 +267,7 @@ def variance_with_read_noise(
     """
     bins = np.arange(len(power.mean))
     noise = np.zeros((*power.noise.shape, len(bins) + 1))
-    noise[bins, :, bins] = kernel_dct_power(kernel)
+    noise[bins, :, bins] = kernel_dct_power(kernel)[USED_BAND]
     noise[..., -1] = 1
     factor, error = fit_dct_power(power, noise)
     variance = np.maximum(factor[:-1], 0) * kernel.power + max(factor[-1], 0.0)

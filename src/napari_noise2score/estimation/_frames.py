@@ -216,7 +216,10 @@ def still_pixels(prepared: PreparedFrames, kernel: Kernel | None) -> list[Mask] 
 
 
 def moments_of(
-    prepared: PreparedFrames, kernel: Kernel | None, still: list[Mask] | None
+    prepared: PreparedFrames,
+    kernel: Kernel | None,
+    still: list[Mask] | None,
+    power: Floats | None = None,
 ) -> Moments:
     """Measure the moments of the noise by intensity, with its correlation removed.
 
@@ -227,6 +230,8 @@ def moments_of(
         The correlation of the noise.
     still : list of ndarray or None
         As `still_pixels` returns them.
+    power : ndarray, optional
+        DCT power of noise that is correlated and not undone, as for `measure_moments`.
 
     Returns
     -------
@@ -242,7 +247,7 @@ def moments_of(
             return measure_repeats(decorrelated(prepared.scenes, kernel), still)
         skew = SKEW_OF_DIFFERENCE if prepared.several else 0.0
         if kernel is None:
-            return measure_moments(prepared.means, prepared.noises, skew, prepared.clipped)
+            return measure_moments(prepared.means, prepared.noises, skew, prepared.clipped, power)
         means, noises = (decorrelated(p, kernel) for p in (prepared.means, prepared.noises))
         return measure_moments(means, noises, skew, _infinite_where_invalid(prepared, kernel))
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..noise.kernel import Kernel
 from ..noise.parameter import round_to_four_digits
 from ..solve.quantization import Quantization, estimate_quantization
 from ._autocorrelation import LOCAL_MEAN_SIGMA, measure_correlation
+from ._dct_power import kernel_dct_power
 from ._fit import Fit, PixelsAtFloor, fit_families
 from ._flatness import FLAT_SHARE, flattest, slope_of, smooth
 from ._frames import (
@@ -36,8 +37,8 @@ from ._units import arithmetic_as_user_error, in_units, unit_of
 
 # A gain that may be the quantization step differs from it by less than this share.
 MAX_STEP_DIFFERENCE = 0.1
-# Simulated correlated noise, of which the finest detail is measured.
-SIDE_OF_SAMPLE, MEAN_OF_SAMPLE = 256, 100.0
+# Of the largest variance by intensity: reconstructed images may have a background without noise.
+MIN_VARIANCE_SHARE = 1e-3
 # Of a pixel, along Y and X, without the pixel itself.
 NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)
 
@@ -157,7 +158,10 @@ def _estimate(scenes: Sequence[NDArray[Any]], kernel: Kernel | None) -> ImageEst
     if still is not None and measured is not None:
         correlation, measured = _correlation_of_still_repeats(prepared)
     kernel = kernel or measured
-    moments = moments_of(prepared, undone_of(kernel), still)
+    power = None
+    if kernel is not None and kernel.of_noise and not prepared.repeated:
+        power = kernel_dct_power(kernel) / kernel.power
+    moments = moments_of(prepared, undone_of(kernel), still, power)
     if kernel is not None and kernel.of_noise:
         moments = _of_correlated(moments, kernel, still is not None, prepared)
     fits = fit_families(
@@ -193,22 +197,23 @@ def _of_correlated(
     """Return the moments of noise that is correlated by a kernel which is not undone.
 
     Those of still repeats are the moments of single pixels, except that the third moment of a sum
-    of independent terms is smaller than that of one term. All others are measured in the finest
-    detail, of which correlated noise has little: how little is shown by the differences of repeats
-    or, for single frames, by simulated noise.
+    of independent terms is smaller than that of one term. Those of other repeats are measured in
+    the finest detail, of which correlated noise has little: the differences show how little.
     """
     if still:
         skewness = sum(v**3 for row in kernel.taps for v in row) / kernel.power**1.5
         third, error = moments.third / skewness, moments.third_error / abs(skewness)
         return replace(moments, third=third, third_error=error)
-    factor = _strength_of_repeats(moments, prepared) if prepared.repeated else _hidden(kernel)
+    factor = _strength_of_repeats(moments, prepared) if prepared.repeated else 1.0
+    seen = moments.variance > MIN_VARIANCE_SHARE * moments.variance.max()
+    found = Moments(*(getattr(moments, field.name)[seen] for field in fields(Moments)[:5]))
     return replace(
-        moments,
-        variance=factor * moments.variance,
-        variance_error=factor * moments.variance_error,
-        # the finest detail of correlated noise is nearly normal, whatever the family
-        third=np.zeros_like(moments.third),
-        third_error=np.full_like(moments.third_error, np.inf),
+        found,
+        variance=factor * found.variance,
+        variance_error=factor * found.variance_error,
+        # a detail of correlated noise is nearly normal, whatever the family
+        third=np.zeros_like(found.third),
+        third_error=np.full_like(found.third_error, np.inf),
     )
 
 
@@ -224,14 +229,6 @@ def _strength_of_repeats(moments: Moments, prepared: PreparedFrames) -> float:
         deviation = deviation_by_intensity(intensity[flat], noise[flat])
         ratios.append(deviation**2 / np.interp(intensity[flat], moments.mean, moments.variance))
     return float(np.median(np.concatenate(ratios)))
-
-
-def _hidden(kernel: Kernel) -> float:
-    """Return the variance of simulated noise, in units of that of its finest detail."""
-    white = np.random.default_rng(0).standard_normal((1, SIDE_OF_SAMPLE, SIDE_OF_SAMPLE))
-    simulated = kernel.apply_to_image(white) / kernel.power**0.5 + MEAN_OF_SAMPLE
-    seen = moments_of(prepare_frames([simulated]), None, None)
-    return 1 / float(np.average(seen.variance, weights=1 / seen.variance_error**2))
 
 
 def _correlation_of_still_repeats(prepared: PreparedFrames) -> tuple[float, Kernel | None]:

@@ -33,6 +33,8 @@ MIN_PATCH_BIN_DISTANCE = 4.0
 # High frequencies begin at one of these indices, whichever gives the smaller error: of frames, and
 # of differences of frames.
 HIGH_BAND_STARTS, HIGH_BAND_STARTS_OF_DIFFERENCES = (7, 9), (5,)
+# Broadly correlated noise has too little power at high frequencies.
+HIGH_BANDS_OF_CORRELATED = ((FREQUENCY > 4) & (FREQUENCY < 9),)
 # Frames have grain of their own if their variance is above that of any other frame by more than
 # this number of standard errors.
 MAX_GRAIN_ERRORS = 1.5
@@ -75,6 +77,7 @@ def measure_moments(
     noises: Sequence[Floats] = (),
     skew: float = 0.0,
     clipped: Sequence[NDArray[Any]] = (),
+    power: Floats | None = None,
 ) -> Moments:
     """Measure the moments of the noise of frames by intensity.
 
@@ -91,6 +94,9 @@ def measure_moments(
     clipped : sequence of ndarray
         1 where a repeat is clipped, infinite where a pixel is not valid, else 0: patches with many
         such pixels are left out.
+    power : ndarray, optional
+        DCT power of the noise of a patch whose pixels have variance 1, shape ``(frequencies,)``; by
+        default, the noise is white.
 
     Returns
     -------
@@ -112,20 +118,24 @@ def measure_moments(
     True
     """
     count = MAX_PATCHES_OF_MOMENTS // len(frames)
-    found = _moments_of(frames, noises, skew, clipped, count)
+    found = _moments_of(frames, noises, skew, clipped, count, power)
     if noises or len(frames) == 1:
         return found
-    plain = _frames_without_grain(frames, clipped, count, found)
+    plain = _frames_without_grain(frames, clipped, count, found, power)
     if len(plain) == len(frames):
         return found
     clipped = [clipped[i] for i in plain] if clipped else clipped
     return _moments_of(
-        [frames[i] for i in plain], (), 0.0, clipped, MAX_PATCHES_OF_MOMENTS // len(plain)
+        [frames[i] for i in plain], (), 0.0, clipped, MAX_PATCHES_OF_MOMENTS // len(plain), power
     )
 
 
 def _frames_without_grain(
-    frames: Sequence[Floats], clipped: Sequence[NDArray[Any]], count: int, together: Moments
+    frames: Sequence[Floats],
+    clipped: Sequence[NDArray[Any]],
+    count: int,
+    together: Moments,
+    power: Floats | None,
 ) -> list[int]:
     """Return the indices of the frames whose variance is not above that of any other frame.
 
@@ -135,7 +145,7 @@ def _frames_without_grain(
     ratios, errors = np.full((2, len(frames)), np.inf)
     for i, frame in enumerate(frames):
         try:
-            own = _moments_of([frame], (), 0.0, clipped[i : i + 1], count)
+            own = _moments_of([frame], (), 0.0, clipped[i : i + 1], count, power)
         except ValueError:
             continue  # it has too few patches to be compared
         expected = interpolate_variance(together.mean, together.variance, own.mean)
@@ -152,6 +162,7 @@ def _moments_of(
     skew: float,
     clipped: Sequence[NDArray[Any]],
     count: int,
+    power: Floats | None,
 ) -> Moments:
     """Measure the moments in a given number of patches of each frame."""
     rng = np.random.default_rng(0)
@@ -180,7 +191,9 @@ def _moments_of(
     frame_share = 1.0 if not noises else 1 / 3 if skew else 1 / 2
     starts = HIGH_BAND_STARTS_OF_DIFFERENCES if noises else HIGH_BAND_STARTS
     bands = [start <= FREQUENCY for start in starts]
-    powers = band_powers(noise, bands)
+    if power is not None:
+        bands = list(HIGH_BANDS_OF_CORRELATED)
+    powers = band_powers(noise, bands, power)
 
     def min_distance(inside: Indices) -> float:
         variance = float(np.quantile(powers[2][inside], 0.3))

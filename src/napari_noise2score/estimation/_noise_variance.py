@@ -44,7 +44,9 @@ MIN_PARABOLA, MIN_END_SHARE, MIN_VARIANCE_SHARE = 0.5, 0.02, 0.05
 START_QUANTILE = 0.3
 
 
-def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.float64]]:
+def band_powers(
+    patches: Floats, high_bands: Sequence[Mask], power: Floats | None = None
+) -> list[NDArray[np.float64]]:
     """Return the mean power of each patch in the sorting, structure and high bands.
 
     Parameters
@@ -53,6 +55,8 @@ def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.
         Shape ``(patches, pixels)``.
     high_bands : sequence of ndarray
         Sets of high frequencies, bool, shape ``(frequencies,)``.
+    power : ndarray, optional
+        Power of noise of variance 1 at each frequency, by which that of the patches is divided.
 
     Returns
     -------
@@ -61,6 +65,8 @@ def band_powers(patches: Floats, high_bands: Sequence[Mask]) -> list[NDArray[np.
     """
     bands = [SORTING_BAND, STRUCTURE_BAND, *high_bands]
     weights = np.stack([band / band.sum() for band in bands], axis=1).astype(np.float32)
+    if power is not None:
+        weights /= power[:, None].astype(np.float32)
     # in pieces, because the coefficients of all patches at once would take too much memory
     pieces = [(piece @ DCT_BASIS) ** 2 @ weights for piece in np.array_split(patches, 16)]
     return list(np.concatenate(pieces).astype(np.float64).T)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..noise.base import NoiseModel
 from ..noise.parameter import round_to_four_digits
-from ._dct_power import fit_dct_power, kernel_dct_power
+from ._dct_power import USED_BAND, fit_dct_power, kernel_dct_power
 from ._fit import errors_of
 from ._frames import (
     PreparedFrames,
@@ -129,7 +129,7 @@ def _fit_to_dct_power(prepared: PreparedFrames, noise: NoiseModel) -> Fit:
     power = dct_power_of(prepared)
     # a correlation of noise that is not additive also blurs the picture
     mean = power.mean if noise.additive else power.mean / kernel.total
-    white = kernel_dct_power(kernel)
+    white = kernel_dct_power(kernel)[USED_BAND]
 
     def fit(base: NoiseModel) -> tuple[float, float]:
         columns = [_variance(base, mean)[:, None] * white]
