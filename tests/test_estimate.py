@@ -135,6 +135,17 @@ def test_sigma_and_coils_of_magnitude_images_are_estimated_from_background_and_s
     assert low < 8 < high
 
 
+def test_coils_are_found_where_tissue_has_three_times_the_noise():
+    # its moments are nearly those of Poisson noise, but nothing is darker than coils without signal
+    clean = 4 * scene() / scene().max()
+    clean[:120] = 0
+    y = parse_noise("noncentral_chi(sigma=1, coils=8)").sample(clean, np.random.default_rng(0))
+    found = estimate_noise(y.astype(np.float32)).noise
+    assert isinstance(found, NoncentralChi)
+    assert found.sigma == pytest.approx(1, rel=0.1)
+    assert found.coils == pytest.approx(8, rel=0.1)
+
+
 def test_a_background_that_was_set_to_zero_is_not_taken_for_clipped_noise():
     y = noisy_frames(parse_noise("rician(sigma=30)"), 1)[0].round()
     y[:100] = 0

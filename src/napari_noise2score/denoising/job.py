@@ -310,7 +310,8 @@ def fit_layout(where: Layout, model: ScoreModel) -> Layout:
         if count != learned:
             raise UserError(
                 f"the model was trained on {learned} channels, each by itself, but the image "
-                f"(axes {where.axes}) has {count}"
+                f"(axes {where.axes}) has {count}: give it with all channels in their order, or "
+                "train on it"
             )
     if "C" in where.axes and not model.joint and "C" in model.axes:
         return replace(where, joint=False)

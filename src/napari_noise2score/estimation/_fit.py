@@ -41,6 +41,8 @@ MANY_EXPECTED = 10
 # single pixels at the floor of the grey levels are clipped noise if there are more of them than
 # this fraction, and this many times what the model predicts where it is darkest
 MIN_AT_FLOOR, MANY_AT_FLOOR = 5e-3, 10
+# largest distance of the darkest intensity from that without signal, in standard deviations
+NEAR_DARKEST = 0.1
 # a normal variable is within this many standard deviations in 95 % of cases
 NORMAL_95 = 1.96
 # the smallest change of a squared parameter in a derivative, as a fraction of the median variance
@@ -282,7 +284,18 @@ def _fit(
         ends = float(max(value - off, least)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ_NOISE else ends
     penalty = _parameter_penalty(full, len(values), len(fitted.fixed), single_frames)
+    if len(values) > 1 and _is_dark_as_magnitude(noise, moments):
+        # one of the parameters is confirmed: the mean without signal could have been any other
+        penalty -= PARAMETER_PENALTY[single_frames]
     return Fit(noise, misfit(residual, weight) + penalty, intervals)
+
+
+def _is_dark_as_magnitude(noise: NoiseModel, moments: Moments) -> bool:
+    """Return whether the darkest intensity is that of a magnitude without signal."""
+    if not noise.components.base.is_magnitude:
+        return False
+    away = abs(float(noise.mean(torch.zeros(1, dtype=torch.float64))) - moments.mean[0])
+    return bool(away < NEAR_DARKEST * moments.variance[0] ** 0.5)
 
 
 def _squared(names: Sequence[str], values: Sequence[float] | Array, power: float = 2.0) -> Array:
