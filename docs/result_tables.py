@@ -122,11 +122,33 @@ def context_calcium() -> Rows:
     return table
 
 
+def reconstructed() -> Rows:
+    """Return PSNR of simulated reconstructions, one column for each of them."""
+    names = "CT", "PET", "demosaiced"
+    each = [read_csv(f"reconstructed_{name}")[1:] for name in names]
+    table = [["method", "noise", *names]]
+    for rows in zip(*each, strict=True):
+        method, noise, _ = rows[0]
+        table.append([method, noise.partition(":")[0], *(row[2] for row in rows)])
+    return table
+
+
+def reconstructed_noise() -> Rows:
+    """Return the noise model that was found in each simulated reconstruction, and the given one."""
+    table = [["images", "found", "given"]]
+    for name in ("CT", "PET", "demosaiced"):
+        texts = [row[1] for row in read_csv(f"reconstructed_{name}") if row[0] == "polished"]
+        table.append([name, *(f"`{text.partition(': ')[2]}`" for text in texts)])
+    return table
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "fmd": fmd,
     "fmd_noise": fmd_noise,
     "context_fmd": context_fmd,
     "context_calcium": context_calcium,
+    "reconstructed": reconstructed,
+    "reconstructed_noise": reconstructed_noise,
 }
 
 
