@@ -64,10 +64,9 @@ def test_strength_of_smooth_noise_is_found_in_one_frame_with_a_background_withou
     # as reconstructions leave it outside the object
     noisy[:, 150:] = 1e-4 * rng.random((256, 106))
     found = estimate_noise(noisy.astype(np.float32), axes="YX").noise
-    for level in (40.0, 60.0, 80.0):
+    for level in torch.tensor([40.0, 60.0, 80.0], dtype=torch.float64):
         deviation, expected = (
-            float(own.variance(own.clean_from_mean(torch.tensor(level, dtype=torch.float64)))) ** 0.5
-            for own in (found, model)
+            float(own.variance(own.clean_from_mean(level))) ** 0.5 for own in (found, model)
         )
         assert deviation == pytest.approx(expected, rel=0.15)
 
