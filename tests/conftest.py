@@ -187,12 +187,17 @@ def model(cells):
 
 
 @pytest.fixture
-def session():
+def session(monkeypatch, tmp_path_factory):
+    from napari_noise2score.widgets import _kept_models
     from napari_noise2score.widgets._session import session
 
-    session.models.clear()
+    kept = tmp_path_factory.mktemp("kept")
+    monkeypatch.setattr(_kept_models, "folder", lambda: kept)
+    for known in (session.models, session.kept):
+        known.clear()
     yield session
-    session.models.clear()
+    for known in (session.models, session.kept):
+        known.clear()
 
 
 @pytest.fixture

@@ -182,19 +182,23 @@ def wait_for_form(qtbot, widget, title):
 
 
 def answer_dialog(text):
-    """Press the button with this text in the next message box."""
+    """Press the button with this text in the next message box; its text is added to the list."""
     from qtpy.QtCore import Qt, QTimer
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication, QMessageBox
+
+    asked = []
 
     def press():
         box = QApplication.activeModalWidget()
         if not isinstance(box, QMessageBox):
             QTimer.singleShot(20, press)
             return
+        asked.append(box.text())
         QTest.mouseClick(button(box, text), Qt.MouseButton.LeftButton)
 
     QTimer.singleShot(20, press)
+    return asked
 
 
 def enter_file_name(path):
@@ -262,3 +266,29 @@ def drag(qtbot, slider, fraction):
     for position in np.linspace(now, fraction, 6)[1:]:
         qtbot.mouseMove(slider, at(position))
     qtbot.mouseRelease(slider, Qt.MouseButton.LeftButton, pos=at(fraction))
+
+
+def close_by_hand(window):
+    """Close a window as a person does, with the button of its frame; on Linux."""
+    import ctypes
+
+    class Message(ctypes.Structure):
+        _fields_ = [
+            ("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int),
+            ("display", ctypes.c_void_p), ("window", ctypes.c_ulong), ("atom", ctypes.c_ulong),
+            ("format", ctypes.c_int), ("data", ctypes.c_long * 5), ("rest", ctypes.c_long * 24),
+        ]  # fmt: skip
+
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    display = ctypes.c_void_p(x11.XOpenDisplay(None))
+    number = int(window.winId())
+    protocols, delete = (
+        x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
+    )
+    client_message = 33
+    message = Message(client_message, window=number, atom=protocols, format=32)
+    message.data[0] = delete
+    x11.XSendEvent(display, ctypes.c_ulong(number), 0, ctypes.c_long(0), ctypes.byref(message))
+    x11.XCloseDisplay(display)

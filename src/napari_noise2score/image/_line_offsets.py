@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its submodules are imported when they are used
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
-from scipy.ndimage import gaussian_filter1d, uniform_filter
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +54,9 @@ def line_offsets(plane: Floats, sigma: float) -> Floats:
     for _ in range(REWEIGHTINGS):
         left = difference - np.diff(found)
         found = _most_likely(
-            difference, variance + gaussian_filter1d(left**2, RESIDUAL_SMOOTHING), sigma
+            difference,
+            variance + scipy.ndimage.gaussian_filter1d(left**2, RESIDUAL_SMOOTHING),
+            sigma,
         )
     return found
 
@@ -88,8 +89,10 @@ def row_differences(plane: Floats) -> tuple[Floats, Floats]:
     rows = zip(differences, known, strict=True)
     middle = np.array([np.median(row[ok]) if ok.any() else 0 for row, ok in rows])
     squares = np.where(known, (differences - middle[:, None]) ** 2, 0)
-    share = uniform_filter(known.astype(np.float64), ACTIVITY_WINDOW)
-    activity = uniform_filter(squares, ACTIVITY_WINDOW) / np.maximum(share, 1 / squares.size)
+    share = scipy.ndimage.uniform_filter(known.astype(np.float64), ACTIVITY_WINDOW)
+    activity = scipy.ndimage.uniform_filter(squares, ACTIVITY_WINDOW) / np.maximum(
+        share, 1 / squares.size
+    )
     usual = np.median(activity[known]) if known.any() else 0.0
     if not usual:
         # most pixels are the same in both rows: there is no noise to weigh them by
@@ -119,5 +122,5 @@ def _most_likely(difference: Floats, variance: Floats, sigma: float) -> Floats:
     right = np.zeros(bands.shape[1])
     right[1:] += weight * difference
     right[:-1] -= weight * difference
-    found: Floats = solveh_banded(bands, right)
+    found: Floats = scipy.linalg.solveh_banded(bands, right)
     return found

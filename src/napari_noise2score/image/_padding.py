@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its submodules are imported when they are used
 
 # Side, in pixels (odd), of the solid squares of one grey level by which padding is detected.
 SOLID_SIDE = 15
@@ -98,15 +98,15 @@ def _padding_side(
         if solid.any():
             area += int(solid.sum())
             closed = ~_opened(~solid, SOLID_SIDE)
-            around = ndimage.uniform_filter(here.astype(np.float32), 3, mode="reflect")
+            around = scipy.ndimage.uniform_filter(here.astype(np.float32), 3, mode="reflect")
             # a pixel is a speck if at least six of its eight neighbours have the level
             alone = ~here & known & (around > 5.5 / 9)
             specks += int((alone & closed).sum())
-            border = ndimage.maximum_filter(closed, 2 * BORDER_WIDTH + 1) & ~closed & known
+            border = scipy.ndimage.maximum_filter(closed, 2 * BORDER_WIDTH + 1) & ~closed & known
             border_size += int(border.sum())
             border_hits += int((here & border).sum())
             # include acute corners that no square reaches, but not chains of single zero counts
-            connected = ndimage.binary_dilation(solid, np.ones((3, 3)), MAX_GROWTH, here)
+            connected = scipy.ndimage.binary_dilation(solid, np.ones((3, 3)), MAX_GROWTH, here)
         else:
             connected = np.zeros(plane.shape, bool)
         rest = ~connected & known
@@ -164,9 +164,9 @@ def grown(area: np.ndarray, side: int) -> np.ndarray:
     # a large side means that the level is frequent elsewhere, so growing would follow single pixels
     if side == 1 or side > MAX_GROWN_SIDE or not solid.any():
         return solid
-    cross = ndimage.generate_binary_structure(2, 1)
+    cross = scipy.ndimage.generate_binary_structure(2, 1)
     around = cross.reshape(*[1] * (area.ndim - 2), 3, 3)
-    dilated: np.ndarray = ndimage.binary_dilation(solid, around, MAX_GROWTH, area)
+    dilated: np.ndarray = scipy.ndimage.binary_dilation(solid, around, MAX_GROWTH, area)
     return dilated
 
 
@@ -174,7 +174,7 @@ def _opened(area: np.ndarray, side: int) -> np.ndarray:
     """Return the morphological opening of an area by a square; edges are mirrored."""
     if side == 1:
         return area
-    for filtered in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
+    for filtered in (scipy.ndimage.minimum_filter1d, scipy.ndimage.maximum_filter1d):
         for axis in (-2, -1):
             area = filtered(area.view(np.uint8), side, axis=axis, mode="reflect").view(bool)
     return area

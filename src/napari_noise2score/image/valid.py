@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its submodules are imported when they are used
 
 from ..errors import UserError
 from ._padding import MAX_GROWTH, grown, padding_levels
@@ -279,10 +279,10 @@ def fill(block: np.ndarray, invalid: np.ndarray, reach: int, default: float) -> 
         if mask.all():
             plane[...] = default
             continue
-        away, nearest = ndimage.distance_transform_edt(mask, return_indices=True)
+        away, nearest = scipy.ndimage.distance_transform_edt(mask, return_indices=True)
         plane[mask] = plane[tuple(at[mask] for at in nearest)]
         plane[away > reach + FILL_REACH] = default
-        smooth = ndimage.gaussian_filter(plane, FILL_SMOOTHING)
+        smooth = scipy.ndimage.gaussian_filter(plane, FILL_SMOOTHING)
         plane[mask] = smooth[mask]
     return out
 

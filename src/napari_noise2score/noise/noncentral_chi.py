@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy  # its submodules are imported when they are used
 
 from ._integrated import integrated_bins
 from ._torch import torch
@@ -245,16 +245,16 @@ def _moment_of(power: int, coils: float, half: Array) -> Array:
     """Return the mean of y to a power at x²/2, for σ = 1."""
 
     def central(coils: float | Array) -> Array:
-        log: Array = special.gammaln(coils + power / 2) - special.gammaln(coils)
+        log: Array = scipy.special.gammaln(coils + power / 2) - scipy.special.gammaln(coils)
         return np.exp(log + power / 2 * math.log(2))
 
     # y² is a mixture of chi-square distributions, weighted as Poisson counts of mean x²/2
     near = half[half <= MAX_MIXED]
     count = np.arange(MIXED)
     weight = np.exp(
-        special.xlogy(count, near[:, None]) - near[:, None] - special.gammaln(count + 1)
+        scipy.special.xlogy(count, near[:, None]) - near[:, None] - scipy.special.gammaln(count + 1)
     )
-    far = special.hyp1f1(-power / 2, coils, -half[len(near) :]) * central(coils)
+    far = scipy.special.hyp1f1(-power / 2, coils, -half[len(near) :]) * central(coils)
     return np.concatenate([weight @ central(coils + count), far])
 
 
@@ -271,7 +271,7 @@ def _log_bessel(order: float, z: Tensor) -> Tensor:
     """Return the logarithm of z^(−ν) I_ν(z) e^(−z)."""
     at = z.cpu().numpy()
     exact = at.clip(MIN_EXACT_Z * math.sqrt(order + 1), MAX_EXACT_Z)
-    log = np.log(special.ive(order, exact)) - order * np.log(exact)
+    log = np.log(scipy.special.ive(order, exact)) - order * np.log(exact)
     at_zero = -order * math.log(2) - math.lgamma(order + 1)
     log = np.where(at < exact, at_zero - at, log)
     with np.errstate(divide="ignore"):

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWi
 from ..errors import UserError
 from ..noise.parse import parse_noise
 from ._eliding import ElidingComboBox
+from ._kept_models import NOISE, Kept, forget, kept_models
 from ._session import session, when_ready
 from ._work import Failure, start
 from ._write import valid_name
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..score.model import ScoreModel
 
 MODEL_FILES = "Models (*.n2s)"
-NOISE = "noise found with it"  # key of a model's provenance
 NEW = "learn from this layer"
 
 
@@ -71,7 +71,8 @@ class ModelChooser(QWidget):
     @property
     def name(self) -> str:
         """Name of the chosen model, empty if a new one is to be learned."""
-        return self._models.currentData() or ""
+        chosen = self._models.currentData()
+        return chosen if isinstance(chosen, str) else ""
 
     @property
     def model(self) -> ScoreModel | None:
@@ -103,7 +104,11 @@ class ModelChooser(QWidget):
         self._remember()
 
     def _pick(self, _index: int) -> None:
-        self._picked = self.name
+        chosen = self._models.currentData()
+        if isinstance(chosen, Kept):
+            self.load(str(chosen.path), chosen.name)
+        else:
+            self._picked = self.name
 
     def _remember(self, _index: int = 0) -> None:
         """Keep the choice as that of the layer."""
@@ -127,6 +132,8 @@ class ModelChooser(QWidget):
             self._models.addItem(NEW, "")
             for known in session.models:
                 self._models.addItem(known, known)
+            for kept in kept_models():
+                self._models.addItem(kept.title, kept)
             self.choose(name)
         self._remember()
 
@@ -155,11 +162,19 @@ class ModelChooser(QWidget):
             model = replace(model, provenance={**model.provenance, NOISE: noise})
         self._worker = start(_save(model, path), yielded=self._add, returned=self._report)
 
-    def load(self, path: str) -> None:
-        """Read a model from a file, in the background, and choose it."""
+    def load(self, path: str, name: str = "") -> None:
+        """Read a model from a file, in the background, and choose it.
+
+        Parameters
+        ----------
+        path : str
+            The file.
+        name : str
+            The name of a model that was kept in this file without being saved by a person.
+        """
         self._load.setEnabled(False)
         self._worker = start(
-            _load(path), yielded=self._add, returned=self._report, finished=self._loaded
+            _load(path, name), yielded=self._add, returned=self._report, finished=self._loaded
         )
 
     def _add(self, loaded: list[tuple[ScoreModel, str]]) -> None:
@@ -174,17 +189,18 @@ class ModelChooser(QWidget):
             self.failed.emit(failure.error)
 
 
-def _load(path: str) -> Generator[tuple[ScoreModel, str], None, None]:
+def _load(path: str, name: str) -> Generator[tuple[ScoreModel, str], None, None]:
     from ..score.model import ScoreModel
 
     model = ScoreModel.load(path)
-    session.files[model.fingerprint] = Path(path)
-    yield model, Path(path).stem
+    (session.kept if name else session.files)[model.fingerprint] = Path(path)
+    yield model, name or Path(path).stem
 
 
 def _save(model: ScoreModel, path: str) -> Generator[tuple[ScoreModel, str], None, None]:
     model.save(path)
     session.files[model.fingerprint] = Path(path)
+    forget(model)
     yield from ()
 
 

@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSizePolicy,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ..errors import DataWarning, UserError, one_line
 from ._fold import Fold
 from ._guess import correction_in, correlation_in, noise_of
-from ._layers import describe_repeats
-from ._message import Message
-from ._model_chooser import DeviceChooser, ModelChooser
-from ._noise_form import NO_CORRELATION, correlation, correlation_box
+from ._learning_settings import LearningSettings
+from ._model_chooser import ModelChooser
+from ._model_fit import ModelFit
 from ._session import session
 from ._training import Begun, further_steps, training_steps
-from ._work import Failure, message_of, start
 
 if TYPE_CHECKING:
     import napari.viewer
 
-    from ..denoising.settings import TrainSettings
     from ..score.model import ScoreModel
     from ._job_bar import JobBar
     from ._loss_plot import LossPlot
     from ._source import Source
 
 PREVIEW_EVERY = 4.0  # seconds
-MINUTES = 3.0
 BUDGET = "steps", "minutes"
-CONTEXTS = {
-    "none: each plane by itself": "none",
-    "automatic: if it helps": "auto",
-    "neighbouring time points (T)": "T",
-    "neighbouring planes (Z)": "Z",
-    "both (T and Z)": "TZ",
-}
 
 
 class ModelSection(Fold):
@@ -69,6 +45,8 @@ class ModelSection(Fold):
     ----------
     chooser : ModelChooser
         The model.
+    settings : LearningSettings
+        How one is learned.
     device : DeviceChooser
         What the network runs on.
     begun : Begun or None
@@ -88,46 +66,8 @@ class ModelSection(Fold):
         self._finishing = False  # a person wants the result with what is learned
         self._snapshot: Callable[[], ScoreModel] | None = None  # what the preview shows
         self._next_preview = 0.0  # on the clock of time.monotonic
-        self._fitting: Any = None  # compares the model with the layer
         self.chooser = ModelChooser(noise)
-        self.device = DeviceChooser()
-        self._message = Message(viewer, "Whether the model fits the layer, and what to do if not.")
-        self._ndim = QComboBox()
-        self._ndim.addItem("2-D: each plane by itself", 2)
-        self._ndim.addItem("3-D: volumes along Z", 3)
-        self._ndim.setToolTip(
-            "What the network processes at once. 3-D also uses the planes above and below, and "
-            "takes longer: choose it if neighbouring planes show the same structures."
-        )
-        self._context = QComboBox()
-        for text, choice in CONTEXTS.items():
-            self._context.addItem(text, choice)
-        self._context.setToolTip(
-            "What the network sees beside each plane. Neighbouring time points and planes show the "
-            "same structures with other noise. Automatic: they are used if they "
-            "look alike. None if the noise of neighbours is not independent."
-        )
-        self._minutes = QDoubleSpinBox()
-        self._minutes.setRange(0.01, 100_000)
-        self._minutes.setValue(MINUTES)
-        self._minutes.setSuffix(" min")
-        self._minutes.setToolTip(
-            "How long to learn, in minutes. One or two give a first impression; longer gives a "
-            "better result, until the line below the progress bar says that it is good enough."
-        )
-        self._seed = QSpinBox()
-        self._seed.setRange(0, 2**31 - 1)
-        self._seed.setToolTip(
-            "Start of the random numbers: the same seed, image and steps give the same model."
-        )
-        self._steps = QSpinBox()
-        self._steps.setRange(0, 10_000_000)
-        self._steps.setSpecialValueText("by time")
-        self._steps.setToolTip(
-            "How many training steps to take instead of a time, so that a training can be repeated "
-            "exactly; 0 to go by the time in minutes."
-        )
-        self._correlation = correlation_box()
+        self._fit = ModelFit(viewer)
         self.train_button = QPushButton("Train")
         self.train_button.setToolTip(
             "Learn a model from the layer, without denoising it yet. The layer does not change."
@@ -138,30 +78,16 @@ class ModelSection(Fold):
             "is a new model; the previous one is kept."
         )
         self.resume_button.setEnabled(False)
-        self._repeats = QLabel()
-        self._repeats.setWordWrap(True)
-        self._repeats.setToolTip("What the network is trained on, given the axes.")
         self._plot: LossPlot | None = None  # created with the first loss
         self._arrange()
-        self.chooser.failed.connect(self._message.fail)
+        self.chooser.failed.connect(self._fit.fail)
 
     def _arrange(self) -> None:
-        self.always.addWidget(self._message)
+        self.always.addWidget(self._fit)
         form = QFormLayout()
         form.addRow("Use", self.chooser)
-        form.addRow("Learn in", self._ndim)
-        form.addRow("", self._repeats)
-        form.addRow("Context", self._context)
-        form.addRow("Time", self._minutes)
-        form.addRow("Device", self.device)
-        self.rows.addLayout(form)
-        advanced = Fold("Advanced", "Settings that are rarely needed.")
-        seldom = QFormLayout()
-        seldom.addRow("Seed", self._seed)
-        seldom.addRow("Steps", self._steps)
-        seldom.addRow("Correlation", self._correlation)
-        advanced.rows.addLayout(seldom)
-        self.rows.addWidget(advanced)
+        self.settings = LearningSettings(self.rows, form)
+        self.device = self.settings.device
         buttons = QHBoxLayout()
         buttons.addWidget(self.train_button, stretch=2)
         buttons.addWidget(self.resume_button, stretch=1)
@@ -171,31 +97,6 @@ class ModelSection(Fold):
         self._plot_row = QVBoxLayout(self._plot_area)
         self._plot_row.setContentsMargins(0, 0, 0, 0)
         self.rows.addWidget(self._plot_area, stretch=1)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of a training, as `train_steps` and a file of settings name them."""
-        budget = {"steps": n} if (n := self._steps.value()) else {"minutes": self._minutes.value()}
-        return {
-            "ndim": self._ndim.currentData(),
-            "context": self._context.currentData(),
-            "correlation": correlation(self._correlation) or None,
-            "device": self.device.currentText(),
-            "seed": self._seed.value(),
-            **budget,
-        }
-
-    def set_settings(self, settings: TrainSettings) -> None:
-        """Set the controls to the settings of a file."""
-        self._ndim.setCurrentIndex(max(0, self._ndim.findData(settings.ndim)))
-        self._context.setCurrentIndex(max(0, self._context.findData(settings.context)))
-        self._correlation.setCurrentText(settings.correlation or NO_CORRELATION)
-        self._steps.setValue(settings.steps or 0)
-        if settings.minutes is not None:
-            self._minutes.setValue(settings.minutes)
-        self._seed.setValue(settings.seed)
-        if self.device.findText(settings.device) >= 0:
-            self.device.setCurrentText(settings.device)
 
     def model_for(self, layer: Any) -> tuple[Any, str] | None:
         """Return the model that a preview of a layer shows, and its name; None if there is none.
@@ -217,13 +118,13 @@ class ModelSection(Fold):
         then : callable, optional
             Called with how the training ended; with ``"done"`` too after `finish`.
         """
-        settings = self.settings | {"name": source.layer.name}
+        settings = self.settings.values | {"name": source.layer.name}
         # what the noise model undoes is undone before the network learns
         noise = noise_of(source.layer)
         settings["correction"] = correction_in(noise)
         settings["correlation"] = settings["correlation"] or correlation_in(noise)
         budget: dict[str, Any] = {k: settings.pop(k) for k in BUDGET if k in settings}
-        self.begun = Begun(source, settings, budget)
+        self.begun = Begun(source, settings, budget, noise)
         if self._plot is not None:
             self._plot.clear_losses()
         self._run(training_steps(self.begun), then)
@@ -233,7 +134,7 @@ class ModelSection(Fold):
         begun = self.begun
         if self._job.busy or begun is None or begun.last is None:
             return
-        budget = {k: v for k, v in self.settings.items() if k in BUDGET}
+        budget = {k: v for k, v in self.settings.values.items() if k in BUDGET}
         self._run(further_steps(begun, budget), then)
 
     def finish(self) -> None:
@@ -251,7 +152,6 @@ class ModelSection(Fold):
         self.resume_button.setEnabled(False)
         self._snapshot, self._next_preview = None, time.monotonic()
         self._finishing, self.learning = False, True
-        before = begun.last
         self.summarize(f"learning from '{begun.source.layer.name}'")
         self._job.say("Learning…")
         title = f"Training on {begun.source.layer.name}"
@@ -259,7 +159,7 @@ class ModelSection(Fold):
         def end(outcome: str) -> None:
             self.learning = False
             self._snapshot = None
-            learned = self._keep(begun, outcome, before)
+            learned = self._keep(begun, outcome)
             if not learned:
                 self.chooser.changed.emit(self.chooser.name)  # the summary says what there is
             finished = self._finishing and outcome == "stopped" and learned
@@ -292,23 +192,23 @@ class ModelSection(Fold):
         """Leave a time to training before the preview is refreshed."""
         self._next_preview = max(self._next_preview, time.monotonic() + seconds)
 
-    def _keep(self, begun: Begun, outcome: str, before: Any) -> bool:
+    def _keep(self, begun: Begun, outcome: str) -> bool:
         """Add the trained model to the session, however the training ended; return whether."""
-        last = begun.last
+        model = begun.learned
         self.offer_resume()
-        if last is None or last is before:
+        if model is None:
             self._job.say(f"{outcome.capitalize()} before the first step; there is no model.")
             return False
         # not at the top, as it imports torch
         from ..score.training import describe_context, describe_kept
 
-        model, layer = last.snapshot(), begun.source.layer
+        layer = begun.source.layer
         name = session.add_model(model, layer.name, layer)
         recipe = {key: value for key, value in begun.settings.items() if key != "name"}
         session.recipes[name] = recipe | begun.budget
         how = {"done": "Trained for", "stopped": "Stopped after", "failed": "Failed after"}
         sentences = [
-            f"{how[outcome]} {last.step} steps. The model is '{name}'.",
+            f"{how[outcome]} {model.provenance['steps']} steps. The model is '{name}'.",
             describe_context(model),
             describe_kept(model),
         ]
@@ -326,70 +226,15 @@ class ModelSection(Fold):
             self.begun = begun = None
         self.resume_button.setEnabled(begun is not None and begun.last is not None)
 
-    def show_repeats(self, layer: Any, axes: str) -> None:
-        """Show what a network is trained on."""
-        text = describe_repeats(layer, axes, self._ndim.currentData()) if layer else ""
-        self._repeats.setText(text)
-
     def compare(self, source: Source | None) -> None:
         """Show beside the model whether it fits a layer, after a look at its grey levels."""
-        if self._fitting is not None:
-            self._fitting.quit()
-        self._message.say("")
-        name, model = self.chooser.name, self.chooser.model
-        begun = self.begun
+        name, model, begun = self.chooser.name, self.chooser.model, self.begun
         if self.learning and begun is not None and source and begun.source.layer is source.layer:
             self.summarize("learning from this layer")
         else:
             self.summarize(f"{name or 'none yet'}{_range_of(model)}")
-        if source is None or model is None:
-            return
-
-        def say(text: str) -> None:
-            if isalive(self) and self._fitting is worker:
-                self._message.say(text, "warning")
-
-        def fail(failure: Failure | None) -> None:
-            if failure is not None and isinstance(failure.error, UserError):
-                say(message_of(failure.error))
-
-        def warn(warning: tuple[Any, ...]) -> None:
-            if isinstance(warning[0], DataWarning):
-                say(one_line(warning[0]))
-
-        def finish() -> None:
-            if isalive(self):
-                self.destroyed.disconnect(worker.quit)
-                self._fitting = None if self._fitting is worker else self._fitting
-
-        self._fitting = worker = start(
-            _compare(source, model),
-            yielded=lambda _: None,
-            returned=fail,
-            warned=warn,
-            finished=finish,
-        )
-        self.destroyed.connect(worker.quit)
+        self._fit.compare(source, model)
 
 
 def _range_of(model: ScoreModel | None) -> str:
     return "" if model is None else f", trained on grey levels {model.low:.4g}–{model.high:.4g}"
-
-
-def _compare(source: Source, model: ScoreModel) -> Generator[None, None, None]:
-    """Compare a layer with the images that a model was trained on: axes, channels, grey levels."""
-    from ..denoising.grey_level_range import check_range
-    from ..denoising.job import fit_layout, in_channel
-    from ..image.axes import layout
-    from ..score.correction import corrected_image, learned_corrections
-
-    where = fit_layout(layout(source.axes, source.data.shape, model.ndim), model)
-    data = corrected_image(source.image(), learned_corrections(model), fills=True).data
-    yield None
-    count = len(model.channel_coordinates)
-    if not count:
-        check_range(data, where, model)
-    for channel in range(count):
-        with in_channel(channel, count):
-            check_range(data, where, model.of_channel(channel), None, channel)
-        yield None

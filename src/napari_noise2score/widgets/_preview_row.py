@@ -1,4 +1,4 @@
-"""A tick box for the live preview, and a button that flips between before and after."""
+"""A tick box for the live preview, and buttons that compare before and after."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from ._divider import Divider
 from ._session import session
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class PreviewRow(QWidget):
     ----------
     live : QCheckBox
         Whether there is a preview.
+    split : QPushButton
+        Whether a divider on the canvas separates the image from what is denoised.
     before : QPushButton
         Whether the image is seen in place of its preview and its results.
     """
@@ -53,6 +56,13 @@ class PreviewRow(QWidget):
         self.before.setToolTip(
             "Show the original image; press again to show it denoised. Alt+B flips, too."
         )
+        self.split = QPushButton("Sp&lit")
+        self.split.setCheckable(True)
+        self.split.setToolTip(
+            "Show the original image on the left of a line, and the denoised one on its right: "
+            "drag the line across the picture."
+        )
+        self._divider = Divider(viewer, self, self._after)
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setToolTip("Why there is no preview, or how far it is.")
@@ -64,7 +74,9 @@ class PreviewRow(QWidget):
         rows.addWidget(self.status)
         row.addWidget(self.live)
         row.addStretch()
+        row.addWidget(self.split)
         row.addWidget(self.before)
+        self.split.toggled.connect(self._divider.show)
         self.before.toggled.connect(self._flip)
         preview.added.connect(self._follow)
         preview.eye.connect(self.before.toggle)
@@ -83,6 +95,11 @@ class PreviewRow(QWidget):
                 self._dropped = False
                 self.live.setChecked(True)
         self._offer()
+
+    def close_divider(self) -> None:
+        """Remove the divider from the canvas, as the dock is closed."""
+        self.split.setChecked(False)
+        self._divider.close()
 
     def show_after(self) -> None:
         """Show what is denoised."""
@@ -105,7 +122,10 @@ class PreviewRow(QWidget):
 
     def _offer(self, _event: Any = None) -> None:
         if isalive(self):  # the viewer may outlive its window
-            self.before.setEnabled(bool(self._after()) or self.before.isChecked())
+            there = bool(self._after())
+            self.before.setEnabled(there or self.before.isChecked())
+            self.split.setEnabled(there or self.split.isChecked())
+            self._divider.update()
 
     def _say(self, text: str) -> None:
         self.status.setText(text)

@@ -16,6 +16,8 @@ from napari.layers import Layer
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from ._collector import imports
+
 if TYPE_CHECKING:
     from ..estimation.goodness_of_fit import NoiseCheck
     from ..score.model import ScoreModel
@@ -37,6 +39,8 @@ class Session(QObject):
         self.models: dict[str, ScoreModel] = {}
         # the file of each model that has one, by fingerprint, and the polishes, by their key
         self.files: dict[str, Path] = {}
+        # models that were learned and not saved, by fingerprint: the file that keeps each of them
+        self.kept: dict[str, Path] = {}
         # the settings of each model that was learned in this session, as `train_steps` names them
         self.recipes: dict[str, dict[str, Any]] = {}
         self.folder = Path.home()  # of the last file dialog
@@ -100,13 +104,17 @@ def when_ready(callback: Callable[[list[str]], None]) -> None:
 
 
 def _load() -> list[str]:
-    _load_library()
-    import torch
+    """Import torch, and what the first jobs need, so that no click waits for it."""
+    with imports():
+        _load_library()
+        import torch
+        import torch._dynamo  # by the first optimizer
 
-    # imported for later, so that the first click does not wait for it
-    from .. import noise  # noqa: F401
-    from ..denoising import jobs  # noqa: F401
-    from ..score import training  # noqa: F401
+        from .. import noise  # noqa: F401
+        from ..denoising import jobs, live  # noqa: F401
+        from ..estimation import estimate, noise_check  # noqa: F401
+        from ..score import training  # noqa: F401
+        from . import _check_plots, _loss_plot  # noqa: F401
 
     found = ["auto", "cpu"]
     if torch.cuda.is_available():

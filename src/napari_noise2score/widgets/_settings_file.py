@@ -41,7 +41,7 @@ def read_settings(
     training, denoising = TrainSettings.read(path, {}), DenoiseSettings.read(path, {})
     text = "" if denoising.noise in (None, "auto") else str(denoising.noise)
     undone = bool(parse_noise(text).corrections) if text else False
-    model.set_settings(training)
+    model.settings.set(training)
     if denoising.polish is not None:
         result.polish.setChecked(denoising.polish)
     if text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..progress import Progress
 from ._enough import seconds_until_enough
 from ._job_bar import duration
+from ._kept_models import NOISE, keep
 
 if TYPE_CHECKING:
+    from ..score.model import ScoreModel
     from ..score.training import Training
     from ._source import Source
 
@@ -29,8 +31,12 @@ class Begun:
         Arguments of `train_steps`, without budget.
     budget : dict
         ``steps`` or ``minutes`` of it.
+    noise : str
+        The noise model of the layer, kept with the model; empty if it is not known.
     last : Training or None
         The last state: it can give the model so far, and write a checkpoint.
+    learned : ScoreModel or None
+        The model, once the training has ended; None if it ended before the first step.
     times, losses : list of float
         When the held-out loss was measured, in seconds of training, and its values.
     """
@@ -38,7 +44,9 @@ class Begun:
     source: Source
     settings: dict[str, Any]
     budget: dict[str, Any]
+    noise: str = ""
     last: Training | None = None
+    learned: ScoreModel | None = None
     times: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
@@ -89,7 +97,8 @@ def training_steps(begun: Begun) -> Iterator[Progress[Training]]:
     from . import _loss_plot  # noqa: F401
 
     source = begun.source
-    yield from train_steps([source.data], axes=source.axes, **begun.budget, **begun.settings)
+    steps = train_steps([source.image()], **begun.budget, **begun.settings)
+    yield from _keeping(begun, steps)
 
 
 def further_steps(begun: Begun, budget: dict[str, Any]) -> Iterator[Progress[Training]]:
@@ -103,6 +112,23 @@ def further_steps(begun: Begun, budget: dict[str, Any]) -> Iterator[Progress[Tra
         last.checkpoint(path)
         used = {"steps": last.step, "minutes": last.seconds / 60}
         budget = {key: value + used[key] for key, value in budget.items()}
-        yield from train_steps(
-            [source.data], axes=source.axes, resume=path, **budget, **begun.settings
-        )
+        steps = train_steps([source.image()], resume=path, **budget, **begun.settings)
+        yield from _keeping(begun, steps)
+
+
+def _keeping(begun: Begun, steps: Iterator[Progress[Training]]) -> Iterator[Progress[Training]]:
+    """Train, and at the end, however it comes, keep the model: in a file, too.
+
+    On the background thread, as the model's errors are measured for it.
+    """
+    begun.learned = state = None
+    try:
+        for progress in steps:
+            state = progress.result or state
+            yield progress
+    finally:
+        if state is not None:
+            begun.learned = model = state.snapshot()
+            if begun.noise:
+                model = replace(model, provenance={**model.provenance, NOISE: begun.noise})
+            keep(model, begun.source.layer.name)

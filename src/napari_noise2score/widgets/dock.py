@@ -23,6 +23,8 @@ from qtpy.QtWidgets import (
 
 from ..errors import UserError
 from ._check_section import CheckSection
+from ._closing import Closing
+from ._collector import closed, opened
 from ._control_names import name_controls
 from ._file_facts import when_known
 from ._flow import Flow
@@ -93,6 +95,7 @@ class DenoiseDock(QWidget):
         rows.addWidget(self._folder)
         rows.addStretch()
         self._flow = Flow(self, self._job, self._noise, self._model, self._result)
+        self._closing = Closing(self)
         self._working: Any = None  # the layer of the job that runs or ran last
         self._preview_began = 0.0  # on the clock of time.monotonic
         self._connect()
@@ -273,7 +276,7 @@ class DenoiseDock(QWidget):
             self._image.fail(error)
             return None
         chooser, polish = self._model.chooser, self._result.polish.isChecked()
-        settings = self._model.settings | {"polish": polish}
+        settings = self._model.settings.values | {"polish": polish}
         return protocol_of(source, self._noise.text, chooser.name, chooser.model, settings)
 
     def stop(self) -> None:
@@ -331,11 +334,12 @@ class DenoiseDock(QWidget):
         self._show_axes()
 
     def _show_axes(self, _axes: str = "") -> None:
-        self._model.show_repeats(self._image.layer, self._image.axes)
+        self._model.settings.show_repeats(self._image.layer, self._image.axes)
         self._show_model()
 
     def _show_model(self, _name: str = "") -> None:
-        if not self._noise.text and (noise := self._model.chooser.noise):
+        opened = self.parent() is not None  # a dock that was closed leaves the layers alone
+        if opened and not self._noise.text and (noise := self._model.chooser.noise):
             self._noise.set_text(noise)
         source = self._source()
         # to look at a lazy result would compute it
@@ -380,9 +384,13 @@ class DenoiseDock(QWidget):
             return
         if self.parent() is None:
             self.stop()
+            self._row.close_divider()
+            closed(self)
         else:
             name_controls(self)
-            self._show_preview()
+            self._closing.watch()
+            opened(self)
+            self._show_model()
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Make the dock wide enough for all controls, as it does not scroll sideways.
