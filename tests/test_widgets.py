@@ -1041,3 +1041,68 @@ def test_the_name_of_an_instrument_leads_to_its_family(viewer, qtbot, session, w
     chosen = field(widget, "Family")
     qtbot.waitUntil(lambda: family in chosen.currentText(), timeout=TIMEOUT)
     qtbot.waitUntil(lambda: not search.text(), timeout=TIMEOUT)
+
+
+def test_channels_have_noise_check_and_preview_each(viewer, qtbot, session):
+    from qtpy.QtWidgets import QSlider
+
+    from napari_noise2score import train
+
+    rng = np.random.default_rng(0)
+    noisy = np.stack([rng.normal(110, sigma, (4, 128, 128)) for sigma in (4, 8)], axis=1)
+    layer = viewer.add_image(noisy.astype(np.float32), name="two", axis_labels="tcyx")
+    session.add_model(train(noisy, axes="TCYX", steps=2), "two")
+    widget = dock(viewer)
+    set_noise(widget, "gaussian(sigma=4)")
+    click(qtbot, button(widget, "Family and numbers"))
+    channel = field(widget, "Channel")
+    assert [channel.itemText(i) for i in range(channel.count())] == [
+        "all channels", "channel 1", "channel 2",
+    ]  # fmt: skip
+    channel.setCurrentIndex(2)
+    assert viewer.dims.current_step[1] == 1  # the channel whose noise is edited is seen
+    field(widget, "Sigma").setValue(9)
+    assert noise_text(widget) == "gaussian(sigma=4) ; gaussian(sigma=9)"
+    (strength,) = (x for x in widget.findChildren(QSlider) if x.accessibleName() == "Strength")
+    strength.setValue(1)
+    assert noise_text(widget) == "gaussian(sigma=4) ; gaussian(sigma=27)"
+    strength.setValue(0)
+    channel.setCurrentIndex(1)
+    assert field(widget, "Sigma").value() == 4
+    wait_for_preview(qtbot, widget)
+    assert preview(widget).layer.metadata["noise2score"]["noise"] == noise_text(widget)
+
+    check = button(widget, "Check").parent().parent()
+    click(qtbot, button(widget, "Noise check"))
+    field(check, "Channel").setCurrentIndex(2)
+    click(qtbot, button(widget, "Check"))
+    wait_until_idle(qtbot, widget)
+    assert messages(widget) == []
+    assert list(session.checks[layer]) == [1]
+    channel.setCurrentIndex(2)
+    shown = label_with_tooltip(widget, "The part of the noise's variance")
+    qtbot.waitUntil(lambda: shown.text().startswith("explains"), timeout=TIMEOUT)
+    click(qtbot, button(widget, "Use this model"))
+    first, second = parse_noise(noise_text(widget)).models
+    assert str(first) == "gaussian(sigma=4)"
+    assert second.components.base.name == "gaussian"
+    # the same for all again
+    channel.setCurrentIndex(0)
+    set_noise(widget, "gaussian(sigma=5)")
+    assert channel.currentIndex() == 0
+    assert field(widget, "Sigma").value() == 5
+
+
+def test_a_polish_of_channels_learned_by_themselves_is_served(viewer, qtbot, session, cells):
+    noisy = cells[0][:1, :2].reshape(2, 32, 32)
+    viewer.add_image(noisy, name="two", axis_labels="cyx")
+    widget = dock(viewer)
+    set_noise(widget, f"{NOISE} ; {NOISE}")
+    button(widget, "Live preview").setChecked(False)
+    learn(qtbot, widget)
+    button(widget, "Polish first (1 to 5 min)").setChecked(True)
+    denoise(qtbot, widget)
+    assert messages(widget) == []
+    result = viewer.layers["two denoised"]
+    assert len(result.metadata["noise2score"]["polish"]) == 2
+    assert len(session.polishes) == 2

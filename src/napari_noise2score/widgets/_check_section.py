@@ -10,7 +10,10 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
+from ..image.channel import channel_of, count_channels
+from ..noise.parse import parse_noise
 from ..progress import Progress
+from ._channel_choice import ChannelChoice
 from ._fold import Fold
 from ._guess import noise_of
 from ._message import Message
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
     from ..estimation.goodness_of_fit import NoiseCheck
+    from ..image.image import Image as VolumeImage
     from ._check_plots import CheckPlots
     from ._job_bar import JobBar
     from ._source import Source
@@ -41,7 +45,7 @@ class CheckSection(Fold):
         Starts a check, once the dock connects it.
     """
 
-    used = Signal(str)  # a noise model that a person takes over
+    used = Signal(str, object)  # a noise model that a person takes over, and its channel or None
 
     def __init__(self, viewer: napari.viewer.Viewer, job: JobBar):
         super().__init__(
@@ -50,7 +54,9 @@ class CheckSection(Fold):
         )
         self._viewer, self._job = viewer, job
         self._layer: Any = None  # the one that is shown in the dock
-        self._checked: tuple[Any, NoiseCheck] | None = None  # the layer and check that are shown
+        # the layer, check and channel that are shown
+        self._checked: tuple[Any, NoiseCheck, int | None] | None = None
+        self.channel = ChannelChoice()
         self._which = QComboBox()
         self._which.addItems(["found in the layer", "chosen for the layer"])
         self._which.setToolTip(
@@ -87,7 +93,9 @@ class CheckSection(Fold):
         self._offer_models()
 
     def _arrange(self) -> None:
-        form = QFormLayout()
+        self._form = form = QFormLayout()
+        form.addRow("Channel", self.channel)
+        form.setRowVisible(self.channel, False)
         form.addRow("Noise model", self._which)
         form.addRow("Residual of", self._residual)
         self.rows.addLayout(form)
@@ -114,6 +122,7 @@ class CheckSection(Fold):
             return
         model = session.models.get(self._residual.currentData())
         found: list[NoiseCheck] = []
+        channel = self.channel.channel
 
         def take(batch: Sequence[Any]) -> None:
             found.extend(progress.result for progress in batch if progress.result is not None)
@@ -124,13 +133,13 @@ class CheckSection(Fold):
                 self._job.say("The noise was not checked.")
                 self._message.say(self._job.problem, "error")
                 return
-            session.checks[source.layer] = found[-1]
+            session.checks.setdefault(source.layer, {})[channel] = found[-1]
             self._job.say("The noise was checked.")
             if source.layer is self._layer:
-                self._show(found[-1])
+                self._show(found[-1], channel)
 
         self._job.say("Measuring the noise…")
-        steps = _steps(source.data, source.axes, noise, model)
+        steps = _steps(source.image(), noise, model, channel)
         self._job.run(steps, f"Noise check of {source.layer.name}", take, end)
 
     def show_layer(self, layer: Any) -> None:
@@ -141,8 +150,13 @@ class CheckSection(Fold):
             self._results.hide()
             self.summarize("")
 
-    def _show(self, check: NoiseCheck) -> None:
-        self._checked = self._layer, check
+    def set_channels(self, names: Sequence[str]) -> None:
+        """Offer the channels of an image, if there are several."""
+        self.channel.set_names(names)
+        self._form.setRowVisible(self.channel, len(names) > 1)
+
+    def _show(self, check: NoiseCheck, channel: int | None) -> None:
+        self._checked = self._layer, check, channel
         self._model.setText(_described(check))
         self._verdict.setText(f"<b>{check.verdict}</b>")
         self._numbers.setText(check.summary[0].upper() + check.summary[1:])
@@ -157,7 +171,8 @@ class CheckSection(Fold):
 
     def _emit_used(self) -> None:
         if self._checked is not None:
-            self.used.emit(str(self._checked[1].image_noise))
+            _, check, channel = self._checked
+            self.used.emit(str(check.image_noise), channel)
 
     def _offer_models(self, _name: str = "", _layer: Any = None) -> None:
         chosen = self._residual.currentData()
@@ -180,7 +195,7 @@ def _described(check: NoiseCheck) -> str:
 
 
 def _steps(
-    data: Any, axes: str, noise: str | None, model: Any
+    image: VolumeImage, noise: str | None, model: Any, channel: int | None
 ) -> Generator[Progress[NoiseCheck], None, None]:
     """Check a noise model, or the one that is estimated if there is none."""
     # imported here, on the background thread, as torch takes seconds
@@ -188,10 +203,17 @@ def _steps(
     from ..estimation.noise_check import check_steps
     from . import _check_plots  # noqa: F401
 
-    if noise is not None:
-        yield from check_steps(data, noise, axes=axes, model=model)
+    known = parse_noise(noise) if noise is not None else None
+    if channel is not None:
+        if model is not None and not model.channel_coordinates:
+            raise UserError("the model sees all channels together: choose all channels")
+        known = known and known.for_channels(count_channels(image))[channel]
+        model = model and model.of_channel(channel)
+        image = channel_of(image, channel)
+    if known is not None:
+        yield from check_steps(image, known, model=model)
         return
-    for progress in estimate_steps(data, axes=axes, model=model, method="images"):
+    for progress in estimate_steps(image, model=model, method="images"):
         check = None
         if (report := progress.result) is not None and (check := report.check) is None:
             raise UserError(report.check_error)

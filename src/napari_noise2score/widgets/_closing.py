@@ -60,6 +60,8 @@ class Closing(QObject):
         if event.spontaneous() and self._keeps_open(watched):
             event.ignore()
             return True
+        watched.removeEventFilter(self)
+        self._watched = None  # or the window would live as long as the dock
         closed(self._dock)
         return False
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from weakref import WeakSet
 
-_open: WeakSet[Any] = WeakSet()
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
+
+_open: WeakSet[QWidget] = WeakSet()
 _loaded = False
 
 
@@ -25,21 +28,32 @@ def imports() -> Iterator[None]:
         yield
     finally:
         _loaded = True
-        if _open:
+        if any(map(isalive, list(_open))):
             gc.freeze()
         if collects:
             gc.enable()
 
 
-def opened(dock: Any) -> None:
+def opened(dock: QWidget) -> None:
     """Spare an open dock full collections."""
-    if dock not in _open and _loaded:
+    if dock in _open:
+        return
+    if _loaded:
         gc.freeze()
     _open.add(dock)
+    dock.destroyed.connect(_soon)
 
 
-def closed(dock: Any) -> None:
+def closed(dock: QWidget) -> None:
     """Collect everything again once the last dock is closed, such as the viewer itself."""
     _open.discard(dock)
-    if not _open:
+    _collect_if_closed()
+
+
+def _soon() -> None:
+    QTimer.singleShot(0, _collect_if_closed)
+
+
+def _collect_if_closed() -> None:
+    if not any(map(isalive, list(_open))):
         gc.unfreeze()

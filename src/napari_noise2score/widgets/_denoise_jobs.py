@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ def with_polish(
 ) -> Generator[Progress[Any], None, None]:
     """Polish for a model and noise model, unless that was done before, and then run a job.
 
+    Channels that were learned each by itself are polished each by itself.
+
     A polish that is stopped is continued the next time. If the model has a file, the polish is
     kept beside it. If it does harm, it is not used, and a `DataWarning` says so.
 
@@ -44,45 +46,66 @@ def with_polish(
     Progress
         That of the polish with the message `POLISHING`, then that of the job.
     """
+    from ..denoising.polishing import polish_inputs
+    from ..denoising.provenance import fingerprint_of
+    from ..score.polish import key_of_polish
+
+    each = polish_inputs([image], model, noise)
+    polishes: list[Polish | None] = []
+    for number, ((own_image,), own, its) in enumerate(each):
+        for progress in _polish_steps(
+            own_image, own, its, device, session.files.get(model.fingerprint)
+        ):
+            yield replace(
+                progress,
+                done=progress.done + number * progress.total,
+                total=progress.total * len(each),
+            )
+        polish = session.polishes[key_of_polish(own, its)]
+        polish.check(own, its)
+        if polish.does_harm:
+            where = f"channel {number + 1}: " if len(each) > 1 else ""
+            warnings.warn(where + polish.sentence, DataWarning, stacklevel=2)
+        polishes.append(None if polish.does_harm else polish)
+    used = None if not any(polishes) else polishes if model.channel_coordinates else polishes[0]
+    for progress in steps(image, model, noise, device, *more, used):
+        if progress.result is not None and used:
+            progress = replace(
+                progress, result=progress.result._replace(polish=fingerprint_of(used))
+            )
+        yield progress
+
+
+def _polish_steps(
+    image: Image, model: Any, noise: Any, device: str, model_file: Path | None
+) -> Generator[Progress[Any], None, None]:
+    """Add a polish of one model to the session, unless it is there or in its file."""
     from ..denoising.polishing import polish_steps
     from ..score.polish import Polish, key_of_polish, path_beside
 
     key = key_of_polish(model, noise)
-    if key not in session.polishes:
-        file = session.files.get(model.fingerprint)
-        path = path_beside(file, model, noise) if file else None
-        if path is not None and path.exists():
-            session.polishes[key] = Polish.load(path)
-        else:
-            checkpoint = Path(_folder_of_checkpoints()) / f"{key}.resume"
-            run = polish_steps(
-                image, model, noise, device=device,
-                resume=checkpoint if checkpoint.exists() else None,
-            )  # fmt: skip
-            state = None
-            try:
-                for progress in run:
-                    state = progress.result or state
-                    yield replace(progress, result=None, message=POLISHING)
-            except BaseException:
-                if state is not None:
-                    state.checkpoint(checkpoint)
-                raise
-            assert state is not None
-            session.polishes[key] = state.snapshot()
-            checkpoint.unlink(missing_ok=True)
-            if path is not None:
-                _keep(session.polishes[key], path)
-    polish = session.polishes[key]
-    polish.check(model, noise)
-    if polish.does_harm:
-        warnings.warn(polish.sentence, DataWarning, stacklevel=2)
-        yield from steps(image, model, noise, device, *more, None)
+    if key in session.polishes:
         return
-    for progress in steps(image, model, noise, device, *more, polish):
-        if progress.result is not None:
-            progress = replace(progress, result=progress.result._replace(polish=polish.fingerprint))
-        yield progress
+    path = path_beside(model_file, model, noise) if model_file else None
+    if path is not None and path.exists():
+        session.polishes[key] = Polish.load(path)
+        return
+    checkpoint = Path(_folder_of_checkpoints()) / f"{key}.resume"
+    resume = checkpoint if checkpoint.exists() else None
+    state = None
+    try:
+        for progress in polish_steps(image, model, noise, device=device, resume=resume):
+            state = progress.result or state
+            yield replace(progress, result=None, message=POLISHING)
+    except BaseException:
+        if state is not None:
+            state.checkpoint(checkpoint)
+        raise
+    assert state is not None
+    session.polishes[key] = state.snapshot()
+    checkpoint.unlink(missing_ok=True)
+    if path is not None:
+        _keep(session.polishes[key], path)
 
 
 def _keep(polish: Polish, path: Path) -> None:
@@ -109,7 +132,7 @@ def denoise_all(
     dtype: np.dtype,
     _noise_notes: Mapping[str, Any],
     spread: bool,
-    polish: Polish | None,
+    polish: Polish | Sequence[Polish | None] | None,
 ) -> Iterator[Progress[Result]]:
     """Denoise an image in memory."""
     from ..denoising.denoise import denoise_steps, uncertainty_steps
@@ -141,7 +164,7 @@ def denoise_lazily(
     dtype: np.dtype,
     _noise_notes: Mapping[str, Any],
     spread: bool,
-    polish: Polish | None,
+    polish: Polish | Sequence[Polish | None] | None,
 ) -> Iterator[Progress[Result]]:
     """Make a lazy result, of which each plane is computed when it is shown."""
     from ..denoising.denoise import denoise, uncertainty

@@ -179,6 +179,21 @@ def describe(layer: Image, axes: str) -> str:
     return " · ".join(f"{a} {n}" for a, n in zip(axes.upper(), shape, strict=True))
 
 
+def channel_names(layer: Image | None, axes: str) -> list[str]:
+    """Return the names of the channels of a layer, empty ones where its file has none.
+
+    Examples
+    --------
+    >>> channel_names(Image(np.zeros((2, 64, 65))), "CYX"), channel_names(None, "CYX")
+    (['', ''], [])
+    """
+    if layer is None or "C" not in axes.upper() or len(axes) != layer_data(layer).ndim:
+        return []
+    count = layer_data(layer).shape[axes.upper().index("C")]
+    names = [*layer.metadata.get(FILE, {}).get("channels", ())]
+    return names if len(names) == count else [""] * count
+
+
 def describe_pixel(layer: Image) -> str:
     """Return the size of a pixel along X as text, empty if it is not known.
 

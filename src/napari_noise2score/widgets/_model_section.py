@@ -214,6 +214,7 @@ class ModelSection(Fold):
         ]
         self._job.say(" ".join(filter(None, sentences)))
         if remark := begun.remark():
+            session.hasty.add(model.fingerprint)
             self.remarked.emit(remark)
         return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -23,6 +25,7 @@ from ..noise.parameter import Parameter, grey_level
 from ..noise.parse import parse_noise
 from ..noise.per_channel import PerChannel
 from ..noise.registry import forms
+from ._channel_choice import ChannelChoice
 from ._eliding import ElidingComboBox
 from ._number import Number
 
@@ -45,11 +48,13 @@ class NoiseForm(QObject):
     """
 
     changed = Signal(str)
+    channel_changed = Signal()
     family_picked = Signal()  # a person chose another family in the menu
 
     def __init__(self, rows: QFormLayout) -> None:
         super().__init__(rows.parentWidget())
         self._rows = rows
+        self.channel = ChannelChoice()
         self._forms = [
             (family, form)
             for family, form in forms()
@@ -64,7 +69,7 @@ class NoiseForm(QObject):
             self._family.addItem(form.label)
             self._family.setItemData(i, _describe(family, form), Qt.ItemDataRole.ToolTipRole)
         # after the items: before, none of them would be chosen
-        self._family.setPlaceholderText("as in the text")
+        self._family.setPlaceholderText("as in the text, or one for each channel")
         self._boxes = {
             (i, p.name): _number(p)
             for i, (_, form) in enumerate(self._forms)
@@ -84,6 +89,8 @@ class NoiseForm(QObject):
         )
         self._complaint = QLabel()
         self._complaint.setWordWrap(True)
+        self._rows.addRow("Channel", self.channel)
+        self._rows.setRowVisible(self.channel, False)
         self._rows.addRow("Instrument", self._search)
         self._rows.addRow("Family", self._family)
         for i, (_, form) in enumerate(self._forms):
@@ -97,6 +104,7 @@ class NoiseForm(QObject):
         self._rows.addRow("Read noise", self._read_row)
         self._rows.addRow("As text", self._text)
         self._rows.addRow(self._complaint)
+        self.channel.changed.connect(self._show_channel)
         self._family.currentIndexChanged.connect(self._show_rows)
         self._family.currentIndexChanged.connect(self._compose)
         self._family.activated.connect(self.family_picked)
@@ -117,6 +125,23 @@ class NoiseForm(QObject):
         """Set the noise model; the controls follow if the text can be read."""
         self._text.setText(text)
         self._text.setCursorPosition(0)
+
+    def set_channels(self, names: Sequence[str]) -> None:
+        """Offer the channels of an image, if there are several."""
+        self.channel.set_names(names)
+        self._rows.setRowVisible(self.channel, len(names) > 1)
+        self._show_text()
+
+    def _show_channel(self) -> None:
+        """Show the noise model of another channel."""
+        self._show_text()
+        self.channel_changed.emit()
+
+    def _show_text(self) -> None:
+        try:
+            self._show(parse_noise(self.text))
+        except UserError as error:
+            self._complain(str(error))
 
     def _instrument_search(self) -> QLineEdit:
         """Make the control that finds a family by the words that people have for it."""
@@ -168,7 +193,7 @@ class NoiseForm(QObject):
             text += f" @ {kernel}"
         if family.accepts_read_noise and self._has_read_noise.isChecked():
             text += " + " + _format_call("gaussian", {"sigma": self._read_noise.value()})
-        text = self._with_corrections(text)
+        text = self.channel.with_part(self.text, self._with_corrections(text))
         if text != self.text:
             with QSignalBlocker(self._text):  # the controls need not follow themselves
                 self._text.setText(text)
@@ -191,15 +216,15 @@ class NoiseForm(QObject):
 
     def _follow_text(self, text: str) -> None:
         """Set the controls to the model of the text."""
-        try:
-            self._show(parse_noise(text))
-            self._complain("")
-        except UserError as error:
-            self._complain(str(error))
+        self._complain("")
+        self._show_text()
         self.changed.emit(text)
 
     def _show(self, model: NoiseModel) -> None:
         """Set the controls to a model."""
+        chosen_channel = self.channel.channel
+        if isinstance(model, PerChannel) and chosen_channel is not None:
+            model = model.for_channels(self.channel.count_channels)[chosen_channel]
         if isinstance(model, PerChannel):
             with QSignalBlocker(self._family):
                 self._family.setCurrentIndex(-1)  # only the text can express it

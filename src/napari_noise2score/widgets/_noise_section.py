@@ -69,7 +69,7 @@ class NoiseSection(QWidget):
         self._layer: Any = None
         self._history = History()
         self._base: NoiseModel | None = None  # what the slider makes weaker or stronger
-        self._polish: Callable[[bool, str], None] = lambda _pays, _sentence: None
+        self._polish: Callable[[bool, str], str] = lambda _pays, sentence: sentence
         self._found: dict[str, Found] = {}  # how each noise model was found
         self._words = QLabel(UNKNOWN)
         self._words.setWordWrap(True)
@@ -117,6 +117,7 @@ class NoiseSection(QWidget):
         self._redo.clicked.connect(lambda: self._step(1))
         self._strength.valueChanged.connect(self._set_strength)
         self.form.changed.connect(self._take)
+        self.form.channel_changed.connect(lambda: self._show(self.text))
         viewer.events.theme.connect(self._follow_theme)
         self.show_layer(None)
 
@@ -144,8 +145,11 @@ class NoiseSection(QWidget):
         """The noise model of the layer as text, empty if it is not known."""
         return noise_of(self._layer) if self._layer is not None else ""
 
-    def on_polish(self, tell: Callable[[bool, str], None]) -> None:
-        """Set what is called with whether a polish pays, and a sentence, after an estimate."""
+    def on_polish(self, tell: Callable[[bool, str], str]) -> None:
+        """Set what is called after an estimate with whether a polish pays, and a sentence.
+
+        It returns the sentence to be shown.
+        """
         self._polish = tell
 
     def notes(self, noise: str) -> dict[str, Any]:
@@ -158,6 +162,13 @@ class NoiseSection(QWidget):
         if text == self.form.text:
             self._take(text)
         self.form.set_text(text)
+
+    def use(self, noise: str, channel: int | None) -> None:
+        """Take over a noise model that was found for a channel, or for all (None)."""
+        if channel is not None:
+            self.form.channel.choose(channel)
+            noise = self.form.channel.with_part(self.text or noise, noise)
+        self.set_text(noise)
 
     def show_layer(self, layer: Any) -> None:
         """Show the noise model of a layer."""
@@ -222,7 +233,7 @@ class NoiseSection(QWidget):
         """Make what was estimated the noise model of a layer, shown or not."""
         self._found[found.noise] = found
         if found.check is not None:
-            session.checks[layer] = found.check
+            session.checks[layer] = {None: found.check}
         if layer is self._layer:
             self.set_text(found.noise)
             self._record_now()
@@ -234,8 +245,7 @@ class NoiseSection(QWidget):
         if check is not None and not check.explains and layer is self._layer:
             self._message.say(check.verdict, "warning")
         if (need := found.polish) is not None:
-            self._polish(need.pays, need.sentence)
-            said.append(need.sentence)
+            said.append(self._polish(need.pays, need.sentence))
         self._job.say(" ".join(f"{text[:1].upper()}{text[1:]}".rstrip(".") + "." for text in said))
 
     def _take(self, text: str) -> None:
@@ -270,8 +280,9 @@ class NoiseSection(QWidget):
         if base is None:
             return
         with contextlib.suppress(UserError):  # the end of what the parameter may be
-            text = str(base.scaled(STRONGEST ** (2 * position)))
-            self.set_text(text)
+            part = parse_noise(self.form.channel.part_of(str(base)))
+            scaled = str(part.scaled(STRONGEST ** (2 * position)))
+            self.set_text(self.form.channel.with_part(str(base), scaled))
         self._base = base
         with QSignalBlocker(self._strength):
             self._strength.setValue(position)
@@ -282,21 +293,32 @@ class NoiseSection(QWidget):
 
     def _show_explained(self) -> None:
         """Show the part of the noise that the model explains, if the noise was measured."""
-        check = session.checks.get(self._layer) if self._layer is not None else None
-        share = None
-        if check is not None:
-            with contextlib.suppress(UserError):
-                # of several channels, the check is that of the worst one
-                noise = parse_noise(self.text).for_channels(check.channels)[check.channel or 0]
-                if noise == check.noise:
-                    share = check.curve.explained
-                elif noise.components.kernel == check.noise.components.kernel:
-                    share = check.curve.with_noise(noise).explained
+        share = self._explained()
         kind = "" if share is None or share >= GOOD else "warning" if share >= POOR else "error"
         colour = colour_of(self._viewer, kind)
         self._explains.setStyleSheet(f"color: {colour}" if colour else "")
         unknown = "not checked" if self.text else ""
         self._explains.setText(unknown if share is None else f"explains {share:.0%}")
+
+    def _explained(self) -> float | None:
+        """Return the part of the noise that the model of the shown channel explains, if known."""
+        channel = self.form.channel.channel
+        known = session.checks.get(self._layer, {}) if self._layer is not None else {}
+        check = known.get(channel) or known.get(None)
+        if check is None:
+            return None
+        # of several channels, the check is that of the worst one
+        of = channel if check is known.get(channel) and channel is not None else check.channel
+        if channel is not None and of not in (None, channel):
+            return None
+        with contextlib.suppress(UserError):
+            count = max(check.channels, self.form.channel.count_channels)
+            noise = parse_noise(self.text).for_channels(count)[of or 0]
+            if noise == check.noise:
+                return float(check.curve.explained)
+            if noise.components.kernel == check.noise.components.kernel:
+                return float(check.curve.with_noise(noise).explained)
+        return None
 
     def _record(self) -> None:
         """Make the noise model one that Undo returns to."""

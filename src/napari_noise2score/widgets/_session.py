@@ -43,12 +43,15 @@ class Session(QObject):
         self.kept: dict[str, Path] = {}
         # the settings of each model that was learned in this session, as `train_steps` names them
         self.recipes: dict[str, dict[str, Any]] = {}
+        # models that learned too shortly to judge what a polish gains, by fingerprint
+        self.hasty: set[str] = set()
         self.folder = Path.home()  # of the last file dialog
         self.polishes: dict[str, Polish] = {}
         self.temporary: tempfile.TemporaryDirectory[str] | None = None  # for checkpoints
         self.axes: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self.noises: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
-        self.checks: WeakKeyDictionary[Layer, NoiseCheck] = WeakKeyDictionary()
+        # the last noise checks of each layer, by channel; that of None is of all channels
+        self.checks: WeakKeyDictionary[Layer, dict[int | None, NoiseCheck]] = WeakKeyDictionary()
         # the denoised layers of each layer
         self.results: WeakKeyDictionary[Layer, WeakSet[Layer]] = WeakKeyDictionary()
         # the name of the model that each layer was denoised with last, or that learned from it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -39,7 +39,8 @@ class Result(NamedTuple):
     spread: Any = None
     target: Target | None = None  # where it was written
     widest: float = 0  # the greatest uncertainty of what was written
-    polish: str = ""  # fingerprint of the polish, if there is one
+    # fingerprint of the polish, if there is one, or of those of the channels
+    polish: str | list[str | None] = ""
 
 
 def valid_name(name: str) -> str:
@@ -109,7 +110,7 @@ def write(
     dtype: np.dtype,
     noise_notes: Mapping[str, Any],
     target: Target,
-    polish: Polish | None,
+    polish: Polish | Sequence[Polish | None] | None,
 ) -> Generator[Progress[Result], None, None]:
     """Denoise an image into a store, and open what was written."""
     from ..denoising.denoise import denoise_steps, uncertainty_steps

@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFormLayout,
     QFrame,
     QPushButton,
@@ -31,15 +28,14 @@ from ._flow import Flow
 from ._folder_section import FolderSection
 from ._image_row import ImageRow
 from ._job_bar import JobBar
-from ._layers import is_result
+from ._layers import channel_names, is_result
 from ._model_section import ModelSection
 from ._noise_section import NoiseSection
 from ._preview import Preview, Wish
 from ._preview_row import PreviewRow
-from ._protocol import Protocol, commands, protocol_of, settings_text
+from ._protocol_actions import ProtocolActions
 from ._result_section import ResultSection
 from ._session import session
-from ._settings_file import read_settings
 from ._source import Source
 
 if TYPE_CHECKING:
@@ -47,6 +43,10 @@ if TYPE_CHECKING:
 
 DENOISE, ENOUGH = "&Denoise", "&Denoise with what is learned"
 START = "Press Denoise: the noise is estimated, the network learns, and the result is added."
+
+HASTY = (
+    "Whether a polish pays is said once the network has learned for longer (Resume under Model)."
+)
 
 
 class DenoiseDock(QWidget):
@@ -96,6 +96,7 @@ class DenoiseDock(QWidget):
         rows.addStretch()
         self._flow = Flow(self, self._job, self._noise, self._model, self._result)
         self._closing = Closing(self)
+        self._actions = ProtocolActions(self, self._image, self._noise, self._model, self._result)
         self._working: Any = None  # the layer of the job that runs or ran last
         self._preview_began = 0.0  # on the clock of time.monotonic
         self._connect()
@@ -123,15 +124,13 @@ class DenoiseDock(QWidget):
         self._noise.estimate_button.clicked.connect(self.estimate)
         self._noise.refine_button.clicked.connect(self.refine)
         self._noise.form.family_picked.connect(self._refine_family)
-        self._noise.on_polish(self._result.suggest_polish)
+        self._noise.on_polish(self._suggest_polish)
         self._check.start_button.clicked.connect(self.check)
-        self._check.used.connect(self._noise.set_text)
+        self._check.used.connect(self._noise.use)
+        self._noise.form.channel_changed.connect(self._look_at_channel)
         self._model.train_button.clicked.connect(self.train)
         self._model.resume_button.clicked.connect(self.resume)
         self._folder.start_button.clicked.connect(self.denoise_folder)
-        self._result.copy_button.clicked.connect(self.copy_command)
-        self._result.save_button.clicked.connect(self.save_settings)
-        self._result.load_button.clicked.connect(self.load_settings)
         for button in (
             self._noise.estimate_button,
             self._noise.refine_button,
@@ -223,62 +222,6 @@ class DenoiseDock(QWidget):
             self._image.axes.strip(),
         )
 
-    def copy_command(self) -> None:
-        """Copy the commands that do the same in a terminal."""
-        if (done := self._protocol()) is None or (clipboard := QGuiApplication.clipboard()) is None:
-            return
-        result, spread = self._result.path_of(self._image.layer), self._result.uncertainty
-        text = commands(
-            done.settings, done.image, result, done.model, done.learns, spread.isChecked()
-        )
-        clipboard.setText(text)
-        self._result.protocol.say("\n".join(["Copied:", text, *done.remarks]))
-
-    def save_settings(self) -> None:
-        """Ask for a file name, and write the settings for the command line."""
-        if (done := self._protocol()) is None:
-            return
-        suggested = session.folder / f"{done.model.stem}.yaml"
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save settings", str(suggested), "Settings (*.yaml)"
-        )
-        if not path:
-            return
-        file = Path(path if path.endswith((".yaml", ".yml")) else f"{path}.yaml")
-        session.folder = file.parent
-        try:
-            file.write_text(settings_text(done.settings, file.name), encoding="utf-8")
-        except OSError as error:
-            self._result.protocol.fail(error)
-        else:
-            self._result.protocol.say("\n".join([f"Saved to {file}.", *done.remarks]))
-
-    def load_settings(self) -> None:
-        """Ask for a file of settings, and set the controls to them."""
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Load settings", str(session.folder), "Settings (*.yaml *.yml)"
-        )
-        if not path:
-            return
-        session.folder = Path(path).parent
-        try:
-            remarks = read_settings(Path(path), self._model, self._result, self._noise)
-        except UserError as error:
-            self._result.protocol.fail(error)
-        else:
-            self._result.protocol.say("\n".join([f"Loaded {path}.", *remarks]))
-
-    def _protocol(self) -> Protocol | None:
-        """Return what is to be done with the layer; None if it has no axes, which is said."""
-        try:
-            source = self._image.source()
-        except UserError as error:
-            self._image.fail(error)
-            return None
-        chooser, polish = self._model.chooser, self._result.polish.isChecked()
-        settings = self._model.settings.values | {"polish": polish}
-        return protocol_of(source, self._noise.text, chooser.name, chooser.model, settings)
-
     def stop(self) -> None:
         """Ask the job to stop, if there is one, and remove the preview."""
         self._job.stop()
@@ -334,7 +277,11 @@ class DenoiseDock(QWidget):
         self._show_axes()
 
     def _show_axes(self, _axes: str = "") -> None:
-        self._model.settings.show_repeats(self._image.layer, self._image.axes)
+        layer, axes = self._image.layer, self._image.axes.strip()
+        self._model.settings.show_repeats(layer, axes)
+        names = channel_names(layer, axes)
+        self._noise.form.set_channels(names)
+        self._check.set_channels(names)
         self._show_model()
 
     def _show_model(self, _name: str = "") -> None:
@@ -345,6 +292,22 @@ class DenoiseDock(QWidget):
         # to look at a lazy result would compute it
         self._model.compare(None if source is None or is_result(source.layer) else source)
         self._show_preview()
+
+    def _suggest_polish(self, pays: bool, sentence: str) -> str:
+        """Tick the polish if it pays; a network that hardly learned leaves more to a polish."""
+        model = self._model.chooser.model
+        if pays and model is not None and model.fingerprint in session.hasty:
+            pays, sentence = False, HASTY
+        self._result.suggest_polish(pays, sentence)
+        return sentence
+
+    def _look_at_channel(self) -> None:
+        """Show the channel of the image whose noise is edited."""
+        channel, layer = self._noise.form.channel.channel, self._image.layer
+        at = self._image.axes.strip().upper().find("C")
+        if channel is not None and layer is not None and 0 <= at < layer.ndim:
+            shift = self._viewer.dims.ndim - layer.ndim
+            self._viewer.dims.set_current_step(at + shift, channel)
 
     def _source(self) -> Source | None:
         try:
