@@ -18,6 +18,7 @@ from ..image.axes import MAX_CHANNELS, Layout, layout
 from ..image.corrected import CorrectedArray
 from ..image.identity import identify_image, key_of
 from ..image.image import Image, as_images
+from ..image.pixel import PIXEL, pixel_size
 from ..noise import Correction, Kernel, parse_correction
 from ..noise.kernel import parse_kernel
 from ..progress import Progress, run_to_end
@@ -241,6 +242,8 @@ def train_steps(
         notes |= {"correlation of the noise": str(of_noise), SHARE_SEEN: seen_share}
     if undone:
         notes = {**notes, "correction": describe_corrections(undone)}
+    if pixel := pixel_size(opened[0]):
+        notes = {**notes, PIXEL: list(pixel)}
     trainer = Trainer(arrays, layouts, device, seed, name, kernel, identity, seen, notes, of_noise)
     if resume is not None:
         trainer.restore(resume)

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import UserError
 from ..image.channel import channel_of, count_channels
@@ -16,7 +16,7 @@ from ..progress import Progress
 from ._channel_choice import ChannelChoice
 from ._fold import Fold
 from ._guess import noise_of
-from ._message import Message
+from ._message import Message, WrappedLabel
 from ._session import session
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class CheckSection(Fold):
             "Measure the noise of the layer and compare it with the model. This takes some "
             "seconds; the layer is not changed."
         )
-        self._verdict, self._numbers, self._model = QLabel(), QLabel(), QLabel()
+        self._verdict, self._numbers, self._model = WrappedLabel(), WrappedLabel(), WrappedLabel()
         for label in (self._model, self._verdict, self._numbers):
-            label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._verdict.setStyleSheet("font-weight: bold")
         self._model.setToolTip("The noise model that was checked, and its uncertainty.")
         self._numbers.setToolTip(
             "The part of the noise that the model explains: 1 if its variance is right at every "
@@ -158,7 +158,7 @@ class CheckSection(Fold):
     def _show(self, check: NoiseCheck, channel: int | None) -> None:
         self._checked = self._layer, check, channel
         self._model.setText(_described(check))
-        self._verdict.setText(f"<b>{check.verdict}</b>")
+        self._verdict.setText(check.verdict)
         self._numbers.setText(check.summary[0].upper() + check.summary[1:])
         self.summarize(check.summary)
         if self._plots is None:

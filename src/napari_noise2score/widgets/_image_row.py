@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import napari.layers
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit
 
 from ..errors import UserError
 from ..image.axes import parse_axes
@@ -22,7 +22,7 @@ from ._layers import (
     layer_axes,
     layer_data,
 )
-from ._message import Message
+from ._message import Message, WrappedLabel
 from ._session import session
 from ._source import Source
 
@@ -65,8 +65,7 @@ class ImageRow(QObject):
             "layer's axis labels, or else from its file, where they say it; otherwise type the "
             "letters here."
         )
-        self._sizes = QLabel()
-        self._sizes.setWordWrap(True)
+        self._sizes = WrappedLabel()
         self._sizes.setToolTip(
             "Number of pixels along each axis, and the size of a pixel along X, from the layer or "
             "its file."

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils import cancelable_progress
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from ..errors import DataWarning, one_line
-from ._message import Message
+from ._message import Message, WrappedLabel
 from ._work import Failure, is_out_of_memory, message_of, report, start
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class JobBar(QWidget):
             "Pause the job; press again to continue. The pause does not count as working time."
         )
         self._stop = QPushButton("Stop")
-        self._status = QLabel()
-        self._status.setWordWrap(True)
+        self._status = WrappedLabel()
         self._status.setToolTip("What the job is doing, or how it ended.")
         self._notice = Message(
             viewer, "What you should know about the data, or about how the job ended."

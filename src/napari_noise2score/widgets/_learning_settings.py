@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QVBoxLayout
 
 from ._fold import Fold
 from ._layers import describe_repeats
+from ._message import WrappedLabel
 from ._model_chooser import DeviceChooser
 from ._noise_form import NO_CORRELATION, correlation, correlation_box
 
@@ -78,8 +79,7 @@ class LearningSettings:
             "exactly; 0 to go by the time in minutes."
         )
         self._correlation = correlation_box()
-        self._repeats = QLabel()
-        self._repeats.setWordWrap(True)
+        self._repeats = WrappedLabel()
         self._repeats.setToolTip("What the network is trained on, given the axes.")
         form.addRow("Learn in", self._ndim)
         form.addRow("", self._repeats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
@@ -18,9 +19,41 @@ if TYPE_CHECKING:
 #: The colour of each kind of message, on a dark and on a bright background.
 COLOURS = {"warning": ("#f0b429", "#8a5300"), "error": ("#ff8a80", "#b3261e")}
 
+LONGEST = 24  # letters of a word that fit into a line of the dock
+BREAK = "\N{ZERO WIDTH SPACE}"
 
-class Message(QLabel):
-    """A line of text that wraps and can be copied; hidden while there is nothing to say.
+
+def wrapped(text: str) -> str:
+    """Return a text with places to wrap in the words that are too long for a line of the dock.
+
+    Examples
+    --------
+    >>> wrapped("written to a.tif"), len(wrapped("x" * 100)) - 100
+    ('written to a.tif', 4)
+    """
+    return re.sub(rf"\S{{{LONGEST}}}(?=\S)", lambda found: found[0] + BREAK, text)
+
+
+class WrappedLabel(QLabel):
+    """A text of any length, which wraps even where a path has no space."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(text)
+
+    def setText(self, text: str | None) -> None:
+        """Show a text."""
+        super().setText(wrapped(text or ""))
+
+    def text(self) -> str:
+        """Return the text without the places to wrap."""
+        return super().text().replace(BREAK, "")
+
+
+class Message(WrappedLabel):
+    """A text that wraps and can be copied; hidden while there is nothing to say.
 
     Parameters
     ----------
@@ -33,8 +66,6 @@ class Message(QLabel):
     def __init__(self, viewer: napari.viewer.Viewer, tip: str):
         super().__init__()
         self._viewer, self._kind = viewer, ""
-        self.setWordWrap(True)
-        self.setTextFormat(Qt.TextFormat.PlainText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setToolTip(tip)
         self.hide()

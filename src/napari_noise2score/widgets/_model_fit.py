@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,14 @@ def _compare(source: Source, model: ScoreModel) -> Generator[None, None, None]:
     from ..denoising.grey_level_range import check_range
     from ..denoising.job import fit_layout, in_channel
     from ..image.axes import layout
+    from ..image.pixel import PIXEL, other_pixel_size
     from ..score.correction import corrected_image, learned_corrections
 
+    image = source.image()
+    if text := other_pixel_size(model.provenance.get(PIXEL), image):
+        warnings.warn(text, DataWarning, stacklevel=2)
     where = fit_layout(layout(source.axes, source.data.shape, model.ndim), model)
-    data = corrected_image(source.image(), learned_corrections(model), fills=True).data
+    data = corrected_image(image, learned_corrections(model), fills=True).data
     yield None
     count = len(model.channel_coordinates)
     if not count:

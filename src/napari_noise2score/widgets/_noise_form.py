@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QCompleter,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
 )
 
@@ -27,6 +26,7 @@ from ..noise.per_channel import PerChannel
 from ..noise.registry import forms
 from ._channel_choice import ChannelChoice
 from ._eliding import ElidingComboBox
+from ._message import WrappedLabel
 from ._number import Number
 
 NO_CORRELATION = "none"
@@ -87,8 +87,7 @@ class NoiseForm(QObject):
             "The noise model as text. This is what is used; the same text works in Python and on "
             "the command line."
         )
-        self._complaint = QLabel()
-        self._complaint.setWordWrap(True)
+        self._complaint = WrappedLabel()
         self._rows.addRow("Channel", self.channel)
         self._rows.setRowVisible(self.channel, False)
         self._rows.addRow("Instrument", self._search)

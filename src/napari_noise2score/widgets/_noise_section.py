@@ -16,7 +16,7 @@ from ..noise.parse import parse_noise
 from ._fold import Fold
 from ._guess import Found, find_noise, noise_of
 from ._history import History
-from ._message import Message, colour_of
+from ._message import Message, WrappedLabel, colour_of
 from ._noise_form import NoiseForm
 from ._noise_words import in_words
 from ._number import Slider
@@ -71,8 +71,7 @@ class NoiseSection(QWidget):
         self._base: NoiseModel | None = None  # what the slider makes weaker or stronger
         self._polish: Callable[[bool, str], str] = lambda _pays, sentence: sentence
         self._found: dict[str, Found] = {}  # how each noise model was found
-        self._words = QLabel(UNKNOWN)
-        self._words.setWordWrap(True)
+        self._words = WrappedLabel(UNKNOWN)
         self._words.setToolTip("The noise model that is removed, with its numbers in grey levels.")
         self._explains = QLabel()
         self._explains.setToolTip(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ._divider import Divider
+from ._message import WrappedLabel
 from ._session import session
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ class PreviewRow(QWidget):
             "drag the line across the picture."
         )
         self._divider = Divider(viewer, self, self._after)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = WrappedLabel()
         self.status.setToolTip("Why there is no preview, or how far it is.")
         self.status.hide()
         rows = QVBoxLayout(self)
