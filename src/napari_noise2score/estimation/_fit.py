@@ -150,6 +150,8 @@ def fit_families(
     else:
         against = [0.0] * len(fits)
     fits = [replace(f, misfit=f.misfit + a) for f, a in zip(fits, against, strict=True)]
+    relief = PARAMETER_PENALTY[single_frames]
+    fits = [replace(f, misfit=f.misfit - relief * _is_confirmed(f, fits, moments)) for f in fits]
     return sorted(fits, key=lambda fit: fit.misfit)
 
 
@@ -284,17 +286,26 @@ def _fit(
         ends = float(max(value - off, least)), float(value + off)
         intervals[name] = (ends[0] ** 0.5, ends[1] ** 0.5) if name == READ_NOISE else ends
     penalty = _parameter_penalty(full, len(values), len(fitted.fixed), single_frames)
-    if len(values) > 1 and _is_dark_as_magnitude(noise, moments):
-        # one of the parameters is confirmed: the mean without signal could have been any other
-        penalty -= PARAMETER_PENALTY[single_frames]
     return Fit(noise, misfit(residual, weight) + penalty, intervals)
 
 
-def _is_dark_as_magnitude(noise: NoiseModel, moments: Moments) -> bool:
-    """Return whether the darkest intensity is that of a magnitude without signal."""
-    if not noise.components.base.is_magnitude:
+def _is_confirmed(fit: Fit, among: Sequence[Fit], moments: Moments) -> bool:
+    """Return whether the dark confirms one of several parameters of a magnitude family.
+
+    The darkest intensity is then that without signal, which could have been any other. It confirms
+    nothing if a magnitude family with fewer parameters is as likely.
+    """
+    if not fit.noise.components.base.is_magnitude:
         return False
-    away = abs(float(noise.mean(torch.zeros(1, dtype=torch.float64))) - moments.mean[0])
+    count = len(fit.intervals)
+    simpler = [
+        other.misfit
+        for other in among
+        if other.noise.components.base.is_magnitude and len(other.intervals) < count
+    ]
+    if count < 2 or min(simpler, default=np.inf) <= fit.misfit:
+        return False
+    away = abs(float(fit.noise.mean(torch.zeros(1, dtype=torch.float64))) - moments.mean[0])
     return bool(away < NEAR_DARKEST * moments.variance[0] ** 0.5)
 
 
