@@ -47,6 +47,7 @@ _WHERE = {
     "denoise": "denoising.denoise",
     "denoise_steps": "denoising.denoise",
     "estimate_noise": "estimation.estimate",
+    "estimate_sigma_map": "estimation.sigma_map",
     "estimate_steps": "estimation.estimate",
     "evaluate": "denoising.evaluate",
     "export_model": "denoising.export",
@@ -89,6 +90,7 @@ __all__ = [
     "denoise",
     "denoise_steps",
     "estimate_noise",
+    "estimate_sigma_map",
     "estimate_steps",
     "evaluate",
     "export_model",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from .estimation.goodness_of_fit import NoiseCheck
     from .estimation.noise_check import check_noise, check_steps
     from .estimation.noise_report import NoiseReport
+    from .estimation.sigma_map import estimate_sigma_map
     from .image.files import read_image
     from .image.image import Image
     from .image.write import write_image
