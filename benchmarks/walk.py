@@ -27,7 +27,7 @@ from superqt.utils import WorkerBase
 from window import button, enter_file_name, field, messages, status
 from window import dock as open_dock
 
-from napari_noise2score.sample import read_sample, simulate_cells
+from napari_noise2score.sample import simulate_cells
 from napari_noise2score.widgets._session import session
 
 MINUTES = 0.3  # of learning
@@ -164,10 +164,10 @@ def series(person: Person, folder: Path) -> None:
 
 def channels(person: Person, _folder: Path) -> None:
     """Denoise two channels of unlike gain (c)."""
-    image = read_sample("scmos")
-    person.viewer.add_image(
-        np.asarray(image.data), name="two channels", axis_labels=tuple(image.axes.lower())
-    )
+    one = simulate_cells((4, 1, 160, 160))[0][:, 0]
+    other = 4 * (simulate_cells((4, 1, 160, 160), seed=7)[0][:, 0] - 100) + 200
+    stack = np.stack([one, other], axis=1)
+    person.viewer.add_image(stack, name="two channels", axis_labels="tcyx")
     person.open_dock()
     quick(person)
     person.click("Denoise")

@@ -1118,3 +1118,17 @@ def test_a_model_of_other_pixels_is_marked(viewer, qtbot, session, model):
     field(widget, "Use").setCurrentText("near")
     expected = "trained on pixels of 0.1 micrometer, and these are of 0.4 micrometer"
     qtbot.waitUntil(lambda: any(expected in x for x in messages(widget)), timeout=TIMEOUT)
+
+
+def test_a_hidden_layer_that_a_person_selects_is_previewed(viewer, qtbot, cells, session, model):
+    hidden = add_cells(viewer, cells[0], visible=False)
+    viewer.add_image(cells[0], name="other", axis_labels="tzyx")
+    session.add_model(model, "cells")
+    widget = dock(viewer)
+    viewer.layers.selection.active = hidden
+    set_noise(widget, NOISE)
+    wait_for_preview(qtbot, widget)
+    assert "cells preview" in viewer.layers
+    assert field(widget, "Layer").currentText() == "cells"
+    button(widget, "Live preview").setChecked(False)
+    assert "cells preview" not in viewer.layers

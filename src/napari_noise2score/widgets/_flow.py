@@ -144,12 +144,19 @@ class Flow(QObject):
             self._noise.estimate(press.source, self._take_guess)
         elif learns or own not in session.models:
             self._learn(press)
-        elif press.guess and noise_of(layer) == press.guess:
+        elif self._is_to_be_refined(press, own):
             press.guess = ""
             model, device = session.models[own], self._model.device.currentText()
             self._noise.estimate(press.source, self._after_job, model=model, device=device)
         else:
             self._finish(press, own)
+
+    @staticmethod
+    def _is_to_be_refined(press: Press, name: str) -> bool:
+        """Return whether the noise is estimated again with the network: if that learned enough."""
+        if not press.guess or noise_of(press.source.layer) != press.guess:
+            return False
+        return session.models[name].fingerprint not in session.hasty
 
     def _learn(self, press: Press) -> None:
         self._press, self._retry = press, lambda: self._learn(press)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QElidingLabel
+
+SHOWN = 50  # milliseconds, after which the content is laid out
 
 
 class Fold(QWidget):
@@ -65,3 +76,14 @@ class Fold(QWidget):
     def _unfold(self, opened: bool) -> None:
         self.title.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self._content.setVisible(opened)
+        if opened:
+            QTimer.singleShot(SHOWN, self._scroll_to)
+
+    def _scroll_to(self) -> None:
+        """Bring what was unfolded into view, from its title on."""
+        area = self.parent() if isalive(self) else None
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parent()
+        if area is not None and self.isVisible():
+            area.ensureWidgetVisible(self, 0, 0)
+            area.ensureWidgetVisible(self.title, 0, 0)

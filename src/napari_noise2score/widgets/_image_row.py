@@ -54,6 +54,7 @@ class ImageRow(QObject):
         self._viewer = viewer
         self._layers: list[napari.layers.Image] = []  # that the box offers
         self._chosen: napari.layers.Image | None = None
+        self._picked: napari.layers.Image | None = None  # the one that a person selected
         self._box = ElidingComboBox()
         self._box.setToolTip("The image layer to work on. It follows the layer that is selected.")
         self._axes = QLineEdit()
@@ -162,7 +163,8 @@ class ImageRow(QObject):
             return
         self._list_layers()
         chosen = self._chosen
-        if chosen is not None and chosen in self._layers and chosen.visible:
+        kept = chosen is not None and chosen in self._layers
+        if chosen is not None and kept and (chosen.visible or chosen is self._picked):
             return
         active = self._viewer.layers.selection.active
         # a hidden layer was not chosen by a person, nor was a result
@@ -190,6 +192,7 @@ class ImageRow(QObject):
         images = (x for x in self._viewer.layers if isinstance(x, napari.layers.Image))
         chosen = next((x for x in images if x == active), None)
         if chosen is not None and not is_result(chosen) and not is_preview(chosen):
+            self._picked = chosen
             self.set_layer(chosen)
 
     def _emit_removed(self, event: Any) -> None:

@@ -213,8 +213,9 @@ class ModelSection(Fold):
             describe_kept(model),
         ]
         self._job.say(" ".join(filter(None, sentences)))
-        if remark := begun.remark():
+        if begun.is_hasty:
             session.hasty.add(model.fingerprint)
+        if remark := begun.remark():
             self.remarked.emit(remark)
         return True
 

@@ -87,6 +87,7 @@ class Preview(QObject):
         self._window = getattr(viewer, "__wrapped__", viewer)
         self._wish: Wish | None = None
         self._layer: Image | None = None
+        self._adding = False  # napari is adding the layer
         self._followed: Image | None = None
         self._scored: tuple[Wish, LivePlanes] | None = None
         self._worker: Any = None
@@ -212,7 +213,15 @@ class Preview(QObject):
             # add_image returns a wrapper, which is not the layer that events name
             self._layer = Image(solved.values, **settings)
             self._layer.events.visible.connect(self._see_through)
-            self._viewer.add_layer(self._layer)
+            self._adding = True
+            try:
+                self._viewer.add_layer(self._layer)
+            finally:
+                self._adding = False
+            # it may have been hidden, or another layer chosen, while napari added it
+            if self._wish is None or self._wish.layer is not wish.layer:
+                self._drop_layer()
+                return
             self._viewer.layers.selection = selected
             self.added.emit()
         else:
@@ -242,6 +251,8 @@ class Preview(QObject):
         self._go_on()
 
     def _drop_layer(self) -> None:
+        if self._adding:  # napari needs it until it is added
+            return
         layer, self._layer, self._shown = self._layer, None, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)

@@ -43,7 +43,7 @@ class Session(QObject):
         self.kept: dict[str, Path] = {}
         # the settings of each model that was learned in this session, as `train_steps` names them
         self.recipes: dict[str, dict[str, Any]] = {}
-        # models that learned too shortly to judge what a polish gains, by fingerprint
+        # models that hardly learned, by fingerprint: they tell nothing of the noise or of a polish
         self.hasty: set[str] = set()
         self.folder = Path.home()  # of the last file dialog
         self.polishes: dict[str, Polish] = {}

@@ -74,6 +74,12 @@ class Begun:
             enough = f" · good enough in about {duration(left)}" if left else " · good enough now"
         return f"Learning: step {last.step}{enough}"
 
+    @property
+    def is_hasty(self) -> bool:
+        """Whether the network hardly learned: twice the time would not be enough."""
+        left, last = self.seconds_until_enough, self.last
+        return last is None or left is None or left > last.seconds
+
     def remark(self) -> str:
         """Return a sentence if the training was too short, otherwise an empty text."""
         left, last = self.seconds_until_enough, self.last
