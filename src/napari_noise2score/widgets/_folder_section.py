@@ -240,7 +240,7 @@ def folder_steps(
                 yield Progress(number + fraction, len(files))
             state = DONE
         except Exception as error:
-            state = message_of(error)
+            state = message_of(error).removeprefix(f"{file}: ")
         yield Progress(number + 1, len(files), result=Row(number, name, state))
 
 
