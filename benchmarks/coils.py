@@ -1,7 +1,7 @@
 """Estimate and denoise simulated MRI of eight coils, beside dipy's NLMeans, MPPCA and PIESNO.
 
     python -m pip install dipy
-    python benchmarks/coils.py DATA [--steps 200]
+    python benchmarks/coils.py DATA {volume,series} [--steps 100] [--series-steps 120]
 
 DATA contains the brain template ``mri/truth.tif``. Each of the coils sees the object through a
 smooth complex sensitivity; the magnitude is the root of the sum of squares. Two noise levels: at
@@ -31,7 +31,7 @@ from napari_noise2score.noise import NoncentralChi
 
 COILS = 8
 SIGMAS = 60.0, 200.0
-PLANES = slice(10, 22)
+PLANES = slice(12, 20)
 DIRECTIONS, SERIES_SIGMA = 32, 60.0
 B_VALUE, DIFFUSION = 1.0, (1.7, 0.5)  # ms/µm² and µm²/ms, along and across fibres
 
@@ -68,11 +68,14 @@ def series(volume: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--series-steps", type=int, default=300)
+    parser.add_argument("images", choices=["volume", "series"])
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--series-steps", type=int, default=120)
     options = parser.parse_args()
     volume = imread(options.data / "mri" / "truth.tif")[PLANES].astype(np.float64)
-    add = table("coils", "images", "sigma", "method", "noise", "PSNR", "bias at SNR 3")
+    add = table(
+        f"coils_{options.images}", "images", "sigma", "method", "noise", "PSNR", "bias at SNR 3"
+    )
 
     def report(name: str, sigma: float, method: str, noise: object, found: object) -> None:
         truth, found = truths[name], np.asarray(found)
@@ -87,12 +90,13 @@ def main() -> None:
         return np.asarray(family.clean_from_mean(torch.from_numpy(np.asarray(image, np.float64))))
 
     truths = {"volume": volume, "series": series(volume[:, ::2, ::2])}
-    for name, sigma in [*(("volume", s) for s in SIGMAS), ("series", SERIES_SIGMA)]:
+    name = options.images
+    for sigma in SIGMAS if name == "volume" else (SERIES_SIGMA,):
         rng = np.random.default_rng(3)
         noisy = magnitude(truths[name], sigma, rng).astype(np.float32)
         report(name, sigma, "noisy", "", noisy)
         last = np.moveaxis(noisy, 0, -1)
-        add(name, f"{sigma:g}", "PIESNO", f"sigma {piesno(last, N=COILS):.2f}", "", "")
+        add(name, f"{sigma:g}", "PIESNO", f"sigma {np.median(piesno(last, N=COILS)):.2f}", "", "")
         axes = "ZYX" if name == "volume" else "TZYX"
         noise = estimate_noise(noisy, axes=axes).noise
         if name == "volume":
@@ -106,7 +110,7 @@ def main() -> None:
         reach = None if name == "volume" else 3
         model = train(noisy, axes=axes, steps=steps, context=context, reach=reach)
         report(name, sigma, "ours", f"`{noise}`", denoise(noisy, model, noise, axes=axes))
-        taught = polish(noisy, model, noise, axes=axes)
+        taught = polish(noisy, model, noise, axes=axes, steps=steps)
         polished = denoise(noisy, model, noise, axes=axes, polish=taught)
         report(name, sigma, "ours, polished", f"`{noise}`", polished)
 

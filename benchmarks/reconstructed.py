@@ -1,13 +1,13 @@
-"""Denoise simulated CT, PET and demosaiced pictures, beside BM3D with the noise spectrum given.
+"""Denoise simulated CT, PET and demosaiced green, beside BM3D with the noise spectrum given.
 
     python -m pip install bm3d scikit-image
     python benchmarks/reconstructed.py DATA {CT,PET,demosaiced} [--steps 150] [--polish-steps 120]
 
 DATA contains the brain template ``mri/truth.tif`` and ``natural/Kodak24``. BM3D is given the
-variance of the noise as a parabola of the mean, which stabilizes it, and the mean power spectrum of
-the stabilized noise, all measured with the truth; or the variance alone, and then takes the noise
-for white. Ours estimates the noise from the noisy planes (blind), or is given the best family and
-the correlation, measured with the truth as well. PSNR is over the range of the truth.
+variance of the noise by intensity, which stabilizes it, and the mean power spectrum of the
+stabilized noise, all measured with the truth; or the variance alone, and then takes the noise for
+white. Ours estimates the noise from the noisy planes, or is given the best family and the
+correlation, measured with the truth as well. PSNR is over the range of the truth.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 
 
 class Stabilized:
-    """Coordinates in which noise of a variance that is a parabola of the mean has variance 1."""
+    """Coordinates in which noise whose variance depends on the mean has variance 1."""
 
     def __init__(self, noisy: np.ndarray, truth: np.ndarray) -> None:
         edges = np.quantile(truth, np.linspace(0, 1, BINS + 1))
@@ -68,18 +68,16 @@ def by_bm3d(noisy: np.ndarray, truth: np.ndarray, white: bool) -> np.ndarray:
     low, span = z.min(), np.ptp(z)
     noise, z = noise / span, (z - low) / span
     spectrum = np.mean(np.abs(np.fft.fft2(noise, axes=(1, 2))) ** 2, axis=0)
-    known = noise.std(axis=(0, 1, 2)) if noise.ndim == 4 else noise.std()
-    filter_of = bm3d.bm3d_rgb if noise.ndim == 4 else bm3d.bm3d
-    found = np.stack([filter_of(plane, known if white else spectrum) for plane in z])
+    known = noise.std() if white else spectrum
+    found = np.stack([bm3d.bm3d(plane, known) for plane in z])
     return with_z.unbiased_inverse(found * span + low)
 
 
 def given_noise(noisy: np.ndarray, truth: np.ndarray) -> NoiseModel:
-    """Return the noise model that is closest to the noise, one for all colours."""
+    """Return the noise model that is closest to the noise."""
     with_z = Stabilized(noisy, truth)
     residual = with_z.forward(noisy) - with_z.forward(truth)
-    planes = np.moveaxis(residual, -1, 1) if residual.ndim == 4 else residual
-    correlation = autocorrelation([planes - planes.mean()], reach=REACH)
+    correlation = autocorrelation([residual - residual.mean()], reach=REACH)
     kernel = noise_kernel_from_autocorrelation(correlation, REACH + 1)
     weight = 1 / with_z.variance.clip(0.05 * with_z.variance.max())
     slope, constant = np.polyfit(with_z.mean, with_z.variance, 1, w=weight)
@@ -90,10 +88,9 @@ def given_noise(noisy: np.ndarray, truth: np.ndarray) -> NoiseModel:
 
 def ours(noisy: np.ndarray, noise: NoiseModel, steps: int, polish_steps: int) -> list[np.ndarray]:
     """Return planes denoised by the solution alone, and polished, as ``--noise auto`` does."""
-    axes = "ZYX" if noisy.ndim == 3 else "ZYXC"
-    model = train(noisy, axes=axes, steps=steps, correlation=noise.components.kernel)
-    taught = polish(noisy, model, noise, axes=axes, steps=polish_steps)
-    return [denoise(noisy, model, noise, axes=axes, polish=p) for p in (None, taught)]
+    model = train(noisy, axes="ZYX", steps=steps, correlation=noise.components.kernel)
+    taught = polish(noisy, model, noise, axes="ZYX", steps=polish_steps)
+    return [denoise(noisy, model, noise, axes="ZYX", polish=p) for p in (None, taught)]
 
 
 def main() -> None:
@@ -114,8 +111,7 @@ def main() -> None:
     report("raw", "", noisy)
     report("BM3D", "given, taken for white", by_bm3d(noisy, truth, white=True))
     report("BM3D", "given, with its spectrum", by_bm3d(noisy, truth, white=False))
-    axes = "ZYX" if noisy.ndim == 3 else "ZYXC"
-    found = estimate_noise(single, axes=axes, per_channel=False).noise
+    found = estimate_noise(single, axes="ZYX").noise
     for name, noise in (("found", found), ("given", given_noise(noisy, truth))):
         text = f"{name}: {noise.components.base}"
         print(noise, flush=True)

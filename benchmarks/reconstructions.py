@@ -1,4 +1,4 @@
-"""Simulate reconstructed images, whose noise is correlated: CT, PET and demosaiced pictures.
+"""Simulate reconstructed images, whose noise is correlated: CT, PET and demosaiced green.
 
 The truth of each is the same reconstruction of data without noise, as a denoiser removes the noise
 and not what the reconstruction does to the object.
@@ -80,33 +80,29 @@ def osem(counts: np.ndarray, angles: np.ndarray, side: int) -> np.ndarray:
 
 
 def camera(data: Path, planes: int = 6, side: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Return Bayer pictures with bilinear demosaicing, shape (planes, Y, X, 3), and the truth."""
+    """Return the green of Bayer pictures after bilinear demosaicing, and the truth."""
     rng = np.random.default_rng(2)
     noisy, truth = [], []
     for path in sorted((data / "natural" / "Kodak24").glob("*.png"))[:planes]:
-        picture = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)
-        top, left = ((n - side) // 2 for n in picture.shape[:2])
-        crop = picture[top : top + side, left : left + side]
+        green = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)[..., 1]
+        top, left = ((n - side) // 2 for n in green.shape)
         # linear light, up to 60 photoelectrons
-        electrons = 60 * (crop / 255) ** 2.2
+        electrons = 60 * (green[top : top + side, left : left + side] / 255) ** 2.2
         drawn = GAIN * rng.poisson(electrons) + READ_NOISE * rng.standard_normal(electrons.shape)
         truth.append(demosaiced(GAIN * electrons + BLACK))
         noisy.append(demosaiced(drawn + BLACK))
     return np.array(noisy), np.array(truth)
 
 
-def demosaiced(picture: np.ndarray) -> np.ndarray:
-    """Keep the colour of each pixel's filter (RGGB), and interpolate the other two linearly."""
-    y, x = np.indices(picture.shape[:2])
-    tent = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
-    out = np.empty_like(picture)
-    for c, mask in enumerate([(y % 2 == 0) & (x % 2 == 0), (y + x) % 2 == 1, y * x % 2 == 1]):
-        sums, weights = (
-            ndimage.convolve(a * mask, tent, mode="mirror")
-            for a in (picture[..., c], np.ones(mask.shape))
-        )
-        out[..., c] = np.where(mask, picture[..., c], sums / weights)
-    return out
+def demosaiced(green: np.ndarray) -> np.ndarray:
+    """Keep the pixels with a green filter (RGGB), and interpolate the others linearly."""
+    y, x = np.indices(green.shape)
+    mask = (y + x) % 2 == 1
+    near = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    sums, weights = (
+        ndimage.convolve(a * mask, near, mode="mirror") for a in (green, np.ones(mask.shape))
+    )
+    return np.where(mask, green, sums / weights.clip(1))
 
 
 SIMULATIONS = {"CT": ct, "PET": pet, "demosaiced": camera}

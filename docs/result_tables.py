@@ -122,23 +122,28 @@ def context_calcium() -> Rows:
     return table
 
 
+RECONSTRUCTED = "CT", "PET"
+
+
 def reconstructed() -> Rows:
     """Return PSNR of simulated reconstructions, one column for each of them."""
-    names = "CT", "PET", "demosaiced"
-    each = [read_csv(f"reconstructed_{name}")[1:] for name in names]
-    table = [["method", "noise", *names]]
-    for rows in zip(*each, strict=True):
-        method, noise, _ = rows[0]
-        table.append([method, noise.partition(":")[0], *(row[2] for row in rows)])
+    each = []
+    for name in RECONSTRUCTED:
+        rows = dictionaries(f"reconstructed_{name}")
+        each.append({(r["method"], r["noise"].partition(":")[0]): r["PSNR"] for r in rows})
+    table = [["method", "noise", *RECONSTRUCTED]]
+    for method, noise in each[0]:
+        table.append([method, noise, *(values.get((method, noise), "–") for values in each)])
     return table
 
 
 def reconstructed_noise() -> Rows:
-    """Return the noise model that was found in each simulated reconstruction, and the given one."""
+    """Return the noise models that were found in simulated reconstructions, and those given."""
     table = [["images", "found", "given"]]
-    for name in ("CT", "PET", "demosaiced"):
-        texts = [row[1] for row in read_csv(f"reconstructed_{name}") if row[0] == "polished"]
-        table.append([name, *(f"`{text.partition(': ')[2]}`" for text in texts)])
+    for name in RECONSTRUCTED:
+        rows = dictionaries(f"reconstructed_{name}")
+        texts = [row["noise"].partition(": ")[2] for row in rows if row["method"] == "polished"]
+        table.append([name, *texts, *["–"] * (2 - len(texts))])
     return table
 
 
