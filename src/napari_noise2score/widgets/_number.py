@@ -45,7 +45,7 @@ class Number(QWidget):
         self.box.setRange(lowest, highest)
         self.box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.box.setKeyboardTracking(False)
-        self.box.setFixedWidth(108)
+        self.box.setFixedWidth(122)
         self.box.setToolTip(tip)
         self.slider.setMinimumWidth(60)
         self.slider.setToolTip(f"{tip} Drag to see the effect at once.")

@@ -71,7 +71,7 @@ class Begun:
             return "Learning…"
         left, enough = self.seconds_until_enough, ""
         if left is not None:
-            enough = f" · good enough in about {duration(left)}" if left else " · good enough now"
+            enough = f" · good enough in about {roughly(left)}" if left else " · good enough now"
         return f"Learning: step {last.step}{enough}"
 
     @property
@@ -92,8 +92,22 @@ class Begun:
             )
         return (
             f"The network was still improving after {duration(last.seconds)}: learning for about "
-            f"{duration(left)} more should give a better result (Resume under Model)."
+            f"{roughly(left)} more should give a better result (Resume under Model)."
         )
+
+
+def roughly(seconds: float) -> str:
+    """Format a time that is only predicted.
+
+    Examples
+    --------
+    >>> roughly(42), roughly(1025), roughly(7500)
+    ('40 s', '17 min', '2 h 5 min')
+    """
+    if seconds < 55:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def training_steps(begun: Begun) -> Iterator[Progress[Training]]:
