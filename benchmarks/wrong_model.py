@@ -5,8 +5,9 @@
 Two photographs are given noise that their noise model does not quite describe, and a score is
 learned of them. PSNR (range 255) of the noisy images; of s = f without and with pooling under the
 wrong noise model, and polished; and of s = f with pooling in the right case: the same noise with
-its own model, or the same images without what the model cannot describe. Trained models are saved
-in FOLDER and loaded from there in later runs.
+its own model, or the same images without what the model cannot describe. What was clipped is lost:
+results and photographs are then compared within the grey levels that were recorded. Trained models
+are saved in FOLDER and loaded from there in later runs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Case(NamedTuple):
     right: list[np.ndarray]
     right_noise: NoiseModel | str
     unit: float = 1.0
+    limits: tuple[float, float] = (-np.inf, np.inf)
 
 
 def log_speckle(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -69,7 +71,7 @@ def cases(clean: list[np.ndarray]) -> list[Case]:
     gaussian = f"gaussian(sigma={SIGMA:g})"
     wide = f"gaussian(sigma={STRETCH * SIGMA:g})"
     return [
-        Case("clipped at 30 and 190", clipped, gaussian, white, gaussian),
+        Case("clipped at 30 and 190", clipped, gaussian, white, gaussian, limits=(30, 190)),
         Case("log-compressed speckle as Gaussian", speckle, gaussian, speckle, measured),
         Case("gain 20 % too high", poisson, "poisson(gain=6)", poisson, "poisson(gain=5)"),
         Case("gain 20 % too low", poisson, "poisson(gain=4)", poisson, "poisson(gain=5)"),
@@ -111,8 +113,9 @@ def main() -> None:
             learned[id(noisy)] = load_or_train(options.models, name, train_model)
         return learned[id(noisy)]
 
-    def quality(noisy: list[np.ndarray], unit: float, solve: Callable[[np.ndarray], np.ndarray]):
-        return mean_psnr([solve(y) / unit for y in noisy], clean, "YX")
+    def quality(noisy: list[np.ndarray], case: Case, solve: Callable[[np.ndarray], np.ndarray]):
+        found = [np.clip(solve(y) / case.unit, *case.limits) for y in noisy]
+        return mean_psnr(found, [np.clip(x, *case.limits) for x in clean], "YX")
 
     for case in cases(clean):
         model = learn(case.noisy, case.name.replace(" ", "_"))
@@ -128,13 +131,13 @@ def main() -> None:
 
         alone = replace(model, score_errors=())
         figures = {
-            "noisy": quality(case.noisy, case.unit, lambda y: y),
-            "alone": quality(case.noisy, case.unit, solved(alone, case.used)),
-            "pooled": quality(case.noisy, case.unit, solved(model, case.used)),
+            "noisy": quality(case.noisy, case, lambda y: y),
+            "alone": quality(case.noisy, case, solved(alone, case.used)),
+            "pooled": quality(case.noisy, case, solved(model, case.used)),
         }
         if polished is not None:
-            figures["polished"] = quality(case.noisy, case.unit, solved(model, case.used, polished))
-        figures["right"] = quality(case.right, case.unit, solved(right, case.right_noise))
+            figures["polished"] = quality(case.noisy, case, solved(model, case.used, polished))
+        figures["right"] = quality(case.right, case, solved(right, case.right_noise))
         names = "noisy", "alone", "pooled", "polished", "right"
         add(case.name, *(f"{figures[k]:.2f}" if k in figures else "" for k in names))
 

@@ -1,7 +1,7 @@
 """Solve a plane strip by strip for one noise model after another.
 
-The steps of solving read and write whole planes many times. Strips that fit the caches of a
-processor take half the time.
+The steps of solving read and write whole planes many times. Strips fit the caches of a processor,
+and every core solves strips of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..noise import NoiseModel
 from ..solve.bias_correction import BiasCorrection, BinPosition
 from ..solve.pooling import neighbour_mean, pooled_solution
 from ..solve.table import GridPosition, Table
+from ._one_core import map_on_cores
 
 MAX_STRIP_PIXELS = 2**18  # on a CPU
 
@@ -100,10 +101,13 @@ def solve_strips(
         x in grey levels, float32, shape ``(1, channels, ..., Y, X)``, without the margin.
     """
     inner = slice(margin, -margin or None)
-    found = []
-    for strip in strips:
+
+    def solve(strip: Strip) -> Tensor:
         x = pooled_solution(table, strip.position, strip.y, noise, error)
         if correction is not None and strip.between is not None:
             x = correction.apply(x, strip.between)
-        found.append(x[..., inner, inner])
-    return torch.cat(found, dim=-2)
+        return x[..., inner, inner]
+
+    if strips[0].y.device.type == "cpu":
+        return torch.cat(map_on_cores(solve, strips), dim=-2)
+    return torch.cat([solve(strip) for strip in strips], dim=-2)

@@ -23,10 +23,12 @@ from ..progress import Progress
 from ..score.correction import corrected_image, corrections_for, learned_corrections
 from ..score.device import choose_device
 from ..score.model import ScoreModel
+from ..solve.bias_correction import BiasCorrection
 from ..solve.pooling import POOLING_REACH
-from ..solve.solver import reach_of
+from ..solve.solver import Solver, reach_of
 from ..solve.table import Table
 from ._blocks import round_to_dtype
+from ._one_core import map_on_cores
 from ._recent import RecentFrames
 from ._strips import Strip, make_strips, solve_strips
 from .grey_level_range import check_block
@@ -274,11 +276,10 @@ class LivePlanes:
         channel: int | None,
     ) -> Tensor:
         """Return the solution at channels of a plane, without offset and the margin that is cut."""
-        solve = model.solver(noise)
+        solve, correction = self._for_noise(model, noise)
         if not isinstance(solve, Table):
             inner = slice(reach, -reach or None)
             return solve(plane.y[at], plane.score[at])[..., inner, inner]
-        correction = model.bias_correction(noise)
         if correction is not None and channel is not None:
             correction = correction.of_channel(channel)
         last, grid = self._strips.get(channel), (solve.grid, reach)
@@ -287,6 +288,18 @@ class LivePlanes:
             self._strips[channel] = last = plane, grid, strips
         error = model.score_error(model.sigma_a)
         return solve_strips(last[2], reach, solve, noise, error, correction)
+
+    def _for_noise(
+        self, model: ScoreModel, noise: NoiseModel
+    ) -> tuple[Solver, BiasCorrection | None]:
+        """Return the solver and the bias correction for a noise model."""
+
+        def compute(noise: NoiseModel) -> tuple[Solver, BiasCorrection | None]:
+            return model.solver(noise), model.bias_correction(noise)
+
+        if model.device.type == "cpu":
+            return map_on_cores(compute, [noise])[0]
+        return compute(noise)
 
 
 def _cuts(size: int, margin: int) -> list[slice]:

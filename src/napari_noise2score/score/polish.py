@@ -130,7 +130,10 @@ class Polish:
             levels = CleanLevels(model, noise)
             x, log_ratio = regress(self.network, y, model, levels, context)
             ratio = torch.exp(0.5 * log_ratio.clamp(-MAX_LOG_ERROR_RATIO, MAX_LOG_ERROR_RATIO))
-            return x.clamp(*levels.limits), ratio / model.transform.slope(y)
+            x = x.clamp(*levels.limits)
+            # y alone tells x as well as this
+            widest = SLOPE_LIMITS[1] * noise.variance(x.clamp(min=noise.lowest)).sqrt()
+            return x, torch.minimum(ratio / model.transform.slope(y), widest.to(ratio))
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the polish for people; values are JSON."""

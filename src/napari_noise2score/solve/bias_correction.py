@@ -237,8 +237,8 @@ def _measure_shift(bins: IntensityBins, x: Tensor, noise: NoiseModel) -> Tensor:
     limit = MAX_RESIDUAL * noise.variance(x).sqrt()
     residual = torch.minimum(torch.maximum(bins.y - mean, -limit), limit)
     predicted, bias = (x.new_zeros(len(bins.sizes), dtype=torch.float64) for _ in range(2))
-    parts = zip(*(torch.split(v, list(bins.sizes)) for v in (mean, residual)), strict=True)
-    for i, (own_mean, own_residual) in enumerate(parts):
+    each = zip(*(torch.split(v, list(bins.sizes)) for v in (mean, residual)), strict=True)
+    for i, (own_mean, own_residual) in enumerate(each):
         predicted[i] = own_mean.mean()
         found, error = own_residual.mean(), own_residual.var() / len(own_residual)
         bias[i] = found * (1 - error / found.square().clamp(min=1e-30)).clamp(min=0)
