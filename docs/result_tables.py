@@ -122,7 +122,7 @@ def context_calcium() -> Rows:
     return table
 
 
-RECONSTRUCTED = "CT", "PET"
+RECONSTRUCTED = "CT", "PET", "demosaiced"
 
 
 def reconstructed() -> Rows:

@@ -78,7 +78,7 @@ def main() -> None:
     button(dock, "Family and numbers").click()
     shown, gain = preview(dock), field(dock, "Gain")
     right = gain.value()
-    gain.setValue(1.01 * right)  # the preview returns
+    gain.setValue(round(right + 0.02, 2))  # the preview returns
     wait(lambda: shown.layer is not None and not shown.busy, 60)
     shoot(viewer, images / "tune.png")
     gain.setValue(4 * right)
@@ -86,11 +86,13 @@ def main() -> None:
     shoot(viewer, images / "too-much.png")
     button(dock, "Family and numbers").click()
     button(dock, "Noise check").click()
-    for name, theme, which in (
-        ("check.png", "dark", "found in the layer"),
-        ("check-wrong-light.png", "light", "chosen for the layer"),
+    field(dock, "Noise model").setCurrentText("chosen for the layer")
+    for name, theme, value in (
+        ("check.png", "dark", right),
+        ("check-wrong-light.png", "light", 4 * right),
     ):
-        field(dock, "Noise model").setCurrentText(which)
+        gain.setValue(value)
+        wait(lambda: not shown.busy, 60)
         dock.check()
         wait(lambda: not dock.busy, 120)
         viewer.theme = theme

@@ -197,7 +197,7 @@ def checked(viewer, qtbot, session):
 @pytest.mark.window
 def test_the_dock_shows_whether_the_model_is_right(viewer, qtbot, checked, notifications):
     layer, widget = checked
-    assert "<b>The model explains the noise.</b>" in visible_texts(widget)
+    assert "The model explains the noise." in visible_texts(widget)
     assert any(text.startswith("Explains the noise: 0.9") for text in visible_texts(widget))
     assert "poisson(gain=" in checked_model(widget)
     assert "95 % intervals: gain" in checked_model(widget)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..errors import UserError
 from ..image.image import as_images
-from ..noise import NoncentralChi
+from ..noise import parse_noise
 from ..solve.stabilization import high_pass, tile_means
 from ._robust_fit import robust_deviation
 
@@ -85,7 +85,7 @@ def estimate_sigma_map(
         )
     means, variances, rough = (np.stack(a) for a in zip(*map(_tiles, planes), strict=True))
     snr = torch.linspace(0, MAX_SNR, SNRS, dtype=torch.float64)
-    family = NoncentralChi(sigma=1, coils=coils)
+    family = parse_noise(f"noncentral_chi(sigma=1, coils={coils:g})")
     mean, deviation = family.mean(snr).numpy(), family.variance(snr).sqrt().numpy()
     # that of one tile is too noisy for a ratio, which without signal can only err upwards
     grid = [-1, *((n - 2) // TILE_SIDE for n in planes[0].shape)]
