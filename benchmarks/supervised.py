@@ -36,10 +36,11 @@ class Supervised(Trainer):
         layouts = [replace(layout("CYX", p.shape), joint=True) for p in pairs]
         self.patches = Patches(pairs, layouts, self.patches.size, np.random.default_rng(seed))
 
-    def _loss(self, network, y, u, sigma_a, valid=None):
+    def _loss(self, network, batch, u, sigma_a):
+        y = batch.y
         if y.shape[1] == self.layout.channels:
             # the precision is chosen by timing the training of the score, which has no target
-            return super()._loss(network, y, u, sigma_a, valid)
+            return super()._loss(network, batch, u, sigma_a)
         noisy, clean = y.to(self.device).chunk(2, dim=1)
         # lower precision in training only, as for the score
         with inner_precision(self.device, self.precision):
