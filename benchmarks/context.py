@@ -1,15 +1,15 @@
 """Measure what the neighbouring time points and planes gain, and what they do to transients.
 
     python benchmarks/context.py NAME ... [--contexts none auto T1] [--steps 300] [--data DATA]
-                                 [--polished NAME ...]
+                                 [--polished NAME ...] [--keep FOLDER]
 
 NAME is slow, fast (the sample of moving cells, one plane, 24 frames, and four times as fast),
 stack (its z-stack of 16 planes), calcium (a simulated movie of 500 frames with less than two
 photons per pixel), or a field of FMD in DATA, such as TwoPhoton_MICE, whose four frames are taken
 as T. A context is none, auto, or the axis and the reach, as T1 or Z2. PSNR is over the range of
 the truth, or 255 for FMD. Data that are named after --polished are denoised with a polish as well.
-For calcium, traces are the means over the cells: the error of the peaks of ΔF/F, and the shift of
-the half maximum of their rise.
+For calcium, traces are the means over the cells, see `transients`. With --keep, images and results
+are written to FOLDER/NAME.npz.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from napari_noise2score.score.training import describe_context
 
 SIDE = 192
 PSF_DEVIATION = 1.2  # pixels
+BEFORE_PEAK = 8  # frames
 BRIGHTNESS = 0.6  # photons per pixel of a cell at rest
 CALCIUM_NOISE = "poisson(gain=5, offset=20) + gaussian(sigma=2)"
 
@@ -73,36 +74,40 @@ def calcium(
 
 
 def transients(x: np.ndarray, truth: np.ndarray, masks: np.ndarray | None) -> str:
-    """Return the errors of the peaks of ΔF/F and of the times of their half maximum as text."""
+    """Return height and time of rise of the transients of ΔF/F, beside the truth, as text.
+
+    F at rest is the mean of the frames in which the truth is at rest, so that noise does not bias
+    it. The height is that of each peak of the truth; the rise is that of the mean of all transients
+    around their peaks, so that it is one of the method and not of the noise of single frames.
+    """
     if masks is None:
         return ""
-    ratios, shifts = [], []
+    heights, around = [], []
     for mask in masks:
         ours, known = (a[:, mask].mean(1) - 20 for a in (x, truth))
-        base = np.quantile(known, 0.2)
-        ours, known = ours / np.quantile(ours, 0.2) - 1, known / base - 1
-        peaks = [
-            t
-            for t in range(3, len(known) - 3)
-            if known[t] == known[t - 3 : t + 4].max() and known[t] > 0.4
-        ]
-        for t in peaks:
-            ratios.append(ours[t] / known[t])
-            half = known[t] / 2
-            shifts.append(_crossing(ours, t, half) - _crossing(known, t, half))
+        rest = known <= np.quantile(known, 0.2) * 1.05
+        ours, known = (trace / trace[rest].mean() - 1 for trace in (ours, known))
+        for t in range(BEFORE_PEAK, len(known) - 4):
+            if known[t] == known[t - 3 : t + 4].max() and known[t] > 0.4:
+                heights.append(ours[t] / known[t])
+                window = slice(t - BEFORE_PEAK, t + 4)
+                around.append((ours[window], known[window]))
+    mean_ours, mean_known = np.mean(around, axis=0)
+    later = _half_of_rise(mean_ours) - _half_of_rise(mean_known)
     return (
-        f"{len(ratios)} peaks: height {np.mean(ratios):.3f} ± {np.std(ratios):.3f} of the truth, "
-        f"half of the rise {np.mean(shifts):+.2f} ± {np.std(shifts):.2f} frames later"
+        f"{len(heights)} peaks: height {np.mean(heights):.3f} of the truth (each ± "
+        f"{np.std(heights):.3f}), mean transient {mean_ours.max() / mean_known.max():.3f}, "
+        f"half of its rise {later:+.2f} frames later"
     )
 
 
-def _crossing(trace: np.ndarray, peak: int, level: float) -> float:
-    """Return when a trace rises above a level before its peak."""
-    t = peak
-    while t > max(peak - 12, 1) and trace[t - 1] > level:
-        t -= 1
-    rise = trace[t] - trace[t - 1]
-    return t - (trace[t] - level) / rise if rise > 0 else float(t)
+def _half_of_rise(trace: np.ndarray) -> float:
+    """Return when a transient has risen half the way from before it to its peak."""
+    peak = int(np.argmax(trace))
+    start = trace[: BEFORE_PEAK // 2].mean()
+    middle = (start + trace[peak]) / 2
+    t = next(t for t in range(peak, 0, -1) if trace[t - 1] < middle)
+    return t - (trace[t] - middle) / (trace[t] - trace[t - 1])
 
 
 def psnr(x: np.ndarray, truth: np.ndarray, width: float) -> str:
@@ -118,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--polished", nargs="*", default=[])
+    parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     add = table(
         "context_networks", "data", "context", "PSNR", "held-out loss",
@@ -139,6 +145,7 @@ def main() -> None:
         quality = partial(psnr, truth=truth, width=width)
         peaks = partial(transients, truth=truth, masks=masks)
         plain = noisy.astype(np.float32)
+        kept = {"noisy": noisy, "truth": truth}
         add(name, f"noisy: {noise}", quality(plain), "", "", "", "", peaks(plain))
         for text in arguments.contexts:
             kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)
@@ -147,6 +154,7 @@ def main() -> None:
             trained = time.perf_counter()
             x = denoise(noisy, model, noise, np.empty(noisy.shape, np.float32), axes=axes)
             ended = time.perf_counter()
+            kept[f"context {text}"] = x.copy()
             add(
                 name, text, quality(x), f"{model.provenance['val_loss']:.4f}",
                 f"{trained - began:.0f}", f"{ended - trained:.1f}", describe_context(model),
@@ -158,10 +166,14 @@ def main() -> None:
                 trained = time.perf_counter()
                 denoise(noisy, model, noise, x, axes=axes, polish=polished)
                 ended = time.perf_counter()
+                kept[f"context {text}, polished"] = x.copy()
                 add(
                     name, f"{text}, polished", quality(x), "", f"{trained - began:.0f}",
                     f"{ended - trained:.1f}", describe_context(model), peaks(x),
                 )  # fmt: skip
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
+            np.savez(arguments.keep / f"{name}.npz", **kept)
 
 
 if __name__ == "__main__":

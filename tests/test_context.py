@@ -109,6 +109,24 @@ def test_the_plane_itself_is_perturbed_and_its_neighbours_are_not(model, movie):
     assert differs == [True, True, True, False, False, False]
 
 
+def test_far_neighbours_are_seen_as_a_mean_of_those_that_are_known():
+    movie = still_movie((17, 16, 16))[0]
+    model = random_weights(train(movie, axes="TYX", steps=1, context="T", reach=7))
+    assert model.network.context_channels == 2 * 6  # one of each side: 1, 2 to 3 and 4 to 7 away
+
+    def middle(frames):
+        return denoise(frames, model, NOISE, axes="TYX")[8].compute()
+
+    swapped, nearer, gap, filled = (movie.copy() for _ in range(4))
+    swapped[12:16] = movie[15:11:-1]
+    nearer[[10, 12]] = movie[[12, 10]]
+    gap[13] = np.nan
+    filled[13] = movie[[12, 14, 15]].mean(0)
+    np.testing.assert_allclose(middle(swapped), middle(movie), atol=1e-3)
+    assert np.abs(middle(nearer) - middle(movie)).max() > 0.1
+    np.testing.assert_allclose(middle(gap), middle(filled), atol=1e-3)
+
+
 def test_a_model_file_keeps_the_context(model, movie, tmp_path):
     model.save(tmp_path / "m.n2s")
     loaded = ScoreModel.load(tmp_path / "m.n2s")
@@ -287,8 +305,8 @@ def test_correlated_frames_are_no_context():
     [
         ({"context": "Z"}, "no neighbouring planes"),
         ({"context": "X"}, "choose one of auto, none, T, Z, TZ"),
-        ({"reach": 4}, "from 1 to 3"),
-        ({"reach": True}, "from 1 to 3"),
+        ({"reach": 8}, "from 1 to 7"),
+        ({"reach": True}, "from 1 to 7"),
         ({"context": ""}, "choose one of"),
     ],
 )

@@ -37,7 +37,7 @@ def train(
         ),
     ] = None,
     reach: Annotated[
-        int | None, typer.Option(help="Neighbours on each side, 1 to 3. Default: 1.")
+        int | None, typer.Option(help="Neighbours on each side, 1 to 7. Default: 1.")
     ] = None,
     correlation: Annotated[
         str | None,

@@ -22,20 +22,20 @@ class Frame(NamedTuple):
         Grey levels, invalid pixels filled, float32, shape ``(1, channels, *space)``.
     block, invalid : ndarray or None
         As of `BlockData`.
-    as_neighbour : Tensor or None
-        What the network sees of it as a neighbour, see `ScoreModel.neighbour_input`; None if the
-        model has no context.
+    known : Tensor
+        The same, NaN where they are not known, for those beside it.
     """
 
     y: torch.Tensor
     block: np.ndarray[Any, np.dtype[Any]] | None
     invalid: np.ndarray[Any, np.dtype[Any]] | None
-    as_neighbour: torch.Tensor | None
+    known: torch.Tensor
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        arrays = (self.y, self.block, self.invalid, self.as_neighbour)
+        filled = None if self.known is self.y else self.known
+        arrays = (self.y, self.block, self.invalid, filled)
         return sum(array.nbytes for array in arrays if array is not None)
 
 

@@ -13,6 +13,7 @@ from ..image.valid import FILL_REACH, ValidPixels, fill
 from ..score.context import neighbours_of
 from ..score.decorrelation import decorrelated, decorrelated_mask
 from ..score.model import ScoreModel
+from ..score.patches import join_neighbours
 from ._recent import Frame, RecentFrames
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -110,11 +111,10 @@ def read_with_halo(
     own = frame_at(position)
     neighbours = []
     for other in neighbours_of(where, position, context):
-        seen = None if other is None else frame_at(other).as_neighbour
-        if seen is None:
-            seen = own.y.new_zeros((1, 2 * model.channels, *own.y.shape[2:]))
-        neighbours.append(seen)
-    return BlockData(own.y, own.block, own.invalid, torch.cat(neighbours, dim=1))
+        known = torch.full_like(own.y, torch.nan) if other is None else frame_at(other).known
+        neighbours.append(known[0])
+    seen = model.neighbour_input(join_neighbours(neighbours, context)[None])
+    return BlockData(own.y, own.block, own.invalid, seen)
 
 
 def _read_frame(
@@ -148,15 +148,11 @@ def _read_frame(
     block = np.asarray(block, dtype=np.float32)
     if kernel:
         block = decorrelated(block, kernel)
-    y, seen = torch.from_numpy(block)[None], None
-    if model.context.offsets:
-        if invalid is None:
-            known = y
-        else:
-            unknown = decorrelated_mask(invalid, kernel) if kernel else invalid
-            known = y.masked_fill(torch.from_numpy(unknown)[None], torch.nan)
-        seen = model.neighbour_input(known)
-    return Frame(y, own_block, own_invalid, seen)
+    y = known = torch.from_numpy(block)[None]
+    if model.context.offsets and invalid is not None:
+        unknown = decorrelated_mask(invalid, kernel) if kernel else invalid
+        known = y.masked_fill(torch.from_numpy(unknown)[None], torch.nan)
+    return Frame(y, own_block, own_invalid, known)
 
 
 def solved_region(model: ScoreModel, place: Sequence[slice], reach: int = 0) -> tuple[slice, ...]:

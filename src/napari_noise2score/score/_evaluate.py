@@ -94,7 +94,7 @@ def context_input(
     Parameters
     ----------
     y : Tensor
-        Grey levels of the neighbours, NaN where they are not known, shape
+        Grey levels of the neighbours or of means of them, NaN where they are not known, shape
         ``(n, neighbours * channels, *space)``.
     channels : int
         Channels of each neighbour.

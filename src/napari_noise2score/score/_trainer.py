@@ -239,7 +239,7 @@ class Trainer(NetworkTrainer):
 
     def _hide_neighbours(self, around: Tensor) -> Tensor:
         """Hide some neighbours, or all, of a few patches."""
-        shape = (len(around), len(self.context.offsets))
+        shape = (len(around), len(self.context.groups))
         chosen = torch.rand(shape[0], generator=self.generator) < HIDDEN_SHARE
         share = torch.rand(shape[0], 1, generator=self.generator)
         hidden = chosen[:, None] & (torch.rand(shape, generator=self.generator) < 2 * share)

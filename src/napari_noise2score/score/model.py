@@ -233,19 +233,20 @@ class ScoreModel:
         return bins_by_neighbours([(self.patches.y, self.patches.inner)])
 
     def neighbour_input(self, y: Tensor) -> Tensor:
-        """Return what the network sees of one neighbour of a plane or volume.
+        """Return what the network sees of the neighbours of planes or volumes.
 
         Parameters
         ----------
         y : Tensor
-            Grey levels of the neighbour (of A⁻¹ y, where there is a `kernel`), NaN where they are
-            not known, float32, shape ``(n, channels, *space)``.
+            Grey levels of the neighbours (of A⁻¹ y, where there is a `kernel`) as from
+            `join_neighbours`, NaN where they are not known, float32, shape
+            ``(n, groups of neighbours * channels, *space)``.
 
         Returns
         -------
         Tensor
-            float32, shape ``(n, 2 * channels, *space)``. Those of all neighbours in the order of
-            `context`, joined along the second axis, are the context of a score.
+            The context of a score, float32, shape
+            ``(n, 2 * groups of neighbours * channels, *space)``.
         """
         facts = self.transform, self.low, self.high, self.mean, self.scale
         return context_input(y, self.channels, *facts)

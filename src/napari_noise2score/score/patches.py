@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import UserError
 from ..image.axes import Layout
@@ -260,7 +262,10 @@ class Patches:
             levels, invalid = self._read(place._replace(position=position))
             levels, invalid = fill_and_decorrelate(levels, invalid, self.kernel)
             found.append(levels if invalid is None else np.where(invalid, np.nan, levels))
-        return np.concatenate(found) if found else block[:0]
+        if not found:
+            return block[:0]
+        frames = [torch.from_numpy(np.asarray(frame, np.float32)) for frame in found]
+        return join_neighbours(frames, self.context).numpy()
 
     def _choose_place(self, rng: np.random.Generator, held_out: bool, turn: int) -> Place:
         """Choose a random patch, of a given channel where the channels are separate."""
@@ -317,6 +322,32 @@ class Patches:
                 return start
         # the image is too small to hold anything out: validation shares pixels with training
         return start
+
+
+def join_neighbours(frames: Sequence[Tensor], context: Context) -> Tensor:
+    """Return the grey levels of neighbours as a network sees them: one by one, or as means.
+
+    Parameters
+    ----------
+    frames : sequence of Tensor
+        Grey levels of each neighbour, NaN where they are not known, shape ``(channels, *space)``.
+    context : Context
+        The context, of as many neighbours.
+
+    Returns
+    -------
+    Tensor
+        Means of the known grey levels of each of its `groups`, shape
+        ``(groups * channels, *space)``.
+    """
+    return torch.cat(
+        [
+            frames[group[0]]
+            if len(group) == 1
+            else torch.stack([frames[i] for i in group]).nanmean(dim=0)
+            for group in context.groups
+        ]
+    )
 
 
 def no_valid_pixel() -> UserError:
