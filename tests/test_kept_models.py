@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 from window import (
     TIMEOUT,
@@ -100,6 +101,31 @@ def test_a_person_who_closes_the_window_is_asked(window, qtbot, session, folder,
     qtbot.waitUntil(lambda: asked == ["A model was not saved."], timeout=TIMEOUT)
     qtbot.waitUntil(lambda: window.isVisible() == (answer == "Cancel"), timeout=TIMEOUT)
     assert kept.exists() == (answer != "Discard")
+
+
+def test_a_person_who_exits_by_the_menu_is_asked_and_a_script_is_not(
+    viewer, qtbot, session, folder, model, monkeypatch
+):
+    from napari._app_model import get_app_model
+    from napari.settings import get_settings
+    from qtpy.compat import isalive
+
+    from napari_noise2score.widgets import _kept_models
+
+    monkeypatch.setattr(get_settings().application, "confirm_close_window", False)
+    viewer.add_image(np.zeros((16, 16)))
+    widget = dock(viewer)
+    session.add_model(model, "cells")
+    _kept_models.keep(model, "cells")
+    window = widget.window()
+    qtbot.waitUntil(lambda: "close" in vars(window), timeout=TIMEOUT)
+    asked = answer_dialog("Cancel")
+    get_app_model().commands.execute_command("napari.window.file.quit_dialog").result()
+    assert asked == ["A model was not saved."]
+    assert isalive(widget)
+    assert list(folder.iterdir())
+    viewer.close()
+    assert asked == ["A model was not saved."]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="closes the window by a message of X11")

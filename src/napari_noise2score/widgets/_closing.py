@@ -21,7 +21,7 @@ MOST_NAMED = 5  # models in the question
 
 
 class Closing(QObject):
-    """Ask about unsaved models when the last window of napari is closed by hand.
+    """Ask about unsaved models when the last window of napari is closed by hand or by its menu.
 
     A script that closes its viewer is not asked: the models are kept anyway.
 
@@ -35,6 +35,7 @@ class Closing(QObject):
         super().__init__(dock)
         self._dock = dock
         self._watched: Any = None
+        self._by_menu = False
 
     def watch(self) -> None:
         """Watch the window that the dock is put into."""
@@ -44,7 +45,7 @@ class Closing(QObject):
         if not isalive(self):
             return
         if self._watched is not None:
-            self._watched.removeEventFilter(self)
+            self._release()
         window = self._dock.window()
         # a dock that floats is a window of its own
         while window is not None and (parent := window.parentWidget()) is not None:
@@ -52,16 +53,42 @@ class Closing(QObject):
         self._watched = window
         if window is not None:
             window.installEventFilter(self)
+            self._follow_menu(window)
+
+    def _follow_menu(self, window: Any) -> None:
+        """Note when the menu closes the window: Qt takes that for the act of a script.
+
+        The menu of napari asks `close` to confirm, which scripts do not.
+        """
+        close = window.close
+
+        def close_noting_menu(*args: Any, **options: Any) -> Any:
+            self._by_menu = bool(options.get("confirm_need"))
+            try:
+                return close(*args, **options)
+            finally:
+                self._by_menu = False
+
+        window.close = close_noting_menu
+
+    def _release(self) -> None:
+        """Watch the window no more."""
+        self._watched.removeEventFilter(self)
+        # the method of the class comes back
+        self._watched.__dict__.pop("close", None)
+        self._watched = None
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Ask before the window is closed, and leave it open if the person wants that."""
         if event.type() != QEvent.Type.Close:
             return False
-        if event.spontaneous() and self._keeps_open(watched):
+        if (event.spontaneous() or self._by_menu) and self._keeps_open(watched):
             event.ignore()
+            # or closing this window later would close all windows, as Exit was chosen once
+            if hasattr(watched, "_quit_app"):
+                watched._quit_app = False  # noqa: SLF001
             return True
-        watched.removeEventFilter(self)
-        self._watched = None  # or the window would live as long as the dock
+        self._release()  # or the window would live as long as the dock
         closed(self._dock)
         return False
 
