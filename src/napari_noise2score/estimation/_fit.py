@@ -15,6 +15,7 @@ from ..noise.family import NoiseFamily
 from ..noise.fitting import READ_NOISE, FittedParameters
 from ..noise.parameter import round_to_four_digits
 from ..noise.registry import families
+from ._clipped_moments import PixelsAtFloor, clipped_cumulants
 from ._moments import Moments
 from ._noise_variance import MIN_VARIANCE_SHARE, with_floor
 from ._robust_fit import MAX_RESIDUAL, Problem, derivatives, minimize, misfit
@@ -69,21 +70,6 @@ class Fit:
     intervals: dict[str, tuple[float, float]]
 
 
-class PixelsAtFloor(NamedTuple):
-    """Single pixels at the lowest grey level that can be recorded.
-
-    Attributes
-    ----------
-    below : float
-        Grey level below which y is recorded as that level.
-    share : float
-        Share of such pixels whose neighbours are all above it.
-    """
-
-    below: float
-    share: float
-
-
 class Errors(NamedTuple):
     """Standard errors of moments, each of shape ``(bins,)``."""
 
@@ -130,8 +116,10 @@ def fit_families(
     """
     errors = errors_of(moments, single_frames, static)
     common = COMMON_ERROR_STATIC if static else COMMON_ERROR[single_frames]
+    if at_floor is not None and at_floor.share <= MIN_AT_FLOOR:
+        at_floor = None
     tried = [
-        _fit(family, fitted, moments, errors, single_frames, common)
+        _fit(family, fitted, moments, errors, single_frames, common, at_floor)
         for family in families()
         for fitted in family.fitted
     ]
@@ -145,7 +133,7 @@ def fit_families(
         away = -moments.mean / np.sqrt(moments.variance)
         expected = float(torch.special.ndtr(torch.from_numpy(away)).mean())
         against = [_sign_penalty(f.noise, negative_fraction, expected) for f in fits]
-    elif at_floor is not None and at_floor.share > MIN_AT_FLOOR:
+    elif at_floor is not None:
         against = [_floor_penalty(f.noise, at_floor, float(moments.mean.min())) for f in fits]
     else:
         against = [0.0] * len(fits)
@@ -228,6 +216,7 @@ def _fit(
     errors: Errors,
     single_frames: bool,
     common: float,
+    at_floor: PixelsAtFloor | None,
 ) -> Fit | None:
     """Fit one set of parameters of a family; return None if they leave their range."""
     low, high = fitted.ranges(family)
@@ -245,7 +234,7 @@ def _fit(
     def residuals(values: Array, names: Sequence[str] = fitted.names) -> Array:
         with np.errstate(all="ignore"):
             variance, third = moments.over(
-                lambda mean: np.stack(_cumulants(family, fitted, names, values, mean))
+                lambda mean: np.stack(_cumulants(family, fitted, names, values, mean, at_floor))
             )
             each = np.concatenate(
                 [
@@ -373,6 +362,7 @@ def _cumulants(
     names: Sequence[str],
     values: Array,
     mean: Array,
+    at_floor: PixelsAtFloor | None,
 ) -> tuple[Array, Array]:
     """Return variance and third moment at each mean; NaN if a value is out of range.
 
@@ -381,7 +371,11 @@ def _cumulants(
     named = dict(zip(names, map(float, values), strict=True))
     read_variance = named.pop(READ_NOISE, 0.0)
     try:
-        variance, third = family(**named, **fitted.fixed).cumulants(mean)
+        noise = family(**named, **fitted.fixed)
+        if at_floor is not None and noise.signed and noise.constant_variance and not read_variance:
+            variance, third = clipped_cumulants(noise, mean, at_floor)
+        else:
+            variance, third = noise.cumulants(mean)
     except UserError:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     return variance + read_variance, third

@@ -17,8 +17,9 @@ from ..noise.kernel import Kernel
 from ..noise.parameter import round_to_four_digits
 from ..solve.quantization import Quantization, estimate_quantization
 from ._autocorrelation import LOCAL_MEAN_SIGMA, measure_correlation
+from ._clipped_moments import PixelsAtFloor
 from ._dct_power import kernel_dct_power
-from ._fit import Fit, PixelsAtFloor, fit_families
+from ._fit import Fit, fit_families
 from ._flatness import FLAT_SHARE, flattest, slope_of, smooth
 from ._frames import (
     PreparedFrames,
@@ -270,7 +271,7 @@ def _at_floor(prepared: PreparedFrames) -> PixelsAtFloor | None:
         beside = ndimage.binary_dilation(at_floor, NEIGHBOURS)
         alone += int(np.sum(at_floor & ~beside))
         valid += int(np.sum(~mask))
-    return PixelsAtFloor(q.floor + q.step / 2, alone / max(valid, 1))
+    return PixelsAtFloor(q.floor + q.step / 2, alone / max(valid, 1), q.floor)
 
 
 def _with_quantized_gain(fit: Fit, quantization: Quantization) -> Fit:
