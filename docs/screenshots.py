@@ -71,6 +71,9 @@ def main() -> None:
         dock.denoise()  # with what is learned
     wait(lambda: not dock.busy, 120)
     shoot(viewer, images / "denoised.png")
+    button(dock, "Split").click()
+    shoot(viewer, images / "split.png")
+    button(dock, "Split").click()
     viewer.theme = "light"
     shoot(viewer, images / "denoised-light.png")
     viewer.theme = "dark"

@@ -12,6 +12,7 @@ WORTHWHILE = 0.1
 #: The gain of each doubling of the time, relative to that of the one before, is at most this.
 SLOWEST = 0.9
 FEWEST = 4  # measurements of the held-out loss
+MAX_DOUBLINGS = 2
 
 
 def seconds_until_enough(seconds: Sequence[float], losses: Sequence[float]) -> float | None:
@@ -33,13 +34,16 @@ def seconds_until_enough(seconds: Sequence[float], losses: Sequence[float]) -> f
     -------
     float or None
         Seconds until twice the time lowers the error by less than `WORTHWHILE`; 0 if it does so
-        already, None as long as that cannot be said.
+        already, None as long as that cannot be said. At most `MAX_DOUBLINGS` of the time so far:
+        the course of two doublings says nothing of what is further away.
 
     Examples
     --------
     >>> times = [10, 20, 30, 40, 50, 60, 70, 80]
     >>> round(seconds_until_enough(times, [-0.5 + 4 / t for t in times]))
     80
+    >>> seconds_until_enough(times, [-0.2 - 0.003 * t for t in times])  # 240 s or more
+    240.0
     >>> seconds_until_enough(times, [-0.5 + 0.1 / t for t in times])
     0.0
     >>> seconds_until_enough(times[:3], [-0.5, -0.6, -0.7]) is None
@@ -59,5 +63,5 @@ def seconds_until_enough(seconds: Sequence[float], losses: Sequence[float]) -> f
     factor = min(max(gained / before, 0.1), SLOWEST) if before > 0 else SLOWEST
     if gained * factor <= needed:
         return 0.0
-    doublings = math.log(needed / gained) / math.log(factor) - 1
+    doublings = min(math.log(needed / gained) / math.log(factor) - 1, MAX_DOUBLINGS)
     return max(0.0, now * (2**doublings - 1))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress
-from ._enough import seconds_until_enough
+from ._enough import MAX_DOUBLINGS, seconds_until_enough
 from ._job_bar import duration
 from ._kept_models import NOISE, keep
 
@@ -71,7 +71,7 @@ class Begun:
             return "Learning…"
         left, enough = self.seconds_until_enough, ""
         if left is not None:
-            enough = f" · good enough in about {roughly(left)}" if left else " · good enough now"
+            enough = f" · good enough in {self._predicted(left)}" if left else " · good enough now"
         return f"Learning: step {last.step}{enough}"
 
     @property
@@ -91,9 +91,15 @@ class Begun:
                 "more would help: press Resume under Model."
             )
         return (
-            f"The network was still improving after {duration(last.seconds)}: learning for about "
-            f"{roughly(left)} more should give a better result (Resume under Model)."
+            f"The network was still improving after {duration(last.seconds)}: learning for "
+            f"{self._predicted(left)} longer should give a better result (Resume under Model)."
         )
+
+    def _predicted(self, left: float) -> str:
+        """Return a predicted time in words."""
+        assert self.last is not None
+        far = left > 0.99 * (2**MAX_DOUBLINGS - 1) * self.last.seconds
+        return f"{'more than' if far else 'about'} {roughly(left)}"
 
 
 def roughly(seconds: float) -> str:
