@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from real import read_field
 from table import table
+from transients import transients
 
 from napari_noise2score import denoise, estimate_noise, polish, sample, train
 from napari_noise2score.score.training import describe_context
 
 SIDE = 192
 PSF_DEVIATION = 1.2  # pixels
-BEFORE_PEAK = 8  # frames
 BRIGHTNESS = 0.6  # photons per pixel of a cell at rest
 CALCIUM_NOISE = "poisson(gain=5, offset=20) + gaussian(sigma=2)"
 
@@ -73,43 +73,6 @@ def calcium(
     return noisy, truth.astype(np.float32), "TYX", CALCIUM_NOISE, np.array(masks)
 
 
-def transients(x: np.ndarray, truth: np.ndarray, masks: np.ndarray | None) -> str:
-    """Return height and time of rise of the transients of ΔF/F, beside the truth, as text.
-
-    F at rest is the mean of the frames in which the truth is at rest, so that noise does not bias
-    it. The height is that of each peak of the truth; the rise is that of the mean of all transients
-    around their peaks, so that it is one of the method and not of the noise of single frames.
-    """
-    if masks is None:
-        return ""
-    heights, around = [], []
-    for mask in masks:
-        ours, known = (a[:, mask].mean(1) - 20 for a in (x, truth))
-        rest = known <= np.quantile(known, 0.2) * 1.05
-        ours, known = (trace / trace[rest].mean() - 1 for trace in (ours, known))
-        for t in range(BEFORE_PEAK, len(known) - 4):
-            if known[t] == known[t - 3 : t + 4].max() and known[t] > 0.4:
-                heights.append(ours[t] / known[t])
-                window = slice(t - BEFORE_PEAK, t + 4)
-                around.append((ours[window], known[window]))
-    mean_ours, mean_known = np.mean(around, axis=0)
-    later = _half_of_rise(mean_ours) - _half_of_rise(mean_known)
-    return (
-        f"{len(heights)} peaks: height {np.mean(heights):.3f} of the truth (each ± "
-        f"{np.std(heights):.3f}), mean transient {mean_ours.max() / mean_known.max():.3f}, "
-        f"half of its rise {later:+.2f} frames later"
-    )
-
-
-def _half_of_rise(trace: np.ndarray) -> float:
-    """Return when a transient has risen half the way from before it to its peak."""
-    peak = int(np.argmax(trace))
-    start = trace[: BEFORE_PEAK // 2].mean()
-    middle = (start + trace[peak]) / 2
-    t = next(t for t in range(peak, 0, -1) if trace[t - 1] < middle)
-    return t - (trace[t] - middle) / (trace[t] - trace[t - 1])
-
-
 def psnr(x: np.ndarray, truth: np.ndarray, width: float) -> str:
     if width == 255:
         x = x.clip(0, 255)
@@ -145,7 +108,7 @@ def main() -> None:
         quality = partial(psnr, truth=truth, width=width)
         peaks = partial(transients, truth=truth, masks=masks)
         plain = noisy.astype(np.float32)
-        kept = {"noisy": noisy, "truth": truth}
+        kept = {"noisy": noisy, "truth": truth} | ({} if masks is None else {"masks": masks})
         add(name, f"noisy: {noise}", quality(plain), "", "", "", "", peaks(plain))
         for text in arguments.contexts:
             kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)

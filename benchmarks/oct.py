@@ -1,10 +1,10 @@
-"""Denoise OCT B-scans, simulated and real, beside non-local means and BM3D told the noise.
+"""Denoise OCT B-scans, simulated and real, beside non-local means and BM3D given the noise.
 
     python -m pip install bm3d dipy scikit-image
     python benchmarks/oct.py DATA [--steps 300] [--models FOLDER] [--images sample scan]
 
 The sample is that of ``napari_noise2score.sample``; DATA contains ``oct/1``, one real B-scan and
-the average of registered ones. The others are told the standard deviation of the difference to the
+the average of registered ones. The others are given the standard deviation of the difference to the
 truth; non-local means of scikit-image take patches of 5×5 within 13×13, and of four strengths the
 one that is best against the truth. Ours finds the noise in the one image, also if the row says the
 noise is given: then with those parameters instead. PSNR is over the 0.1 to 99.9 % range of the
@@ -66,17 +66,17 @@ def main() -> None:
         report("noisy", "", noisy)
         y = noisy.astype(np.float64)
         sigma = float(np.std(y - truth))
-        told = f"sigma {sigma:.1f} given"
+        given = f"sigma {sigma:.1f} given"
         results = [
             denoise_nl_means(y, 5, 6, h=h * sigma, sigma=sigma, fast_mode=True) for h in STRENGTHS
         ]
         best = min(results, key=lambda x: float(np.mean((x - truth) ** 2)))
-        report("non-local means (scikit-image)", told, best)
+        report("non-local means (scikit-image)", given, best)
         # dipy takes volumes only; a plane is one that is as thick as its patches
         volume = np.repeat(y[..., None], 3, axis=-1)
         plain = nlmeans(volume, sigma, patch_radius=1, block_radius=6, rician=False)[..., 1]
-        report("non-local means (dipy)", told, plain)
-        report("BM3D", told, bm3d(y, sigma))
+        report("non-local means (dipy)", given, plain)
+        report("BM3D", given, bm3d(y, sigma))
 
         model = load_or_train(
             options.models,

@@ -10,7 +10,7 @@ The movie is denoised by Noise2Void of CAREamics with T as its depth (its defaul
 (https://github.com/NICALab/SUPPORT): its network of default size for 61 frames with a blind spot
 of 1 pixel, its loss, optimizer and normalization, patches of 64×64 in batches of 4. Each is trained
 on the movie itself for as long as is given. SUPPORT leaves 30 frames at each end, which count for
-nobody; PSNR is over the range of the truth.
+nobody; PSNR is over the range of the truth, and transients as by ``transients.py``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from table import table
+from transients import transients
 
 FRAMES = 61
 ENDS = FRAMES // 2
@@ -89,24 +90,27 @@ def main() -> None:
     options = parser.parse_args()
     arrays = np.load(options.movie)
     noisy, truth = arrays["noisy"].astype(np.float32), arrays["truth"]
+    masks = arrays["masks"] if "masks" in arrays.files else None
     inner = slice(ENDS, len(noisy) - ENDS)
     width = float(truth.max() - truth.min())
 
-    def psnr(x: np.ndarray) -> str:
-        error = np.mean((x[inner].astype(float) - truth[inner]) ** 2)
-        return f"{10 * np.log10(width**2 / error):.2f}"
+    def quality(x: np.ndarray) -> tuple[str, str]:
+        x = x[inner].astype(float)
+        error = np.mean((x - truth[inner]) ** 2)
+        return f"{10 * np.log10(width**2 / error):.2f}", transients(x, truth[inner], masks)
 
-    add = table("context_rivals", "movie", "method", "PSNR", "steps", "seconds")
+    add = table("context_rivals", "movie", "method", "PSNR", "transients", "steps", "seconds")
     for name in arrays.files:
         if name not in ("truth", "masks"):
-            add(options.movie.stem, name, psnr(arrays[name]), "", "")
+            add(options.movie.stem, name, *quality(arrays[name]), "", "")
     for rival in options.rivals:
         began = time.perf_counter()
         if rival == "careamics":
             x, steps = careamics(noisy, options.minutes)
         else:
             x, steps = support(noisy, options.minutes, options.support)
-        add(options.movie.stem, rival, psnr(x), f"{steps}", f"{time.perf_counter() - began:.0f}")
+        seconds = time.perf_counter() - began
+        add(options.movie.stem, rival, *quality(x), f"{steps}", f"{seconds:.0f}")
         np.save(options.movie.with_name(f"{options.movie.stem}_{rival}.npy"), x)
 
 

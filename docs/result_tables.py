@@ -107,18 +107,47 @@ def context_fmd() -> Rows:
     return table
 
 
+CONTEXTS = {
+    "none": "single frames",
+    "T1": "the two neighbours",
+    "T7": "seven neighbours on each side",
+}
+
+
+def mean_transient(row: dict[str, str]) -> tuple[str, str]:
+    """Return the height of the mean transient in %, and by how many frames it is late."""
+    found = re.search(r"transient ([\d.]+), .* ([-+][\d.]+) ", row["transients"])
+    assert found is not None
+    height, later = found.groups()
+    return f"{100 * float(height):.0f}", later.replace("-", "−")
+
+
 def context_calcium() -> Rows:
-    """Return PSNR and held-out loss of the calcium movie."""
-    rows = dictionaries("context_networks")
-    table = [["network sees", "PSNR", "held-out loss"]]
-    for row in rows:
+    """Return PSNR, held-out loss and transients of the calcium movie."""
+    table = [["network sees", "PSNR", "held-out loss", "mean transient (%)", "later by (frames)"]]
+    for row in dictionaries("context_networks"):
         if row["data"] == "calcium":
-            sees = (
-                row["context"].replace("none", "single frames").replace("T1", "the two neighbours")
-            )
-            table.append(
-                [sees.partition(":")[0], row["PSNR"], row["held-out loss"].replace("-", "−") or "–"]
-            )
+            context, _, polished = row["context"].partition(", ")
+            sees = CONTEXTS.get(context, context.partition(":")[0])
+            height, later = mean_transient(row)
+            table.append([
+                f"{sees}, {polished}" if polished else sees, row["PSNR"],
+                row["held-out loss"].replace("-", "−") or "–", height, later,
+            ])  # fmt: skip
+    return table
+
+
+def context_rivals() -> Rows:
+    """Return PSNR of the calcium movie beside rivals that see neighbouring frames."""
+    table = [["method", "PSNR", "mean transient (%)", "later by (frames)", "steps", "seconds"]]
+    names = {"careamics": "CAREamics, Noise2Void with T as depth", "support": "SUPPORT"}
+    for row in dictionaries("context_rivals"):
+        method = row["method"]
+        if method.startswith("context"):
+            context, _, polished = method.removeprefix("context ").partition(", ")
+            method = f"ours, {CONTEXTS[context]}" + f", {polished}" * bool(polished)
+        table.append([names.get(method, method), row["PSNR"], *mean_transient(row),
+                      row["steps"] or "–", row["seconds"] or "–"])  # fmt: skip
     return table
 
 
@@ -152,6 +181,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "fmd_noise": fmd_noise,
     "context_fmd": context_fmd,
     "context_calcium": context_calcium,
+    "context_rivals": context_rivals,
     "reconstructed": reconstructed,
     "reconstructed_noise": reconstructed_noise,
 }
