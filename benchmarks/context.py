@@ -6,8 +6,9 @@
 NAME is slow, fast (the sample of moving cells, one plane, 24 frames, and four times as fast),
 stack (its z-stack of 16 planes), calcium (a simulated movie of 500 frames with less than two
 photons per pixel), or a field of FMD in DATA, such as TwoPhoton_MICE, whose four frames are taken
-as T. A context is none, auto, or the axis and the reach, as T1 or Z2. PSNR is over the range of
-the truth, or 255 for FMD. Data that are named after --polished are denoised with a polish as well.
+as T. A context is none, auto, the axis and the reach, as T1 or Z2, or 3-D for a network that sees
+volumes. PSNR is over the range of the truth, or 255 for FMD. Data that are named after --polished
+are denoised with a polish as well.
 For calcium, traces are the means over the cells, see `transients`. With --keep, images and results
 are written to FOLDER/NAME.npz.
 """
@@ -113,7 +114,10 @@ def main() -> None:
         for text in arguments.contexts:
             kind, reach = (text[:-1], int(text[-1])) if text[-1].isdigit() else (text, None)
             began = time.perf_counter()
-            model = train(noisy, axes=axes, steps=arguments.steps, context=kind, reach=reach)
+            ndim, kind = (3, "none") if text == "3-D" else (2, kind)
+            model = train(
+                noisy, axes=axes, steps=arguments.steps, ndim=ndim, context=kind, reach=reach
+            )
             trained = time.perf_counter()
             x = denoise(noisy, model, noise, np.empty(noisy.shape, np.float32), axes=axes)
             ended = time.perf_counter()

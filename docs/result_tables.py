@@ -101,7 +101,7 @@ def context_fmd() -> Rows:
     """Return PSNR of fields of FMD whose frames are taken as a movie."""
     rows = dictionaries("context_networks")
     table = [["four frames as T", "noisy", "single frames", "with the two neighbours", "gain"]]
-    for name in dict.fromkeys(row["data"] for row in rows if row["data"] != "calcium"):
+    for name in dict.fromkeys(row["data"] for row in rows if "_" in row["data"]):
         noisy, alone, beside = (row["PSNR"] for row in rows if row["data"] == name)
         table.append([name, noisy, alone, beside, signed(float(beside) - float(alone))])
     return table

@@ -109,6 +109,7 @@ def test_a_person_who_exits_by_the_menu_is_asked_and_a_script_is_not(
     from napari._app_model import get_app_model
     from napari.settings import get_settings
     from qtpy.compat import isalive
+    from qtpy.QtWidgets import QMainWindow
 
     from napari_noise2score.widgets import _kept_models
 
@@ -117,7 +118,9 @@ def test_a_person_who_exits_by_the_menu_is_asked_and_a_script_is_not(
     widget = dock(viewer)
     session.add_model(model, "cells")
     _kept_models.keep(model, "cells")
-    window = widget.window()
+    window, other = widget.window(), QMainWindow()
+    qtbot.addWidget(other)
+    other.show()  # Exit closes it, too
     qtbot.waitUntil(lambda: "close" in vars(window), timeout=TIMEOUT)
     asked = answer_dialog("Cancel")
     get_app_model().commands.execute_command("napari.window.file.quit_dialog").result()

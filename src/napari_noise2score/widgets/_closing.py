@@ -35,7 +35,7 @@ class Closing(QObject):
         super().__init__(dock)
         self._dock = dock
         self._watched: Any = None
-        self._by_menu = False
+        self._by_menu = self._exits = False
 
     def watch(self) -> None:
         """Watch the window that the dock is put into."""
@@ -64,10 +64,11 @@ class Closing(QObject):
 
         def close_noting_menu(*args: Any, **options: Any) -> Any:
             self._by_menu = bool(options.get("confirm_need"))
+            self._exits = self._by_menu and bool(options.get("quit_app"))
             try:
                 return close(*args, **options)
             finally:
-                self._by_menu = False
+                self._by_menu = self._exits = False
 
         window.close = close_noting_menu
 
@@ -100,7 +101,8 @@ class Closing(QObject):
             if w is not watched and isinstance(w, QMainWindow) and w.isVisible()
         ]
         names = unsaved()
-        return bool(names) and not others and not _ask(watched, names)
+        # Exit closes the other windows as well
+        return bool(names) and (self._exits or not others) and not _ask(watched, names)
 
 
 def _ask(parent: QWidget, names: list[str]) -> bool:
