@@ -84,8 +84,8 @@ def main() -> None:
             lambda noisy=noisy: train(noisy, axes="YX", steps=options.steps),
         )
         noise = estimate_noise(noisy, axes="YX", model=model).noise
-        for given, model_of_noise in (("", noise), ("given", GIVEN[name])):
-            text = f"`{model_of_noise}`{given and f' {given}'}"
+        for suffix, model_of_noise in (("", noise), (" given", GIVEN[name])):
+            text = f"`{model_of_noise}`{suffix}"
             live = np.asarray(denoise(noisy, model, model_of_noise, axes="YX"))
             report("solution alone", text, live)
             taught = polish(noisy, model, model_of_noise, axes="YX")

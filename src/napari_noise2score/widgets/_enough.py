@@ -12,7 +12,8 @@ WORTHWHILE = 0.1
 #: The gain of each doubling of the time, relative to that of the one before, is at most this.
 SLOWEST = 0.9
 FEWEST = 4  # measurements of the held-out loss
-MAX_DOUBLINGS = 2
+MAX_DOUBLINGS = 2  # of the time so far, that a prediction looks ahead
+MAX_AHEAD = 2**MAX_DOUBLINGS - 1  # the same in units of the time so far
 
 
 def seconds_until_enough(seconds: Sequence[float], losses: Sequence[float]) -> float | None:
@@ -34,8 +35,8 @@ def seconds_until_enough(seconds: Sequence[float], losses: Sequence[float]) -> f
     -------
     float or None
         Seconds until twice the time lowers the error by less than `WORTHWHILE`; 0 if it does so
-        already, None as long as that cannot be said. At most `MAX_DOUBLINGS` of the time so far:
-        the course of two doublings says nothing of what is further away.
+        already, None as long as that cannot be said. At most `MAX_AHEAD` times the time so far: the
+        course of two doublings says nothing of what is further away.
 
     Examples
     --------

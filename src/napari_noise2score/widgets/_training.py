@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress
-from ._enough import MAX_DOUBLINGS, seconds_until_enough
+from ._enough import MAX_AHEAD, seconds_until_enough
 from ._job_bar import duration
 from ._kept_models import NOISE, keep
 
@@ -97,8 +97,7 @@ class Begun:
 
     def _predicted(self, left: float) -> str:
         """Return a predicted time in words."""
-        assert self.last is not None
-        far = left > 0.99 * (2**MAX_DOUBLINGS - 1) * self.last.seconds
+        far = left >= MAX_AHEAD * self.times[-1]  # seconds of the loss that it was predicted from
         return f"{'more than' if far else 'about'} {roughly(left)}"
 
 
