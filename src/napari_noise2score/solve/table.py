@@ -44,6 +44,9 @@ INTERPOLATION_TOLERANCE = 0.02
 OUTLIER_PROBABILITY = 0.00135
 # Change of the score by which the conditioning of the solution is measured, in units of 1 / z.
 CONDITIONING_STEP = 0.3
+# Share of the squared error of the score that a pixel as well conditioned as under Gaussian noise
+# has in common with its neighbours, so that pooling does not lower it. Measured, see decision 89.
+COMMON_ERROR = 0.5
 
 
 class GridPosition(NamedTuple):
@@ -91,7 +94,8 @@ class Table:
         if it is not applied.
     conditioning : Tensor
         |∂x/∂s| in grey levels, over a step of the score as large as its errors, at least the width
-        of the noise, float32, shape ``(z, score)``.
+        of the noise, less the part of the error that neighbours share, float32, shape
+        ``(z, score)``.
     needs_search : Tensor
         Whether x is searched for at any corner of a cell, bool, shape ``(z - 1, score - 1)``.
     scores : Tensor
@@ -326,7 +330,7 @@ def make_table(
     targets = LINEAR_RANGE * torch.sinh(columns)
     values = invert_rows(f, targets[::2], levels)
     conditioning = _conditioning(
-        values, targets[::2].contiguous(), transform.slope(transform.inverse(rows))
+        values, targets[::2].contiguous(), transform.slope(transform.inverse(rows)), sigma_a
     )
     spread = noise.posterior_score_variance / (1 + sigma_a**2) ** 2
     correction = mean_correction_of(f, targets[::2], levels, values, spread) if spread else None
@@ -346,8 +350,12 @@ def _any_of_four(flags: Tensor) -> Tensor:
     return rows[:, 1:] | rows[:, :-1]
 
 
-def _conditioning(values: Tensor, targets: Tensor, slope: Tensor) -> Tensor:
-    """Return |∂x/∂s| for each row and target score, at least the width 1 / T' of the noise."""
+def _conditioning(values: Tensor, targets: Tensor, slope: Tensor, sigma_a: float) -> Tensor:
+    """Return |∂x/∂s| for each row and target score, at least the width 1 / T' of the noise.
+
+    It is lowered by the share of the error that neighbours have in common: `COMMON_ERROR` at the
+    ``(1 + σ_a²) / T'`` of Gaussian noise and below, nothing far above.
+    """
     last = len(targets) - 2
     sides = []
     for by in (-CONDITIONING_STEP, CONDITIONING_STEP):
@@ -356,7 +364,10 @@ def _conditioning(values: Tensor, targets: Tensor, slope: Tensor) -> Tensor:
         fraction = (score - targets[first]) / (targets[first + 1] - targets[first])
         sides.append(torch.lerp(values[:, first], values[:, first + 1], fraction.clamp(0, 1)))
     conditioning = (sides[1] - sides[0]) / (2 * CONDITIONING_STEP)
-    return torch.maximum(conditioning, (1 / slope).float()[:, None])
+    width = (1 / slope).float()[:, None]
+    squared = torch.maximum(conditioning, width).square()
+    gaussian = ((1 + sigma_a**2) * width).square()
+    return (squared - COMMON_ERROR * torch.minimum(squared, gaussian)).sqrt()
 
 
 def check_span(ends: Tensor, low: float, high: float) -> None:
