@@ -47,11 +47,11 @@ def main() -> None:
             found = []
             for channel, own in enumerate(models):
                 one = noisy[:, channel]
-                model = train(one, axes="TYX", steps=options.steps)
+                model = train(one, axes="TYX", steps=options.steps, context="none")
                 found.append(denoise(one, model, own, np.empty(one.shape, np.float32), axes="TYX"))
             result = np.stack(found, axis=1)
         else:
-            model = train(noisy, axes="TCYX", steps=options.steps, channels=way)
+            model = train(noisy, axes="TCYX", steps=options.steps, channels=way, context="none")
             out = np.empty(noisy.shape, np.float32)
             result = denoise(noisy, model, noise, out, axes="TCYX")
         scores = []

@@ -2,6 +2,7 @@
 
     python -m pip install dipy
     python benchmarks/coils.py DATA {volume,series} [--steps 100] [--series-steps 120]
+                               [--context auto] [--reach 1]
 
 DATA contains the brain template ``mri/truth.tif``. Each of the coils sees the object through a
 smooth complex sensitivity; the magnitude is the root of the sum of squares. Two noise levels: at
@@ -71,6 +72,8 @@ def main() -> None:
     parser.add_argument("images", choices=["volume", "series"])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--series-steps", type=int, default=120)
+    parser.add_argument("--context", default="auto")
+    parser.add_argument("--reach", type=int)
     options = parser.parse_args()
     volume = imread(options.data / "mri" / "truth.tif")[PLANES].astype(np.float64)
     add = table(
@@ -98,7 +101,6 @@ def main() -> None:
         last = np.moveaxis(noisy, 0, -1)
         add(name, f"{sigma:g}", "PIESNO", f"sigma {np.median(piesno(last, N=COILS)):.2f}", "", "")
         axes = "ZYX" if name == "volume" else "TZYX"
-        noise = estimate_noise(noisy, axes=axes).noise
         if name == "volume":
             plain = nlmeans(noisy.astype(np.float64), sigma, rician=False)
             report(name, sigma, "NLMeans", f"sigma {sigma:g} told", unbiased(plain, sigma))
@@ -106,9 +108,8 @@ def main() -> None:
             plain = np.moveaxis(mppca(last, patch_radius=2), -1, 0)
             report(name, sigma, "MPPCA", "found", unbiased(plain, sigma))
         steps = options.steps if name == "volume" else options.series_steps
-        context = "none" if name == "volume" else "T"
-        reach = None if name == "volume" else 3
-        model = train(noisy, axes=axes, steps=steps, context=context, reach=reach)
+        model = train(noisy, axes=axes, steps=steps, context=options.context, reach=options.reach)
+        noise = estimate_noise(noisy, axes=axes, model=model).noise
         report(name, sigma, "ours", f"`{noise}`", denoise(noisy, model, noise, axes=axes))
         taught = polish(noisy, model, noise, axes=axes, steps=steps)
         polished = denoise(noisy, model, noise, axes=axes, polish=taught)

@@ -38,7 +38,7 @@ def main() -> None:
         return f"{10 * np.log10(span**2 / np.mean((np.asarray(image) - truth) ** 2)):.2f}"
 
     def denoised(name: str, images: np.ndarray, correction: Any, noise: Any) -> None:
-        model = train(images, axes="TZYX", steps=steps, correction=correction)
+        model = train(images, axes="TZYX", steps=steps, correction=correction, context="none")
         result = denoise(images, model, noise, axes="TZYX")
         add(name, str(correction or "none"), f"`{noise}`", psnr(result))
 

@@ -79,7 +79,9 @@ def measure_data(options: argparse.Namespace) -> None:
     for name in options.sets:
         y, axes = load(options.data, name)
         model = load_or_train(
-            options.keep, name, lambda y=y, axes=axes: train(y, axes=axes, steps=options.steps)
+            options.keep,
+            name,
+            lambda y=y, axes=axes: train(y, axes=axes, steps=options.steps, context="none"),
         )
         found = model.information
         row = [

@@ -74,7 +74,9 @@ def main() -> None:
         # planes that are no repeats of a scene are not compared with each other
         axes = "TYX" if name not in FILES or name == "lowlight" else "ZYX"
         model = load_or_train(
-            options.models, name, lambda image=image: train(image, steps=options.steps)
+            options.models,
+            name,
+            lambda image=image: train(image, steps=options.steps, context="none"),
         )
         report = estimate_noise(noisy, axes=axes, model=model)
         print(f"{name}: {report.polish.sentence}", flush=True)

@@ -70,7 +70,7 @@ def main() -> None:
             options.models,
             field,
             lambda frames=frames: train(
-                frames, axes="TYX", steps=options.steps, minutes=options.minutes
+                frames, axes="TYX", steps=options.steps, minutes=options.minutes, context="none"
             ),
         )
         image_estimate = estimate_noise(frames, axes="TYX", model=model, method="images")

@@ -88,7 +88,9 @@ def given_noise(noisy: np.ndarray, truth: np.ndarray) -> NoiseModel:
 
 def ours(noisy: np.ndarray, noise: NoiseModel, steps: int, polish_steps: int) -> list[np.ndarray]:
     """Return planes denoised by the solution alone, and polished, as ``--noise auto`` does."""
-    model = train(noisy, axes="ZYX", steps=steps, correlation=noise.components.kernel)
+    model = train(
+        noisy, axes="ZYX", steps=steps, correlation=noise.components.kernel, context="none"
+    )
     taught = polish(noisy, model, noise, axes="ZYX", steps=polish_steps)
     return [denoise(noisy, model, noise, axes="ZYX", polish=p) for p in (None, taught)]
 

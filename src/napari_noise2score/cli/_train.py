@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             help="Neighbouring time points (T) or planes (Z) that the network sees beside a plane: "
-            "none, auto, T, Z or TZ. Default: none."
+            "auto, none, T, Z or TZ. Default: auto, where they look alike."
         ),
     ] = None,
     reach: Annotated[

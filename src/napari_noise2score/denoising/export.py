@@ -158,7 +158,8 @@ def _left_out(model: ScoreModel) -> list[str]:
     if model.context.offsets:
         sentences.append(
             f"The model was trained to use {model.context}, and the export sees single planes or "
-            "volumes: its result is noisier than that of noise2score."
+            "volumes: its result is noisier than that of noise2score. Better export a model that "
+            "was trained with context none."
         )
     return sentences
 

@@ -101,7 +101,7 @@ class TrainSettings(Settings):
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, allow_inf_nan=False)
     device: str = "auto"
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    context: str = "none"
+    context: str = "auto"
     reach: int | None = Field(None, ge=1, le=MAX_REACH)
     correlation: str | None = None
     correction: str | None = None

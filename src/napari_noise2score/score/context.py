@@ -22,8 +22,8 @@ class Context:
 
     The score of the plane given its neighbours satisfies the same equation ``s = f(x, y)`` as
     without them, because the noise of the plane is independent of its neighbours. This also holds
-    for means of neighbours: those 2 to 3 and 4 to 7 away on one side are seen as their mean, of
-    which the noise is low, so that a network soon learns to use it.
+    for means of neighbours: along each axis, those 1, 2 to 3 and 4 to 7 away on either side are
+    seen as their mean, of which the noise is low, so that a network soon learns to use it.
 
     Attributes
     ----------
@@ -77,17 +77,16 @@ class Context:
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The numbers of the offsets that are seen together as their mean, or each by itself.
+        """The numbers of the offsets that are seen together as their mean.
 
         Examples
         --------
         >>> Context((("T", -1), ("T", 1), ("T", 2), ("T", 3))).groups
-        ((0,), (1,), (2, 3))
+        ((0, 1), (2, 3))
         """
-        found: dict[tuple[str, bool, int], list[int]] = {}
+        found: dict[tuple[str, int], list[int]] = {}
         for number, (axis, by) in enumerate(self.offsets):
-            octave = abs(by).bit_length()
-            found.setdefault((axis, by > 0, octave), []).append(number)
+            found.setdefault((axis, abs(by).bit_length()), []).append(number)
         return tuple(map(tuple, found.values()))
 
     def channels(self, image_channels: int) -> int:

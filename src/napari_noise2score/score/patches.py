@@ -325,7 +325,7 @@ class Patches:
 
 
 def join_neighbours(frames: Sequence[Tensor], context: Context) -> Tensor:
-    """Return the grey levels of neighbours as a network sees them: one by one, or as means.
+    """Return the grey levels of neighbours as a network sees them: as means.
 
     Parameters
     ----------
@@ -341,12 +341,7 @@ def join_neighbours(frames: Sequence[Tensor], context: Context) -> Tensor:
         ``(groups * channels, *space)``.
     """
     return torch.cat(
-        [
-            frames[group[0]]
-            if len(group) == 1
-            else torch.stack([frames[i] for i in group]).nanmean(dim=0)
-            for group in context.groups
-        ]
+        [torch.stack([frames[i] for i in group]).nanmean(dim=0) for group in context.groups]
     )
 
 

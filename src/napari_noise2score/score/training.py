@@ -83,7 +83,7 @@ def train(
     device: str = "auto",
     seed: int = 0,
     name: str = "score",
-    context: str = "none",
+    context: str = "auto",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
     correction: Sequence[Correction] | Correction | str | None = None,
@@ -119,8 +119,8 @@ def train(
         as their noise is independent. ``"auto"`` uses those that the axes of the images allow, if
         the images change little from one to the next; see `describe_context`.
     reach : int, optional
-        Number of neighbours on each side, 1 to 7; by default 1. Those 2 to 3 and 4 to 7 away are
-        seen as means.
+        Number of neighbours on each side, 1 to 7; by default 1. Those 1, 2 to 3 and 4 to 7 away
+        are seen as means.
     correlation : Kernel or str, optional
         Correlation of the noise between neighbouring pixels, as ``"A"`` or
         ``"kernel([[0.1, 0.8, 0.1]])"``. It is undone before the score is learned; the model then
@@ -188,7 +188,7 @@ def train_steps(
     device: str = "auto",
     seed: int = 0,
     name: str = "score",
-    context: str = "none",
+    context: str = "auto",
     reach: int | None = None,
     correlation: Kernel | str | None = None,
     correction: Sequence[Correction] | Correction | str | None = None,

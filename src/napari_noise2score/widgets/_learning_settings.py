@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MINUTES = 3.0
 CONTEXTS = {
+    "automatic: if neighbours look alike": "auto",
     "none: each plane by itself": "none",
-    "automatic: if it helps": "auto",
     "neighbouring time points (T)": "T",
     "neighbouring planes (Z)": "Z",
     "both (T and Z)": "TZ",
