@@ -34,7 +34,7 @@ SIDE = 192
 PSF_DEVIATION = 1.2  # pixels
 BRIGHTNESS = 0.6  # photons per pixel of a cell at rest
 CALCIUM_NOISE = "poisson(gain=5, offset=20) + gaussian(sigma=2)"
-LOW_LIGHT_NOISE = "emccd(gain=8, offset=20, excess=1.25) + gaussian(sigma=2)"
+EMCCD_NOISE = "emccd(gain=8, offset=20, excess=1.25) + gaussian(sigma=2)"
 
 
 def moving_cells(speed: float) -> tuple[np.ndarray, np.ndarray, str, str]:
@@ -109,7 +109,7 @@ def main() -> None:
             noisy, truth = (
                 imread(arguments.data / name / f"{kind}.tif") for kind in ("noisy", "truth")
             )
-            axes, noise = "TYX", LOW_LIGHT_NOISE
+            axes, noise = "TYX", EMCCD_NOISE
         else:
             noisy, truth = read_field(arguments.data, name)
             truth, axes = np.broadcast_to(truth, noisy.shape), "TYX"

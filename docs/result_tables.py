@@ -128,7 +128,9 @@ def context_calcium() -> Rows:
     for row in dictionaries("context_networks"):
         if row["data"] == "calcium":
             context, _, polished = row["context"].partition(", ")
-            sees = CONTEXTS.get(context, context.partition(":")[0])
+            if context.startswith("noisy"):
+                context, polished = "noisy", ""
+            sees = CONTEXTS.get(context, context)
             height, later = mean_transient(row)
             table.append([
                 f"{sees}, {polished}" if polished else sees, row["PSNR"],

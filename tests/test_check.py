@@ -246,7 +246,7 @@ def test_the_residual_of_a_model_can_be_checked_in_the_dock(
     noisy = np.tile(cells[0], (1, 1, 4, 4))
     add_cells(viewer, noisy, metadata={"noise2score": {"noise": NOISE}})
     widget = dock(viewer)
-    model = train(noisy, axes="TZYX", steps=2)
+    model = train(noisy, axes="TZYX", steps=2, context="none")
     session.add_model(model, "cells")
     click(qtbot, button(widget, "Noise check"))
     field(widget, "Residual of").setCurrentText("denoising with 'cells'")

@@ -109,10 +109,10 @@ def test_the_plane_itself_is_perturbed_and_its_neighbours_are_not(model, movie):
     assert differs == [True, True, True, False, False, False]
 
 
-def test_far_neighbours_are_seen_as_a_mean_of_those_that_are_known():
+def test_neighbours_are_seen_as_a_mean_of_those_that_are_known():
     movie = still_movie((17, 16, 16))[0]
     model = random_weights(train(movie, axes="TYX", steps=1, context="T", reach=7))
-    assert model.network.context_channels == 2 * 6  # one of each side: 1, 2 to 3 and 4 to 7 away
+    assert model.network.context_channels == 2 * 3  # 1, 2 to 3 and 4 to 7 away
 
     def middle(frames):
         return denoise(frames, model, NOISE, axes="TYX")[8].compute()
@@ -121,8 +121,9 @@ def test_far_neighbours_are_seen_as_a_mean_of_those_that_are_known():
     swapped[12:16] = movie[15:11:-1]
     nearer[[10, 12]] = movie[[12, 10]]
     gap[13] = np.nan
-    filled[13] = movie[[12, 14, 15]].mean(0)
+    filled[13] = movie[[1, 2, 3, 4, 12, 14, 15]].mean(0)
     np.testing.assert_allclose(middle(swapped), middle(movie), atol=1e-3)
+    np.testing.assert_allclose(middle(movie[::-1].copy()), middle(movie), atol=1e-3)
     assert np.abs(middle(nearer) - middle(movie)).max() > 0.1
     np.testing.assert_allclose(middle(gap), middle(filled), atol=1e-3)
 
@@ -232,9 +233,9 @@ def test_the_uncertainty_and_the_noise_are_computed_with_context(model, movie):
     assert 8 < float(report.noise.variance(torch.tensor(100.0)).sqrt()) < 12
 
 
-def test_auto_uses_neighbours_that_look_alike_and_says_so():
+def test_by_default_neighbours_that_look_alike_are_used_and_it_says_so():
     movie, _ = still_movie((6, 64, 64))
-    model = train(movie, axes="TYX", steps=1, context="auto")
+    model = train(movie, axes="TYX", steps=1)
     assert model.context == Context.around("T", 1)
     assert abs(model.provenance["context change"]["T"]) < 0.1
     assert describe_context(model).startswith(
@@ -319,7 +320,7 @@ def test_an_impossible_context_is_refused_in_one_line(movie, options, phrase):
 
 def test_the_command_line_trains_with_context(movie, tmp_path, capfd, monkeypatch):
     np.save(tmp_path / "movie.npy", movie)
-    options = ["--axes", "TYX", "--steps", "2", "--context", "T", "--reach", "1"]
+    options = ["--axes", "TYX", "--steps", "2"]
     arguments = ["train", str(tmp_path / "movie.npy"), "--model", str(tmp_path / "m.n2s"), *options]
     monkeypatch.setattr(sys, "argv", ["noise2score", *arguments])
     with pytest.raises(SystemExit) as end:
