@@ -44,7 +44,7 @@ class LearningSettings:
     def __init__(self, rows: QVBoxLayout, form: QFormLayout):
         self.device = DeviceChooser()
         self._ndim = QComboBox()
-        self._ndim.addItem("2-D: each plane by itself", 2)
+        self._ndim.addItem("2-D: planes", 2)
         self._ndim.addItem("3-D: volumes along Z", 3)
         self._ndim.setToolTip(
             "What the network processes at once. 3-D also uses the planes above and below, and "
