@@ -93,7 +93,7 @@ def test_one_press_estimates_trains_and_denoises_and_the_next_uses_the_model(
     click(qtbot, button(widget, "Denoise"))
     wait_until_idle(qtbot, widget)
     assert session.models["cells"].axes == "TZYX"
-    assert "Added 'cells denoised'" in status(widget)
+    assert "Added 'cells denoised', made with the 2 neighbouring time points." in status(widget)
     facts = viewer.layers["cells denoised"].metadata["noise2score"]
     assert facts["noise"] == noise_text(widget) == session.noises[layer]
     assert gain_of(facts["noise"]) == pytest.approx(2, rel=0.2)

@@ -249,7 +249,8 @@ class ResultSection(Fold):
             if outcome == "done" and shown.result is not None:
                 name = self._add(shown.result, settings, layer)
                 check = settings["metadata"]["noise2score"].get("noise check", "")
-                sentences = f"Added '{name}'.", check[:1].upper() + check[1:], remark
+                seen = f", made with {model.context}" if model.context.offsets else ""
+                sentences = f"Added '{name}'{seen}.", check[:1].upper() + check[1:], remark
                 self._job.say(" ".join(filter(None, sentences)))
             else:
                 remains = _describe_remains(order.target)
