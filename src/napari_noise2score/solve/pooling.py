@@ -1,7 +1,7 @@
 """Pool the solution x with its neighbours where the error of the score would show.
 
 An error ε of the score changes x by c ε, where ``c = |∂x/∂s|`` is the conditioning of the solution
-at that pixel. Where c ε exceeds what differs between a pixel and its neighbours, their weighted
+at that pixel (`Table` leaves out what neighbours have in common). Where c ε exceeds what differs between a pixel and its neighbours, their weighted
 mean is the better estimate. Elsewhere x stays as it is.
 """
 
