@@ -44,6 +44,17 @@ def squared_error(x, truth):
     return float(np.mean((x - truth) ** 2))
 
 
+def test_the_dark_of_mri_is_pooled_more_than_what_is_well_conditioned():
+    def conditioning(text, y, s=0.0):
+        table = make_table(parse_noise(text), Transform(c0=100), 0.3, 0, 400)
+        return float(table.look_up(table.locate(torch.tensor([y]), torch.tensor([s])))[1])
+
+    gaussian = 10 * (1 + 0.3**2)
+    assert conditioning("gaussian(sigma=10)", 200.0) == pytest.approx(0.5**0.5 * gaussian, rel=0.01)
+    assert conditioning("rician(sigma=10)", 200.0) == pytest.approx(0.5**0.5 * gaussian, rel=0.05)
+    assert conditioning("rician(sigma=10)", 13.0, -0.3) > 1.2 * gaussian
+
+
 def isolated(x):
     """Return which inner pixels are above or below all eight neighbours, and by how much."""
     shifts = [

@@ -1,8 +1,9 @@
 """Pool the solution x with its neighbours where the error of the score would show.
 
 An error ε of the score changes x by c ε, where ``c = |∂x/∂s|`` is the conditioning of the solution
-at that pixel (`Table` leaves out what neighbours have in common). Where c ε exceeds what differs between a pixel and its neighbours, their weighted
-mean is the better estimate. Elsewhere x stays as it is.
+at that pixel (a `Table` leaves out the part of the error that neighbours have in common). Where c ε
+exceeds what differs between a pixel and its neighbours, their weighted mean is the better estimate.
+Elsewhere x stays as it is.
 """
 
 from __future__ import annotations

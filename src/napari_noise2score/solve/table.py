@@ -174,7 +174,8 @@ class Table:
         Returns
         -------
         x, conditioning : Tensor
-            The solution, and its `conditioning`, in grey levels, float32, of the shape of the image.
+            The solution, and its `conditioning`, in grey levels, float32, of the shape of the
+            image.
         """
         x, conditioning = _interpolate(torch.stack([self.values, self.conditioning]), position.at)
         if self.needs_search.any():
