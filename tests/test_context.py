@@ -318,9 +318,10 @@ def test_an_impossible_context_is_refused_in_one_line(movie, options, phrase):
         train(movie, axes="ZYX", ndim=3, steps=1, context="Z")
 
 
-def test_the_command_line_trains_with_context(movie, tmp_path, capfd, monkeypatch):
+@pytest.mark.parametrize("context", [[], ["--context", "T", "--reach", "1"]])
+def test_the_command_line_trains_with_context(movie, tmp_path, capfd, monkeypatch, context):
     np.save(tmp_path / "movie.npy", movie)
-    options = ["--axes", "TYX", "--steps", "2"]
+    options = ["--axes", "TYX", "--steps", "2", *context]
     arguments = ["train", str(tmp_path / "movie.npy"), "--model", str(tmp_path / "m.n2s"), *options]
     monkeypatch.setattr(sys, "argv", ["noise2score", *arguments])
     with pytest.raises(SystemExit) as end:

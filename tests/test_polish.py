@@ -276,12 +276,12 @@ def test_an_estimate_says_whether_a_polish_pays(noisy, model):
 def test_a_polish_sees_the_neighbours_that_the_score_sees():
     frames = np.random.default_rng(0).poisson(3, (6, 64, 64)).astype(np.float32)
     model = train(frames, axes="TYX", steps=2, context="T")
-    polished = polish(frames, model, "poisson(gain=1)", axes="TYX", steps=3)
+    polished = polish(frames, model, "poisson(gain=1)", axes="TYX", steps=30)
     other = frames.copy()
     other[0] += 5
     both = [
         denoise(y, model, "poisson(gain=1)", np.empty(y.shape), axes="TYX", polish=polished)
         for y in (frames, other)
     ]
-    assert not np.array_equal(both[0][1], both[1][1])
+    assert not np.allclose(both[0][1], both[1][1], atol=0.01)
     np.testing.assert_array_equal(both[0][2:], both[1][2:])
