@@ -114,6 +114,12 @@ CONTEXTS = {
 }
 
 
+def network_sees(context: str) -> str:
+    """Return what a network sees in words, from a context such as ``T1, polished``."""
+    name, _, polished = context.partition(", ")
+    return ", ".join(filter(None, (CONTEXTS[name], polished)))
+
+
 def mean_transient(row: dict[str, str]) -> tuple[str, str]:
     """Return the height of the mean transient in %, and by how many frames it is late."""
     found = re.search(r"transient ([\d.]+), .* ([-+][\d.]+) ", row["transients"])
@@ -127,15 +133,10 @@ def context_calcium() -> Rows:
     table = [["network sees", "PSNR", "held-out loss", "mean transient (%)", "later by (frames)"]]
     for row in dictionaries("context_networks"):
         if row["data"] == "calcium":
-            context, _, polished = row["context"].partition(", ")
-            if context.startswith("noisy"):
-                context, polished = "noisy", ""
-            sees = CONTEXTS.get(context, context)
-            height, later = mean_transient(row)
-            table.append([
-                f"{sees}, {polished}" if polished else sees, row["PSNR"],
-                row["held-out loss"].replace("-", "−") or "–", height, later,
-            ])  # fmt: skip
+            context = row["context"]
+            sees = "noisy" if context.startswith("noisy") else network_sees(context)
+            loss = row["held-out loss"].replace("-", "−") or "–"
+            table.append([sees, row["PSNR"], loss, *mean_transient(row)])
     return table
 
 
@@ -157,8 +158,7 @@ def context_rivals() -> Rows:
     for row in dictionaries("context_rivals"):
         method = row["method"]
         if method.startswith("context"):
-            context, _, polished = method.removeprefix("context ").partition(", ")
-            method = f"ours, {CONTEXTS[context]}" + f", {polished}" * bool(polished)
+            method = f"ours, {network_sees(method.removeprefix('context '))}"
         table.append([names.get(method, method), row["PSNR"], *mean_transient(row),
                       row["steps"] or "–", row["seconds"] or "–"])  # fmt: skip
     return table

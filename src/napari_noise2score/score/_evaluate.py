@@ -94,8 +94,8 @@ def context_input(
     Parameters
     ----------
     y : Tensor
-        Grey levels of the neighbours or of means of them, NaN where they are not known, shape
-        ``(n, neighbours * channels, *space)``.
+        Means of the neighbours, NaN where they are not known, shape
+        ``(n, groups of neighbours * channels, *space)``.
     channels : int
         Channels of each neighbour.
     transform, low, high, mean, scale
@@ -104,8 +104,8 @@ def context_input(
     Returns
     -------
     Tensor
-        float32, shape ``(n, 2 * neighbours * channels, *space)``: the channels of each neighbour,
-        0 where they are not known, followed by 1 where they are known.
+        float32, shape ``(n, 2 * groups of neighbours * channels, *space)``: the channels of each
+        mean, 0 where they are not known, followed by 1 where they are known.
     """
     known = y.isfinite()
     z = transform.forward(clip_to_training(torch.where(known, y, low), low, high))

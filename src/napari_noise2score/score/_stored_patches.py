@@ -27,8 +27,8 @@ class StoredPatches(NamedTuple):
     valid : Tensor or None
         1 for valid and 0 for invalid pixels, float32, of the same shape; None if all are valid.
     around : Tensor or None
-        Grey levels of the neighbours, float32, shape ``(n, channels * neighbours, *space)``, if the
-        network sees any.
+        Means of the neighbours, see `join_neighbours`, float32, shape
+        ``(n, groups of neighbours * channels, *space)``, if the network sees any.
     """
 
     y: Tensor

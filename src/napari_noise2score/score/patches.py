@@ -43,8 +43,8 @@ class DrawnPatches(NamedTuple):
     valid : ndarray or None
         As from `Patches.draw_masked`.
     context : ndarray or None
-        Grey levels of the neighbours, NaN where they are not known, float32, shape
-        ``(count, neighbours * channels, *size)``; None if there is no context.
+        Means of the neighbours, see `join_neighbours`, NaN where they are not known, float32, shape
+        ``(count, groups of neighbours * channels, *size)``; None if there is no context.
     channel : ndarray
         The channel of each patch where channels are separate, otherwise 0, int, shape ``(count,)``.
     """
